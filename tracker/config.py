@@ -1,0 +1,182 @@
+"""YAML to typed, frozen configuration. Unknown keys, wrong types and values out of range are refused with the
+key's path, all of them at once."""
+
+import difflib
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct
+
+from tracker.errors import ConfigError
+
+STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class ModelConfig(_Section, frozen=True):
+    name: str = "nano"
+    checkpoint: str | None = None  # a local file instead of the registry's
+    device: str = "auto"  # auto (CUDA, else CPU), cpu, cuda, cuda:1
+    image_size: Annotated[int, Meta(ge=64, le=2048, multiple_of=32)] | None = None  # None: the model's own
+
+
+class EngineConfig(_Section, frozen=True):
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    mode: Literal["exact", "fast"] = "exact"
+    history_frames: Annotated[int, Meta(ge=1, le=1024)] = 32
+    fill_hole_area: Annotated[int, Meta(ge=0)] = 8  # pixels of the low-resolution mask; 0: off
+    catch_up_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.5
+    max_objects: Count = 64
+    threads: Count | None = None  # CPU threads of the model; None: torch's own choice
+
+
+class ControlConfig(_Section, frozen=True):
+    endpoint: str = "tcp://127.0.0.1:5570"
+    allow_sources: list[str] = []  # patterns of URLs that streams.add may open; nothing by default
+
+
+class PublishConfig(_Section, frozen=True):
+    endpoint: str = "tcp://127.0.0.1:5571"
+    outline_tolerance_px: NonNegative = 1.0
+    masks: Literal["none", "rle"] = "none"
+    send_hwm: Count = 64  # messages kept for one slow subscriber
+    jpeg_quality: Annotated[int, Meta(ge=1, le=100)] = 85
+
+
+class BufferConfig(_Section, frozen=True):
+    seconds: Positive = 10.0
+    mib: Positive = 512.0
+
+
+class StreamConfig(_Section, frozen=True):
+    """One source. What `streams.add` takes is the same record."""
+
+    url: str
+    format: str | None = None  # an FFmpeg input format, where the URL does not tell
+    options: dict[str, str] = {}  # FFmpeg options, on top of ours
+    transport: Literal["tcp", "udp"] = "tcp"
+    pace: Literal["real", "all"] = "real"  # all: every frame of a file, as fast as the model goes
+    loop: bool = False
+    fps: Positive | None = None  # cap
+    size: tuple[Count, Count] | None = None  # decode size [w, h]; None: the source's own
+    hwaccel: Literal["auto", "cuda", "vaapi", "none"] = "none"
+    buffer: BufferConfig = BufferConfig()
+    priority: Annotated[int, Meta(ge=0, le=100)] = 0
+    min_fps: NonNegative = 0.0  # admission refuses objects that would push the stream below
+    username_env: str | None = None
+    password_env: str | None = None
+    username_file: str | None = None
+    password_file: str | None = None
+
+
+class LogConfig(_Section, frozen=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Section, frozen=True):
+    model: ModelConfig = ModelConfig()
+    engine: EngineConfig = EngineConfig()
+    control: ControlConfig = ControlConfig()
+    publish: PublishConfig = PublishConfig()
+    streams: dict[str, StreamConfig] = {}
+    log: LogConfig = LogConfig()
+
+
+def load(path: str | Path) -> Config:
+    """Read a configuration file. Raises ConfigError with every problem found."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {error}"]) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, origin: str = "config") -> Config:
+    """Parse YAML text; `origin` names it in messages."""
+    try:
+        data = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError([f"{origin}: not valid YAML: {' '.join(str(error).split())}"]) from None
+    problems = [f"{origin}: {problem}" for problem in _problems(data if data is not None else {})]
+    if problems:
+        raise ConfigError(problems)
+    return msgspec.convert(data or {}, Config)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys without a word; here the second one is refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if isinstance(key, str) and keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _problems(data: object) -> Iterator[str]:
+    """Every problem, section by section: msgspec stops at the first one of what it is given."""
+    if not isinstance(data, dict):
+        yield f"must be a map of sections, not {type(data).__name__}"
+        return
+    sections = {field.encode_name: field.type for field in msgspec.structs.fields(Config)}
+    for key, value in data.items():
+        if key not in sections:
+            yield _unknown(str(key), sections)
+        elif key != "streams":
+            yield from _struct_problems(key, value, sections[key])
+        elif not isinstance(value, dict):
+            yield "streams: must be a map of stream names to their settings"
+        else:
+            for name, stream in value.items():
+                if not isinstance(name, str) or not re.match(STREAM_NAME, name):
+                    yield f"streams.{name}: a stream's name must match {STREAM_NAME}"
+                yield from _struct_problems(f"streams.{name}", stream, StreamConfig)
+
+
+def _struct_problems(path: str, data: object, type_: type[Struct]) -> Iterator[str]:
+    if not isinstance(data, dict):
+        yield f"{path}: must be a map, not {'empty' if data is None else type(data).__name__}"
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
+    for key, value in data.items():
+        if key not in fields:
+            yield _unknown(f"{path}.{key}", fields)
+        elif isinstance(fields[key].type, type) and issubclass(fields[key].type, Struct):
+            yield from _struct_problems(f"{path}.{key}", value, fields[key].type)
+        else:
+            yield from _value_problems(f"{path}.{key}", value, fields[key].type)
+    for key, field in fields.items():
+        if field.required and key not in data:
+            yield f"{path}.{key}: is missing"
+
+
+def _value_problems(path: str, value: object, type_: object) -> Iterator[str]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{path}: must be a finite number"
+        return
+    try:
+        msgspec.convert(value, type_)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        yield f"{path}: {text[0].lower()}{text[1:]} (found {value!r})"
+
+
+def _unknown(path: str, known: dict[str, Any]) -> str:
+    close = difflib.get_close_matches(path.rpartition(".")[2], list(known), n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
+    return f"{path}: unknown key; {hint}"

@@ -1,0 +1,1 @@
+"""SAM 2 as a streaming engine: the one place where torch lives."""
