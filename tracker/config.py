@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from tracker.errors import ConfigError
 
-STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}\Z"  # not $: that lets a final newline through
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
