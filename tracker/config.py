@@ -63,7 +63,7 @@ class BufferConfig(_Section, frozen=True):
 class StreamConfig(_Section, frozen=True):
     """One source. What `streams.add` takes is the same record."""
 
-    url: str
+    url: Annotated[str, Meta(min_length=1)]
     format: str | None = None  # an FFmpeg input format, where the URL does not tell
     options: dict[str, str] = {}  # FFmpeg options, on top of ours
     transport: Literal["tcp", "udp"] = "tcp"

@@ -1,0 +1,172 @@
+"""Good and bad configuration files: what is accepted, and what each refusal says."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from tracker import config
+from tracker.config import BufferConfig, Config, StreamConfig
+from tracker.errors import ConfigError
+
+CAMERA = "streams: {cam1: {url: rtsp://cam1.local/live}}"
+
+GOOD = {
+    "empty file": ("", Config()),
+    "only a comment": ("# nothing yet\n", Config()),
+    "empty map": ("{}", Config()),
+    "whole numbers where fractions may stand": ("publish: {outline_tolerance_px: 0}", None),
+    "a stream with only its url": (CAMERA, None),
+    "every character of a stream's name": ("streams: {a0_.-z: {url: x.mp4}}", None),
+    "YAML anchors": ("streams: {a: &s {url: x.mp4, loop: true}, b: *s}", None),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), GOOD.values(), ids=GOOD.keys())
+def test_good(text: str, expected: Config | None) -> None:
+    parsed = config.parse(text)
+    assert expected is None or parsed == expected
+
+
+def test_values_arrive_where_they_belong() -> None:
+    parsed = config.parse(
+        "model: {name: sam2.1_hiera_small, checkpoint: /w.pt, device: 'cuda:1', image_size: 512}\n"
+        "engine: {threads: 2}\n"
+        "streams: {front-door: {url: door.mp4, pace: all, size: [640, 360], buffer: {seconds: 2}}}"
+    )
+    assert (parsed.model.device, parsed.model.image_size, parsed.engine.threads) == ("cuda:1", 512, 2)
+    door = parsed.streams["front-door"]
+    assert (door.url, door.pace, door.size) == ("door.mp4", "all", (640, 360))
+    assert door.buffer == BufferConfig(seconds=2)
+
+
+BAD = {
+    # id: (text, what each problem must say, in order)
+    "misspelt section": ("modle: {}", ["modle: unknown key; did you mean 'model'?"]),
+    "unknown section": (
+        "gizmo: {}",
+        ["gizmo: unknown key; known here: control, engine, log, model, publish, streams"],
+    ),
+    "misspelt key": ("engine: {theads: 2}", ["engine.theads: unknown key; did you mean 'threads'?"]),
+    "misspelt key of a stream": (
+        "streams: {cam1: {url: x, lop: true}}",
+        ["streams.cam1.lop: unknown key; did you mean 'loop'?"],
+    ),
+    "misspelt key deep down": (
+        "streams: {cam1: {url: x, buffer: {second: 3}}}",
+        ["streams.cam1.buffer.second: unknown key; did you mean 'seconds'?"],
+    ),
+    "not a map": ("- a\n- b", ["must be a map of sections, not list"]),
+    "a word": ("hello", ["must be a map of sections, not str"]),
+    "zero is no empty file": ("0", ["must be a map of sections, not int"]),
+    "section without content": ("engine:", ["engine: must be a map, not empty"]),
+    "section is a list": ("engine: [1]", ["engine: must be a map, not list"]),
+    "streams is a list": ("streams: [a.mp4]", ["streams: must be a map of stream names to their settings"]),
+    "streams without content": ("streams:", ["streams: must be a map of stream names to their settings"]),
+    "stream is a text": ("streams: {cam1: a.mp4}", ["streams.cam1: must be a map, not str"]),
+    "stream without url": ("streams: {cam1: {loop: true}}", ["streams.cam1.url: is missing"]),
+    "stream with an empty url": ("streams: {a: {url: ''}}", ["streams.a.url: expected `str` of length >= 1"]),
+    "capital in a stream's name": ("streams: {Cam1: {url: x}}", ["streams.Cam1: a stream's name must match"]),
+    "space in a stream's name": ("streams: {'cam 1': {url: x}}", ["streams.cam 1: a stream's name must match"]),
+    "newline after a stream's name": ('streams: {"cam1\\n": {url: x}}', ["a stream's name must match"]),
+    "slash in a stream's name": ("streams: {a/b: {url: x}}", ["streams.a/b: a stream's name must match"]),
+    "stream's name too long": (f"streams: {{{'a' * 65}: {{url: x}}}}", ["a stream's name must match"]),
+    "number as a stream's name": ("streams: {7: {url: x}}", ["streams.7: a stream's name must match"]),
+    "text for a number": (
+        "engine: {threads: two}",
+        ["engine.threads: expected `int | null`, got `str` (found 'two')"],
+    ),
+    "number in quotes": ("engine: {threads: '2'}", ["engine.threads: expected `int | null`, got `str`"]),
+    "yes for a number": ("engine: {threads: yes}", ["engine.threads: expected `int | null`, got `bool`"]),
+    "fraction for a count": ("engine: {max_objects: 1.5}", ["engine.max_objects: expected `int`"]),
+    "number for a switch": ("streams: {a: {url: x, loop: 1}}", ["streams.a.loop: expected `bool`, got `int`"]),
+    "none for a value": ("engine: {dtype: }", ["engine.dtype: expected `str`, got `null`"]),
+    "below the range": ("engine: {max_objects: 0}", ["engine.max_objects: expected `int` >= 1 (found 0)"]),
+    "above the range": ("publish: {jpeg_quality: 101}", ["publish.jpeg_quality: expected `int` <= 100"]),
+    "negative": ("publish: {outline_tolerance_px: -1}", ["publish.outline_tolerance_px: expected `float` >= 0"]),
+    "not a number": (
+        "publish: {outline_tolerance_px: .nan}",
+        ["publish.outline_tolerance_px: must be a finite number"],
+    ),
+    "infinite": ("streams: {a: {url: x, fps: .inf}}", ["streams.a.fps: must be a finite number"]),
+    "infinite, nested": (
+        "streams: {a: {url: x, buffer: {seconds: .inf}}}",
+        ["streams.a.buffer.seconds: must be a finite number"],
+    ),
+    "a whole share": ("engine: {catch_up_fraction: 1.0}", ["engine.catch_up_fraction: expected `float` < 1"]),
+    "image size between steps": (
+        "model: {image_size: 500}",
+        ["model.image_size: expected `int` that's a multiple of 32"],
+    ),
+    "not one of the choices": ("streams: {a: {url: x, pace: slow}}", ["streams.a.pace: invalid enum value 'slow'"]),
+    "one size number": ("streams: {a: {url: x, size: [640]}}", ["streams.a.size: expected `array` of length 2"]),
+    "size with zero": ("streams: {a: {url: x, size: [640, 0]}}", ["streams.a.size: expected `int` >= 1"]),
+    "options that are no text": ("streams: {a: {url: x, options: {b: 1}}}", ["streams.a.options: expected `str`"]),
+    "the same key twice": (
+        "engine: {threads: 1}\nengine: {threads: 2}",
+        ["not valid YAML: the key 'engine' stands twice"],
+    ),
+    "the same stream twice": ("streams: {a: {url: x}, a: {url: y}}", ["not valid YAML: the key 'a' stands twice"]),
+    "broken YAML": ("engine: {threads: 1", ["not valid YAML:"]),
+    "a tab": ("engine:\n\tthreads: 1", ["not valid YAML:"]),
+    "a Python object": (
+        "engine: !!python/object/apply:os.getcwd []",
+        ["not valid YAML: could not determine a constructor"],
+    ),
+    "a list as a key": ("? [a]\n: 1", ["found unhashable key"]),
+    "aliases that refer to themselves": ("a: &a [*a]", ["a: unknown key"]),
+    "everything wrong at once": (
+        "engine: {threads: 0, dtype: int4}\nstreams: {a: {}}\nlogg: {}",
+        ["engine.threads:", "engine.dtype:", "streams.a.url: is missing", "logg: unknown key; did you mean 'log'?"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "problems"), BAD.values(), ids=BAD.keys())
+def test_bad(text: str, problems: list[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        config.parse(text, "daemon.yaml")
+    assert len(refused.value.problems) == len(problems)
+    for found, expected in zip(refused.value.problems, problems, strict=True):
+        assert found.startswith("daemon.yaml: ")
+        assert expected.lower() in found.lower()
+    assert str(refused.value) == "\n".join(refused.value.problems)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: .*No such file"):
+        config.load(tmp_path / "none.yaml")
+
+
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    path.write_bytes(b"\x00\x00\x00\x20ftypisom\xff\xfe")
+    with pytest.raises(ConfigError, match=r"video\.mp4"):
+        config.load(path)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path)
+
+
+def test_what_was_parsed_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        config.parse("").engine.threads = 3  # type: ignore[misc]
+
+
+EXAMPLE = Path(__file__).parent.parent / "configs" / "example.yaml"
+
+
+def test_the_example_is_accepted() -> None:
+    assert config.load(EXAMPLE).streams["example"].url == "video.mp4"
+
+
+def test_the_example_names_every_key_with_its_default() -> None:
+    shown = yaml.safe_load(EXAMPLE.read_text())
+    stream = shown.pop("streams")["example"]
+    expected = msgspec.to_builtins(Config())
+    del expected["streams"]
+    assert shown == expected
+    assert stream == msgspec.to_builtins(StreamConfig(url="video.mp4"))
