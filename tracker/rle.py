@@ -1,0 +1,77 @@
+"""COCO's compressed run-length encoding of masks, in numpy alone so that clients need nothing else.
+
+Runs of the mask's columns, one below the other, beginning with zeros; from the fourth on as the difference to the
+run two before; each in groups of five bits, low group first, bit 5 for "more follows", as characters from 48 on
+(`rleToString` and `rleFrString` of pycocotools' `maskApi.c`).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GROUP_BITS = 5
+_MORE, _SIGN, _VALUE = 0x20, 0x10, 0x1F
+_FIRST_CHARACTER = 48
+_MAX_GROUPS = 7  # 35 bits: more than any picture's number of pixels
+
+
+def rle_encode(mask_hw: NDArray[np.bool_]) -> bytes:
+    """The compressed counts of a bool mask [h, w], both at least 1."""
+    return _compress(_runs(np.asarray(mask_hw, bool)))
+
+
+def rle_decode(counts: bytes, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """The bool mask [h, w] of compressed counts. Raises ValueError where they are not of such a mask."""
+    runs = _decompress(counts)
+    height, width = size_hw
+    if (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError(f"the runs add up to {int(runs.sum())}, not to the mask's {height} × {width} pixels")
+    column_major = np.repeat(np.arange(runs.size) % 2 == 1, runs)
+    return np.ascontiguousarray(column_major.reshape(width, height).T)
+
+
+def _runs(mask_hw: NDArray[np.bool_]) -> NDArray[np.int64]:
+    height, width = mask_hw.shape
+    columns = np.flatnonzero(mask_hw.any(axis=0))
+    if columns.size == 0:
+        return np.array([height * width])
+    first, last = int(columns[0]), int(columns[-1]) + 1
+    flat = mask_hw[:, first:last].ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1 + first * height
+    starts = [0, first * height] if flat[0] else [0]
+    ends = [last * height] if flat[-1] else []
+    bounds = np.concatenate([starts, edges, ends, [height * width]]).astype(np.int64)
+    runs = np.diff(bounds)
+    return runs[:-1] if runs[-1] == 0 else runs
+
+
+def _compress(runs: NDArray[np.int64]) -> bytes:
+    values = runs.copy()
+    values[3:] -= runs[1:-2]
+    groups, present = [], []
+    pending = np.ones(values.size, bool)
+    while pending.any():
+        group = values & _VALUE
+        values = values >> _GROUP_BITS
+        more = pending & np.where(group & _SIGN, values != -1, values != 0)
+        groups.append(group + more * _MORE + _FIRST_CHARACTER)
+        present.append(pending)
+        pending = more
+    characters: NDArray[np.uint8] = np.stack(groups, axis=1)[np.stack(present, axis=1)].astype(np.uint8)
+    return characters.tobytes()
+
+
+def _decompress(counts: bytes) -> NDArray[np.int64]:
+    codes = np.frombuffer(counts, np.uint8).astype(np.int64) - _FIRST_CHARACTER
+    if codes.size == 0 or codes.min() < 0 or codes.max() > (_MORE | _VALUE) or codes[-1] & _MORE:
+        raise ValueError("not COCO's compressed run lengths")
+    last = np.flatnonzero(codes & _MORE == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    lengths = last - first + 1
+    if lengths.max() > _MAX_GROUPS:
+        raise ValueError("a run of more pixels than any picture has")
+    places = np.arange(codes.size) - np.repeat(first, lengths)
+    values = np.add.reduceat((codes & _VALUE) << (_GROUP_BITS * places), first)
+    values -= np.where(codes[last] & _SIGN, 1 << (_GROUP_BITS * lengths), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
