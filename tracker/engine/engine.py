@@ -1,0 +1,230 @@
+"""The streaming engine: encode pictures, prompt objects, propagate them, remember.
+
+It is exact: on the same tensors and prompts its masks are those of the official `SAM2VideoPredictor` with
+`add_all_frames_to_correct_as_cond=True`. It holds no object's state: a `Track` goes in and a new one comes back.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tracker import imaging
+from tracker.config import EngineConfig
+from tracker.engine import forward, prompts
+from tracker.engine.forward import Features, Masks
+from tracker.engine.holes import fill_holes
+from tracker.engine.model import Model
+from tracker.engine.prompts import Points
+from tracker.engine.track import Entry, Track
+from tracker.errors import FrameGone
+from tracker.types import Image, ObjectMask, Prompt
+
+Item = tuple[Track, int, int]  # an object, the index of its image among the features, the frame's capture index
+Result = tuple[Track, ObjectMask]
+
+MEAN_RGB = (0.485, 0.456, 0.406)
+STD_RGB = (0.229, 0.224, 0.225)
+CLAMP = 32.0  # of the logits that a correction starts from, as upstream
+
+
+class Engine:
+    """One model on one device. Call it from one thread.
+
+    Args:
+        model: from `model.load_model`.
+        config: precision, hole filling, how much history tracks keep.
+    """
+
+    def __init__(self, model: Model, config: EngineConfig | None = None) -> None:
+        self.model = model
+        self.config = config or EngineConfig()
+        self.dtype = _dtype(self.config, model.device)
+        if self.config.threads is not None:
+            torch.set_num_threads(self.config.threads)
+        if self.dtype is torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # on by default, and good for three decimals only
+        with self._computing():
+            self._position_tm = forward.memory_position(model.net)
+
+    @property
+    def streams_per_batch(self) -> int | None:
+        """How many streams are worth sharing one step: all (None), but on a CPU each keeps its own latency."""
+        return 1 if self.model.device.type == "cpu" else None
+
+    def describe(self) -> dict[str, Any]:
+        """What `server.info` says of the model."""
+        return {
+            "name": self.model.name,
+            "image_size": self.model.image_size,
+            "device": str(self.model.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "sha256": self.model.sha256,
+        }
+
+    def memory(self) -> dict[str, Any]:
+        """Memory of the device: held by this process, and there in all."""
+        device = self.model.device
+        if device.type == "cuda":
+            used, total = torch.cuda.memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
+        else:
+            page = os.sysconf("SC_PAGE_SIZE")
+            used = int(Path("/proc/self/statm").read_text().split()[1]) * page
+            total = os.sysconf("SC_PHYS_PAGES") * page
+        return {"device": str(device), "used_bytes": used, "total_bytes": total}
+
+    def encode(self, images: Sequence[Image]) -> Features:
+        """Features of n pictures of any sizes, in one pass."""
+        side = self.model.image_size
+        pixels = [imaging.resize_rgb(imaging.to_rgb(image), (side, side)) for image in images]
+        return self.encode_tensor(normalise(torch.from_numpy(np.stack(pixels)).to(self.model.device)))
+
+    def encode_tensor(self, images_nchw: Tensor) -> Features:
+        """Features of normalised pictures, float32 [n, 3, s, s] with s the model's image size."""
+        with self._computing():
+            return forward.encode_image(self.model.net, images_nchw.to(self.model.device))
+
+    def prompt(
+        self, track: Track, features: Features, i: int, frame: int, prompt: Prompt, size_wh: tuple[int, int]
+    ) -> Result:
+        """Mark or correct an object on the i-th picture, which is capture index `frame` at `size_wh`.
+
+        A frame that the object has not tracked is prompted afresh, without memory; one that it has tracked is
+        corrected with its memory and its mask there. Either way the frame becomes a conditioning frame. What was
+        tracked after a corrected frame is out of date: `rewind(frame)` the new track and propagate again.
+
+        Raises BadPrompt for what cannot mark anything, FrameGone for a frame that the track cannot correct.
+        The track that was given is never changed, so a mask that the caller does not like costs nothing.
+        """
+        found = track.find(frame)
+        if (found is None and track.is_past(frame)) or (found is not None and found.logits_hw is None):
+            known = ", ".join(map(str, track.frames))
+            raise FrameGone(f"frame: the object has no mask of frame {frame}; it can be corrected on {known}")
+        prompts.check(prompt, size_wh, has_points=found is not None and found.points is not None)
+        with self._computing():
+            entry = self._prompted(track, features.of(i), frame, found, prompt, size_wh)
+        return track.with_prompt(entry), _object_mask(entry)
+
+    def propagate(self, items: Sequence[Item], features: Features) -> list[Result]:
+        """Follow objects to their next frames: any mix of objects and streams, each object once.
+
+        `(track, i, frame)`: the frame is the i-th of `features` and lies after the track's last one, in its
+        direction. A conditioning frame that is met again gives the mask of its prompt.
+        """
+        with self._computing():
+            return [self._followed(track, features.of(i), frame) for track, i, frame in items]
+
+    def _followed(self, track: Track, features: Features, frame: int) -> Result:
+        track = track.passing(frame)
+        met = track.past[-1]
+        if met.frame == frame:
+            return track, _object_mask(met)
+        if track.is_past(frame):
+            raise ValueError(f"frame {frame} is before the track's last one, {met.frame}: rewind first")
+        net, step = self.model.net, track.next_step()
+        masks = forward.segment(net, features, self._remembered(track, features, step), first=False)
+        memory_btm = forward.encode_memory(net, features, masks.full_b1hw, masks.presence_b, prompted=False)
+        entry = self._entry(frame, step, masks, self._filled(masks), memory_btm)
+        return track.advanced(entry, self.config.history_frames), _object_mask(entry)
+
+    def _prompted(
+        self,
+        track: Track,
+        features: Features,
+        frame: int,
+        found: Entry | None,
+        prompt: Prompt,
+        size_wh: tuple[int, int],
+    ) -> Entry:
+        net = self.model.net
+        points: Points | None = None
+        if prompt.mask_hw is not None:
+            mask_b1hw = prompts.model_mask(prompt.mask_hw, self.model.image_size).to(self.model.device)
+            masks = forward.take_mask(net, features, mask_b1hw)
+        else:
+            points = prompts.model_points(prompt, size_wh, self.model.image_size)
+            if found is not None and found.points is not None and not prompt.replace:
+                points = points.after(found.points)
+            masks = self._clicked(track, features, found, points)
+        # What was prompted is remembered as the user saw it: with its holes filled.
+        logits_hw = self._filled(masks)
+        full_b1hw = forward.full_size(net, logits_hw[None, None])
+        memory_btm = forward.encode_memory(net, features, full_b1hw, masks.presence_b, prompted=True)
+        entry = self._entry(frame, track.step_for(frame), masks, logits_hw, memory_btm)
+        tracked = found is not None and found.tracked
+        return replace(entry, tracked=tracked, points=points)
+
+    def _clicked(self, track: Track, features: Features, found: Entry | None, points: Points) -> Masks:
+        """Points, the mask so far if any, and memory if the object has tracked this frame (field note 6)."""
+        if found is not None and found.tracked:
+            coarse_bchw = self._remembered(track, features, found.step)
+        else:
+            coarse_bchw = forward.no_memory(self.model.net, features)
+        before_b1hw = None
+        if found is not None and found.logits_hw is not None:
+            before_b1hw = found.logits_hw[None, None].clamp(-CLAMP, CLAMP)
+        return forward.segment(
+            self.model.net,
+            features,
+            coarse_bchw,
+            first=found is None or not found.tracked,
+            points=points.as_batch(self.model.device),
+            logits_b1hw=before_b1hw,
+        )
+
+    def _remembered(self, track: Track, features: Features, step: int) -> Tensor:
+        net = self.model.net
+        tokens = forward.memory_tokens(net, self._position_tm, track.bank(step))
+        return forward.remember(net, features, tokens.memory_tm[None], tokens.position_tm[None], tokens.pointers)
+
+    def _filled(self, masks: Masks) -> Tensor:
+        """Logits of the one object in `masks`, float32 [h4, w4], holes filled."""
+        logits_hw = masks.logits_b1hw[0, 0].float()
+        found_hw = logits_hw.cpu().numpy()
+        filled_hw = fill_holes(found_hw, self.config.fill_hole_area)
+        return logits_hw if filled_hw is found_hw else torch.from_numpy(filled_hw).to(logits_hw.device)
+
+    def _entry(self, frame: int, step: int, masks: Masks, logits_hw: Tensor, memory_btm: Tensor) -> Entry:
+        return Entry(
+            frame=frame,
+            step=step,
+            memory_tm=memory_btm[0],
+            pointer_c=masks.pointer_bc[0].float(),
+            logits_hw=logits_hw,
+            score=float(masks.score_b[0]),
+            presence=float(masks.presence_b[0]),
+            tracked=True,
+        )
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """No gradients, and the precision of the configuration."""
+        bfloat16 = torch.autocast(self.model.device.type, torch.bfloat16)
+        with torch.inference_mode(), bfloat16 if self.dtype is torch.bfloat16 else nullcontext():
+            yield
+
+
+def normalise(rgb_nhwc: Tensor) -> Tensor:
+    """uint8 [n, h, w, 3] -> float32 [n, 3, h, w], as upstream's `load_video_frames` to the last bit."""
+    images_nchw = rgb_nhwc.permute(0, 3, 1, 2).float() / 255
+    mean_311 = torch.tensor(MEAN_RGB, device=rgb_nhwc.device)[:, None, None]
+    std_311 = torch.tensor(STD_RGB, device=rgb_nhwc.device)[:, None, None]
+    return (images_nchw - mean_311) / std_311
+
+
+def _object_mask(entry: Entry) -> ObjectMask:
+    assert entry.logits_hw is not None
+    return ObjectMask(entry.logits_hw.cpu().numpy(), entry.score, entry.presence)
+
+
+def _dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
+    """bfloat16 is the reference precision on a GPU (field note 8), float32 on a CPU."""
+    if config.dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
