@@ -1,0 +1,159 @@
+"""Bound ZeroMQ sockets that live and die in one thread, and the mailbox by which other threads reach it."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import IO, Generic, TypeAlias, TypeVar
+
+import zmq
+
+from tracker.errors import ConfigError
+
+T = TypeVar("T")
+Socket: TypeAlias = "zmq.Socket[bytes]"
+Options = Mapping[zmq.SocketOption, int]
+
+HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000  # a frozen peer is dropped within 4 s
+LAST_WORDS_MS = 250  # what was sent just before closing may still leave for so long
+IPC_UMASK = 0o117  # sockets of mode 0660
+
+
+class Mailbox(Generic[T]):
+    """A queue that a zmq poller can wait for: any thread puts, one thread takes. What comes too late is dropped."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._lock = threading.Lock()
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._closed = False
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: T) -> None:
+        with self._lock:
+            if not self._closed:
+                self._items.append(item)
+                os.eventfd_write(self._fd, 1)
+
+    def take(self) -> list[T]:
+        """All that is there, at once."""
+        with self._lock:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._fd)
+            items = list(self._items)
+            self._items.clear()
+            return items
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            os.close(self._fd)
+
+
+class SocketThread:
+    """Binds a socket in a thread of its own and runs `serve(socket)` there until that returns."""
+
+    def __init__(self, name: str, kind: int, endpoint: str, options: Options, serve: Callable[[Socket], None]):
+        self.endpoint = endpoint  # once started, as bound: port `*` is a number then
+        self._name = name
+        self._kind = kind
+        self._options = options
+        self._serve = serve
+        self._bound: Future[str] = Future()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Returns once the socket is bound. Raises ConfigError where it cannot be."""
+        self._thread.start()
+        try:
+            self.endpoint = self._bound.result()
+        except ConfigError:
+            self._thread.join()
+            raise
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with bound_socket(self._kind, self.endpoint, self._options) as socket:
+                self._bound.set_result(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+                self._serve(socket)
+        except (zmq.ZMQError, OSError) as error:
+            if self._bound.done():
+                raise
+            problem = f"{self._name}.endpoint: {self.endpoint} cannot be bound: {error.strerror}"
+            self._bound.set_exception(ConfigError([problem]))
+
+
+@contextlib.contextmanager
+def bound_socket(kind: int, endpoint: str, options: Options) -> Iterator[Socket]:
+    """A bound socket in a context of its own. Raises ZMQError or OSError."""
+    with contextlib.ExitStack() as stack:
+        path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
+        if path is not None:
+            stack.enter_context(_claimed(path))
+        context = zmq.Context()
+        stack.callback(context.term)
+        socket = context.socket(kind)
+        stack.callback(socket.close, linger=LAST_WORDS_MS)
+        _configure(socket, {zmq.IPV6: int("[" in endpoint), **options})
+        with _umask(IPC_UMASK) if path is not None else contextlib.nullcontext():
+            socket.bind(endpoint)
+        yield socket
+
+
+def _configure(socket: Socket, options: Options) -> None:
+    socket.linger = 0
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    for option, value in options.items():
+        socket.setsockopt(option, value)
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextlib.contextmanager
+def _claimed(path: Path) -> Iterator[None]:
+    """Hold the lock beside a socket's path: without it, a second bind silently takes the path from the first."""
+    if path.exists() and not path.is_socket():
+        raise FileExistsError(errno.EEXIST, "a file that is no socket stands there")
+    lock = path.with_name(path.name + ".lock")
+    with _locked(lock):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[str]:
+    while True:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise BlockingIOError(errno.EADDRINUSE, "another daemon is serving it") from None
+        # The one who held the lock before may have removed the file just now: then this is a lock on nothing.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
