@@ -1,0 +1,87 @@
+"""URLs: which are cameras, how credentials get into them, how they are kept out of everything that is shown, and
+which ones a client may ask for."""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from tracker.config import StreamConfig
+from tracker.source.picture import Misconfigured
+
+_LIVE = {"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srtp", "udp", "tcp", "srt", "rist", "mmsh", "http", "https"}
+_DEVICES = {"v4l2", "video4linux2", "x11grab", "fbdev", "kmsgrab"}
+_SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*):", re.IGNORECASE)
+
+
+def scheme(url: str) -> str | None:
+    """The URL's scheme in lower case; None for a path."""
+    match = _SCHEME.match(url)
+    return match[1].lower() if match else None
+
+
+def local_path(url: str) -> Path | None:
+    """The path of a local file or folder; None where the URL names something else."""
+    if scheme(url) == "file":
+        url = re.sub(r"^file:(//)?", "", url, flags=re.IGNORECASE)
+    elif scheme(url) is not None:
+        return None
+    return Path(url).expanduser()
+
+
+def is_live(config: StreamConfig) -> bool:
+    """Whether the source goes on by itself: a camera, not a file. (HTTP may turn out to serve a file.)"""
+    if config.format in _DEVICES or config.url.startswith("/dev/video"):
+        return True
+    return scheme(config.url) in _LIVE
+
+
+def for_ffmpeg(url: str) -> str:
+    path = local_path(url)
+    return url if path is None else str(path)
+
+
+def redacted(url: str) -> str:
+    """The URL as it may be shown: no user, no password, no query."""
+    return re.sub(r"(://)[^/?#]*@", r"\1", re.sub(r"\?.*", "?…", url) if "://" in url else url)
+
+
+def with_credentials(config: StreamConfig) -> str:
+    """The URL to open, with the user name and password that the config points at, percent-encoded.
+
+    Raises Misconfigured where a variable or file is missing.
+    """
+    username = _secret(config.username_env, config.username_file, "username")
+    password = _secret(config.password_env, config.password_file, "password")
+    if username is None and password is None:
+        return config.url
+    parts = urlsplit(config.url)
+    if not parts.netloc:
+        raise Misconfigured(f"{redacted(config.url)}: a user name and password need a URL with a host")
+    host = parts.netloc.rpartition("@")[2]
+    user = quote(username, safe="") if username is not None else parts.username or ""
+    secret = f":{quote(password, safe='')}" if password is not None else ""
+    return parts._replace(netloc=f"{user}{secret}@{host}").geturl()
+
+
+def _secret(variable: str | None, file: str | None, what: str) -> str | None:
+    if variable is not None and file is not None:
+        raise Misconfigured(f"{what}_env and {what}_file are both set; one of them is enough")
+    if variable is not None:
+        if variable not in os.environ:
+            raise Misconfigured(f"{what}_env: the environment has no variable {variable}")
+        return os.environ[variable]
+    if file is None:
+        return None
+    path = credential_path(file)
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise Misconfigured(f"{what}_file: {path}: {reason}") from None
+
+
+def credential_path(file: str) -> Path:
+    """A bare name is looked up among systemd's credentials (`LoadCredential=`) where the service has any."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(folder) / file if folder and "/" not in file else Path(file)
