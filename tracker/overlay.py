@@ -1,0 +1,173 @@
+"""Pictures for people: masks, outlines and labels drawn on a frame, in one colour per object."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.types import U8, Shape
+
+# Sasha Trubetskoy's list of distinct colours, the most distinct first, without black, white, grey and what is
+# too dark to see on a picture.
+COLOURS_RGB: tuple[tuple[int, int, int], ...] = (
+    (230, 25, 75),
+    (60, 180, 75),
+    (255, 225, 25),
+    (0, 130, 200),
+    (245, 130, 48),
+    (145, 30, 180),
+    (70, 240, 240),
+    (240, 50, 230),
+    (210, 245, 60),
+    (250, 190, 212),
+    (0, 128, 128),
+    (220, 190, 255),
+    (170, 110, 40),
+    (255, 250, 200),
+    (128, 128, 0),
+    (170, 255, 195),
+    (255, 215, 180),
+    (85, 85, 255),
+)
+OPACITY = 0.4
+WEIGHT = 400  # of the letters: regular
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawing:
+    """One object as it is drawn: what an object record says of it. Not visible: only listed by name."""
+
+    object: int
+    outline: Sequence[Sequence[Sequence[int]]] = ()
+    box_xyxy: Sequence[int] | None = None
+    label: str | None = None
+    score: float | None = None
+    state: Literal["visible", "lost", "pending"] = "visible"
+
+    @classmethod
+    def of(cls, object_id: int, shape: Shape, label: str | None = None, score: float | None = None) -> "Drawing":
+        """From geometry; lost where the shape is empty."""
+        state: Literal["visible", "lost"] = "visible" if shape.box_xyxy else "lost"
+        return cls(object_id, shape.outline, shape.box_xyxy, label, score, state)
+
+    @property
+    def name(self) -> str:
+        return f"{self.object} {self.label}" if self.label else str(self.object)
+
+    @property
+    def caption(self) -> str:
+        return self.name if self.score is None else f"{self.name} {self.score:.2f}"
+
+
+def colour_of(object_id: int) -> tuple[int, int, int]:
+    """R, G, B of an object: always the same for one id, and told apart from its neighbours' by eye."""
+    return COLOURS_RGB[(object_id - 1) % len(COLOURS_RGB)]
+
+
+def palette() -> list[int]:
+    """256 × R, G, B for indexed PNGs whose pixels are object ids: 0 black, the rest as drawn."""
+    return [channel for i in range(256) for channel in (colour_of(i) if i else (0, 0, 0))]
+
+
+def draw(rgb_hwc: U8, drawings: Sequence[Drawing]) -> U8:
+    """A copy of the picture, uint8 [h, w, 3], with the objects on it and a list of those that cannot be seen."""
+    canvas = _Canvas(rgb_hwc.copy())
+    seen = [d for d in drawings if d.state == "visible" and d.box_xyxy]
+    for drawing in seen:
+        canvas.tint(drawing)
+    for drawing in seen:
+        canvas.rim(drawing)
+    for drawing in seen:
+        canvas.name(drawing)
+    for caption in canvas.missing(drawings):
+        canvas.write(caption)
+    return canvas.rgb_hwc
+
+
+@dataclass(frozen=True, slots=True)
+class _Caption:
+    text: str
+    bottom_left_xy: tuple[int, int]
+    colour: tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class _Canvas:
+    rgb_hwc: U8
+
+    @property
+    def unit(self) -> int:
+        """Width of a line in pixels, by the picture's size."""
+        shorter: int = min(self.rgb_hwc.shape[:2])
+        return max(1, round(shorter / 360))
+
+    @property
+    def letter(self) -> int:
+        """Size of the writing in pixels."""
+        return 8 + 4 * self.unit
+
+    def tint(self, drawing: Drawing) -> None:
+        """Blend the object's colour into the picture, inside its outline only."""
+        rings = _rings(drawing)
+        if not rings:
+            return
+        vertices = np.concatenate(rings)
+        height, width = self.rgb_hwc.shape[:2]
+        left, top = np.clip(vertices.min(0), 0, (width, height))
+        right, bottom = np.clip(vertices.max(0), 0, (width, height))
+        part = self.rgb_hwc[top:bottom, left:right]
+        if not part.size:
+            return
+        inside_hw = np.zeros(part.shape[:2], np.uint8)
+        cv2.fillPoly(inside_hw, [ring - (left, top) for ring in rings], 1)
+        tinted = part * (1 - OPACITY) + np.multiply(colour_of(drawing.object), OPACITY)
+        np.copyto(part, tinted.astype(np.uint8), where=inside_hw.astype(bool)[..., None])
+
+    def rim(self, drawing: Drawing) -> None:
+        """The outline; the box where no outline was sent."""
+        colour, rings = colour_of(drawing.object), _rings(drawing)
+        if rings:
+            cv2.polylines(self.rgb_hwc, rings, True, colour, self.unit, cv2.LINE_AA)
+        elif drawing.box_xyxy is not None:
+            x1, y1, x2, y2 = map(int, drawing.box_xyxy)
+            cv2.rectangle(self.rgb_hwc, (x1, y1), (x2 - 1, y2 - 1), colour, self.unit)
+
+    def name(self, drawing: Drawing) -> None:
+        """The caption at the top left of the object's box."""
+        if drawing.box_xyxy is not None:
+            corner = (int(drawing.box_xyxy[0]), int(drawing.box_xyxy[1]))
+            self.write(_Caption(drawing.caption, corner, colour_of(drawing.object)))
+
+    def missing(self, drawings: Sequence[Drawing]) -> list[_Caption]:
+        """One line for each object that is lost or pending, upwards from the bottom left."""
+        hidden = [d for d in drawings if d.state != "visible"]
+        height, step = self.rgb_hwc.shape[0], self.letter + 6 * self.unit
+        return [
+            _Caption(f"{d.state}: {d.name}", (0, height - i * step), colour_of(d.object))
+            for i, d in enumerate(reversed(hidden))
+        ]
+
+    def write(self, caption: _Caption) -> None:
+        """A caption on a plate of its object's colour, kept inside the picture."""
+        font, margin = cv2.FontFace("sans"), 2 * self.unit
+        height, width = self.rgb_hwc.shape[:2]
+        _, _, w, _ = cv2.getTextSize((0, 0), caption.text, (0, 0), font, self.letter, WEIGHT)
+        w, h = w + 2 * margin, self.letter + 2 * margin
+        x = max(0, min(caption.bottom_left_xy[0], width - w))
+        y = min(height, max(h, caption.bottom_left_xy[1]))
+        cv2.rectangle(self.rgb_hwc, (x, y - h), (x + w - 1, y - 1), caption.colour, cv2.FILLED)
+        base = (x + margin, y - margin - self.letter // 4)
+        cv2.putText(self.rgb_hwc, caption.text, base, _ink(caption.colour), font, self.letter, WEIGHT)
+
+
+def _rings(drawing: Drawing) -> list[NDArray[np.int32]]:
+    return [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for polygon in drawing.outline for ring in polygon]
+
+
+def _ink(plate_rgb: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever reads better on the plate (Rec. 601 luma)."""
+    luma = np.dot(plate_rgb, (0.299, 0.587, 0.114))
+    return (0, 0, 0) if luma > 128 else (255, 255, 255)
