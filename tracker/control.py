@@ -15,7 +15,7 @@ from tracker.sockets import Mailbox, Socket, SocketThread
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 256  # requests handed over and not answered; further ones stay in ZeroMQ's queues
-MAX_UNREAD = 100  # replies kept for one client that does not read them
+MAX_UNREAD = 2 * MAX_WAITING  # replies kept for one client that does not read them; further ones it loses
 MAX_PART_BYTES = 2 * wire.MAX_BYTES  # up to here a request that is too large is told so; beyond, it is cut off
 MAX_MESSAGE_CHARS = 1000
 
