@@ -35,6 +35,8 @@ class VideoSource:
         self.notice: str | None = None
         self.live = address.is_live(config)
         url = address.with_credentials(config)
+        self._pictures: Iterator[Picture] = iter(())
+        self._first: Picture | None = None
         hwaccel = self._hwaccel()
         self._timeout_s = OPEN_TIMEOUT_S
         self._started_s: float | None = time.monotonic()  # while it opens
@@ -82,6 +84,9 @@ class VideoSource:
         self.close()
 
     def close(self) -> None:
+        # The generator holds this object and this object holds it: without the first line the decoder's threads
+        # would live until the garbage collector finds the circle.
+        self._pictures, self._first = iter(()), None
         self._container.close()
 
     def _options(self) -> dict[str, str]:
