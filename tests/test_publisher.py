@@ -155,7 +155,7 @@ def test_a_subscriber_that_does_not_read_holds_up_nobody() -> None:
     with (
         publishing(send_hwm=4) as publisher,
         subscribed(publisher, CAM1, receive_hwm=1) as slow,
-        subscribed(publisher, CAM1) as fast,
+        subscribed(publisher, CAM1, "also/") as fast,  # by a topic of its own it is known to be connected
     ):
         for frame in range(60):
             publisher.publish(CAM1, event(frame, message=megabyte))
