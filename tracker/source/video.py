@@ -43,7 +43,7 @@ class VideoSource:
         try:
             self._container = av.open(
                 address.for_ffmpeg(url),
-                format=config.format or ("v4l2" if url.startswith("/dev/video") else None),
+                format=self._format(),
                 options=self._options(),
                 timeout=(OPEN_TIMEOUT_S, read_timeout_s) if self.live else None,
                 hwaccel=hwaccel,
@@ -88,6 +88,16 @@ class VideoSource:
         # would live until the garbage collector finds the circle.
         self._pictures, self._first = iter(()), None
         self._container.close()
+
+    def _format(self) -> str | None:
+        name = self._config.format
+        if name is None:
+            return "v4l2" if self._config.url.startswith("/dev/video") else None
+        try:
+            av.ContainerFormat(name, "r")
+        except ValueError:
+            raise Misconfigured(f"{self._where}: FFmpeg has no input format {name!r}") from None
+        return name
 
     def _options(self) -> dict[str, str]:
         ours: dict[str, str] = {}
