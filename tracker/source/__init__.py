@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tracker.config import StreamConfig
 from tracker.source.address import is_live, local_path, redacted
+from tracker.source.allow import allowed, refusal
 from tracker.source.folder import FolderSource
 from tracker.source.picture import Misconfigured, Picture, Source
 from tracker.source.video import VideoSource
@@ -15,11 +16,13 @@ __all__ = [
     "Misconfigured",
     "Picture",
     "Source",
+    "allowed",
     "frames",
     "is_live",
     "open_path",
     "open_source",
     "redacted",
+    "refusal",
     "stamped",
 ]
 
