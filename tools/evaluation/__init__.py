@@ -1,0 +1,1 @@
+"""Parts of `tools/eval`: clips with truth, the DAVIS measures, the run, the tables and the contact sheets."""

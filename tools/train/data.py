@@ -1,0 +1,103 @@
+"""Rendered batches, made in worker processes while the model learns."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from train.render import Clip, render
+from train.scenario import SMALLEST_VISIBLE, Scenario
+from train.textures import Bank
+
+PROMPTABLE_SHARE = 0.003
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n clips of t frames and m objects: object i is seen in clip `clip_of_m[i]`."""
+
+    frames_tn3hw: Tensor
+    """uint8."""
+    masks_tmhw: Tensor
+    """bool; nothing where the object is gone."""
+    clip_of_m: Tensor
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a step's batch is rendered."""
+
+    scenario: Scenario
+    clips: int
+    targets: int
+    single_images: bool = False
+    """Every frame of a clip is an image of its own: sprites cost more to make than to draw."""
+
+
+class Stream(IterableDataset[Batch]):
+    """Batches of steps `first`, `first + 1`, …: the same for the same seed, however many workers there are."""
+
+    def __init__(self, bank: Bank, recipe: Recipe, seed: tuple[int, ...], first: int) -> None:
+        self.bank, self.recipe, self.seed, self.first = bank, recipe, seed, first
+
+    def __iter__(self) -> Iterator[Batch]:
+        cv2.setNumThreads(1)
+        torch.set_num_threads(1)
+        worker = get_worker_info()
+        step, stride = self.first, 1
+        if worker is not None:
+            step, stride = self.first + worker.id, worker.num_workers
+        while True:
+            yield make_batch(self.bank, self.recipe, (*self.seed, step))
+            step += stride
+
+
+def loader(bank: Bank, recipe: Recipe, seed: tuple[int, ...], first: int, workers: int) -> Iterator[Batch]:
+    """Batches from `workers` background processes, in order."""
+    stream = Stream(bank, recipe, seed, first)
+    return iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None))
+
+
+def make_batch(bank: Bank, recipe: Recipe, seed: tuple[int, ...]) -> Batch:
+    """The batch of one step."""
+    clips = [render((*seed, i), bank, recipe.scenario) for i in range(recipe.clips)]
+    return _images(clips, recipe.targets) if recipe.single_images else _clips(clips, recipe.targets)
+
+
+def _clips(clips: list[Clip], targets: int) -> Batch:
+    chosen = [(i, number) for i, clip in enumerate(clips) for number in clip.targets[:targets]]
+    masks_mthw = [_seen(clips[i].mask_thw(number)) for i, number in chosen]
+    frames_nthwc = np.stack([clip.frames_thwc for clip in clips])
+    return _batch(frames_nthwc.transpose(1, 0, 4, 2, 3), np.stack(masks_mthw, 1), [i for i, _ in chosen])
+
+
+def _images(clips: list[Clip], targets: int) -> Batch:
+    pictures = [picture for clip in clips for picture in clip.frames_thwc]
+    masks, image_of = [], []
+    for i, label_hw in enumerate(label_hw for clip in clips for label_hw in clip.labels_thw):
+        for number in _largest(label_hw, targets):
+            masks.append(label_hw == number)
+            image_of.append(i)
+    return _batch(np.stack(pictures)[None].transpose(0, 1, 4, 2, 3), np.stack(masks)[None], image_of)
+
+
+def _largest(label_hw: NDArray[np.uint8], count: int) -> list[int]:
+    """Up to `count` objects that are large enough to be prompted."""
+    share_n = np.bincount(label_hw.ravel(), minlength=2)[1:] / label_hw.size
+    fit = np.flatnonzero((share_n > PROMPTABLE_SHARE) & (share_n < 0.6))
+    return [int(i) + 1 for i in sorted(fit, key=lambda i: -share_n[i])[:count]]
+
+
+def _seen(mask_thw: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A few stray pixels are not an object."""
+    return mask_thw & (mask_thw.mean((1, 2), keepdims=True) > SMALLEST_VISIBLE)
+
+
+def _batch(frames_tn3hw: NDArray[np.uint8], masks_tmhw: NDArray[np.bool_], clip_of: list[int]) -> Batch:
+    frames = torch.from_numpy(np.ascontiguousarray(frames_tn3hw))
+    return Batch(frames, torch.from_numpy(np.ascontiguousarray(masks_tmhw)), torch.tensor(clip_of))

@@ -1,0 +1,85 @@
+"""Build `nano`, keep its running average, save and load checkpoints."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+CONFIG = Path(__file__).parents[2] / "tracker" / "models" / "nano.yaml"
+SCORE_BIAS = 4.0
+"""Upstream overwrites a mask where the object score is negative; near 0, as it starts, nothing would be learnt."""
+
+
+def build(image_px: int = 256) -> nn.Module:
+    """A new `nano` for square images of `image_px`; the weights have the same shapes at every size."""
+    config = OmegaConf.load(CONFIG)
+    config.model.image_size = image_px
+    model: nn.Module = instantiate(config.model)
+    nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, SCORE_BIAS)
+    return model.to(memory_format=torch.channels_last)
+
+
+@dataclass
+class Run:
+    """All that a training is, apart from its data: what a checkpoint holds."""
+
+    model: nn.Module
+    average: nn.Module
+    optimiser: torch.optim.Optimizer
+    stage: int = 0
+    step: int = 0
+
+    def save(self, path: Path) -> None:
+        """Write beside `path`, then rename: an interrupted save leaves the last one whole."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "stage": self.stage,
+            "step": self.step,
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from `path`."""
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.stage, self.step = state["stage"], state["step"]
+
+
+def new_run(device: torch.device, seed: int) -> Run:
+    """A fresh model with its average and AdamW."""
+    torch.manual_seed(seed)
+    model = build().to(device)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), fused=True)
+    return Run(model, copy.deepcopy(model).eval().requires_grad_(False), optimiser)
+
+
+def resize(model: nn.Module, image_px: int) -> None:
+    """Let `model` take square images of `image_px`: nothing but bookkeeping depends on the size."""
+    side = image_px // 16
+    model.image_size, model.sam_image_embedding_size = image_px, side
+    encoder = model.sam_prompt_encoder
+    encoder.input_image_size, encoder.image_embedding_size = (image_px, image_px), (side, side)
+    encoder.mask_input_size = (4 * side, 4 * side)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module, step: int, decay: float = 0.998) -> None:
+    """Move the running average towards `model`, faster in the first steps."""
+    decay = min(decay, (1 + step) / (10 + step))
+    averages: list[Tensor] = [value for value in average.state_dict().values() if value.is_floating_point()]
+    values: list[Tensor] = [value for value in model.state_dict().values() if value.is_floating_point()]
+    torch._foreach_lerp_(averages, values, 1 - decay)

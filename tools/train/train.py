@@ -1,0 +1,307 @@
+"""The training: stages of single images, then of clips with memory; each step answers, is corrected, learns."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from train.data import Batch, Recipe, loader
+from train.losses import Loss, Weights, answer_loss
+from train.model import Run, follow, resize
+from train.prompts import Points, correction, first_points
+from train.scenario import Scenario
+from train.textures import Bank
+
+MEAN_RGB = (0.485, 0.456, 0.406)
+STD_RGB = (0.229, 0.224, 0.225)
+POINTER_SPAN = 16
+"""A clip's length as a predictor would give it: it scales the pointers' age, which short clips must not stretch."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the curriculum. The learning rate falls from `rate` to `rate_end` along a half cosine."""
+
+    name: str
+    steps: int
+    recipe: Recipe
+    rate: float
+    rate_end: float
+    kinds: dict[str, float] = field(default_factory=lambda: {"box": 0.5, "point": 0.5})
+    correct: float = 0.4
+    """Probability of a correction click on a frame that gets one at most."""
+    weights: Weights = field(default_factory=Weights)
+
+
+def plan(scale: int = 1) -> tuple[Stage, ...]:
+    """The curriculum; `scale` multiplies what is rendered for a step (a GPU wants 8 or more).
+
+    Memory is learnt at 128 px first: a step there costs a quarter, and what it teaches holds at 256.
+    """
+    images = {"single_images": True, "targets": 2}
+    prompts = {"box": 0.4, "point": 0.4, "mask": 0.2}
+    strict = Weights(bce=1.0, focal=10.0, iou=1.0, score=0.5)
+    return (
+        Stage("images-128", 1700, Recipe(_scene(3, 128), 4 * scale, **images), 1e-3, 8e-4),
+        Stage("clips4-128", 1200, Recipe(_scene(4, 128), 3 * scale, 2), 8e-4, 5e-4, prompts, 0.3),
+        Stage("clips4-256", 900, Recipe(_scene(4, 256), 2 * scale, 2), 5e-4, 3e-4, prompts, 0.3),
+        Stage("clips8-256", 800, Recipe(_scene(8, 256), 2 * scale, 2), 3e-4, 1e-5, prompts, 0.3, strict),
+    )
+
+
+def _scene(frames: int, size_px: int) -> Scenario:
+    still = frames < 4  # frames far apart, so that three of a clip are three images
+    return Scenario(frames, size_px, pace=6.0 if still else 1.0, vanish=0.0 if still else 0.35)
+
+
+class Trainer:
+    """Runs the stages from where `run` stands; saves every few minutes and at the end of each stage."""
+
+    def __init__(self, run: Run, bank: Bank, folder: Path, seed: int, workers: int, save_s: float = 60.0) -> None:
+        self.run, self.bank, self.folder, self.seed, self.workers = run, bank, folder, seed, workers
+        self.device = next(run.model.parameters()).device
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.save_s, self.saved_at = save_s, time.monotonic()
+
+    def train(self, stages: tuple[Stage, ...]) -> None:
+        """All stages that are still to do."""
+        while self.run.stage < len(stages):
+            self._train_stage(stages[self.run.stage])
+            self.run.stage, self.run.step = self.run.stage + 1, 0
+            self._save(f"after-{stages[self.run.stage - 1].name}.pt")
+
+    def _train_stage(self, stage: Stage) -> None:
+        for model in (self.run.model, self.run.average):
+            resize(model, stage.recipe.scenario.size_px)
+        seed = (self.seed, self.run.stage, self.rank)
+        batches = loader(self.bank, stage.recipe, seed, self.run.step, self.workers)
+        meter = Meter(self.folder / (f"log-{self.rank}.jsonl" if self.rank else "log.jsonl"), stage.name)
+        while self.run.step < stage.steps:
+            self._step(stage, batches, meter)
+            if time.monotonic() - self.saved_at > self.save_s:
+                self._save("last.pt")
+
+    def _step(self, stage: Stage, batches: Iterator[Batch], meter: "Meter") -> None:
+        began = time.monotonic()
+        batch = next(batches)
+        waited = time.monotonic() - began
+        rate = _set_rate(self.run.optimiser, stage, self.run.step)
+        rng = np.random.default_rng((self.seed, 1000 + self.run.stage, self.run.step, self.rank))
+        self.run.model.train()
+        answers = lesson(self.run.model, batch, stage, rng)
+        loss = torch.stack([answer.total for answer in answers]).mean()
+        self.run.optimiser.zero_grad()
+        loss.backward()
+        share_gradients(self.run.model)
+        norm = nn.utils.clip_grad_norm_(self.run.model.parameters(), 1.0)
+        if torch.isfinite(norm):
+            self.run.optimiser.step()
+            follow(self.run.average, self.run.model, self.run.step + 5000 * min(self.run.stage, 1))
+        self.run.step += 1
+        meter.add(
+            self.run.step, answers, rate=rate, norm=norm.item(), wait_s=waited, step_s=time.monotonic() - began
+        )
+
+    def _save(self, name: str) -> None:
+        self.saved_at = time.monotonic()
+        if self.rank:
+            return
+        self.run.save(self.folder / name)
+        if name != "last.pt":
+            self.run.save(self.folder / "last.pt")
+
+
+def share_gradients(model: nn.Module) -> None:
+    """The mean of all ranks' gradients; a parameter that one rank did not use counts as 0 there."""
+    if not dist.is_initialized():
+        return
+    gradients = []
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, shared in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(shared.view_as(gradient))
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, stage: Stage, step: int) -> float:
+    warm = min(1.0, (step + 1) / 100)
+    fall = 0.5 + 0.5 * np.cos(np.pi * min(step / stage.steps, 1.0))
+    rate = float(warm * (stage.rate_end + (stage.rate - stage.rate_end) * fall))
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def normalised(frames_n3hw: Tensor) -> Tensor:
+    """uint8 RGB -> what the image encoder takes, channels last for speed on a CPU."""
+    mean, std = (torch.tensor(v, device=frames_n3hw.device)[:, None, None] for v in (MEAN_RGB, STD_RGB))
+    return ((frames_n3hw.float() / 255 - mean) / std).to(memory_format=torch.channels_last)
+
+
+def lesson(model: nn.Module, batch: Batch, stage: Stage, rng: np.random.Generator) -> list[Loss]:
+    """Answer a batch frame by frame, as the predictor would, and rate every answer."""
+    device = next(model.parameters()).device
+    kind = str(rng.choice(list(stage.kinds), p=list(stage.kinds.values())))
+    masks_tmhw = batch.masks_tmhw.to(device)
+    frames = len(masks_tmhw)
+    with torch.autocast(device.type, torch.bfloat16):
+        features = Features(model, batch.frames_tn3hw.to(device), batch.clip_of_m.to(device))
+    corrected = {int(rng.integers(frames))} if rng.random() < stage.correct else set()
+    memory: dict[str, dict[int, dict[str, Any]]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+    losses: list[Loss] = []
+    for time_index in range(frames):
+        truth_mhw = masks_tmhw[time_index]
+        teacher = Teacher(model, features.at(time_index), truth_mhw, time_index, memory, stage, rng, frames > 1)
+        losses += teacher.first(kind) if time_index == 0 else teacher.track()
+        if time_index in corrected and not (kind == "mask" and time_index == 0):
+            losses += teacher.correct()
+        teacher.remember()
+    return losses
+
+
+class Features:
+    """The image features of all frames of a batch, encoded at once."""
+
+    def __init__(self, model: nn.Module, frames_tn3hw: Tensor, clip_of_m: Tensor) -> None:
+        self.clips, self.clip_of_m = frames_tn3hw.shape[1], clip_of_m
+        encoded = model.forward_image(normalised(frames_tn3hw.flatten(0, 1)))
+        _, self.levels, self.positions, self.sizes = model._prepare_backbone_features(encoded)
+
+    def at(self, time_index: int) -> dict[str, Any]:
+        """What `SAM2Base._track_step` wants of one frame, a copy per object."""
+        index_m = self.clip_of_m + time_index * self.clips
+        return {
+            "current_vision_feats": [level[:, index_m] for level in self.levels],
+            "current_vision_pos_embeds": [position[:, index_m] for position in self.positions],
+            "feat_sizes": self.sizes,
+        }
+
+
+class Teacher:
+    """One frame: prompt or track it, correct it, rate each answer, then put it into the memory."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        features: dict[str, Any],
+        truth_mhw: Tensor,
+        time_index: int,
+        memory: dict[str, dict[int, dict[str, Any]]],
+        stage: Stage,
+        rng: np.random.Generator,
+        remembers: bool,
+    ) -> None:
+        self.model, self.features, self.truth_mhw, self.time_index = model, features, truth_mhw, time_index
+        self.memory, self.stage, self.rng, self.remembers = memory, stage, rng, remembers
+        self.points: Points | None = None
+        self.prompted = False
+
+    def first(self, kind: str) -> list[Loss]:
+        """A prompt without memory. A mask is taken as it is, so there is nothing to rate."""
+        self.prompted = True
+        if kind == "mask":
+            self._answer(masks=self.truth_mhw[:, None].float())
+            return []
+        self.points = self._to_device(first_points(self.rng, self.truth_mhw.cpu().numpy(), kind))
+        return [self._answer()]
+
+    def track(self) -> list[Loss]:
+        """Nothing is given but the memory."""
+        return [self._answer()]
+
+    def correct(self) -> list[Loss]:
+        """A click where the last answer was most wrong; it makes the frame a conditioning one."""
+        found_mhw = (self.high_m1hw[:, 0].detach() > 0).cpu().numpy()
+        click = self._to_device(correction(self.rng, found_mhw, self.truth_mhw.cpu().numpy()))
+        self.points = click if self.points is None else self.points.with_click(click)
+        loss = self._answer(previous=self.low_m1hw.detach().clamp(-32, 32))
+        self.prompted = True
+        return [loss]
+
+    def remember(self) -> None:
+        """Encode the last answer into the memory."""
+        if not self.remembers:
+            return
+        output = {"obj_ptr": self.pointer_mc}
+        with self._autocast():
+            self.model._encode_memory_in_output(
+                self.features["current_vision_feats"],
+                self.features["feat_sizes"],
+                None,
+                True,
+                self.high_m1hw,
+                self.score_m1,
+                output,
+            )
+        kept = "cond_frame_outputs" if self.prompted else "non_cond_frame_outputs"
+        self.memory[kept][self.time_index] = output
+
+    def _answer(self, masks: Tensor | None = None, previous: Tensor | None = None) -> Loss:
+        with self._autocast():
+            _, answer, _, _ = self.model._track_step(
+                frame_idx=self.time_index,
+                is_init_cond_frame=self.time_index == 0,
+                **self.features,
+                point_inputs=None if self.points is None else self.points.as_inputs(),
+                mask_inputs=masks,
+                output_dict=self.memory,
+                num_frames=POINTER_SPAN,
+                track_in_reverse=False,
+                prev_sam_mask_logits=previous,
+            )
+        candidates, _, ious, self.low_m1hw, self.high_m1hw, self.pointer_mc, self.score_m1 = answer
+        finer = F.interpolate(candidates.float(), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return answer_loss(finer, ious, self.score_m1[:, 0], self.truth_mhw, self.stage.weights)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.truth_mhw.device.type, torch.bfloat16)
+
+    def _to_device(self, points: Points) -> Points:
+        device = self.truth_mhw.device
+        return Points(points.xy_np2.to(device), points.labels_np.to(device))
+
+
+class Meter:
+    """Means over `every` steps, one JSON line each."""
+
+    def __init__(self, path: Path, stage: str, every: int = 25) -> None:
+        self.path, self.stage, self.every = path, stage, every
+        self.rows: list[dict[str, float]] = []
+
+    def add(self, step: int, answers: list[Loss], **more: float) -> None:
+        """One step's losses: the first answer (prompted) and the last (furthest) apart."""
+        row = {
+            "loss": float(np.mean([answer.total.item() for answer in answers])),
+            "mask": float(np.mean([answer.mask for answer in answers])),
+            "iou_error": float(np.mean([answer.iou_error for answer in answers])),
+            "score": float(np.mean([answer.score for answer in answers])),
+            "iou_first": answers[0].iou_n.nanmean().item(),
+            "iou_last": answers[-1].iou_n.nanmean().item(),
+        }
+        self.rows.append(row | more)
+        if len(self.rows) >= self.every:
+            self._write(step)
+
+    def _write(self, step: int) -> None:
+        means = {key: round(float(np.nanmean([row[key] for row in self.rows])), 5) for key in self.rows[0]}
+        line = {"time": round(time.time()), "stage": self.stage, "step": step} | means
+        with self.path.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        self.rows.clear()
+
+
+def describe(stages: tuple[Stage, ...]) -> str:
+    """The curriculum as JSON, for the log."""
+    return json.dumps([asdict(stage) for stage in stages])
