@@ -98,8 +98,10 @@ def test_wanted_is_what_a_prefix_says(subscription: str, topic: str, wanted: boo
 
 def test_a_topic_stays_wanted_until_its_last_subscriber_is_gone() -> None:
     with publishing() as publisher, subscribed(publisher, CAM1) as first:
-        with subscribed(publisher, CAM1):
+        with subscribed(publisher, CAM1, "also/"):
             first.unsubscribe(CAM1)
+            first.subscribe("and/")
+            wait_until(lambda: publisher.wanted("and/"))
             assert publisher.wanted(CAM1)
         wait_until(lambda: not publisher.wanted(CAM1))
 

@@ -62,7 +62,7 @@ class Rle(Struct, frozen=True, forbid_unknown_fields=True):
 # ---------------------------------------------------------------------------------------------------- requests
 
 
-class Args(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Args(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Base of what an operation takes. Errors that concern several fields are found in `__post_init__`."""
 
 
@@ -83,7 +83,7 @@ class StreamsListArgs(Args, frozen=True, kw_only=True):
     pass
 
 
-class StreamsAdd(StreamConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class StreamsAdd(StreamConfig, frozen=True, omit_defaults=True, kw_only=True):
     """A stream's name and everything that the configuration says of a stream."""
 
     stream: StreamId
