@@ -1,0 +1,233 @@
+"""The daemon: builds all parts, runs the main loop, and takes everything down again.
+
+Threads: this one owns the device and all bookkeeping; each stream has one that decodes, the control and the publish
+socket have one each, and delivery turns masks into messages. They meet in queues and in the streams' buffers.
+"""
+
+import logging
+import queue
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from tracker import security
+from tracker.config import Config, StreamConfig, load
+from tracker.control import ControlServer, Request
+from tracker.delivery import Delivery, Processed
+from tracker.engine.engine import Engine
+from tracker.engine.model import load_model
+from tracker.errors import TrackerError
+from tracker.objects import Lane, World
+from tracker.protocol import DeviceMemory, EventName, Status, StepTimes
+from tracker.publisher import Publisher
+from tracker.records import Seen, event, object_event, stream_record
+from tracker.scheduler import Scheduler, Work, frames_behind
+from tracker.service import Service
+from tracker.stream import SWITCH_INTERVAL_S, Stream
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 0.05  # how long a quiet loop sleeps before it looks at clocks again
+STATUS_S = 1.0
+STOP_S = 1.0  # for the streams to end; one that blocks inside FFmpeg dies with the process
+
+
+class Daemon:
+    """One process's worth of tracking. `run` returns when `stop` was called, from any thread or signal handler."""
+
+    def __init__(self, config: Config, engine: Engine) -> None:
+        instance = secrets.token_hex(8)
+        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance)
+        self._config = config
+        self._engine = engine
+        self._world = World()
+        self._delivery = Delivery(self.publisher, config.publish)
+        self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
+        self._service = Service(config, self._world, engine, self.publisher, self._attach, self._detach)
+        self.control = ControlServer(config.control.endpoint, self._ask, self._service.operations, instance)
+        self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self.ready = threading.Event()  # both sockets are bound
+        self._steps_ms: deque[float] = deque(maxlen=1000)
+        self._status_due_s = 0.0
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        with self._running_parts():
+            while not self._stopping.is_set():
+                self._wake.clear()
+                self._answer_requests()
+                self._keep_time()
+                batch = self._scheduler.next_batch(self._world)
+                if batch:
+                    self._process(batch)
+                else:
+                    self._wake.wait(IDLE_S)
+
+    def _process(self, batch: list[Work]) -> None:
+        """One step of the model, and where its masks go."""
+        started_s = time.perf_counter()
+        with_objects = [work for work in batch if work.objects]
+        if with_objects:
+            self._follow(with_objects)
+            seconds = time.perf_counter() - started_s
+            self._scheduler.spent(batch, seconds)
+            self._steps_ms.append(seconds * 1e3)
+        for work in batch:
+            if work.live:
+                self._publish(work)
+            self._settle(work.lane)
+
+    def _follow(self, batch: list[Work]) -> None:
+        """All images in one encoder pass, all objects on to their next frames."""
+        features = self._engine.encode([work.frame.image for work in batch])
+        moves = [(obj, i, work.frame) for i, work in enumerate(batch) for obj in work.objects]
+        results = self._engine.propagate([(obj.track, i, frame.index) for obj, i, frame in moves], features)
+        for (obj, _, frame), (track, mask) in zip(moves, results, strict=True):
+            obj.saw(frame, track, mask)
+            obj.age += 1
+
+    def _publish(self, work: Work) -> None:
+        lane, frame = work.lane, work.frame
+        lane.dropped += frame.index - lane.processed - 1
+        lane.processed = frame.index
+        lane.step += 1
+        seen = tuple(Seen.of(o) for o in lane.objects.values() if o.pending or o.frame == frame.index)
+        self._delivery.put(Processed(lane, frame, lane.step, lane.dropped, seen))
+        lane.stream.buffer.consumed(frame.index)
+
+    def _settle(self, lane: Lane) -> None:
+        """Objects that have reached the live edge go on with the others."""
+        for obj in lane.pending():
+            if not frames_behind(obj):
+                obj.arrived()
+                self.publisher.publish(f"events/{lane.name}/", object_event(obj, "object_caught_up", obj.frame))
+
+    # ------------------------------------------------------------------------------------------------ requests
+
+    def _ask(self, request: Request) -> None:
+        """Called by the control socket's thread."""
+        self._requests.put(request)
+        self._wake.set()
+
+    def _answer_requests(self) -> None:
+        while not self._requests.empty():
+            request = self._requests.get()
+            try:
+                request.reply(self._service.operations[request.op](request.args))
+            except TrackerError as error:
+                request.fail(error)
+            except Exception as error:
+                log.exception("%s failed", request.op)
+                request.fail(
+                    TrackerError(f"{request.op} failed inside the daemon: {type(error).__name__}; see its log")
+                )
+
+    # ------------------------------------------------------------------------------------------------- streams
+
+    def _attach(self, name: str, config: StreamConfig) -> Lane:
+        stream = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event)
+        lane = Lane(stream)
+        self._world.add(lane)
+        self._tell(stream, "stream_added")
+        stream.start()
+        return lane
+
+    def _detach(self, lane: Lane) -> None:
+        self._world.remove(lane)
+        lane.stream.stop(timeout_s=0)  # it ends by itself, at the latest with its time-out
+        self._tell(lane.stream, "stream_removed")
+
+    def _on_stream_event(self, stream: Stream, name: str, details: dict[str, Any]) -> None:
+        """Called by the streams' threads."""
+        more = {"message": details["error"]} if "error" in details else {}
+        if "size" in details:
+            more["size"] = tuple(details["size"])
+        self._tell(stream, cast(EventName, name), **more)
+
+    def _tell(self, stream: Stream, name: EventName, **more: Any) -> None:
+        """Publish an event of a stream, from any thread."""
+        self.publisher.publish(f"events/{stream.name}/", event(stream, name, stream.decoded - 1, **more))
+
+    # --------------------------------------------------------------------------------------------------- clocks
+
+    def _keep_time(self) -> None:
+        """What is due by the clock: objects that were lost for too long, and the status message."""
+        for lane in self._world:
+            for obj in lane.expired():
+                self._service.remove(obj, "object_expired")
+        if time.monotonic() >= self._status_due_s:
+            self._status_due_s = time.monotonic() + STATUS_S
+            self.publisher.publish("status/", self._status())
+
+    def _status(self) -> Status:
+        steps_ms, self._steps_ms = self._steps_ms, deque(maxlen=1000)
+        return Status(
+            time=time.time(),
+            streams=[stream_record(lane) for lane in self._world],
+            memory=DeviceMemory(**self._engine.memory()),
+            steps=_step_times(steps_ms),
+        )
+
+    # ---------------------------------------------------------------------------------------- start and stop
+
+    @contextmanager
+    def _running_parts(self) -> Iterator[None]:
+        """Everything that has a thread, stopped in the reverse order however the loop ends."""
+        with ExitStack() as stack:
+            for part in (self.publisher, self._delivery, self.control):
+                part.start()
+                stack.callback(part.stop)
+            self.ready.set()
+            stack.callback(self._stop_streams)
+            for name, config in self._config.streams.items():
+                self._attach(name, config)
+            yield
+            for lane in self._world:
+                self._tell(lane.stream, "daemon_stopping")
+
+    def _stop_streams(self) -> None:
+        for lane in self._world:
+            lane.stream.stop(timeout_s=0)
+        deadline_s = time.monotonic() + STOP_S
+        for lane in self._world:
+            lane.stream.stop(max(0.0, deadline_s - time.monotonic()))
+
+
+def _step_times(steps_ms: deque[float]) -> StepTimes:
+    if not steps_ms:
+        return StepTimes()
+    p50, p99 = np.percentile(steps_ms, [50, 99])
+    return StepTimes(count=len(steps_ms), p50_ms=float(p50), p99_ms=float(p99), max_ms=max(steps_ms))
+
+
+def serve(path: str | Path) -> None:
+    """Run the daemon of a configuration file until SIGTERM or Ctrl-C. Raises ConfigError and ModelError."""
+    config = load(path)
+    security.check(config)
+    logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    daemon = Daemon(config, Engine(load_model(config.model), config.engine))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: daemon.stop())
+    log.info("serving %d streams: control %s, publish %s", len(config.streams), *_endpoints(config))
+    daemon.run()
+    log.info("stopped")
+
+
+def _endpoints(config: Config) -> tuple[str, str]:
+    return config.control.endpoint, config.publish.endpoint

@@ -1,0 +1,77 @@
+"""Masks to messages, on a thread of its own, while the model works on the next frames."""
+
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass
+
+from tracker.config import PublishConfig
+from tracker.objects import Lane, TrackedObject
+from tracker.publisher import Publisher
+from tracker.records import Look, Seen, object_event, object_record, tracks_message
+from tracker.types import Frame
+
+log = logging.getLogger(__name__)
+
+WAITING = 4  # frames; when geometry falls further behind, the engine waits for it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Processed:
+    """A frame that the model is done with, as the engine thread left it."""
+
+    lane: Lane
+    frame: Frame
+    step: int
+    dropped: int
+    seen: tuple[Seen, ...]
+
+
+class Delivery:
+    """Publishes processed frames, and says when objects are lost and found."""
+
+    def __init__(self, publisher: Publisher, config: PublishConfig) -> None:
+        self._publisher = publisher
+        self._config = config
+        self._queue: queue.Queue[Processed | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._run, name="delivery")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Deliver what is waiting, and end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def put(self, processed: Processed) -> None:
+        self._queue.put(processed)
+
+    def _run(self) -> None:
+        while (processed := self._queue.get()) is not None:
+            try:
+                self._deliver(processed)
+            except Exception:  # one frame's trouble must not end the stream of all others
+                log.exception("frame %d of %s was not published", processed.frame.index, processed.lane.name)
+
+    def _deliver(self, done: Processed) -> None:
+        topic = f"tracks/{done.lane.name}/"
+        wanted = self._publisher.wanted(topic)
+        look = Look(self._config.outline_tolerance_px, wanted, wanted and self._config.masks == "rle")
+        shapes = [look.shape(seen.mask, done.frame.size_wh) for seen in done.seen]
+        for seen, shape in zip(done.seen, shapes, strict=True):
+            if seen.behind is None and not seen.object.removed:
+                self._notice(seen.object, shape.area > 0, done.frame)
+        if wanted:
+            records = [object_record(seen, shape) for seen, shape in zip(done.seen, shapes, strict=True)]
+            self._publisher.publish(topic, tracks_message(done.lane, done.frame, done.step, done.dropped, records))
+
+    def _notice(self, obj: TrackedObject, visible: bool, frame: Frame) -> None:
+        """Say so where an object has just been lost or found."""
+        if visible == obj.visible:
+            return
+        obj.visible = visible
+        obj.lost_since_ns = None if visible else time.monotonic_ns()
+        message = object_event(obj, "object_found" if visible else "object_lost", frame.index)
+        self._publisher.publish(f"events/{obj.lane.name}/", message)
