@@ -1,0 +1,49 @@
+"""`trackerd`: the daemon, and the same models on files."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from tracker import __version__
+from tracker.cli.models import models
+from tracker.cli.track import track
+from tracker.errors import TrackerError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="trackerd")
+def trackerd() -> None:
+    """Follow objects in live video, files and pictures with SAM 2."""
+
+
+@trackerd.command()
+@click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file.")
+def serve(path: Path) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    from tracker import daemon
+
+    daemon.serve(path)
+
+
+@trackerd.command()
+@click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file.")
+def check(path: Path) -> None:
+    """Say everything that is wrong with a configuration."""
+    from tracker import config
+
+    config.load(path)
+    click.echo(f"{path}: is right")
+
+
+trackerd.add_command(models)
+trackerd.add_command(track)
+
+
+def main() -> None:
+    """The console script: what a person can put right is one line, and exit status 1."""
+    try:
+        trackerd()
+    except (TrackerError, OSError) as error:
+        click.echo(f"trackerd: {error}", err=True)
+        sys.exit(1)
