@@ -204,6 +204,15 @@ class TestPublished:
             record = talk.receive_until(lambda m: m["objects"])["objects"][0]
             assert isinstance(record["mask"]["counts"], bytes)
 
+    @pytest.mark.parametrize(("width", "size_wh"), [("320", SIZE_WH), ("full", SIZE_WH)])
+    def test_pictures(self, talk: Talk, width: str, size_wh: tuple[int, int]) -> None:
+        talk.subscribe(f"frames/cam/{width}/")
+        topic, message = talk.receive()
+        assert topic == f"frames/cam/{width}/"
+        assert (message["size"], message["format"]) == (list(SIZE_WH), "jpeg")
+        h, w, _ = decode(talk.image).shape
+        assert (w, h) == size_wh
+
     def test_status_once_a_second(self, talk: Talk) -> None:
         talk.subscribe("status/")
         message = talk.receive()[1]

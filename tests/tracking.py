@@ -42,6 +42,7 @@ class Talk:
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
+        self.image = b""  # that came with the last message
         self._context = zmq.Context()
         self._control = self._socket(zmq.REQ, daemon.control.endpoint)
         self._sub = self._socket(zmq.SUB, daemon.publisher.endpoint)
@@ -84,7 +85,8 @@ class Talk:
         wait_until(lambda: self.daemon.publisher.wanted(topic))
 
     def receive(self) -> tuple[str, Message]:
-        topic, payload, *_ = self._sub.recv_multipart()
+        topic, payload, *images = self._sub.recv_multipart()
+        self.image = b"".join(images)
         return topic.decode(), msgpack.unpackb(payload)
 
     def receive_until(self, wanted: Callable[[Message], bool]) -> Message:

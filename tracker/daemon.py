@@ -24,8 +24,8 @@ from tracker.config import Config, StreamConfig, load
 from tracker.control import ControlServer, Request
 from tracker.delivery import Delivery, Processed
 from tracker.engine.engine import Engine
-from tracker.engine.model import load_model
-from tracker.errors import TrackerError
+from tracker.engine.model import check_model, load_model
+from tracker.errors import ConfigError, ModelError, TrackerError
 from tracker.objects import Lane, World
 from tracker.protocol import DeviceMemory, EventName, Status, StepTimes
 from tracker.publisher import Publisher
@@ -60,6 +60,10 @@ class Daemon:
         self.ready = threading.Event()  # both sockets are bound
         self._steps_ms: deque[float] = deque(maxlen=1000)
         self._status_due_s = 0.0
+
+    @property
+    def device(self) -> str:
+        return str(self._engine.describe()["device"])
 
     def stop(self) -> None:
         self._stopping.set()
@@ -214,20 +218,38 @@ def _step_times(steps_ms: deque[float]) -> StepTimes:
     return StepTimes(count=len(steps_ms), p50_ms=float(p50), p99_ms=float(p99), max_ms=max(steps_ms))
 
 
+def check(path: str | Path) -> Config:
+    """The configuration of a file. Raises ConfigError with everything that is wrong with it."""
+    config = load(path)
+    problems: list[str] = []
+    for look in (security.check, lambda config: check_model(config.model)):
+        try:
+            look(config)
+        except ConfigError as error:
+            problems += error.problems
+        except ModelError as error:
+            problems.append(error.message)
+    if problems:
+        raise ConfigError([f"{path}: {problem}" for problem in problems])
+    return config
+
+
 def serve(path: str | Path) -> None:
     """Run the daemon of a configuration file until SIGTERM or Ctrl-C. Raises ConfigError and ModelError."""
-    config = load(path)
-    security.check(config)
+    config = check(path)
     logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     daemon = Daemon(config, Engine(load_model(config.model), config.engine))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
-    log.info("serving %d streams: control %s, publish %s", len(config.streams), *_endpoints(config))
+    log.info(
+        "serving %d streams with %s on %s: control %s, publish %s",
+        len(config.streams),
+        config.model.name,
+        daemon.device,
+        config.control.endpoint,
+        config.publish.endpoint,
+    )
     daemon.run()
     log.info("stopped")
-
-
-def _endpoints(config: Config) -> tuple[str, str]:
-    return config.control.endpoint, config.publish.endpoint

@@ -6,14 +6,16 @@ import threading
 import time
 from dataclasses import dataclass
 
+from tracker import imaging
 from tracker.config import PublishConfig
 from tracker.objects import Lane, TrackedObject
 from tracker.publisher import Publisher
-from tracker.records import Look, Seen, object_event, object_record, tracks_message
+from tracker.records import Look, Seen, frame_message, object_event, object_record, tracks_message
 from tracker.types import Frame
 
 log = logging.getLogger(__name__)
 
+PICTURE_WIDTHS = {"320": 320, "640": 640, "1280": 1280, "full": None}
 WAITING = 4  # frames; when geometry falls further behind, the engine waits for it
 
 
@@ -67,6 +69,15 @@ class Delivery:
             records = [object_record(seen, shape) for seen, shape in zip(done.seen, shapes, strict=True)]
             self._publisher.publish(topic, tracks_message(done.lane, done.frame, done.step, done.dropped, records))
 
+        self._send_pictures(done)
+
+    def _send_pictures(self, done: Processed) -> None:
+        for name, max_width in PICTURE_WIDTHS.items():
+            topic = f"frames/{done.lane.name}/{name}/"
+            if self._publisher.wanted(topic):
+                jpeg = _jpeg(done.frame, max_width, self._config.jpeg_quality)
+                self._publisher.publish(topic, frame_message(done.frame), jpeg)
+
     def _notice(self, obj: TrackedObject, visible: bool, frame: Frame) -> None:
         """Say so where an object has just been lost or found."""
         if visible == obj.visible:
@@ -75,3 +86,7 @@ class Delivery:
         obj.lost_since_ns = None if visible else time.monotonic_ns()
         message = object_event(obj, "object_found" if visible else "object_lost", frame.index)
         self._publisher.publish(f"events/{obj.lane.name}/", message)
+
+
+def _jpeg(frame: Frame, max_width: int | None, quality: int) -> bytes:
+    return imaging.encode_jpeg(imaging.scaled(imaging.to_rgb(frame.image), max_width), quality)

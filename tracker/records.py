@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from tracker.geometry import shape_of
 from tracker.objects import Lane, TrackedObject
-from tracker.protocol import BufferRecord, Event, EventName, ObjectRecord, Rle, StreamRecord, Tracks
+from tracker.protocol import BufferRecord, Event, EventName, FrameMessage, ObjectRecord, Rle, StreamRecord, Tracks
 from tracker.stream import Stream
 from tracker.types import Frame, ObjectMask, Shape
 
@@ -80,6 +80,11 @@ def tracks_message(lane: Lane, frame: Frame, step: int, dropped: int, objects: l
         dropped=dropped,
         objects=objects,
     )
+
+
+def frame_message(frame: Frame) -> FrameMessage:
+    """What goes before a JPEG of the frame."""
+    return FrameMessage(stream=frame.stream, frame=frame.index, time=frame.time, size=frame.size_wh, format="jpeg")
 
 
 def event(stream: Stream, name: EventName, frame: int | None, **more: Any) -> Event:

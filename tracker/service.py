@@ -20,7 +20,7 @@ from tracker.prompts import prompt_of
 from tracker.publisher import Publisher
 from tracker.records import Look, Seen, object_event, object_record, stream_record
 from tracker.scheduler import frames_behind
-from tracker.source import allowed
+from tracker.source.allow import refusal
 from tracker.types import Frame, ObjectMask, Prompt
 
 
@@ -85,8 +85,8 @@ class Service:
             raise AlreadyExists(
                 f"stream: {args.stream!r} is there already; remove it first, or choose another name"
             )
-        if not allowed(args.url, self._config.control.allow_sources):
-            raise Forbidden("url: no pattern of control.allow_sources in the daemon's configuration allows it")
+        if (why_not := refusal(args.config(), self._config.control.allow_sources)) is not None:
+            raise Forbidden(why_not)
         return stream_record(self._attach(args.stream, args.config()))
 
     def streams_remove(self, args: p.StreamName) -> p.StreamRecord:

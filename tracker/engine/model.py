@@ -62,13 +62,20 @@ class Model:
 
 def load_model(config: ModelConfig) -> Model:
     """The named model with its weights on its device. Raises ModelError, which says what to do."""
-    device = pick_device(config.device)
-    path = Path(config.checkpoint) if config.checkpoint else zoo.checkpoint_path(config.name)
-    if not path.is_file():
-        raise ModelError(_missing(config, path))
+    device, path = check_model(config)
     net = network(zoo.config_path(config.name), config.image_size)
     load_weights(net, path, config.name)
     return Model(config.name, net.to(device), sha256_of(path))
+
+
+def check_model(config: ModelConfig) -> tuple[torch.device, Path]:
+    """Where the model would run and its weights lie; loads none. Raises ModelError, which says what to do."""
+    device = pick_device(config.device)
+    path = Path(config.checkpoint) if config.checkpoint else zoo.checkpoint_path(config.name)
+    zoo.config_path(config.name)
+    if not path.is_file():
+        raise ModelError(_missing(config, path))
+    return device, path
 
 
 def _missing(config: ModelConfig, path: Path) -> str:
