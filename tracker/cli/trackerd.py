@@ -1,5 +1,7 @@
 """`trackerd`: the daemon, and the same models on files."""
 
+import logging
+import os
 import sys
 from pathlib import Path
 
@@ -24,16 +26,19 @@ def serve(path: Path) -> None:
     from tracker import daemon
 
     daemon.serve(path)
+    # Everything is closed by now; taking torch apart would take the interpreter seconds that nobody gains from.
+    logging.shutdown()
+    os._exit(0)
 
 
 @trackerd.command()
 @click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file.")
 def check(path: Path) -> None:
     """Say everything that is wrong with a configuration."""
-    from tracker import config
+    from tracker import daemon
 
-    config.load(path)
-    click.echo(f"{path}: is right")
+    daemon.check(path)
+    click.echo(f"{path}: nothing wrong")
 
 
 trackerd.add_command(models)
