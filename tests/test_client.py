@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import queue
 import subprocess
 import sys
 import threading
@@ -12,90 +11,29 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
+from fake_daemon import OBJECT, STREAM, FakeDaemon
 from msgspec import structs
 
 from tracker import errors
 from tracker import protocol as p
 from tracker.client import AsyncClient, Client, mask_of
 from tracker.config import StreamConfig
-from tracker.control import ControlServer, Request
 from tracker.geometry import shape_of_mask
 from tracker.messages import Message, Reader, subscriptions
 from tracker.publisher import Publisher
 from tracker.rle import rle_encode
 from tracker.wire import encode
 
-STREAM = p.StreamRecord(stream="cam1", url="rtsp://cam1.local/live", state="live", size=(64, 48))
-OBJECT = p.ObjectRecord(object=7, state="visible", box=(1, 2, 3, 4), area=4)
-ENTRY = p.ObjectEntry(**structs.asdict(OBJECT), stream="cam1", frame=5)
-RESULT = p.ObjectResult(**structs.asdict(ENTRY), epoch=0, durable=True)
-MODEL = p.ModelInfo(name="nano", image_size=256, device="cpu", dtype="float32", sha256=None)
-LIMITS = p.Limits(objects=8, objects_free=7, history_frames=32)
-
-
-class Daemon:
-    """The edge that is replaced: answers every operation from a table, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self.publisher = Publisher("tcp://127.0.0.1:*", 100, "i1")
-        self.publisher.start()
-        self.answers: dict[str, Any] = {
-            "server.info": p.ServerInfo(
-                name="tracker",
-                version="0",
-                pid=1,
-                uptime_s=1.5,
-                model=MODEL,
-                limits=LIMITS,
-                publish=self.publisher.endpoint,
-            ),
-            "streams.list": p.StreamList(streams=[STREAM]),
-            "streams.add": STREAM,
-            "streams.remove": STREAM,
-            "streams.pause": STREAM,
-            "streams.resume": STREAM,
-            "frames.get": p.FrameImage(
-                stream="cam1", frame=5, time=1.0, size=(64, 48), format="png", data=b"\x89PNG"
-            ),
-            "objects.add": RESULT,
-            "objects.add_many": p.AddedMany(
-                stream="cam1", frame=5, objects=[p.Match(object=7, added=True, iou=None)]
-            ),
-            "objects.refine": RESULT,
-            "objects.update": ENTRY,
-            "objects.remove": p.Removed(removed=[7]),
-            "objects.list": p.ObjectList(objects=[ENTRY]),
-            "segment.prompt": p.Candidates(stream="cam1", frame=5, candidates=[]),
-            "segment.all": p.FoundMasks(stream="cam1", frame=5, masks=[]),
-            "segment.cancel": p.Empty(),
-            "history.list": p.EventList(events=[]),
-        }
-        self.control = ControlServer("tcp://127.0.0.1:*", self._handle, p.OPERATIONS, "i1")
-        self.control.start()
-
-    def _handle(self, request: Request) -> None:
-        self.asked.put(request)
-        answer = self.answers[request.op]
-        if isinstance(answer, Exception):
-            raise answer
-        if answer is not None:
-            request.reply(answer)
-
-    def stop(self) -> None:
-        self.control.stop()
-        self.publisher.stop()
-
 
 @pytest.fixture
-def daemon() -> Iterator[Daemon]:
-    daemon = Daemon()
+def daemon() -> Iterator[FakeDaemon]:
+    daemon = FakeDaemon()
     yield daemon
     daemon.stop()
 
 
 @pytest.fixture
-def client(daemon: Daemon) -> Iterator[Client]:
+def client(daemon: FakeDaemon) -> Iterator[Client]:
     with Client(daemon.control.endpoint, timeout_s=20) as client:
         yield client
 
@@ -171,7 +109,7 @@ def test_the_table_holds_every_operation() -> None:
 
 @pytest.mark.parametrize(("op", "call", "args"), CALLS)
 def test_arguments_arrive_and_results_come_back_typed(
-    daemon: Daemon, client: Client, op: str, call: Callable[[Any], Any], args: p.Struct
+    daemon: FakeDaemon, client: Client, op: str, call: Callable[[Any], Any], args: p.Struct
 ) -> None:
     assert call(client) == daemon.answers[op]
     request = daemon.asked.get(timeout=20)
@@ -179,7 +117,7 @@ def test_arguments_arrive_and_results_come_back_typed(
 
 
 @pytest.mark.parametrize(("op", "call", "args"), CALLS)
-def test_the_same_awaited(daemon: Daemon, op: str, call: Callable[[Any], Any], args: p.Struct) -> None:
+def test_the_same_awaited(daemon: FakeDaemon, op: str, call: Callable[[Any], Any], args: p.Struct) -> None:
     async def ask() -> Any:
         async with AsyncClient(daemon.control.endpoint, timeout_s=20) as client:
             return await call(client)
@@ -196,7 +134,7 @@ ERRORS = [kind for kind in ERRORS if kind not in (errors.ConfigError, errors.Mod
 
 @pytest.mark.parametrize("kind", [kind for kind in ERRORS if kind is not errors.Timeout])
 def test_errors_come_back_as_they_were_raised(
-    daemon: Daemon, client: Client, kind: type[errors.TrackerError]
+    daemon: FakeDaemon, client: Client, kind: type[errors.TrackerError]
 ) -> None:
     daemon.answers["objects.add"] = kind("field: what was wrong; what would be right")
     with pytest.raises(kind, match="what would be right") as caught:
@@ -211,7 +149,7 @@ def test_what_the_daemon_refuses_unasked_comes_back_too(client: Client) -> None:
         client.add("cam1", points=[(1, 1)], meta={"blob": b"x" * 5000})
 
 
-def test_a_call_times_out_and_the_next_one_gets_its_own_reply(daemon: Daemon, client: Client) -> None:
+def test_a_call_times_out_and_the_next_one_gets_its_own_reply(daemon: FakeDaemon, client: Client) -> None:
     daemon.answers["objects.list"] = None
     client.timeout_s = 0.1
     with pytest.raises(errors.Timeout, match=r"no reply from tcp://.* within 0\.1 s; is the daemon running"):
@@ -232,7 +170,7 @@ def test_a_request_that_timed_out_is_never_carried_out_later() -> None:
             assert not late.poll(500)
 
 
-def test_one_client_serves_many_threads_at_once(daemon: Daemon, client: Client) -> None:
+def test_one_client_serves_many_threads_at_once(daemon: FakeDaemon, client: Client) -> None:
     replies: list[p.StreamList] = []
 
     def work() -> None:
@@ -246,7 +184,7 @@ def test_one_client_serves_many_threads_at_once(daemon: Daemon, client: Client) 
     assert replies == [daemon.answers["streams.list"]] * 160
 
 
-def test_many_awaited_at_once_and_some_cancelled(daemon: Daemon) -> None:
+def test_many_awaited_at_once_and_some_cancelled(daemon: FakeDaemon) -> None:
     async def ask() -> list[Any]:
         async with AsyncClient(daemon.control.endpoint, timeout_s=20) as client:
             daemon.answers["objects.list"] = None
@@ -259,7 +197,7 @@ def test_many_awaited_at_once_and_some_cancelled(daemon: Daemon) -> None:
     assert asyncio.run(ask()) == [daemon.answers["streams.list"]] * 30
 
 
-def test_awaiting_in_vain_times_out(daemon: Daemon) -> None:
+def test_awaiting_in_vain_times_out(daemon: FakeDaemon) -> None:
     async def ask() -> None:
         async with AsyncClient(daemon.control.endpoint, daemon.publisher.endpoint, timeout_s=0.1) as client:
             daemon.answers["objects.list"] = None
@@ -302,7 +240,7 @@ def feed(publisher: Publisher, stop: threading.Event) -> None:
 
 
 @pytest.fixture
-def feeding(daemon: Daemon) -> Iterator[None]:
+def feeding(daemon: FakeDaemon) -> Iterator[None]:
     stop = threading.Event()
     thread = threading.Thread(target=feed, args=(daemon.publisher, stop))
     thread.start()
@@ -329,7 +267,7 @@ def test_images_come_with_their_messages(client: Client) -> None:
 
 
 @pytest.mark.usefixtures("feeding")
-def test_all_streams_and_asynchronously(daemon: Daemon) -> None:
+def test_all_streams_and_asynchronously(daemon: FakeDaemon) -> None:
     async def listen() -> set[str]:
         async with AsyncClient(daemon.control.endpoint) as client, await client.subscribe(timeout_s=20) as messages:
             seen: set[str] = set()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tracker import calls
 from tracker.calls import Ask
-from tracker.errors import Timeout
+from tracker.errors import ConfigError, Timeout
 from tracker.messages import Message, Reader, read_result, subscriptions, write_request
 from tracker.outline import fill_outline
 from tracker.protocol import ObjectRecord
@@ -57,7 +57,8 @@ def _awaitable(build: Callable[P, Ask[R]]) -> Callable[Concatenate["AsyncClient"
 
 
 class Client:
-    """Commands a daemon and listens to it. Raises the errors of `tracker.errors`; Timeout where no reply came."""
+    """Commands a daemon and listens to it. Raises the errors of `tracker.errors`: what the daemon refused, Timeout
+    where no reply came, ConfigError for what is no endpoint."""
 
     info = _blocking(calls.info)
     streams = _blocking(calls.streams)
@@ -98,7 +99,7 @@ class Client:
         timeout_s = ask.timeout_s or self.timeout_s
         with self._context.socket(zmq.DEALER) as socket:
             socket.linger = 0
-            socket.connect(self.control)
+            _connect(socket, self.control)
             socket.send(write_request(ask))
             if not socket.poll(int(timeout_s * 1000)):
                 raise _no_reply(self.control, timeout_s)
@@ -157,7 +158,7 @@ class AsyncClient:
         timeout_s = ask.timeout_s or self.timeout_s
         with self._context.socket(zmq.DEALER) as socket:
             socket.linger = 0
-            socket.connect(self.control)
+            _connect(socket, self.control)
             await socket.send(write_request(ask))
             if not await socket.poll(int(timeout_s * 1000)):
                 raise _no_reply(self.control, timeout_s)
@@ -235,10 +236,18 @@ def _subscriber(context: "zmq.Context[S]", endpoint: str, stream: str | None, to
     socket = context.socket(zmq.SUB)
     socket.linger = 0
     socket.rcvhwm = RECEIVE_HWM
-    socket.connect(endpoint)
+    _connect(socket, endpoint)
     for prefix in prefixes:
         socket.subscribe(prefix)
     return socket
+
+
+def _connect(socket: "zmq.Socket[Any]", endpoint: str) -> None:
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise ConfigError([f"{endpoint!r} cannot be connected to: {error.strerror}; try {CONTROL}"]) from None
 
 
 def _no_reply(endpoint: str, timeout_s: float) -> Timeout:

@@ -1,0 +1,103 @@
+"""Records as tables and lines for people, and as JSON for programs."""
+
+import base64
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import click
+import msgspec
+from msgspec import UNSET, Struct
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tracker.messages import Message
+from tracker.protocol import Event, FrameMessage, ObjectEntry, ObjectRecord, ServerInfo, StreamRecord, Tracks
+
+PIPE_WIDTH = 200  # nothing is cut off where no terminal has a say
+
+
+def as_json(record: Struct | dict[str, Any]) -> str:
+    """One line. Bytes become text: run lengths as COCO's own JSON has them, anything else in base64."""
+    return json.dumps(msgspec.to_builtins(record, builtin_types=(bytes,)), default=_text, ensure_ascii=False)
+
+
+def _text(value: bytes) -> str:
+    return value.decode() if value.isascii() else base64.b64encode(value).decode()
+
+
+def info_table(info: ServerInfo) -> None:
+    rows = [("daemon", f"{info.name} {info.version}, protocol {info.protocol}, pid {info.pid}")]
+    rows += [("up", f"{info.uptime_s:.0f} s"), ("publishes at", info.publish)]
+    model = info.model
+    rows += [("model", f"{model.name}, {model.image_size} px, {model.dtype} on {model.device}")]
+    rows += [("objects", f"{info.limits.objects - info.limits.objects_free} of {info.limits.objects}")]
+    _table(("", ""), rows)
+
+
+def stream_table(streams: Iterable[StreamRecord]) -> None:
+    columns = ("stream", "state", "size", "fps", "frame", "step", "dropped", "objects", "buffer", "url", "error")
+    _table(columns, map(_stream_row, streams))
+
+
+def _stream_row(s: StreamRecord) -> tuple[Any, ...]:
+    buffer = f"{s.buffer.seconds:.1f} s, {s.buffer.bytes / 2**20:.0f} MiB"
+    counts = (s.frame, s.step, s.dropped, s.objects)
+    return (s.stream, s.state, _size(s.size), _number(s.fps), *counts, buffer, s.url, s.error)
+
+
+def object_table(entries: Iterable[ObjectEntry]) -> None:
+    columns = ("stream", "object", "state", "score", "box", "area", "age", "label", "frame")
+    rows = [
+        (e.stream, e.object, _state(e), _number(e.score, 2), _box(e), e.area, e.age, e.label, e.frame)
+        for e in entries
+    ]
+    _table(columns, rows)
+
+
+def message_line(message: Message) -> str:
+    """A published message as one line for people."""
+    body = message.body
+    if isinstance(body, Tracks):
+        return f"{body.stream} #{body.frame}  " + "  ".join(map(_object, body.objects))
+    if isinstance(body, Event):
+        what = [body.event, *(str(v) for v in (body.object, body.label, body.message) if v is not UNSET and v)]
+        return f"{body.stream} #{body.frame}  {' '.join(what)}"
+    if isinstance(body, FrameMessage):
+        return f"{body.stream} #{body.frame}  {body.format}, {len(message.image or b'')} bytes"
+    return "  ".join(f"{s.stream} {s.state} #{s.frame} dropped {s.dropped}" for s in body.streams)
+
+
+def _object(record: ObjectRecord) -> str:
+    label = f" {record.label}" if record.label else ""
+    return f"{record.object}{label} {_state(record)} {_box(record)} {_number(record.score, 2)}".rstrip()
+
+
+def _state(record: ObjectRecord) -> str:
+    return record.state if record.behind is UNSET else f"{record.state}, {record.behind} behind"
+
+
+def _box(record: ObjectRecord) -> str:
+    return "" if record.box is None else ",".join(map(str, record.box))
+
+
+def _size(size: tuple[int, int] | None) -> str:
+    return "" if size is None else f"{size[0]}×{size[1]}"
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    table = Table(*columns, box=None, pad_edge=False, show_header=any(columns))
+    for row in rows:
+        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def say(text: str) -> None:
+    """To people, beside what the command prints for programs."""
+    click.echo(text, err=True)

@@ -1,0 +1,291 @@
+"""`trackctl`: a daemon's commands for people and for scripts.
+
+Exit codes: 0 done, 1 the daemon refused, 2 wrong usage, 3 no answer.
+"""
+
+import contextlib
+import functools
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from msgspec import Struct, structs
+
+from tracker.calls import Box, Marks
+from tracker.cli import show
+from tracker.cli.options import BOX, POINT
+from tracker.client import CONTROL, TIMEOUT_S, Client
+from tracker.config import StreamConfig
+from tracker.errors import ConfigError, Timeout, TrackerError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+REFUSED, NO_ANSWER = 1, 3
+POSITIVE = click.FloatRange(min=0, min_open=True)
+IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+pass_client = click.make_pass_decorator(Client)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise click.UsageError(error.message, ctx) from None
+        except TrackerError as error:
+            show.say(f"{ctx.info_name}: {error.code}: {error.message}")
+            ctx.exit(NO_ANSWER if isinstance(error, Timeout) else REFUSED)
+
+
+@click.group(cls=_Commands)
+@click.option("--control", envvar="TRACKER_CONTROL", show_envvar=True, default=CONTROL, show_default=True)
+@click.option("--publish", envvar="TRACKER_PUBLISH", show_envvar=True, help="The daemon knows it if it is absent.")
+@click.option("--timeout", "timeout_s", type=POSITIVE, default=TIMEOUT_S, show_default=True, help="Seconds.")
+@click.version_option(package_name="tracker")
+@click.pass_context
+def main(ctx: click.Context, control: str, publish: str | None, timeout_s: float) -> None:
+    """Command a running trackerd, and listen to it."""
+    ctx.obj = ctx.with_resource(Client(control, publish, timeout_s))
+
+
+@main.command()
+@json_option
+@pass_client
+def info(client: Client, as_json: bool) -> None:
+    """Show the daemon, its model and its limits."""
+    _print(client.info(), as_json, show.info_table)
+
+
+# ---------------------------------------------------------------------------------------------------- streams
+
+
+@main.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def streams(ctx: click.Context, as_json: bool) -> None:
+    """List the streams, or add, remove, pause and resume one."""
+    if ctx.invoked_subcommand is None:
+        _print(ctx.obj.streams(), as_json, lambda result: show.stream_table(result.streams))
+
+
+@streams.command("add")
+@click.argument("stream")
+@click.argument("url")
+@click.option("--format", help="An FFmpeg input format, where the URL does not tell.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="An FFmpeg option; repeatable.")
+@click.option("--transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True)
+@click.option("--pace", type=click.Choice(["real", "all"]), default="real", show_default=True)
+@click.option("--loop", is_flag=True, help="Begin a file again at its end.")
+@click.option("--fps", type=float, help="No more frames a second than this.")
+@click.option("--size", type=(int, int), metavar="W H", help="Decode to this size.")
+@click.option("--hwaccel", type=click.Choice(["auto", "cuda", "vaapi", "none"]), default="none", show_default=True)
+@click.option("--priority", type=int, default=0, show_default=True)
+@click.option("--min-fps", type=float, default=0.0, help="Refuse objects that would slow it down below this.")
+@click.option("--username-env", help="The daemon's environment variable that holds the user name.")
+@click.option("--password-env", help="The daemon's environment variable that holds the password.")
+@click.option("--username-file", help="A file on the daemon's machine.")
+@click.option("--password-file", help="A file on the daemon's machine.")
+@json_option
+@pass_client
+def streams_add(
+    client: Client, /, stream: str, url: str, options: tuple[str, ...], as_json: bool, **fields: Any
+) -> None:
+    """Open a source that the daemon's configuration allows."""
+    if wrong := [option for option in options if "=" not in option]:
+        raise click.BadParameter(f"{wrong[0]!r} is not KEY=VALUE", param_hint="--option")
+    pairs = dict(option.split("=", 1) for option in options)
+    record = client.add_stream(stream, StreamConfig(url=url, options=pairs, **fields))
+    _print(record, as_json, lambda record: show.stream_table([record]))
+
+
+def _stream_command(name: str, does: str, call: Callable[[Client, str], Struct]) -> None:
+    @streams.command(name, help=does)
+    @click.argument("stream")
+    @json_option
+    @pass_client
+    def command(client: Client, stream: str, as_json: bool) -> None:
+        _print(call(client, stream), as_json, lambda record: show.stream_table([record]))
+
+
+_stream_command("remove", "Close a stream and forget its objects.", Client.remove_stream)
+_stream_command("pause", "Stop reading a stream's source.", Client.pause_stream)
+_stream_command("resume", "Read a paused stream's source again.", Client.resume_stream)
+
+
+# ---------------------------------------------------------------------------------------------------- objects
+
+
+def _marked(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that mark an object; the command gets them as `marks`."""
+
+    @click.option("--point", "points", type=POINT, multiple=True, help="A click; LABEL 0: not the object.")
+    @click.option("--box", type=BOX, help="A box around the object.")
+    @click.option("--mask", type=IN_FILE, help="An image of the frame's size: what is not 0 is the object.")
+    @click.option("--frame", type=int, help="A buffered frame; the newest if absent.")
+    @functools.wraps(command)
+    def with_marks(
+        *args: Any, points: tuple[tuple[float, ...], ...], box: Box | None, mask: Path | None, **rest: Any
+    ) -> None:
+        command(*args, marks=_marks(points, box, mask), **rest)
+
+    return with_marks
+
+
+@main.command()
+@click.argument("stream")
+@_marked
+@click.option("--time", type=float, help="Unix seconds: the buffered frame nearest to it.")
+@click.option("--object", type=int, help="The id that it gets; the next free one if absent.")
+@click.option("--label")
+@click.option("--expire", "expire_s", type=float, help="Remove it when it has been lost for so many seconds.")
+@json_option
+@pass_client
+def add(client: Client, /, stream: str, marks: Marks, as_json: bool, **options: Any) -> None:
+    """Track a new object, marked by points, a box, both, or a mask."""
+    result = client.add(stream, **marks, **_given(options))
+    _print(result, as_json, lambda result: show.object_table([result]))
+
+
+@main.command()
+@click.argument("stream")
+@click.argument("object", type=int)
+@_marked
+@click.option("--replace", is_flag=True, help="Start this frame afresh.")
+@json_option
+@pass_client
+def refine(client: Client, /, stream: str, object: int, marks: Marks, as_json: bool, **options: Any) -> None:
+    """Correct an object by further points, a box or a mask."""
+    result = client.refine(stream, object, **marks, **_given(options))
+    _print(result, as_json, lambda result: show.object_table([result]))
+
+
+@main.command()
+@click.argument("stream")
+@click.argument("objects", metavar="[OBJECT]...", type=int, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every object of the stream.")
+@json_option
+@pass_client
+def rm(client: Client, stream: str, objects: tuple[int, ...], everything: bool, as_json: bool) -> None:
+    """Stop tracking objects."""
+    if everything == bool(objects):
+        raise click.UsageError("give either objects or --all")
+    calls = [{"all": True}] if everything else [{"object": id_} for id_ in objects]
+    for call in calls:
+        removed = client.remove(stream, **call)
+        _print(removed, as_json, lambda result: click.echo(f"removed {', '.join(map(str, result.removed))}"))
+
+
+@main.command()
+@click.argument("stream", required=False)
+@json_option
+@pass_client
+def ls(client: Client, stream: str | None, as_json: bool) -> None:
+    """List the objects."""
+    _print(client.objects(stream), as_json, lambda result: show.object_table(result.objects))
+
+
+# ------------------------------------------------------------------------------------------- pictures, messages
+
+
+@main.command()
+@click.argument("stream")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="- is standard output.")
+@click.option("--frame", type=int, help="A buffered frame; the newest if absent.")
+@click.option("--format", type=click.Choice(["jpeg", "png"]), help="Taken from the file's name if absent.")
+@click.option("--max-width", type=int)
+@click.option("--overlay", is_flag=True, help="Draw the objects on it.")
+@json_option
+@pass_client
+def snapshot(
+    client: Client,
+    /,
+    stream: str,
+    output: Path | None,
+    format: Literal["jpeg", "png"] | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Save a frame as JPEG or PNG."""
+    chosen = format or ("png" if output is not None and output.suffix.lower() == ".png" else "jpeg")
+    image = client.snapshot(stream, format=chosen, **options)
+    if output == Path("-"):
+        sys.stdout.buffer.write(image.data)
+        return
+    path = output or Path(f"{stream}-{image.frame}.{'jpg' if chosen == 'jpeg' else 'png'}")
+    _write(path, image.data)
+    if as_json:
+        record = structs.asdict(image) | {"file": str(path)}
+        del record["data"]
+        click.echo(show.as_json(record))
+    else:
+        click.echo(f"{path}: frame {image.frame} of {stream}, {len(image.data)} bytes")
+
+
+@main.command()
+@click.argument("stream", required=False)
+@click.option("--topic", "topics", multiple=True, default=("tracks", "events"), show_default=True)
+@click.option("--count", type=click.IntRange(1), help="Stop after so many messages.")
+@json_option
+@pass_client
+def watch(client: Client, stream: str | None, topics: tuple[str, ...], count: int | None, as_json: bool) -> None:
+    """Print messages as they come, until Ctrl-C. Topics: tracks, events, status, frames/WIDTH."""
+    try:
+        subscription = client.subscribe(stream, topics)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--topic") from None
+    with subscription, contextlib.suppress(KeyboardInterrupt):
+        for message in itertools.islice(subscription, count):
+            if message.lost:
+                show.say(f"{message.topic}: {message.lost} messages lost")
+            click.echo(show.as_json(message.body) if as_json else show.message_line(message))
+
+
+# ----------------------------------------------------------------------------------------------------- helpers
+
+
+def _print(result: Struct, as_json: bool, table: Callable[[Any], None]) -> None:
+    if as_json:
+        click.echo(show.as_json(result))
+    else:
+        table(result)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _marks(points: tuple[tuple[float, ...], ...], box: Box | None, mask: Path | None) -> Marks:
+    marks = Marks()
+    if points:
+        marks["points"] = [(x, y) for x, y, *_ in points]
+        marks["labels"] = [int(label[0]) if label else 1 for _, _, *label in points]
+    if box is not None:
+        marks["box"] = box
+    if mask is not None:
+        marks["mask"] = _read_mask(mask)
+    return marks
+
+
+def _read_mask(path: Path) -> "NDArray[np.bool_]":
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            indexed = image if image.mode == "P" else image.convert("L")
+            return np.asarray(indexed, np.uint8).astype(bool)
+    except OSError as error:
+        raise click.BadParameter(f"{path} is no image: {error}", param_hint="--mask") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise click.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint="--output") from None
