@@ -302,6 +302,20 @@ class TestStreams:
             assert other.refused("objects.list", stream="two")[0] == "unknown_stream"
             assert other.ask("objects.list") == {"objects": []}
 
+    def test_a_stream_that_comes_back_goes_on_counting(self, video: Path) -> None:
+        with serving(configuration(control={"allow_sources": [str(video)]})) as talk:
+            talk.subscribe("tracks/cam/")
+            talk.ask("streams.add", stream="cam", url=str(video))
+            talk.wait_for_frame(3)
+            assert talk.ask("objects.add", stream="cam", points=[RESTING])["object"] == 1
+            talk.ask("streams.remove", stream="cam")
+            talk.ask("streams.add", stream="cam", url=str(video))
+            message = talk.receive_until(lambda m: m["step"] == 0 and m["frame"] > 0)
+            assert message["frame"] > 3
+            assert message["epoch"] == 1
+            assert message["dropped"] < 5
+            assert talk.ask("objects.add", stream="cam", points=[RESTING])["object"] == 2
+
     @pytest.mark.parametrize("content", [b"", b"hello, this is no video", None])
     def test_a_broken_source_fails_alone(self, video: Path, tmp_path: Path, content: bytes | None) -> None:
         broken = tmp_path / "broken.mp4"

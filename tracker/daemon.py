@@ -31,7 +31,8 @@ from tracker.protocol import DeviceMemory, EventName, Status, StepTimes
 from tracker.publisher import Publisher
 from tracker.records import Seen, event, object_event, stream_record
 from tracker.scheduler import Scheduler, Work, frames_behind
-from tracker.service import Service
+from tracker.service import operations
+from tracker.service.context import Context
 from tracker.stream import SWITCH_INTERVAL_S, Stream
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,9 @@ class Daemon:
         self._world = World()
         self._delivery = Delivery(self.publisher, config.publish)
         self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
-        self._service = Service(config, self._world, engine, self.publisher, self._attach, self._detach)
-        self.control = ControlServer(config.control.endpoint, self._ask, self._service.operations, instance)
+        self._context = Context(config, self._world, engine, self.publisher)
+        self._operations = operations(self._context, self._attach, self._detach)
+        self.control = ControlServer(config.control.endpoint, self._ask, self._operations, instance)
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -131,7 +133,7 @@ class Daemon:
         while not self._requests.empty():
             request = self._requests.get()
             try:
-                request.reply(self._service.operations[request.op](request.args))
+                request.reply(self._operations[request.op](request.args))
             except TrackerError as error:
                 request.fail(error)
             except Exception as error:
@@ -172,7 +174,7 @@ class Daemon:
         """What is due by the clock: objects that were lost for too long, and the status message."""
         for lane in self._world:
             for obj in lane.expired():
-                self._service.remove(obj, "object_expired")
+                self._context.remove(obj, "object_expired")
         if time.monotonic() >= self._status_due_s:
             self._status_due_s = time.monotonic() + STATUS_S
             self.publisher.publish("status/", self._status())

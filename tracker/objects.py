@@ -106,6 +106,7 @@ class World:
 
     def __init__(self) -> None:
         self._lanes: dict[str, Lane] = {}
+        self._gone: dict[str, tuple[int, int, set[int]]] = {}
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(list(self._lanes.values()))
@@ -124,11 +125,16 @@ class World:
         if lane.name in self._lanes:
             raise AlreadyExists(f"stream: {lane.name!r} is there already; remove it first, or choose another name")
         self._lanes[lane.name] = lane
+        if lane.name in self._gone:
+            lane.stream.decoded, lane.stream.epoch, lane.used_ids = self._gone.pop(lane.name)
+            lane.processed = lane.stream.decoded - 1
 
     def remove(self, lane: Lane) -> None:
+        """Forget a lane but for its numbers: a stream of that name that comes back goes on counting."""
         for obj in list(lane.objects.values()):
             lane.remove(obj)
         del self._lanes[lane.name]
+        self._gone[lane.name] = lane.stream.decoded, lane.stream.epoch, lane.used_ids
 
     def object_count(self) -> int:
         return sum(len(lane.objects) for lane in self._lanes.values())

@@ -1,0 +1,66 @@
+"""What the operations share."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import Struct
+
+from tracker.config import Config
+from tracker.engine.engine import Engine
+from tracker.engine.forward import Features
+from tracker.objects import Lane, TrackedObject, World
+from tracker.protocol import EventName
+from tracker.publisher import Publisher
+from tracker.records import Look, object_event
+from tracker.types import Frame
+
+Operations = dict[str, Callable[[Any], Struct]]
+
+ENCODED_FRAMES = 4  # kept for further prompts on the same frame
+
+
+@dataclass(eq=False)
+class Context:
+    """The state that operations work on. It belongs to the engine thread."""
+
+    config: Config
+    world: World
+    engine: Engine
+    publisher: Publisher
+    started_ns: int = field(default_factory=time.monotonic_ns)
+    _encoded: OrderedDict[tuple[str, int], Features] = field(default_factory=OrderedDict)
+
+    @property
+    def look(self) -> Look:
+        """What replies show of a mask."""
+        publish = self.config.publish
+        return Look(publish.outline_tolerance_px, rle=publish.masks == "rle")
+
+    def features(self, frame: Frame) -> Features:
+        """The frame as the model sees it; a second prompt on it costs no second encoding."""
+        key = frame.stream, frame.index
+        if key not in self._encoded:
+            self._encoded[key] = self.engine.encode([frame.image])
+        self._encoded.move_to_end(key)
+        while len(self._encoded) > ENCODED_FRAMES:
+            self._encoded.popitem(last=False)
+        return self._encoded[key]
+
+    def tell(self, obj: TrackedObject, what: EventName) -> None:
+        self.publisher.publish(f"events/{obj.lane.name}/", object_event(obj, what, obj.frame))
+
+    def remove(self, obj: TrackedObject, why: EventName) -> None:
+        """Stop following an object, and say why: `object_removed` or `object_expired`."""
+        obj.lane.remove(obj)
+        self.tell(obj, why)
+
+
+def frame_of(lane: Lane, index: int | None, time_s: float | None = None) -> Frame:
+    """The buffered frame that a request names; the newest if it names none. Raises NoFrame, FrameGone."""
+    buffer = lane.stream.buffer
+    if index is not None:
+        return buffer.get(index)
+    return buffer.newest() if time_s is None else buffer.nearest(time_s)

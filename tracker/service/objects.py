@@ -1,0 +1,108 @@
+"""`objects.*`: what is followed, and where it was clicked."""
+
+from msgspec import UNSET, structs
+
+from tracker import protocol as p
+from tracker.engine.track import Track
+from tracker.errors import AtCapacity, FrameGone, NoObject
+from tracker.objects import TrackedObject
+from tracker.prompts import prompt_of
+from tracker.records import Seen, object_record
+from tracker.scheduler import frames_behind
+from tracker.service.context import Context, Operations, frame_of
+from tracker.types import Frame, ObjectMask, Prompt
+
+
+class ObjectOperations:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @property
+    def table(self) -> Operations:
+        return {
+            "objects.add": self.objects_add,
+            "objects.refine": self.objects_refine,
+            "objects.update": self.objects_update,
+            "objects.remove": self.objects_remove,
+            "objects.list": self.objects_list,
+        }
+
+    def objects_add(self, args: p.ObjectsAdd) -> p.ObjectResult:
+        lane = self._context.world.lane(args.stream)
+        limit = self._context.config.engine.max_objects
+        if self._context.world.object_count() >= limit:
+            raise AtCapacity(f"{limit} objects are tracked, which is engine.max_objects; remove one first")
+        object_id = lane.claim_id(args.object)
+        frame = frame_of(lane, args.frame, args.time)
+        track, mask = self._prompted(Track(), frame, prompt_of(args, frame.size_wh))
+        obj = TrackedObject(
+            object_id, lane, track, mask, frame.index, frame.size_wh, args.label, args.meta, args.expire_s
+        )
+        result = self._result(obj, frame, mask)
+        lane.add(obj)
+        obj.pending = bool(frames_behind(obj))
+        self._context.tell(obj, "object_added")
+        return result
+
+    def objects_refine(self, args: p.ObjectsRefine) -> p.ObjectResult:
+        lane = self._context.world.lane(args.stream)
+        obj = lane.object(args.object)
+        frame = frame_of(lane, args.frame)
+        track, mask = self._prompted(self._led_to(obj, frame), frame, prompt_of(args, frame.size_wh))
+        result = self._result(obj, frame, mask)
+        obj.saw(frame, track, mask)
+        obj.pending = bool(frames_behind(obj))
+        self._context.tell(obj, "object_refined")
+        return result
+
+    def objects_update(self, args: p.ObjectsUpdate) -> p.ObjectEntry:
+        obj = self._context.world.lane(args.stream).object(args.object)
+        for name in ("label", "meta", "expire_s"):
+            if (value := getattr(args, name)) is not UNSET:
+                setattr(obj, name, value)
+        return self._entry(obj)
+
+    def objects_remove(self, args: p.ObjectsRemove) -> p.Removed:
+        lane = self._context.world.lane(args.stream)
+        gone = list(lane.objects.values()) if args.object is None else [lane.object(args.object)]
+        for obj in gone:
+            self._context.remove(obj, "object_removed")
+        return p.Removed(removed=[obj.id for obj in gone])
+
+    def objects_list(self, args: p.ObjectsList) -> p.ObjectList:
+        lanes = list(self._context.world) if args.stream is None else [self._context.world.lane(args.stream)]
+        return p.ObjectList(objects=[self._entry(obj) for lane in lanes for obj in lane.objects.values()])
+
+    # ------------------------------------------------------------------------------------------------ helpers
+
+    def _prompted(self, track: Track, frame: Frame, prompt: Prompt) -> tuple[Track, ObjectMask]:
+        return self._context.engine.prompt(
+            track, self._context.features(frame), 0, frame.index, prompt, frame.size_wh
+        )
+
+    def _led_to(self, obj: TrackedObject, frame: Frame) -> Track:
+        """The object's memory as it is right on `frame`: tracked there first if it was not yet."""
+        if obj.track.find(frame.index) is not None and frame.index in obj.track.frames:
+            return obj.track.rewind(frame.index)
+        if frame.index < obj.track.frames[0]:
+            raise FrameGone(
+                f"frame: {frame.index} is older than what object {obj.id} can be corrected on; "
+                f"it keeps frames {obj.track.frames[0]} to {obj.track.frames[-1]} (engine.history_frames)"
+            )
+        move = obj.track.rewind(frame.index), 0, frame.index
+        ((track, _),) = self._context.engine.propagate([move], self._context.features(frame))
+        return track
+
+    def _result(self, obj: TrackedObject, frame: Frame, mask: ObjectMask) -> p.ObjectResult:
+        """The reply to a prompt that gave `mask`. Raises NoObject where that is empty."""
+        shape = self._context.look.shape(mask, frame.size_wh)
+        if shape.area == 0:
+            raise NoObject("the prompt gave an empty mask; click on the object itself, or draw a box around it")
+        record = object_record(Seen(obj, mask, obj.age, None), shape)
+        return p.ObjectResult(
+            **structs.asdict(record), stream=obj.lane.name, frame=frame.index, epoch=frame.epoch, durable=False
+        )
+
+    def _entry(self, obj: TrackedObject) -> p.ObjectEntry:
+        record = object_record(Seen.of(obj), self._context.look.shape(obj.mask, obj.size_wh))
+        return p.ObjectEntry(**structs.asdict(record), stream=obj.lane.name, frame=obj.frame)

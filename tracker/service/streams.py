@@ -1,0 +1,101 @@
+"""`server.info`, `streams.*` and `frames.get`."""
+
+import os
+import time
+from collections.abc import Callable
+
+import tracker
+from tracker import imaging, overlay
+from tracker import protocol as p
+from tracker.config import StreamConfig
+from tracker.errors import AlreadyExists, Forbidden
+from tracker.objects import Lane, TrackedObject
+from tracker.records import stream_record
+from tracker.service.context import Context, Operations, frame_of
+from tracker.source.allow import refusal
+
+
+class StreamOperations:
+    """`attach` and `detach` are the daemon's, who owns the streams' threads."""
+
+    def __init__(
+        self, context: Context, attach: Callable[[str, StreamConfig], Lane], detach: Callable[[Lane], None]
+    ) -> None:
+        self._context = context
+        self._attach = attach
+        self._detach = detach
+
+    @property
+    def table(self) -> Operations:
+        return {
+            "server.info": self.server_info,
+            "streams.list": self.streams_list,
+            "streams.add": self.streams_add,
+            "streams.remove": self.streams_remove,
+            "streams.pause": self.streams_pause,
+            "streams.resume": self.streams_resume,
+            "frames.get": self.frames_get,
+        }
+
+    def server_info(self, _: p.ServerInfoArgs) -> p.ServerInfo:
+        limit = self._context.config.engine.max_objects
+        return p.ServerInfo(
+            name="tracker",
+            version=tracker.__version__,
+            pid=os.getpid(),
+            uptime_s=(time.monotonic_ns() - self._context.started_ns) / 1e9,
+            model=p.ModelInfo(**self._context.engine.describe()),
+            limits=p.Limits(
+                objects=limit,
+                objects_free=limit - self._context.world.object_count(),
+                history_frames=self._context.config.engine.history_frames,
+            ),
+            publish=self._context.publisher.endpoint,
+        )
+
+    def streams_list(self, _: p.StreamsListArgs) -> p.StreamList:
+        return p.StreamList(streams=[stream_record(lane) for lane in self._context.world])
+
+    def streams_add(self, args: p.StreamsAdd) -> p.StreamRecord:
+        if args.stream in self._context.world:
+            raise AlreadyExists(
+                f"stream: {args.stream!r} is there already; remove it first, or choose another name"
+            )
+        if (why_not := refusal(args.config(), self._context.config.control.allow_sources)) is not None:
+            raise Forbidden(why_not)
+        return stream_record(self._attach(args.stream, args.config()))
+
+    def streams_remove(self, args: p.StreamName) -> p.StreamRecord:
+        lane = self._context.world.lane(args.stream)
+        record = stream_record(lane)
+        self._detach(lane)
+        return record
+
+    def streams_pause(self, args: p.StreamName) -> p.StreamRecord:
+        lane = self._context.world.lane(args.stream)
+        lane.stream.pause()
+        return stream_record(lane)
+
+    def streams_resume(self, args: p.StreamName) -> p.StreamRecord:
+        lane = self._context.world.lane(args.stream)
+        lane.stream.resume()
+        return stream_record(lane)
+
+    def frames_get(self, args: p.FramesGet) -> p.FrameImage:
+        lane = self._context.world.lane(args.stream)
+        newest_tracked = lane.processed if args.overlay and lane.processed >= 0 else None
+        frame = frame_of(lane, newest_tracked if args.frame is None else args.frame)
+        rgb_hwc = imaging.to_rgb(frame.image)
+        if args.overlay:
+            objects = [obj for obj in lane.objects.values() if obj.frame == frame.index and not obj.pending]
+            rgb_hwc = overlay.draw(rgb_hwc, [self._drawing(obj) for obj in objects])
+        data = imaging.encode(
+            imaging.scaled(rgb_hwc, args.max_width), args.format, self._context.config.publish.jpeg_quality
+        )
+        return p.FrameImage(
+            stream=lane.name, frame=frame.index, time=frame.time, size=frame.size_wh, format=args.format, data=data
+        )
+
+    def _drawing(self, obj: TrackedObject) -> overlay.Drawing:
+        shape = self._context.look.shape(obj.mask, obj.size_wh)
+        return overlay.Drawing.of(obj.id, shape, obj.label, obj.mask.score)
