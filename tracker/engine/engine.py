@@ -103,7 +103,8 @@ class Engine:
         The track that was given is never changed, so a mask that the caller does not like costs nothing.
         """
         found = track.find(frame)
-        if (found is None and track.is_past(frame)) or (found is not None and found.logits_hw is None):
+        gone = track.is_past(frame) if found is None else found.logits_hw is None
+        if gone or track.to_come(frame):
             known = ", ".join(map(str, track.frames))
             raise FrameGone(f"frame: the object has no mask of frame {frame}; it can be corrected on {known}")
         prompts.check(prompt, size_wh, has_points=found is not None and found.points is not None)
@@ -128,7 +129,7 @@ class Engine:
         if track.is_past(frame):
             raise ValueError(f"frame {frame} is before the track's last one, {met.frame}: rewind first")
         net, step = self.model.net, track.next_step()
-        masks = forward.segment(net, features, self._remembered(track, features, step), first=False)
+        masks = forward.segment(net, features, self._remembered(track, features, frame, step), first=False)
         memory_btm = forward.encode_memory(net, features, masks.full_b1hw, masks.presence_b, prompted=False)
         entry = self._entry(frame, step, masks, self._filled(masks), memory_btm)
         return track.advanced(entry, self.config.history_frames), _object_mask(entry)
@@ -163,7 +164,7 @@ class Engine:
     def _clicked(self, track: Track, features: Features, found: Entry | None, points: Points) -> Masks:
         """Points, the mask so far if any, and memory if the object has tracked this frame (field note 6)."""
         if found is not None and found.tracked:
-            coarse_bchw = self._remembered(track, features, found.step)
+            coarse_bchw = self._remembered(track, features, found.frame, found.step)
         else:
             coarse_bchw = forward.no_memory(self.model.net, features)
         before_b1hw = None
@@ -178,9 +179,9 @@ class Engine:
             logits_b1hw=before_b1hw,
         )
 
-    def _remembered(self, track: Track, features: Features, step: int) -> Tensor:
+    def _remembered(self, track: Track, features: Features, frame: int, step: int) -> Tensor:
         net = self.model.net
-        tokens = forward.memory_tokens(net, self._position_tm, track.bank(step))
+        tokens = forward.memory_tokens(net, self._position_tm, track.bank(frame, step))
         return forward.remember(net, features, tokens.memory_tm[None], tokens.position_tm[None], tokens.pointers)
 
     def _filled(self, masks: Masks) -> Tensor:

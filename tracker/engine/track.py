@@ -95,18 +95,20 @@ class Track:
         return self.past[-1].step + 1 if self.past else 0
 
     def step_for(self, frame: int) -> int:
-        """The step of a frame that is prompted: its own, or behind everything if it is new."""
+        """The step of a frame that is prompted; one that lies ahead gets its own when the object comes there."""
         found = self.find(frame)
-        if found is not None:
-            return found.step
-        return max((e.step for e in (*self.past, *self.ahead, *self.staged)), default=-1) + 1
+        return self.next_step() if found is None else found.step
 
-    def bank(self, step: int) -> Bank:
+    def to_come(self, frame: int) -> bool:
+        """Whether the frame was tracked once, and a correction of an earlier one took the object back since."""
+        return any(e.frame == frame and e.tracked for e in self.ahead)
+
+    def bank(self, frame: int, step: int) -> Bank:
         """What a frame at `step` sees. Staged prompts are not in it: `committed()` first to propagate."""
         conditioning = sorted((e for e in (*self.past, *self.ahead) if e.conditioning), key=lambda e: e.order or 0)
         tracked = {e.step: e for e in self.past if not e.conditioning}
         recent = [(ago, tracked[step - ago]) for ago in range(POINTERS, 0, -1) if step - ago in tracked]
-        seen = [(step - e.step, e) for e in conditioning if e.step <= step]
+        seen = [(step - e.step, e) for e in conditioning if self._key(e.frame) <= self._key(frame)]
         return Bank(
             tuple(conditioning),
             tuple((ago, e) for ago, e in recent if ago <= MEMORIES),
@@ -137,16 +139,15 @@ class Track:
         track = self.committed()
         while track.ahead and self._key(track.ahead[0].frame) <= self._key(frame):
             first, *rest = track.ahead
-            track = replace(track, ahead=tuple(rest))._with(replace(first, step=track.next_step(), tracked=True))
+            met = replace(first, step=track.next_step(), tracked=True)
+            track = replace(track, past=(*track.past, met), ahead=tuple(rest))
         return track
 
     def advanced(self, entry: Entry, history_frames: int) -> "Track":
         """Take in a tracked frame, and drop what is too old for any use."""
-        track = self._with(entry)
-        last = entry.step
-        reach = last - history_frames - POINTERS
-        kept = (e for e in track.past if e.conditioning or e.step > reach)
-        return replace(track, past=tuple(_aged(e, last - e.step, history_frames) for e in kept))
+        reach = entry.step - history_frames - POINTERS
+        kept = (e for e in (*self.past, entry) if e.conditioning or e.step > reach)
+        return replace(self, past=tuple(_aged(e, entry.step - e.step, history_frames) for e in kept))
 
     def rewind(self, frame: int) -> "Track":
         """Forget what was tracked after `frame`. Conditioning frames after it stay, to be met again."""
@@ -162,15 +163,6 @@ class Track:
         past = tuple(e for e in entries if turned._key(e.frame) <= turned._key(frame))
         ahead = tuple(e for e in entries if turned._key(e.frame) > turned._key(frame) and e.conditioning)
         return replace(turned, past=past, ahead=ahead)
-
-    def _with(self, entry: Entry) -> "Track":
-        """Append to the past, and keep the steps of what lies ahead beyond it."""
-        ahead: list[Entry] = []
-        step = entry.step
-        for e in self.ahead:
-            step = max(step + 1, e.step)
-            ahead.append(e if e.step == step else replace(e, step=step))
-        return replace(self, past=(*self.past, entry), ahead=tuple(ahead))
 
     def _key(self, frame: int | None) -> int:
         return self.direction * (frame or 0)

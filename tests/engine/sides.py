@@ -1,0 +1,208 @@
+"""The engine and the official predictor behind one small interface, so that a scenario runs on both and their masks
+can be compared frame by frame and object by object."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sam2 import sam2_video_predictor
+from sam2.build_sam import build_sam2_video_predictor
+from torch import Tensor
+
+from tracker.config import EngineConfig
+from tracker.engine import model as models
+from tracker.engine import zoo
+from tracker.engine.engine import Engine, normalise
+from tracker.engine.track import Track
+from tracker.types import Prompt
+
+SIZE_WH = (160, 120)  # of the source frames that prompts are given on
+FRAMES = 18  # the 15 pointers are full at the 17th
+
+Key = tuple[int, int, int]  # how many calls came before, object, frame
+
+
+@cache
+def video(side: int) -> Tensor:
+    """Normalised frames [FRAMES, 3, side, side]: two textured discs that cross on a textured ground."""
+    rng = np.random.default_rng(5)
+    ground = rng.integers(40, 120, (16, 16, 3)).repeat(side // 16, 0).repeat(side // 16, 1)
+    skins = rng.integers(100, 255, (2, side, side, 3))
+    y, x = np.mgrid[:side, :side] / side
+    frames = []
+    for t in range(FRAMES):
+        frame = ground.copy()
+        for skin, (cx, cy) in zip(skins, ((0.25 + 0.02 * t, 0.4), (0.8 - 0.02 * t, 0.6)), strict=True):
+            inside = (x - cx) ** 2 + (y - cy) ** 2 < 0.03
+            frame[inside] = skin[inside]
+        frames.append(frame)
+    return normalise(torch.from_numpy(np.stack(frames).astype(np.uint8)))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One network as engine and as official predictor, and the video's features from each one's own encoder."""
+
+    engine: Engine
+    predictor: Any
+    features: Any
+    official_features: Mapping[int, Any]
+
+    @classmethod
+    def make(cls, name: str, image_size: int, config: EngineConfig | None = None) -> "Pair":
+        net = random_network(name, image_size)
+        if zoo.checkpoint_path(name).is_file():
+            models.load_weights(net, zoo.checkpoint_path(name), name)
+        engine = Engine(models.Model(name, net), config or EngineConfig(fill_hole_area=0))
+        predictor = official(zoo.config_path(name), image_size)
+        predictor.load_state_dict(net.state_dict())
+        images = video(image_size)
+        with torch.inference_mode():
+            cached = {t: (images[t : t + 1], predictor.forward_image(images[t : t + 1])) for t in range(FRAMES)}
+        return cls(engine, predictor, engine.encode_tensor(images), cached)
+
+
+def random_network(name: str, image_size: int) -> Any:
+    """Weights as initialised with a fixed seed; an object score of about 4, or every mask would be empty."""
+    torch.manual_seed(3)
+    net = models.network(zoo.config_path(name), image_size)
+    net.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(4.0)
+    return net
+
+
+def official(config: Path, image_size: int) -> Any:
+    """The official builder's predictor, hole filling off (it needs a CUDA extension), corrections durable."""
+    predictor = build_sam2_video_predictor(
+        f"//{config}",
+        device="cpu",
+        hydra_overrides_extra=[
+            f"++model.image_size={image_size}",
+            "++model.add_all_frames_to_correct_as_cond=true",
+        ],
+    )
+    predictor.fill_hole_area = 0
+    return predictor
+
+
+@dataclass
+class Ours:
+    """The engine, driven as the daemon drives it: frame by frame, rewound where a correction lies in the past."""
+
+    pair: Pair
+    direction: int = 1
+    tracks: dict[int, Track] = field(default_factory=dict)
+    masks: dict[Key, Tensor] = field(default_factory=dict)
+    calls: int = 0
+
+    def prompt(self, obj: int, frame: int, prompt: Prompt) -> None:
+        track = self.tracks.get(obj, Track(self.direction))
+        track, mask = self.pair.engine.prompt(track, self.pair.features, frame, frame, prompt, SIZE_WH)
+        self.tracks[obj] = track.rewind(frame) if track.is_past(frame) else track
+        self._keep(obj, frame, mask.logits_hw)
+
+    def follow(self, start: int, stop: int) -> None:
+        self.calls += 1
+        for frame in range(start, stop + self.direction, self.direction):
+            new = [
+                obj for obj, track in self.tracks.items() if track.last_frame != frame and not track.is_past(frame)
+            ]
+            items = [(self.tracks[obj], frame, frame) for obj in new]
+            for obj, (track, _) in zip(new, self.pair.engine.propagate(items, self.pair.features), strict=True):
+                self.tracks[obj] = track
+            for obj, track in self.tracks.items():
+                entry = track.find(frame)
+                assert entry is not None
+                assert entry.logits_hw is not None
+                self._keep(obj, frame, entry.logits_hw.numpy())
+
+    def remove(self, obj: int) -> None:
+        del self.tracks[obj]
+
+    def _keep(self, obj: int, frame: int, logits_hw: Any) -> None:
+        logits = torch.from_numpy(np.array(logits_hw))[None, None]
+        size = (SIZE_WH[1], SIZE_WH[0])
+        full = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        self.masks[self.calls, obj, frame] = full[0, 0]
+
+
+@dataclass
+class Official:
+    """`SAM2VideoPredictor` on the same tensors, without video files."""
+
+    pair: Pair
+    direction: int = 1
+    masks: dict[Key, Tensor] = field(default_factory=dict)
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        with _without_files(self.pair.predictor):
+            self.state = self.pair.predictor.init_state("none")
+        self.state["cached_features"] = self.pair.official_features
+
+    def prompt(self, obj: int, frame: int, prompt: Prompt) -> None:
+        if prompt.mask_hw is not None:
+            out = self.pair.predictor.add_new_mask(self.state, frame, obj, prompt.mask_hw)
+        else:
+            out = self.pair.predictor.add_new_points_or_box(
+                self.state,
+                frame,
+                obj,
+                points=prompt.points_xy,
+                labels=prompt.labels_n,
+                box=prompt.box_xyxy,
+                clear_old_points=prompt.replace or prompt.box_xyxy is not None,
+            )
+        _, ids, masks = out
+        self.masks[self.calls, obj, frame] = masks[ids.index(obj), 0]
+
+    def follow(self, start: int, stop: int) -> None:
+        self.calls += 1
+        with _without_files(self.pair.predictor):
+            for frame, ids, masks in self.pair.predictor.propagate_in_video(
+                self.state, start, abs(stop - start), reverse=self.direction < 0
+            ):
+                for obj, mask in zip(ids, masks, strict=True):
+                    self.masks[self.calls, obj, frame] = mask[0]
+
+    def remove(self, obj: int) -> None:
+        self.pair.predictor.remove_object(self.state, obj)
+
+
+@contextmanager
+def _without_files(predictor: Any) -> Iterator[None]:
+    """The predictor's loader gives our tensors; its progress bars (a thread of their own) stay away."""
+    images = video(predictor.image_size)
+    kept = sam2_video_predictor.load_video_frames, sam2_video_predictor.tqdm
+    sam2_video_predictor.load_video_frames = lambda **_: (images, SIZE_WH[1], SIZE_WH[0])
+    sam2_video_predictor.tqdm = lambda frames, **_: frames
+    try:
+        yield
+    finally:
+        sam2_video_predictor.load_video_frames, sam2_video_predictor.tqdm = kept
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two runs are apart."""
+
+    of_std: float  # largest difference of any logit, in standard deviations of all logits
+    same_pixels: float  # part of mask pixels that agree, on the worst frame
+    mixed: float  # part of the frames that have foreground and background: others would agree too easily
+
+
+def compare(ours: Mapping[Key, Tensor], theirs: Mapping[Key, Tensor]) -> Difference:
+    assert ours.keys() == theirs.keys()
+    a, b = (torch.stack([side[key] for key in sorted(ours)]) for side in (ours, theirs))
+    same = ((a > 0) == (b > 0)).float().mean((1, 2))
+    filled = (b > 0).float().mean((1, 2))
+    return Difference(
+        of_std=float((a - b).abs().max() / b.std()),
+        same_pixels=float(same.min()),
+        mixed=float(((filled > 0) & (filled < 1)).float().mean()),
+    )
