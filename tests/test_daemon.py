@@ -92,6 +92,39 @@ class TestObjects:
             assert talk.ask("objects.list") == {"objects": []}
 
 
+class TestDetections:
+    def test_new_ones_are_added_and_known_ones_matched(self, talk: Talk) -> None:
+        known = talk.ask("objects.add", stream="cam", points=[RESTING], frame=0)["object"]
+        detections = [
+            {"box": [10, 20, 30, 40], "label": "walker", "score": 0.9, "meta": {"class": 3}},
+            {"box": [112, 82, 131, 99], "label": "rest"},
+            {"box": [60, 60, 80, 80], "label": "nothing there"},
+        ]
+        result = talk.ask("objects.add_many", stream="cam", frame=0, detections=detections)
+        moving, resting, nothing = result["objects"]
+        assert (resting["object"], resting["added"]) == (known, False)
+        assert resting["iou"] == pytest.approx(1)
+        assert moving == {"object": known + 1, "added": True, "iou": None}
+        assert nothing == {"object": None, "added": False, "iou": None}
+        records = {record["object"]: record for record in talk.ask("objects.list")["objects"]}
+        assert (records[moving["object"]]["label"], records[moving["object"]]["meta"]) == ("walker", {"class": 3})
+        again = talk.ask("objects.add_many", stream="cam", frame=0, detections=detections[:2])
+        assert [match["added"] for match in again["objects"]] == [False, False]
+
+    @pytest.mark.parametrize(
+        ("detections", "code", "says"),
+        [
+            ([], "bad_request", "detections"),
+            ([{"box": [110, 80, 130, 100]}, {"box": [0, 0, 999, 5]}], "bad_prompt", "detections[1].box"),
+            ([{"box": [1, 1, 5, 5], "score": 2.0}], "bad_request", "score"),
+        ],
+    )
+    def test_one_bad_detection_refuses_all(self, talk: Talk, detections: Any, code: str, says: str) -> None:
+        found, message = talk.refused("objects.add_many", stream="cam", detections=detections)
+        assert (found, says in message) == (code, True), message
+        assert talk.ask("objects.list") == {"objects": []}
+
+
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("objects.add", {"stream": "nope", "points": [RESTING]}, "unknown_stream", "cam"),
     ("objects.add", {"stream": "cam"}, "bad_prompt", "points, box or mask"),

@@ -296,7 +296,7 @@ class ObjectList(Record, frozen=True, kw_only=True):
 
 
 class Match(Record, frozen=True, kw_only=True):
-    object: int
+    object: int | None  # nil: there was nothing in the box
     added: bool
     iou: float | None  # with the tracked object that it matched; nil where it was added
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from tracker.config import StreamConfig
 from tracker.objects import Lane
 from tracker.service.context import Context, Operations
+from tracker.service.detections import DetectionOperations
 from tracker.service.objects import ObjectOperations
 from tracker.service.streams import StreamOperations
 
@@ -17,4 +18,5 @@ def operations(
     return {
         **StreamOperations(context, attach, detach).table,
         **ObjectOperations(context).table,
+        **DetectionOperations(context).table,
     }

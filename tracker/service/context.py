@@ -15,6 +15,7 @@ from tracker.objects import Lane, TrackedObject, World
 from tracker.protocol import EventName
 from tracker.publisher import Publisher
 from tracker.records import Look, object_event
+from tracker.scheduler import frames_behind
 from tracker.types import Frame
 
 Operations = dict[str, Callable[[Any], Struct]]
@@ -51,6 +52,12 @@ class Context:
 
     def tell(self, obj: TrackedObject, what: EventName) -> None:
         self.publisher.publish(f"events/{obj.lane.name}/", object_event(obj, what, obj.frame))
+
+    def follow(self, obj: TrackedObject) -> None:
+        """Take a prompted object among those that are tracked."""
+        obj.lane.add(obj)
+        obj.pending = bool(frames_behind(obj))
+        self.tell(obj, "object_added")
 
     def remove(self, obj: TrackedObject, why: EventName) -> None:
         """Stop following an object, and say why: `object_removed` or `object_expired`."""

@@ -39,9 +39,7 @@ class ObjectOperations:
             object_id, lane, track, mask, frame.index, frame.size_wh, args.label, args.meta, args.expire_s
         )
         result = self._result(obj, frame, mask)
-        lane.add(obj)
-        obj.pending = bool(frames_behind(obj))
-        self._context.tell(obj, "object_added")
+        self._context.follow(obj)
         return result
 
     def objects_refine(self, args: p.ObjectsRefine) -> p.ObjectResult:
