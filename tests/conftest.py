@@ -20,6 +20,7 @@ from pathlib import Path
 
 # Before torch is imported, and inherited by the daemons that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads are slow beside other busy processes
 
 import hypothesis
 import numpy as np

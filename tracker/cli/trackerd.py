@@ -47,6 +47,9 @@ trackerd.add_command(track)
 
 def main() -> None:
     """The console script: what a person can put right is one line, and exit status 1."""
+    # Read when torch loads OpenMP. Its threads else spin while they wait, and take the cores from decoding: on two
+    # busy cores a step was 20 times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         trackerd()
     except (TrackerError, OSError) as error:
