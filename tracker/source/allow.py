@@ -56,7 +56,8 @@ def allowed(url: str, patterns: list[str]) -> bool:
 
     A pattern is a URL or an absolute path. The scheme must be equal; in a host `*` stands for any characters; no
     port means the scheme's own, `:*` any; in a path `*` stands for any characters but `/`, and a `**` at the end
-    for everything below; without a path only the root is meant. User, password and query do not count. Links and `..` in local paths are followed before they are compared.
+    for everything below; without a path only the root is meant. User, password and query do not count.
+    Links and `..` in local paths are followed before they are compared.
     """
     if not url.isprintable() or " " in url or "\\" in url:
         return False

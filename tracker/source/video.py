@@ -1,5 +1,6 @@
 """Video by PyAV: files, cameras, devices."""
 
+import errno
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -157,14 +158,27 @@ class VideoSource:
                 )
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
+        last_ns = time.monotonic_ns()
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self._packets():
                 try:
-                    yield from packet.decode()
-                except av.error.InvalidDataError:
+                    for frame in packet.decode():
+                        last_ns = time.monotonic_ns()
+                        yield frame
+                except av.FFmpegError:
                     self.lost += 1
+                if self.live and time.monotonic_ns() - last_ns > self._timeout_s * 1e9:
+                    raise SourceError(f"{self._where}: sends data, but no picture for {self._timeout_s:g} s")
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from None
+
+    def _packets(self) -> Iterator[av.Packet]:
+        while True:
+            try:
+                yield from self._container.demux(self._stream)
+                return
+            except IndexError:  # PyAV, where damaged data announces a stream that is not there
+                self.lost += 1
 
     def _camera_time(self, frame: av.VideoFrame) -> float | None:
         start_us = self._container.start_time_realtime if self.live else None
@@ -181,6 +195,8 @@ class VideoSource:
         timed_out = isinstance(error, (av.error.ExitError, TimeoutError))
         if self.live and (timed_out or (silent and isinstance(error, av.error.InvalidDataError))):
             return f"no answer within {self._timeout_s:g} s"
+        if self.live and isinstance(error, OSError) and error.errno == errno.EIO:
+            return "cannot be reached" if self._started_s is not None else "the connection broke"
         for type_, text in _REASONS.items():
             if isinstance(error, type_):
                 return text
