@@ -41,10 +41,8 @@ ASKED: list[tuple[str, p.Struct]] = [
     ("info", p.ServerInfoArgs()),
     ("streams", p.StreamsListArgs()),
     (
-        "streams add cam1 rtsp://x/ --option a=b=c --size 64 48 --loop --password-env PW",
-        p.StreamsAdd(
-            stream="cam1", url="rtsp://x/", options={"a": "b=c"}, size=(64, 48), loop=True, password_env="PW"
-        ),
+        "streams add cam1 rtsp://x/ --option a=b=c --size 64 48 --loop",
+        p.StreamsAdd(stream="cam1", url="rtsp://x/", options={"a": "b=c"}, size=(64, 48), loop=True),
     ),
     ("streams remove cam1", p.StreamName(stream="cam1")),
     ("streams pause cam1", p.StreamName(stream="cam1")),

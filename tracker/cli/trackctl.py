@@ -87,10 +87,6 @@ def streams(ctx: click.Context, as_json: bool) -> None:
 @click.option("--hwaccel", type=click.Choice(["auto", "cuda", "vaapi", "none"]), default="none", show_default=True)
 @click.option("--priority", type=int, default=0, show_default=True)
 @click.option("--min-fps", type=float, default=0.0, help="Refuse objects that would slow it down below this.")
-@click.option("--username-env", help="The daemon's environment variable that holds the user name.")
-@click.option("--password-env", help="The daemon's environment variable that holds the password.")
-@click.option("--username-file", help="A file on the daemon's machine.")
-@click.option("--password-file", help="A file on the daemon's machine.")
 @json_option
 @pass_client
 def streams_add(
