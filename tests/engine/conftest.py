@@ -1,14 +1,9 @@
-"""One thread: networks this small are ten times slower on two where something else runs beside the tests."""
-
-from collections.abc import Iterator
+"""One thread: networks this small are many times slower on two where something else runs beside the tests."""
 
 import pytest
 import torch
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # after tests/conftest.py has set its own count, which it does for every test
