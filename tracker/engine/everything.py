@@ -83,8 +83,8 @@ class Progress:
 def search(engine: Engine, rgb_hwc: U8, options: Options) -> Iterator[Progress]:
     """Everything in a picture, uint8 [h, w, 3]: a `Progress` after each batch of points, the last with the result.
 
-    Other work of the engine can go on between two steps; closing the iterator ends the search. A batch for which
-    memory does not suffice is halved; raises AtCapacity where a single point is too much.
+    Empty masks are left out. Other work of the engine can go on between two steps; closing the iterator ends it.
+    A batch for which memory does not suffice is halved; raises AtCapacity where a single point is too much.
     """
     height, width = rgb_hwc.shape[:2]
     crops, layers = generate_crop_boxes((height, width), options.crop_n_layers, options.crop_overlap_ratio)
