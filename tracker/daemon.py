@@ -26,6 +26,7 @@ from tracker.delivery import Delivery, Processed
 from tracker.engine.engine import Engine
 from tracker.engine.model import check_model, load_model
 from tracker.errors import ConfigError, ModelError, TrackerError
+from tracker.jobs import Jobs
 from tracker.objects import Lane, World
 from tracker.protocol import DeviceMemory, EventName, Status, StepTimes
 from tracker.publisher import Publisher
@@ -54,8 +55,13 @@ class Daemon:
         self._delivery = Delivery(self.publisher, config.publish)
         self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
         self._context = Context(config, self._world, engine, self.publisher)
-        self._operations = operations(self._context, self._attach, self._detach)
-        self.control = ControlServer(config.control.endpoint, self._ask, self._operations, instance)
+        self._jobs = Jobs(config.engine.catch_up_fraction)
+        self._operations, self._slow_operations = operations(
+            self._context, self._attach, self._detach, self._jobs.cancel
+        )
+        self.control = ControlServer(
+            config.control.endpoint, self._ask, {*self._operations, *self._slow_operations}, instance
+        )
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -80,7 +86,8 @@ class Daemon:
                 batch = self._scheduler.next_batch(self._world)
                 if batch:
                     self._process(batch)
-                else:
+                worked = self._jobs.run_slice(tracking=self._world.object_count() > 0)
+                if not batch and not worked:
                     self._wake.wait(IDLE_S)
 
     def _process(self, batch: list[Work]) -> None:
@@ -133,7 +140,7 @@ class Daemon:
         while not self._requests.empty():
             request = self._requests.get()
             try:
-                request.reply(self._operations[request.op](request.args))
+                self._answer(request)
             except TrackerError as error:
                 request.fail(error)
             except Exception as error:
@@ -141,6 +148,13 @@ class Daemon:
                 request.fail(
                     TrackerError(f"{request.op} failed inside the daemon: {type(error).__name__}; see its log")
                 )
+
+    def _answer(self, request: Request) -> None:
+        slow = self._slow_operations.get(request.op)
+        if slow is None:
+            request.reply(self._operations[request.op](request.args))
+        else:
+            self._jobs.add(request, slow(request.args, request.id))
 
     # ------------------------------------------------------------------------------------------------- streams
 

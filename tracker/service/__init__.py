@@ -2,21 +2,29 @@
 steps; everything is checked before anything changes."""
 
 from collections.abc import Callable
+from typing import Any
 
 from tracker.config import StreamConfig
 from tracker.objects import Lane
-from tracker.service.context import Context, Operations
+from tracker.service.context import Context, Operations, SlowOperations
 from tracker.service.detections import DetectionOperations
 from tracker.service.objects import ObjectOperations
+from tracker.service.segment import SegmentOperations
 from tracker.service.streams import StreamOperations
 
 
 def operations(
-    context: Context, attach: Callable[[str, StreamConfig], Lane], detach: Callable[[Lane], None]
-) -> Operations:
-    """The operations that this daemon serves, by name."""
-    return {
+    context: Context,
+    attach: Callable[[str, StreamConfig], Lane],
+    detach: Callable[[Lane], None],
+    cancel: Callable[[Any], None],
+) -> tuple[Operations, SlowOperations]:
+    """The operations by name: those that answer at once, and those that take many steps."""
+    segment = SegmentOperations(context, cancel)
+    at_once = {
         **StreamOperations(context, attach, detach).table,
         **ObjectOperations(context).table,
         **DetectionOperations(context).table,
+        **segment.table,
     }
+    return at_once, segment.slow_table

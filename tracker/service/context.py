@@ -11,6 +11,7 @@ from msgspec import Struct
 from tracker.config import Config
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
+from tracker.jobs import Slices
 from tracker.objects import Lane, TrackedObject, World
 from tracker.protocol import EventName
 from tracker.publisher import Publisher
@@ -19,6 +20,7 @@ from tracker.scheduler import frames_behind
 from tracker.types import Frame
 
 Operations = dict[str, Callable[[Any], Struct]]
+SlowOperations = dict[str, Callable[[Any, Any], Slices]]  # of the arguments and the request's id
 
 ENCODED_FRAMES = 4  # kept for further prompts on the same frame
 

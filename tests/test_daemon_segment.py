@@ -1,0 +1,111 @@
+"""`segment.*` through the daemon, with a real network whose weights are as they were initialised."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tracking import Talk, blobs, configuration, serving
+
+from tracker.engine.engine import Engine
+from tracker.engine.model import Model, network
+from tracker.engine.zoo import config_path
+
+POINT = [[40, 40]]
+# Untrained masks are neither confident nor stable, and all of them are wanted.
+EVERYTHING = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1.0, "points_per_side": 4}
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    torch.manual_seed(0)
+    return Engine(Model("nano", network(config_path("nano"), 128)))
+
+
+@pytest.fixture
+def talk(engine: Engine, tmp_path: Path) -> Iterator[Talk]:
+    url = str(blobs(tmp_path / "blobs.mp4", frames=20))
+    with serving(configuration(streams={"cam": {"url": url, "loop": True}}), engine) as talk:
+        talk.wait_for_frame(5)
+        yield talk
+
+
+class TestPrompt:
+    def test_three_candidates_best_first(self, talk: Talk) -> None:
+        result = talk.ask("segment.prompt", stream="cam", frame=0, points=POINT, multimask=True)
+        scores = [candidate["score"] for candidate in result["candidates"]]
+        assert len(scores) == 3
+        assert scores == sorted(scores, reverse=True)
+        assert talk.ask("objects.list") == {"objects": []}
+
+    def test_a_ref_is_corrected(self, talk: Talk) -> None:
+        first = talk.ask("segment.prompt", stream="cam", frame=0, points=POINT)["candidates"]
+        ref = first[0]["ref"]
+        (again,) = talk.ask("segment.prompt", stream="cam", frame=0, points=POINT, ref=ref)["candidates"]
+        assert again["score"] != first[0]["score"]
+        assert talk.ask("segment.prompt", stream="cam", frame=0, ref=ref)["candidates"]
+
+    @pytest.mark.parametrize(
+        ("args", "code"),
+        [
+            ({"ref": "nonsense"}, "ref_gone"),
+            ({}, "bad_prompt"),
+            ({"points": [[999, 1]]}, "bad_prompt"),
+            ({"points": POINT, "frame": 10**6}, "frame_gone"),
+        ],
+    )
+    def test_refusals(self, talk: Talk, args: dict[str, Any], code: str) -> None:
+        assert talk.refused("segment.prompt", stream="cam", **args)[0] == code
+
+
+class TestAll:
+    def test_everything_with_progress(self, talk: Talk) -> None:
+        talk.subscribe("events/cam/")
+        result = talk.ask("segment.all", stream="cam", frame=0, points_per_batch=8, **EVERYTHING)
+        assert result["masks"]
+        assert all("object" not in mask for mask in result["masks"])
+        progress = [talk.receive_until(lambda m: m["event"] == "segment_progress") for _ in range(2)]
+        assert [(m["id"], m["done"], m["total"]) for m in progress] == [(7, 8, 16), (7, 16, 16)]
+
+    def test_at_most_so_many_and_exclusive(self, talk: Talk) -> None:
+        result = talk.ask("segment.all", stream="cam", frame=0, max_masks=3, exclusive=True, **EVERYTHING)
+        assert 1 <= len(result["masks"]) <= 3
+        assert sum(mask["area"] for mask in result["masks"]) <= 160 * 120
+
+    def test_what_is_found_can_be_tracked(self, talk: Talk) -> None:
+        knobs = {**EVERYTHING, "multimask": False, "max_masks": 2}
+        first = talk.ask("segment.all", stream="cam", frame=0, track=True, **knobs)["masks"]
+        ids = [mask["object"] for mask in first]
+        assert ids == [record["object"] for record in talk.ask("objects.list")["objects"]]
+        again = talk.ask("segment.all", stream="cam", frame=0, track=True, **knobs)["masks"]
+        assert [mask["object"] for mask in again] == ids  # tracked already: no second object on the same thing
+
+    def test_cancel(self, talk: Talk) -> None:
+        other = Talk(talk.daemon)
+        replies: list[Any] = []
+        asking = threading.Thread(
+            target=lambda: replies.append(
+                talk.reply("segment.all", stream="cam", frame=0, points_per_batch=1, points_per_side=32)
+            )
+        )
+        other.subscribe("events/cam/")
+        asking.start()
+        other.receive_until(lambda m: m["event"] == "segment_progress")
+        other.ask("segment.cancel", id=7)
+        asking.join()
+        other.refused("segment.cancel", id=7)
+        other.close()
+        assert replies[0]["error"] == {"code": "unavailable", "message": "cancelled by segment.cancel"}
+
+    @pytest.mark.parametrize(
+        ("args", "code"),
+        [
+            ({"stream": "nope"}, "unknown_stream"),
+            ({"stream": "cam", "frame": 10**6}, "frame_gone"),
+            ({"stream": "cam", "points_per_side": 0}, "bad_request"),
+        ],
+    )
+    def test_refusals(self, talk: Talk, args: dict[str, Any], code: str) -> None:
+        assert talk.refused("segment.all", **args)[0] == code

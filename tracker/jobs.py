@@ -1,0 +1,72 @@
+"""Long work in slices, beside tracking: a request whose reply takes many steps of the model."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
+
+from tracker.control import Request
+from tracker.errors import BadRequest, TrackerError, Unavailable
+
+log = logging.getLogger(__name__)
+
+Slices = Generator[None, None, Struct]  # yields between two slices, returns the reply
+
+
+@dataclass(eq=False)
+class _Job:
+    request: Request
+    slices: Slices
+
+
+class Jobs:
+    """Runs one slice at a time, in turn; `fraction` of the time is theirs while objects are tracked."""
+
+    def __init__(self, fraction: float) -> None:
+        self._fraction = fraction
+        self._jobs: deque[_Job] = deque()
+        self._due_s = 0.0
+
+    def add(self, request: Request, slices: Slices) -> None:
+        self._jobs.append(_Job(request, slices))
+
+    def cancel(self, request_id: Any) -> None:
+        """End a job; its request is refused. Raises BadRequest where there is none of that id."""
+        for job in self._jobs:
+            if job.request.id == request_id:
+                self._end(job)
+                job.request.fail(Unavailable("cancelled by segment.cancel"))
+                return
+        raise BadRequest(f"id: no request {request_id!r} is at work")
+
+    def run_slice(self, tracking: bool) -> bool:
+        """Returns whether there was one to run now."""
+        if not self._jobs or (tracking and time.monotonic() < self._due_s):
+            return False
+        started_s = time.monotonic()
+        self._jobs.rotate(-1)
+        self._advance(self._jobs[-1])
+        ended_s = time.monotonic()
+        self._due_s = ended_s + (ended_s - started_s) * (1 - self._fraction) / self._fraction
+        return True
+
+    def _advance(self, job: _Job) -> None:
+        try:
+            next(job.slices)
+            return
+        except StopIteration as done:
+            job.request.reply(done.value)
+        except TrackerError as error:
+            job.request.fail(error)
+        except Exception as error:
+            log.exception("%s failed", job.request.op)
+            job.request.fail(TrackerError(f"{job.request.op} failed inside the daemon: {type(error).__name__}"))
+        self._jobs.remove(job)
+
+    def _end(self, job: _Job) -> None:
+        job.slices.close()
+        self._jobs.remove(job)

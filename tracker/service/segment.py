@@ -1,0 +1,114 @@
+"""`segment.*`: masks on any buffered frame, without tracking anything, unless that is asked for."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import UNSET
+
+from tracker import imaging
+from tracker import protocol as p
+from tracker.engine import everything
+from tracker.engine.segment import Candidate, Segmenter
+from tracker.engine.track import Track
+from tracker.geometry import shape_of, shape_of_mask
+from tracker.jobs import Slices
+from tracker.objects import Lane, TrackedObject
+from tracker.prompts import prompt_of
+from tracker.records import event
+from tracker.service.context import Context, Operations, SlowOperations, frame_of
+from tracker.service.matching import matched, near, small, small_mask
+from tracker.types import Bool, Frame, Prompt
+
+SAME_IOU = 0.5  # what is found and overlaps a tracked object that much is that object
+
+
+class SegmentOperations:
+    """`cancel` ends a `segment.all` by its request's id."""
+
+    def __init__(self, context: Context, cancel: Callable[[Any], None]) -> None:
+        self._context = context
+        self._cancel = cancel
+        self._segmenter = Segmenter(context.engine)
+
+    @property
+    def table(self) -> Operations:
+        return {
+            "segment.prompt": self.segment_prompt,
+            "segment.cancel": self.segment_cancel,
+        }
+
+    @property
+    def slow_table(self) -> SlowOperations:
+        return {"segment.all": self.segment_all}
+
+    def segment_prompt(self, args: p.SegmentPrompt) -> p.Candidates:
+        lane = self._context.world.lane(args.stream)
+        frame = frame_of(lane, args.frame)
+        only_ref = args.ref is not None and not (args.points or args.box or args.mask)
+        prompt = Prompt() if only_ref else prompt_of(args, frame.size_wh)
+        key = lane.name, frame.index
+        found = self._segmenter.candidates(key, frame.image, prompt, ref=args.ref, multimask=args.multimask)
+        return p.Candidates(
+            stream=lane.name, frame=frame.index, candidates=[self._candidate(c, frame) for c in found]
+        )
+
+    def segment_cancel(self, args: p.SegmentCancel) -> p.Empty:
+        self._cancel(args.id)
+        return p.Empty()
+
+    def segment_all(self, args: p.SegmentAll, request_id: Any) -> Slices:
+        """A slice for each batch of points."""
+        lane = self._context.world.lane(args.stream)
+        frame = frame_of(lane, args.frame)
+        knobs = {field.name: getattr(args, field.name) for field in dataclasses.fields(everything.Options)}
+        found: tuple[everything.Found, ...] = ()
+        rgb_hwc = imaging.to_rgb(frame.image)
+        for progress in everything.search(self._context.engine, rgb_hwc, everything.Options(**knobs)):
+            found = progress.found or ()
+            counts = {"id": request_id, "done": progress.done, "total": progress.total}
+            message = event(lane.stream, "segment_progress", frame.index, **counts)
+            self._context.publisher.publish(f"events/{lane.name}/", message)
+            yield
+        best = sorted(found, key=lambda f: -f.score)[: args.max_masks]
+        masks = everything.exclusive(best) if args.exclusive else [(f, f.mask_hw) for f in best]
+        objects = self._track(lane, frame, [mask_hw for _, mask_hw in masks]) if args.track else {}
+        records = [self._found(f, mask_hw, objects.get(i)) for i, (f, mask_hw) in enumerate(masks)]
+        return p.FoundMasks(stream=lane.name, frame=frame.index, masks=records)
+
+    def _candidate(self, candidate: Candidate, frame: Frame) -> p.Candidate:
+        tolerance_px = self._context.config.publish.outline_tolerance_px
+        shape = shape_of(candidate.logits_hw, frame.size_wh, tolerance_px=tolerance_px)
+        return p.Candidate(
+            score=round(candidate.score, 4),
+            box=shape.box_xyxy,
+            area=shape.area,
+            outline=shape.outline,
+            ref=candidate.ref,
+        )
+
+    def _found(self, found: everything.Found, mask_hw: Bool, obj: TrackedObject | None) -> p.FoundMask:
+        shape = shape_of_mask(mask_hw, tolerance_px=self._context.config.publish.outline_tolerance_px)
+        assert shape.box_xyxy is not None  # the search gives no empty masks
+        return p.FoundMask(
+            score=round(found.score, 4),
+            stability=round(found.stability, 4),
+            box=shape.box_xyxy,
+            area=shape.area,
+            outline=shape.outline,
+            object=UNSET if obj is None else obj.id,
+        )
+
+    def _track(self, lane: Lane, frame: Frame, masks: list[Bool]) -> dict[int, TrackedObject]:
+        """Follow what was found, as far as there is room; what is tracked already stays what it is."""
+        tracked = list(lane.objects.values())
+        known = matched([small_mask(m) for m in masks], [small(near(obj, frame)) for obj in tracked], SAME_IOU)
+        objects = {i: tracked[j] for i, (j, _) in known.items()}
+        features = self._context.features(frame)
+        free = self._context.config.engine.max_objects - self._context.world.object_count()
+        for i in [i for i in range(len(masks)) if i not in known][:free]:
+            prompt = Prompt(mask_hw=masks[i])
+            prompted = self._context.engine.prompt(Track(), features, 0, frame.index, prompt, frame.size_wh)
+            objects[i] = TrackedObject(lane.claim_id(None), lane, *prompted, frame.index, frame.size_wh)
+            self._context.follow(objects[i])
+        return objects
