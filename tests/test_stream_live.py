@@ -1,7 +1,10 @@
 """Cameras: a real RTSP server, its faults, and the other ways that live video comes. Short versions; the long ones
 and their figures are in docs/experiments.md."""
 
+import json
 import logging
+import os
+import random
 import subprocess
 import sys
 import threading
@@ -166,6 +169,52 @@ def test_a_frozen_server_is_a_stall_and_the_camera_beside_it_goes_on():
 
 
 @rtsp
+def test_a_camera_that_stays_silent_is_given_up_without_showing_an_old_picture(monkeypatch):
+    monkeypatch.setattr("tracker.source.video.OPEN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("tracker.stream.GIVE_UP_STALLS", 1.2)
+    with cameras.rtsp() as server, running(server.url()) as cam:
+        cam.wait_frames(5)
+        server.freeze()
+        assert cam.wait_event("stream_down")["error"] == f"{server.url()}: no answer within 2.4 s"
+        count = len(cam.frames)
+        cam.wait(lambda: cam.stream.error.endswith("no answer within 0.5 s"))
+        assert cam.names() == ["stream_live", "stream_stalled", "stream_down", "stream_down"]
+        assert len(cam.frames) == count
+        server.thaw()
+        cam.wait_event("stream_live", count=2)
+    silent_s = [(b.mono_ns - a.mono_ns) / 1e9 for a, b in pairwise(cam.frames)]
+    assert max(silent_s) == (cam.frames[count].mono_ns - cam.frames[count - 1].mono_ns) / 1e9
+    assert cam.frames[count].epoch == 1
+
+
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+@rtsp
+@pytest.mark.skipif(FAKETIME is None, reason="no libfaketime here: tools/install --test-servers")
+def test_a_wall_clock_that_leaps_changes_nothing(tmp_path):
+    """−1 h and +2 h under a running stream: no stall, no reconnect, and stamps that follow the clock."""
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    script = Path(__file__).with_name("clock_leaps.py")
+    faked = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(clock)}
+    faked |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_NO_CACHE": "1"}
+    with cameras.rtsp() as server:
+        result = subprocess.run(
+            [sys.executable, str(script), server.url(), str(clock)],
+            env=os.environ | faked,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["events"] == ["stream_live"]
+    assert told["reconnects"] == 0
+    assert [round(leap_s / 3600) for leap_s in told["leaps_s"]] == [-1, 2]
+
+
+@rtsp
 def test_size_changes_while_it_runs():
     with cameras.rtsp("--size", "320x240") as server, running(server.url()) as cam:
         cam.wait_frames(3)
@@ -207,23 +256,35 @@ def transport_stream(tmp_path_factory) -> Path:
     return videos.write(path, videos.moving(75, (160, 120)), g="25", tune="zerolatency")
 
 
-def test_two_thousand_flipped_bits_are_counted_and_kill_nothing(transport_stream, tmp_path):
-    import random
-
+@pytest.fixture
+def damaged(transport_stream, tmp_path) -> Path:
+    """The same, eight times over, with two thousand bits flipped."""
     data = bytearray(transport_stream.read_bytes() * 8)
     chance = random.Random(0)
     for _ in range(2000):
         data[chance.randrange(188 * 20, len(data))] ^= 1 << chance.randrange(8)
     path = tmp_path / "damaged.ts"
     path.write_bytes(data)
-    with running(path, pace="all") as cam:
+    return path
+
+
+def test_two_thousand_flipped_bits_are_counted_and_kill_nothing(damaged):
+    with running(damaged, pace="all") as cam:
         cam.wait_event("stream_ended")
-    assert cam.stream.corrupt > 0
-    assert sum(frame.corrupt for frame in cam.frames) <= cam.stream.corrupt
     assert any(frame.corrupt for frame in cam.frames)
+    assert sum(frame.corrupt for frame in cam.frames) <= cam.stream.corrupt
     sound = [frame for frame in cam.frames if not frame.corrupt]
     assert len(sound) > 20
     imaging.to_rgb(sound[-1].image)
+
+
+def test_a_file_does_not_wait_for_corrupt_frames_to_be_processed(damaged):
+    with running(damaged, pace="all", consume=False) as cam:
+        while cam.stream.state != "ended":
+            sound = [frame for frame in cam.stream.buffer.since(-1) if not frame.corrupt]
+            if sound:
+                cam.stream.buffer.consumed(sound[-1].index)  # as the scheduler does
+    assert any(frame.corrupt for frame in cam.frames)
 
 
 def serve_forever(parts: bytes, pause_s: float):

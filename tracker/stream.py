@@ -177,6 +177,8 @@ class Stream:
             self._last_frame_ns = frame.mono_ns
             self._stamps_ns.append(frame.mono_ns)
             self._came(resized)
+        if frame.corrupt:
+            self.buffer.consumed(frame.index)  # nobody will: the model is not shown it
         self._on_frame(frame)
         return True
 

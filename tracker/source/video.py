@@ -149,13 +149,14 @@ class VideoSource:
     def _converted(self) -> Iterator[Picture]:
         wanted = RateCap(self._config.fps)
         for frame in self._decoded():
-            if wanted.take(frame.time if frame.time is not None else time.monotonic()):
-                yield Picture(
-                    self._converter.convert(frame),
-                    frame.time,
-                    self._camera_time(frame),
-                    corrupt=bool(frame.is_corrupt),
-                )
+            if not wanted.take(frame.time if frame.time is not None else time.monotonic()):
+                continue
+            try:
+                image = self._converter.convert(frame)
+            except (av.FFmpegError, ValueError):  # damaged data can announce a picture that nobody can convert
+                self.lost += 1
+                continue
+            yield Picture(image, frame.time, self._camera_time(frame), corrupt=bool(frame.is_corrupt))
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         last_ns = time.monotonic_ns()
@@ -173,9 +174,16 @@ class VideoSource:
             raise self._error(error) from None
 
     def _packets(self) -> Iterator[av.Packet]:
+        """What the container gives. When a camera falls silent, FFmpeg's parser hands out the picture that it held
+        back only as the read times out: that one is seconds old, and is not shown as if it were new."""
         while True:
+            asked_s = time.monotonic()
             try:
-                yield from self._container.demux(self._stream)
+                for packet in self._container.demux(self._stream):
+                    if self.live and time.monotonic() - asked_s >= self._timeout_s:
+                        raise TimeoutError
+                    yield packet
+                    asked_s = time.monotonic()
                 return
             except IndexError:  # PyAV, where damaged data announces a stream that is not there
                 self.lost += 1
