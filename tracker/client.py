@@ -30,6 +30,7 @@ R = TypeVar("R", bound=Struct)
 CONTROL = "tcp://127.0.0.1:5570"
 TIMEOUT_S = 10.0
 TOPICS = ("tracks", "events")
+HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000  # a daemon that went away silently is connected to again
 RECEIVE_HWM = 1000  # messages kept while the program is busy; after that some are lost, and counted
 
 
@@ -236,6 +237,8 @@ def _subscriber(context: "zmq.Context[S]", endpoint: str, stream: str | None, to
     socket = context.socket(zmq.SUB)
     socket.linger = 0
     socket.rcvhwm = RECEIVE_HWM
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
     _connect(socket, endpoint)
     for prefix in prefixes:
         socket.subscribe(prefix)
