@@ -39,13 +39,13 @@ class Recipe:
     """Every frame of a clip is an image of its own: sprites cost more to make than to draw."""
 
 
-class Stream(IterableDataset[Batch]):
-    """Batches of steps `first`, `first + 1`, …: the same for the same seed, however many workers there are."""
+class Stream(IterableDataset[list[Batch]]):
+    """A batch of each recipe for steps `first`, `first + 1`, …: the same for any number of workers."""
 
-    def __init__(self, bank: Bank, recipe: Recipe, seed: tuple[int, ...], first: int) -> None:
-        self.bank, self.recipe, self.seed, self.first = bank, recipe, seed, first
+    def __init__(self, bank: Bank, recipes: tuple[Recipe, ...], seed: tuple[int, ...], first: int) -> None:
+        self.bank, self.recipes, self.seed, self.first = bank, recipes, seed, first
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[list[Batch]]:
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
         worker = get_worker_info()
@@ -53,13 +53,15 @@ class Stream(IterableDataset[Batch]):
         if worker is not None:
             step, stride = self.first + worker.id, worker.num_workers
         while True:
-            yield make_batch(self.bank, self.recipe, (*self.seed, step))
+            yield [make_batch(self.bank, recipe, (*self.seed, step, i)) for i, recipe in enumerate(self.recipes)]
             step += stride
 
 
-def loader(bank: Bank, recipe: Recipe, seed: tuple[int, ...], first: int, workers: int) -> Iterator[Batch]:
+def loader(
+    bank: Bank, recipes: tuple[Recipe, ...], seed: tuple[int, ...], first: int, workers: int
+) -> Iterator[list[Batch]]:
     """Batches from `workers` background processes, in order."""
-    stream = Stream(bank, recipe, seed, first)
+    stream = Stream(bank, recipes, seed, first)
     return iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None))
 
 

@@ -32,7 +32,8 @@ class Stage:
 
     name: str
     steps: int
-    recipe: Recipe
+    recipes: tuple[Recipe, ...]
+    """All of one image size: each step learns from a batch of each."""
     rate: float
     rate_end: float
     kinds: dict[str, float] = field(default_factory=lambda: {"box": 0.5, "point": 0.5})
@@ -44,16 +45,23 @@ class Stage:
 def plan(scale: int = 1) -> tuple[Stage, ...]:
     """The curriculum; `scale` multiplies what is rendered for a step (a GPU wants 8 or more).
 
-    Memory is learnt at 128 px first: a step there costs a quarter, and what it teaches holds at 256.
+    Memory is learnt at 128 px first: a step there costs a quarter, and what it teaches holds at 256. Single images
+    stay in every step: they are cheap, and what is not found on the first frame cannot be followed.
     """
-    images = {"single_images": True, "targets": 2}
-    prompts = {"box": 0.4, "point": 0.4, "mask": 0.2}
+    prompts = {"box": 0.4, "point": 0.35, "mask": 0.25}
     strict = Weights(bce=1.0, focal=10.0, iou=1.0, score=0.5)
+
+    def images(clips: int, size_px: int) -> Recipe:
+        return Recipe(_scene(3, size_px), clips * scale, targets=2, single_images=True)
+
+    def clips(count: int, frames: int, size_px: int) -> Recipe:
+        return Recipe(_scene(frames, size_px), count * scale, targets=2)
+
     return (
-        Stage("images-128", 1700, Recipe(_scene(3, 128), 4 * scale, **images), 1e-3, 8e-4),
-        Stage("clips4-128", 1200, Recipe(_scene(4, 128), 3 * scale, 2), 8e-4, 5e-4, prompts, 0.3),
-        Stage("clips4-256", 900, Recipe(_scene(4, 256), 2 * scale, 2), 5e-4, 3e-4, prompts, 0.3),
-        Stage("clips8-256", 800, Recipe(_scene(8, 256), 2 * scale, 2), 3e-4, 1e-5, prompts, 0.3, strict),
+        Stage("images-128", 1700, (images(4, 128),), 1e-3, 8e-4),
+        Stage("clips4-128", 1200, (clips(3, 4, 128), images(4, 128)), 8e-4, 6e-4, prompts, 0.3),
+        Stage("clips4-256", 600, (clips(2, 4, 256), images(2, 256)), 6e-4, 4e-4, prompts, 0.3),
+        Stage("clips8-256", 500, (clips(2, 8, 256), images(2, 256)), 4e-4, 1e-5, prompts, 0.3, strict),
     )
 
 
@@ -80,35 +88,37 @@ class Trainer:
 
     def _train_stage(self, stage: Stage) -> None:
         for model in (self.run.model, self.run.average):
-            resize(model, stage.recipe.scenario.size_px)
+            resize(model, stage.recipes[0].scenario.size_px)
         seed = (self.seed, self.run.stage, self.rank)
-        batches = loader(self.bank, stage.recipe, seed, self.run.step, self.workers)
+        batches = loader(self.bank, stage.recipes, seed, self.run.step, self.workers)
         meter = Meter(self.folder / (f"log-{self.rank}.jsonl" if self.rank else "log.jsonl"), stage.name)
         while self.run.step < stage.steps:
             self._step(stage, batches, meter)
             if time.monotonic() - self.saved_at > self.save_s:
                 self._save("last.pt")
 
-    def _step(self, stage: Stage, batches: Iterator[Batch], meter: "Meter") -> None:
+    def _step(self, stage: Stage, batches: Iterator[list[Batch]], meter: "Meter") -> None:
         began = time.monotonic()
-        batch = next(batches)
+        several = next(batches)
         waited = time.monotonic() - began
         rate = _set_rate(self.run.optimiser, stage, self.run.step)
         rng = np.random.default_rng((self.seed, 1000 + self.run.stage, self.run.step, self.rank))
         self.run.model.train()
-        answers = lesson(self.run.model, batch, stage, rng)
-        loss = torch.stack([answer.total for answer in answers]).mean()
         self.run.optimiser.zero_grad()
-        loss.backward()
+        answers: list[Loss] = []
+        last: list[Loss] = []
+        for batch in several:
+            found = lesson(self.run.model, batch, stage, rng)
+            (torch.stack([answer.total for answer in found]).mean() / len(several)).backward()
+            answers, last = answers or found, found  # the log tells of the first recipe, and of the last's images
         share_gradients(self.run.model)
         norm = nn.utils.clip_grad_norm_(self.run.model.parameters(), 1.0)
         if torch.isfinite(norm):
             self.run.optimiser.step()
             follow(self.run.average, self.run.model, self.run.step + 5000 * min(self.run.stage, 1))
         self.run.step += 1
-        meter.add(
-            self.run.step, answers, rate=rate, norm=norm.item(), wait_s=waited, step_s=time.monotonic() - began
-        )
+        taken, image = time.monotonic() - began, last[0].iou_n.nanmean().item()
+        meter.add(self.run.step, answers, iou_image=image, rate=rate, norm=norm.item(), wait_s=waited, step_s=taken)
 
     def _save(self, name: str) -> None:
         self.saved_at = time.monotonic()
@@ -156,6 +166,8 @@ def lesson(model: nn.Module, batch: Batch, stage: Stage, rng: np.random.Generato
     kind = str(rng.choice(list(stage.kinds), p=list(stage.kinds.values())))
     masks_tmhw = batch.masks_tmhw.to(device)
     frames = len(masks_tmhw)
+    if kind == "mask" and frames == 1:
+        kind = "box"  # a mask is taken as it is: on a single image there is nothing to learn from it
     with torch.autocast(device.type, torch.bfloat16):
         features = Features(model, batch.frames_tn3hw.to(device), batch.clip_of_m.to(device))
     corrected = {int(rng.integers(frames))} if rng.random() < stage.correct else set()
