@@ -95,7 +95,7 @@ def print_table(console: Console, judged: list[Judged]) -> None:
         "hidden frames",
         "lost while hidden",
     ):
-        table.add_column(heading, justify="left" if heading == "prompted" else "right")
+        table.add_column(heading, justify="left" if heading == "prompt" else "right")
     for one in judged:
         seen = f"{one.iou_n[~one.hidden_n].mean():.3f}"
         right = int(one.iou_n[one.hidden_n].sum())

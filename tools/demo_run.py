@@ -143,11 +143,11 @@ def prompt(client: Client, frame: int, truth_nhw: U8) -> None:
     """Mark the two fish on a frame as a person would: a click inside the one, a box around the other."""
     depth_hw = cv2.distanceTransform((truth_nhw[frame] == BY_POINT).astype(np.uint8), cv2.DIST_L2, 5)
     y, x = np.unravel_index(int(depth_hw.argmax()), depth_hw.shape)
-    added = client.add(STREAM, frame=frame, points=[(float(x), float(y))], label="by a point", object=BY_POINT)
+    added = client.add(STREAM, frame=frame, points=[(float(x), float(y))], label="point", object=BY_POINT)
     console.print(f"object {added.object}: a point at {x}, {y} of frame {frame}; its box is {added.box}")
     rows, columns = np.nonzero(truth_nhw[frame] == BY_BOX)
     box = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
-    added = client.add(STREAM, frame=frame, box=box, label="by a box", object=BY_BOX)
+    added = client.add(STREAM, frame=frame, box=box, label="box", object=BY_BOX)
     console.print(f"object {added.object}: the box {box} of frame {frame}; its own box is {added.box}")
 
 

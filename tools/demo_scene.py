@@ -159,7 +159,7 @@ def _shoal(rng: np.random.Generator) -> list[Fish]:
             1.1,
         ),
         Fish(
-            _koi(rng, gold, black, 0.7),
+            _koi(rng, gold, black, 0.42),
             _path(
                 (0, 545, 285),
                 (2, 420, 275),
