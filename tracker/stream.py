@@ -63,7 +63,6 @@ class Stream:
         self._changed = threading.Condition()  # of everything above; guards it too
         self._stamps_ns: deque[int] = deque(maxlen=32)  # of this connection's newest frames
         self._last_frame_ns = 0
-        self._live_since_ns: int | None = None  # this connection's first frame
         self._back_off_s = BACK_OFF_S[0]
         self._reopened = False
         self._notice: str | None = None
@@ -190,7 +189,7 @@ class Stream:
             self._tell("stream_resized")
         if self.state in ("connecting", "stalled"):
             self.error = None
-            self._live_since_ns = self._live_since_ns or self._last_frame_ns
+            self._back_off_s = BACK_OFF_S[0]
             self._enter("live", "stream_live")
 
     def _at_end(self) -> None:
@@ -218,10 +217,7 @@ class Stream:
         self._wait_until(time.monotonic_ns() + round(self._next_back_off_s() * 1e9))
 
     def _next_back_off_s(self) -> float:
-        """Twice as long each time, and short again after frames have come for longer than that."""
-        since_ns, self._live_since_ns = self._live_since_ns, None
-        if since_ns is not None and time.monotonic_ns() - since_ns > self._back_off_s * 1e9:
-            self._back_off_s = BACK_OFF_S[0]
+        """Twice as long each time; short again once frames have come."""
         wait_s, self._back_off_s = self._back_off_s, min(BACK_OFF_S[1], 2 * self._back_off_s)
         return wait_s
 

@@ -1,6 +1,7 @@
 """Video by PyAV: files, cameras, devices."""
 
 import errno
+import os
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -15,6 +16,7 @@ from tracker.source import address
 from tracker.source.picture import Converter, Misconfigured, Picture
 
 OPEN_TIMEOUT_S = 5.0
+DECODER_THREADS = 4  # per source; FFmpeg's own choice is one for every core of the machine
 # FFmpeg would play a text file as a terminal recording.
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
 # Without these a camera's first picture takes seconds: FFmpeg would watch the stream first.
@@ -63,6 +65,7 @@ class VideoSource:
         if address.scheme(self._config.url) in ("http", "https") and self._container.duration:
             self.live = False  # a file on a web server
         self._stream.thread_type = "SLICE" if self.live else "AUTO"  # FRAME adds a frame of delay per thread
+        self._stream.thread_count = min(DECODER_THREADS, os.cpu_count() or 1)
         if self._config.hwaccel != "none" and not self.notice and not self._stream.codec_context.is_hwaccel:
             self.notice = f"hwaccel: {self._stream.codec_context.name} has no decoder there; decoding on the CPU"
         self.fps = self._nominal_fps()
