@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tracking import Talk, blobs, configuration, serving
+from tracking import Talk, blobs, configuration, serving, wait_until
 
 from tracker.engine.engine import Engine
 from tracker.engine.model import Model, network
@@ -21,7 +21,9 @@ EVERYTHING = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     torch.manual_seed(0)
-    return Engine(Model("nano", network(config_path("nano"), 128)))
+    net = network(config_path("nano"), 128)
+    net.sam_mask_decoder.pred_obj_score_head.layers[-1].bias += 4  # sees an object, where untrained ones see none
+    return Engine(Model("nano", net))
 
 
 @pytest.fixture
@@ -109,3 +111,17 @@ class TestAll:
     )
     def test_refusals(self, talk: Talk, args: dict[str, Any], code: str) -> None:
         assert talk.refused("segment.all", **args)[0] == code
+
+
+def test_discovery_follows_what_is_new_and_no_more_than_it_may(engine: Engine, tmp_path: Path) -> None:
+    url = str(blobs(tmp_path / "blobs.mp4", frames=20))
+    watching = {"every_s": 0.2, "lasts_s": 0.1, "min_area": 20, "max_objects": 1, "points_per_side": 3}
+    loose = {"pred_iou_thresh": 0, "stability_score_thresh": 0}
+    config = configuration(streams={"cam": {"url": url, "loop": True, "discover": {**watching, **loose}}})
+    with serving(config, engine) as talk:
+        wait_until(lambda: len(talk.ask("objects.list")["objects"]) == 1)
+        frame = talk.ask("streams.list")["streams"][0]["frame"]
+        talk.wait_for_frame(frame + 20)
+        found = talk.ask("objects.list")["objects"]
+        assert [record["object"] for record in found] == [1]
+        assert all(record["age"] > 0 for record in found)

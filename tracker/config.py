@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import yaml
@@ -60,6 +60,19 @@ class BufferConfig(_Section, frozen=True):
     mib: Positive = 512.0
 
 
+class DiscoverConfig(_Section, frozen=True):
+    """Look for everything in a frame now and then, in spare time, and follow what is new and lasts."""
+
+    every_s: Positive = 30.0
+    lasts_s: NonNegative = 1.0  # what is not seen again after so long is not followed
+    min_area: Annotated[int, Meta(ge=1)] = 400  # pixels of the source frame
+    max_objects: Count = 16  # on the stream, those that were prompted included
+    points_per_side: Annotated[int, Meta(ge=1, le=64)] = 16
+    pred_iou_thresh: Annotated[float, Meta(ge=0, le=1)] = 0.8
+    stability_score_thresh: Annotated[float, Meta(ge=0, le=1)] = 0.95
+    expire_s: Positive | None = 10.0  # a found object is removed after being lost for so long
+
+
 class StreamConfig(_Section, frozen=True):
     """One source. What `streams.add` takes is the same record."""
 
@@ -74,6 +87,7 @@ class StreamConfig(_Section, frozen=True):
     hwaccel: Literal["auto", "cuda", "vaapi", "none"] = "none"
     buffer: BufferConfig = BufferConfig()
     priority: Annotated[int, Meta(ge=0, le=100)] = 0
+    discover: DiscoverConfig | None = None
     min_fps: NonNegative = 0.0  # admission refuses objects that would push the stream below
     username_env: str | None = None
     password_env: str | None = None
@@ -156,13 +170,19 @@ def _struct_problems(path: str, data: object, type_: type[Struct]) -> Iterator[s
     for key, value in data.items():
         if key not in fields:
             yield _unknown(f"{path}.{key}", fields)
-        elif isinstance(fields[key].type, type) and issubclass(fields[key].type, Struct):
-            yield from _struct_problems(f"{path}.{key}", value, fields[key].type)
+        elif (section := _section_of(fields[key].type)) is not None and value is not None:
+            yield from _struct_problems(f"{path}.{key}", value, section)
         else:
             yield from _value_problems(f"{path}.{key}", value, fields[key].type)
     for key, field in fields.items():
         if field.required and key not in data:
             yield f"{path}.{key}: is missing"
+
+
+def _section_of(type_: Any) -> type[Struct] | None:
+    """The section that a field holds, or may hold; None for a plain value."""
+    choices = get_args(type_) or (type_,)
+    return next((choice for choice in choices if isinstance(choice, type) and issubclass(choice, Struct)), None)
 
 
 def _value_problems(path: str, value: object, type_: object) -> Iterator[str]:

@@ -34,6 +34,7 @@ from tracker.records import Seen, event, object_event, stream_record
 from tracker.scheduler import Scheduler, Work, frames_behind
 from tracker.service import operations
 from tracker.service.context import Context
+from tracker.service.discover import Discovery
 from tracker.stream import SWITCH_INTERVAL_S, Stream
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Daemon:
         self.control = ControlServer(
             config.control.endpoint, self._ask, {*self._operations, *self._slow_operations}, instance
         )
+        self._discovery = Discovery(self._context, self._jobs)
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -180,12 +182,15 @@ class Daemon:
 
     def _tell(self, stream: Stream, name: EventName, **more: Any) -> None:
         """Publish an event of a stream, from any thread."""
-        self.publisher.publish(f"events/{stream.name}/", event(stream, name, stream.decoded - 1, **more))
+        self.publisher.publish(
+            f"events/{stream.name}/", event(stream, name, stream.decoded - 1 if stream.decoded else None, **more)
+        )
 
     # --------------------------------------------------------------------------------------------------- clocks
 
     def _keep_time(self) -> None:
-        """What is due by the clock: objects that were lost for too long, and the status message."""
+        """What is due by the clock: searches, objects that were lost for too long, the status message."""
+        self._discovery.keep_time()
         for lane in self._world:
             for obj in lane.expired():
                 self._context.remove(obj, "object_expired")

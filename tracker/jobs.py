@@ -5,11 +5,10 @@ import time
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
-from tracker.control import Request
 from tracker.errors import BadRequest, TrackerError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -17,9 +16,20 @@ log = logging.getLogger(__name__)
 Slices = Generator[None, None, Struct]  # yields between two slices, returns the reply
 
 
+class Asker(Protocol):
+    """Who waits for a job's result: a request, or a part of the daemon itself."""
+
+    id: Any
+    op: str
+
+    def reply(self, result: Struct, /) -> None: ...
+
+    def fail(self, error: TrackerError, /) -> None: ...
+
+
 @dataclass(eq=False)
 class _Job:
-    request: Request
+    asker: Asker
     slices: Slices
 
 
@@ -31,15 +41,15 @@ class Jobs:
         self._jobs: deque[_Job] = deque()
         self._due_s = 0.0
 
-    def add(self, request: Request, slices: Slices) -> None:
-        self._jobs.append(_Job(request, slices))
+    def add(self, asker: Asker, slices: Slices) -> None:
+        self._jobs.append(_Job(asker, slices))
 
     def cancel(self, request_id: Any) -> None:
         """End a job; its request is refused. Raises BadRequest where there is none of that id."""
         for job in self._jobs:
-            if job.request.id == request_id:
+            if job.asker.id == request_id:
                 self._end(job)
-                job.request.fail(Unavailable("cancelled by segment.cancel"))
+                job.asker.fail(Unavailable("cancelled by segment.cancel"))
                 return
         raise BadRequest(f"id: no request {request_id!r} is at work")
 
@@ -59,12 +69,12 @@ class Jobs:
             next(job.slices)
             return
         except StopIteration as done:
-            job.request.reply(done.value)
+            job.asker.reply(done.value)
         except TrackerError as error:
-            job.request.fail(error)
+            job.asker.fail(error)
         except Exception as error:
-            log.exception("%s failed", job.request.op)
-            job.request.fail(TrackerError(f"{job.request.op} failed inside the daemon: {type(error).__name__}"))
+            log.exception("%s failed", job.asker.op)
+            job.asker.fail(TrackerError(f"{job.asker.op} failed inside the daemon: {type(error).__name__}"))
         self._jobs.remove(job)
 
     def _end(self, job: _Job) -> None:

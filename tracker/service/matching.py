@@ -10,6 +10,7 @@ from tracker.types import Bool, Frame, ObjectMask
 # Masks are compared at this size whatever the video's: every object against every detection at 1080p would take
 # longer than tracking them.
 COMPARED_WH = (256, 256)
+SAME_IOU = 0.5  # what is found and overlaps a tracked object that much is that object
 
 
 def matched(found: list[Bool], tracked: list[Bool], min_iou: float) -> dict[int, tuple[int, float]]:

@@ -17,10 +17,8 @@ from tracker.objects import Lane, TrackedObject
 from tracker.prompts import prompt_of
 from tracker.records import event
 from tracker.service.context import Context, Operations, SlowOperations, frame_of
-from tracker.service.matching import matched, near, small, small_mask
+from tracker.service.matching import SAME_IOU, matched, near, small, small_mask
 from tracker.types import Bool, Frame, Prompt
-
-SAME_IOU = 0.5  # what is found and overlaps a tracked object that much is that object
 
 
 class SegmentOperations:
