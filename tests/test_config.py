@@ -1,5 +1,6 @@
 """Good and bad configuration files: what is accepted, and what each refusal says."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from tracker import config
-from tracker.config import BufferConfig, Config, StreamConfig
+from tracker.config import BufferConfig, Config, DiscoverConfig, StreamConfig
 from tracker.errors import ConfigError
 
 CAMERA = "streams: {cam1: {url: rtsp://cam1.local/live}}"
@@ -57,6 +58,15 @@ BAD = {
         "streams: {cam1: {url: x, buffer: {second: 3}}}",
         ["streams.cam1.buffer.second: unknown key; did you mean 'seconds'?"],
     ),
+    "misspelt key of what may be left out": (
+        "streams: {cam1: {url: x, discover: {every: 3}}}",
+        ["streams.cam1.discover.every: unknown key; did you mean 'every_s'?"],
+    ),
+    "a switch for a section": (
+        "streams: {cam1: {url: x, discover: true}}",
+        ["streams.cam1.discover: must be a map, not bool"],
+    ),
+    "a section that may not be left empty": ("streams: {cam1: {url: x, buffer: }}", ["cam1.buffer: expected"]),
     "not a map": ("- a\n- b", ["must be a map of sections, not list"]),
     "a word": ("hello", ["must be a map of sections, not str"]),
     "zero is no empty file": ("0", ["must be a map of sections, not int"]),
@@ -170,3 +180,9 @@ def test_the_example_names_every_key_with_its_default() -> None:
     del expected["streams"]
     assert shown == expected
     assert stream == msgspec.to_builtins(StreamConfig(url="video.mp4"))
+
+
+def test_the_example_shows_how_discover_is_turned_on() -> None:
+    shown = re.search(r"\{every_s.*?\}", EXAMPLE.read_text(), re.DOTALL)
+    assert shown
+    assert yaml.safe_load(shown[0].replace("#", "")) == msgspec.to_builtins(DiscoverConfig())
