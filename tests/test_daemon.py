@@ -363,6 +363,22 @@ class TestStreams:
             assert talk.ask("objects.add", stream="cam", points=[RESTING])["state"] == "visible"
 
 
+def test_eight_streams_share_the_engine_fairly(video: Path) -> None:
+    names = [f"cam{i}" for i in range(8)]
+    with serving(configuration(streams={name: {"url": str(video), "loop": True} for name in names})) as talk:
+        wait_until(lambda: all(stream["decoded"] for stream in talk.ask("streams.list")["streams"]))
+        for name in names:
+            talk.ask("objects.add", stream=name, points=[RESTING])
+        before = {stream["stream"]: stream["step"] for stream in talk.ask("streams.list")["streams"]}
+        wait_until(lambda: min(s["step"] for s in talk.ask("streams.list")["streams"]) > max(before.values()) + 20)
+        streams = talk.ask("streams.list")["streams"]
+        steps = [stream["step"] - before[stream["stream"]] for stream in streams]
+        assert max(steps) < 2 * min(steps)
+        for stream in streams:  # what was decoded was processed, dropped, or still waits
+            assert 0 <= stream["decoded"] - (stream["step"] + 1) - stream["dropped"] <= 5
+        assert {record["state"] for record in talk.ask("objects.list")["objects"]} == {"visible"}
+
+
 def test_too_many_objects_are_refused(video: Path) -> None:
     config = configuration(engine={"max_objects": 2}, streams={"cam": {"url": str(video), "loop": True}})
     with serving(config) as talk:
