@@ -68,6 +68,19 @@ def test_odd_sizes_keep_their_last_row_and_column(size_wh):
     assert rgb_hwc[-1, -1, 1] > rgb_hwc[0, 0, 1] or size_wh == (1, 1)
 
 
+@pytest.mark.parametrize("size_wh", [(7, 127), (8, 128), (9, 129), (10, 257), (3, 300)])
+def test_tall_pictures_have_no_seams(size_wh):
+    rng = np.random.default_rng(2)
+    image = flat((0, 0, 0), size_wh, Colour("bt709", True))
+    for plane in (image.y_hw, image.u_hw, image.v_hw):
+        plane[:] = rng.integers(0, 256, plane.shape)
+    rgb_hwc = imaging.to_rgb(image)
+    for top in range(0, size_wh[1], 2):
+        half = slice(top // 2, top // 2 + 1)
+        pair = I420(image.y_hw[top : top + 2], image.u_hw[half], image.v_hw[half], image.colour)
+        assert np.array_equal(rgb_hwc[top : top + 2], imaging.to_rgb(pair))
+
+
 def test_each_chroma_sample_colours_its_own_four_pixels():
     image = flat((128, 128, 128), (4, 4), Colour())
     image.v_hw[0, 1] = 240

@@ -14,6 +14,10 @@ from tracker.types import I420, U8, Colour, Image, Rgb
 # Kr and Kb of ITU-R BT.601, BT.709 and BT.2020: red's and blue's parts of luma.
 _LUMA_PARTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 
+# Rows converted at a time, an even number. Whole pictures at once take up to ten times as long: what lies between is
+# then so big that the C library gives its memory back to the system each time.
+_BAND_ROWS = 128
+
 
 def to_rgb(image: Image) -> U8:
     """A picture's pixels, uint8 [h, w, 3] in R, G, B.
@@ -23,8 +27,14 @@ def to_rgb(image: Image) -> U8:
     if isinstance(image, Rgb):
         return image.rgb_hwc
     w, h = image.size_wh
-    yuv_hwc = cv2.merge([image.y_hw, _doubled(image.u_hw)[:h, :w], _doubled(image.v_hw)[:h, :w]])
-    return _u8(cv2.transform(yuv_hwc, _yuv_to_rgb_34(image.colour)))
+    yuv_to_rgb_34 = _yuv_to_rgb_34(image.colour)
+    rgb_hwc = np.empty((h, w, 3), np.uint8)
+    for top in range(0, h, _BAND_ROWS):
+        y_hw = image.y_hw[top : top + _BAND_ROWS]
+        rows = slice(top // 2, (top + _BAND_ROWS) // 2)
+        u_hw, v_hw = (_doubled(plane[rows])[: len(y_hw), :w] for plane in (image.u_hw, image.v_hw))
+        cv2.transform(cv2.merge([y_hw, u_hw, v_hw]), yuv_to_rgb_34, dst=rgb_hwc[top : top + _BAND_ROWS])
+    return rgb_hwc
 
 
 def resize_rgb(rgb_hwc: U8, size_wh: tuple[int, int]) -> U8:
@@ -78,7 +88,8 @@ def _doubled(plane_hw: U8) -> U8:
     """Every sample repeated to 2 x 2: written as pairs, which is ten times faster than cv2.resize."""
     h, w = plane_hw.shape
     pairs = np.empty((h, 2, w), np.uint16)
-    pairs[:] = (plane_hw.astype(np.uint16) * 0x0101)[:, None, :]
+    pairs[:] = plane_hw[:, None, :]
+    pairs *= 0x0101
     return pairs.view(np.uint8).reshape(2 * h, 2 * w)
 
 
