@@ -14,8 +14,8 @@ from tracker.types import I420, U8, Colour, Image, Rgb
 # Kr and Kb of ITU-R BT.601, BT.709 and BT.2020: red's and blue's parts of luma.
 _LUMA_PARTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 
-# Rows converted at a time, an even number. Whole pictures at once take up to ten times as long: what lies between is
-# then so big that the C library gives its memory back to the system each time.
+# Rows converted at a time, an even number. Whole pictures at once take up to ten times as long: what lies between
+# is then so big that the C library gives its memory back to the system each time.
 _BAND_ROWS = 128
 
 
