@@ -17,6 +17,7 @@ F32 = NDArray[np.float32]
 WIDTH, HEIGHT, FPS, SECONDS = 640, 360, 20, 11
 FRAMES = FPS * SECONDS
 NOISE_LEVELS = 3.0
+SHADOW_PX = 28  # how far a shadow reaches
 FISH_LENGTH_PX, FISH_HEIGHT_PX = 256, 144  # of the texture; `Fish.scale` makes it smaller
 PAD_PX = 320
 
@@ -84,12 +85,25 @@ def _paint(
     picture: F32, truth_hw: U8, rgba: U8, placed_33: NDArray[np.float64], number: int, shadow: float
 ) -> None:
     """Lay a texture over the picture, its shadow first, and its number over the truth where it is seen."""
-    layer = cv2.warpAffine(rgba, placed_33[:2], (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
+    left, top, right, bottom = _window(placed_33, rgba.shape[1], rgba.shape[0])
+    size_wh = (right - left, bottom - top)
+    if min(size_wh) < 1:
+        return
+    layer = cv2.warpAffine(rgba, (_affine(-left, -top) @ placed_33)[:2], size_wh, flags=cv2.INTER_LINEAR)
     alpha_hw = layer[..., 3].astype(np.float32) / 255
-    fallen_hw = cv2.GaussianBlur(cv2.warpAffine(alpha_hw, _affine(6, 9)[:2], (WIDTH, HEIGHT)), (0, 0), 5)
-    picture *= (1 - shadow * fallen_hw)[..., None]
-    picture += alpha_hw[..., None] * (layer[..., :3] - picture)
-    truth_hw[layer[..., 3] > 127] = number
+    fallen_hw = cv2.GaussianBlur(cv2.warpAffine(alpha_hw, _affine(6, 9)[:2], size_wh), (0, 0), 5)
+    part = picture[top:bottom, left:right]
+    part *= (1 - shadow * fallen_hw)[..., None]
+    part += alpha_hw[..., None] * (layer[..., :3] - part)
+    truth_hw[top:bottom, left:right][layer[..., 3] > 127] = number
+
+
+def _window(placed_33: NDArray[np.float64], width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the part of the picture in which a placed texture and its shadow fall."""
+    corners_2n = placed_33[:2] @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
+    left, top = np.clip(corners_2n.min(1) - SHADOW_PX, 0, (WIDTH, HEIGHT)).astype(int)
+    right, bottom = np.clip(corners_2n.max(1) + SHADOW_PX, 0, (WIDTH, HEIGHT)).astype(int)
+    return int(left), int(top), int(right), int(bottom)
 
 
 def _bent(fish: Fish, time_s: float) -> U8:
