@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracker.config import StreamConfig
-from tracker.source.address import is_live, local_path, redacted
-from tracker.source.allow import allowed, refusal
+from tracker.source.address import is_live, local_path, problems, redacted
+from tracker.source.allow import allowed, pattern_problem, refusal
 from tracker.source.folder import FolderSource
 from tracker.source.picture import Misconfigured, Picture, Source
 from tracker.source.video import VideoSource
@@ -21,6 +21,8 @@ __all__ = [
     "is_live",
     "open_path",
     "open_source",
+    "pattern_problem",
+    "problems",
     "redacted",
     "refusal",
     "stamped",

@@ -11,6 +11,7 @@ from tracker.source.picture import Misconfigured
 
 _LIVE = {"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srtp", "udp", "tcp", "srt", "rist", "mmsh", "http", "https"}
 _DEVICES = {"v4l2", "video4linux2", "x11grab", "fbdev", "kmsgrab"}
+CREDENTIAL_FIELDS = ("username_env", "username_file", "password_env", "password_file")
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 
 
@@ -42,8 +43,18 @@ def for_ffmpeg(url: str) -> str:
 
 
 def redacted(url: str) -> str:
-    """The URL as it may be shown: no user, no password, no query."""
-    return re.sub(r"(://)[^/?#]*@", r"\1", re.sub(r"\?.*", "?…", url) if "://" in url else url)
+    """The URL as it may be shown: no user, no password, no query.
+
+    A password with an unescaped `/`, `?` or `@` makes a URL that cannot be read for certain: then all before the
+    last `@` is left out.
+    """
+    head, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    userinfo, at, after = rest.rpartition("@")
+    if at and re.search("[/?#@]", userinfo):
+        after = f"…@{after}"
+    return head + separator + re.sub(r"\?.*", "?…", after, flags=re.DOTALL)
 
 
 def with_credentials(config: StreamConfig) -> str:
@@ -55,13 +66,31 @@ def with_credentials(config: StreamConfig) -> str:
     password = _secret(config.password_env, config.password_file, "password")
     if username is None and password is None:
         return config.url
-    parts = urlsplit(config.url)
+    try:
+        parts = urlsplit(config.url)
+    except ValueError as error:
+        raise Misconfigured(f"{redacted(config.url)}: is no URL: {error}") from None
     if not parts.netloc:
         raise Misconfigured(f"{redacted(config.url)}: a user name and password need a URL with a host")
     host = parts.netloc.rpartition("@")[2]
     user = quote(username, safe="") if username is not None else parts.username or ""
     secret = f":{quote(password, safe='')}" if password is not None else ""
     return parts._replace(netloc=f"{user}{secret}@{host}").geturl()
+
+
+def problems(config: StreamConfig) -> list[str]:
+    """What is wrong with a source's settings, as far as shows without opening it; each begins with its key."""
+    found = [
+        f"{what}_env: is set beside {what}_file; one of them is enough"
+        for what in ("username", "password")
+        if getattr(config, f"{what}_env") is not None and getattr(config, f"{what}_file") is not None
+    ]
+    if config.pace == "all" and is_live(config):
+        found.append("pace: all is for files; a camera does not wait: use real")
+    wants_credentials = any(getattr(config, field) is not None for field in CREDENTIAL_FIELDS)
+    if wants_credentials and "://" not in config.url:
+        found.append("url: a user name and password need a URL with a host")
+    return found
 
 
 def _secret(variable: str | None, file: str | None, what: str) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from tracker.config import StreamConfig
-from tracker.source.address import local_path, scheme
+from tracker.source.address import CREDENTIAL_FIELDS, local_path, scheme
 
 # A pattern without a port means this one; other schemes have none to fall back on.
 _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
@@ -32,7 +32,6 @@ SAFE_OPTIONS = {
     "video_size",
 }
 _SAFE_FORMATS = {"rtsp", "flv", "live_flv", "mpegts", "mjpeg", "mpjpeg", "h264", "hevc", "mp4", "matroska", "v4l2"}
-_SECRET_FIELDS = ("username_env", "username_file", "password_env", "password_file")
 
 
 def refusal(config: StreamConfig, patterns: list[str]) -> str | None:
@@ -45,7 +44,7 @@ def refusal(config: StreamConfig, patterns: list[str]) -> str | None:
     for name in config.options:
         if name not in SAFE_OPTIONS:
             return f"options: {name!r} is for the configuration file; here: {', '.join(sorted(SAFE_OPTIONS))}"
-    for field in _SECRET_FIELDS:
+    for field in CREDENTIAL_FIELDS:
         if getattr(config, field) is not None:
             return f"{field}: is for the configuration file; here the URL itself may carry credentials"
     return None
@@ -65,6 +64,22 @@ def allowed(url: str, patterns: list[str]) -> bool:
     if path is not None:
         return path.is_absolute() and any(_path_matches(os.path.realpath(path), p) for p in patterns)
     return any(_url_matches(url, pattern) for pattern in patterns)
+
+
+def pattern_problem(pattern: str) -> str | None:
+    """What is wrong with a pattern of `control.allow_sources`: one that could never match anything."""
+    path = local_path(pattern)
+    if path is not None:
+        return (
+            None
+            if path.is_absolute()
+            else "must be an absolute path, or a URL with its scheme, like rtsp://host/**"
+        )
+    if "://" not in pattern:
+        return "must be a URL with ://, or an absolute path"
+    if "**" in pattern.removesuffix("**"):
+        return "** may only stand at the end"
+    return None
 
 
 def _path_matches(path: str, pattern: str) -> bool:
