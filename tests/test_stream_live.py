@@ -199,7 +199,7 @@ def test_a_wall_clock_that_leaps_changes_nothing(tmp_path):
     clock.write_text("+0")
     script = Path(__file__).with_name("clock_leaps.py")
     faked = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(clock)}
-    faked |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_NO_CACHE": "1"}
+    faked |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"}
     with cameras.rtsp() as server:
         result = subprocess.run(
             [sys.executable, str(script), server.url(), str(clock)],
