@@ -13,7 +13,7 @@ from PIL import Image as Pil
 from tracker import imaging, source
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
-from tracker.source.video import RateCap
+from tracker.source.pace import RateCap
 from tracker.types import I420, Colour, Rgb
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "clips"

@@ -10,7 +10,7 @@ from PIL import Image as Pil
 from streams import Watched, running
 
 from tracker.config import BufferConfig
-from tracker.stream import MAX_GAP_S, Pacer
+from tracker.source.pace import MAX_GAP_S, Pacer
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from tracker.errors import FrameGone, NoFrame
 from tracker.types import Frame
 
+GRACE_S = 1.0  # the frame that somebody saw can be this much younger than the time that they name
+
 
 class RollingBuffer:
     """Frames of one stream by capture index and by time. Any thread may use it.
@@ -48,15 +50,18 @@ class RollingBuffer:
                 ) from None
 
     def nearest(self, time: float) -> Frame:
-        """The frame decoded nearest to `time`, Unix seconds. Raises FrameGone where that lies more than a second
-        outside the buffer, NoFrame where the buffer is empty."""
+        """The frame decoded nearest to `time`, Unix seconds.
+
+        Raises FrameGone where `time` is more than a second older than all frames, NoFrame where there are none.
+        """
         with self._changed:
             self._refuse_empty()
-            best = min(self._frames.values(), key=lambda frame: abs(frame.time - time))
-            if abs(best.time - time) > 1 and best.index in (self._oldest, self._newest):
-                first, last = self._frames[self._oldest].time, self._frames[self._newest].time
-                raise FrameGone(f"time: {time:.3f} is not in the buffer; there: {first:.3f} to {last:.3f}")
-            return best
+            times = [frame.time for frame in self._frames.values()]
+            if time < min(times) - GRACE_S:
+                raise FrameGone(
+                    f"time: {time:.3f} is not in the buffer any more; there: {min(times):.3f} to {max(times):.3f}"
+                )
+            return min(self._frames.values(), key=lambda frame: abs(frame.time - time))
 
     def since(self, index: int) -> list[Frame]:
         """All buffered frames after `index`, oldest first; empty where there are none."""

@@ -12,6 +12,7 @@ from tracker.buffer import RollingBuffer
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.source import Misconfigured, Picture, Source, is_live, open_source, redacted, stamped
+from tracker.source.pace import Pacer
 from tracker.types import Frame
 
 State = Literal["connecting", "live", "stalled", "paused", "ended", "failed"]
@@ -23,8 +24,6 @@ STALL_S = 2.0
 STALL_INTERVALS = 3.0
 # A silent camera is given up later than it is called stalled: reconnecting costs it a discontinuity.
 GIVE_UP_STALLS = 2.0
-MAX_LATE_S = 1.0  # a file that is later than this does not try to catch up
-MAX_GAP_S = 10.0  # a longer one between two pictures of a file is a broken timestamp
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +164,9 @@ class Stream:
             if self._wish not in ("run", "pause") or (self._wish == "pause" and source.live):
                 return False
             size_wh = picture.image.size_wh
+            if picture.corrupt and self.size_wh not in (None, size_wh):
+                self.corrupt += 1  # damaged headers announce sizes that the camera never had
+                return True
             resized = self.size_wh not in (None, size_wh)
             self.epoch += resized or self._reopened
             frame = stamped(picture, self.name, self.decoded, self.epoch)
@@ -256,25 +258,6 @@ class Stream:
         if self.size_wh:
             details["size"] = list(self.size_wh)
         self._on_event(self, event, details)
-
-
-class Pacer:
-    """When a file's pictures are due by the monotonic clock, one after the other, loops and pauses included."""
-
-    def __init__(self) -> None:
-        self._due_ns: int | None = None
-        self._pts: float | None = None
-
-    def next_ns(self, pts: float | None, interval_s: float) -> int:
-        """The next picture's due time; `interval_s` stands in where timestamps are missing or broken."""
-        gap_s = pts - self._pts if pts is not None and self._pts is not None else interval_s
-        if not 0 < gap_s <= MAX_GAP_S:
-            gap_s = interval_s
-        now_ns = time.monotonic_ns()
-        due_ns = now_ns if self._due_ns is None else self._due_ns + round(gap_s * 1e9)
-        self._due_ns = now_ns if now_ns - due_ns > MAX_LATE_S * 1e9 else due_ns
-        self._pts = pts
-        return self._due_ns
 
 
 def _where(error: BaseException) -> str:

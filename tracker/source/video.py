@@ -13,6 +13,7 @@ from av.codec.hwaccel import HWAccel
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.source import address
+from tracker.source.pace import RateCap
 from tracker.source.picture import Converter, Misconfigured, Picture
 
 OPEN_TIMEOUT_S = 5.0
@@ -225,22 +226,3 @@ _REASONS: dict[type[Exception], str] = {
     IsADirectoryError: "is a folder",
     av.error.InvalidDataError: "is not video that FFmpeg can read",
 }
-
-
-class RateCap:
-    """Which frames to keep so that there are at most `fps` in a second, evenly."""
-
-    def __init__(self, fps: float | None) -> None:
-        self._interval_s = 1 / fps if fps else 0.0
-        self._due_s: float | None = None
-
-    def take(self, at_s: float) -> bool:
-        if not self._interval_s:
-            return True
-        due_s = self._due_s if self._due_s is not None else at_s
-        if at_s < due_s - 1.1 * self._interval_s:  # the clock went back
-            due_s = at_s
-        if at_s < due_s - 0.1 * self._interval_s:  # a tenth early is on time: cameras are not even
-            return False
-        self._due_s = max(due_s, at_s - self._interval_s) + self._interval_s
-        return True
