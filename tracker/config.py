@@ -73,6 +73,20 @@ class DiscoverConfig(_Section, frozen=True):
     expire_s: Positive | None = 10.0  # a found object is removed after being lost for so long
 
 
+Texts = Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(max_length=1000)]
+
+
+class LabelsConfig(_Section, frozen=True):
+    """What objects may be, guessed by CLIP from texts."""
+
+    model: Annotated[str, Meta(min_length=1)] | None = None  # a name, a hub id or a folder; None: off
+    device: str = "auto"
+    every_s: Positive = 30.0  # how often an object is looked at again
+    min_confidence: Annotated[float, Meta(ge=0, le=1)] = 0.5  # below, the guess has no label
+    template: str = "a photo of a {}"  # what CLIP reads, with a text in place of {}
+    texts: Texts = []
+
+
 class StreamConfig(_Section, frozen=True):
     """One source. What `streams.add` takes is the same record."""
 
@@ -88,6 +102,7 @@ class StreamConfig(_Section, frozen=True):
     buffer: BufferConfig = BufferConfig()
     priority: Annotated[int, Meta(ge=0, le=100)] = 0
     discover: DiscoverConfig | None = None
+    labels: Texts | None = None  # instead of labels.texts; empty: no guesses on this stream
     min_fps: NonNegative = 0.0  # admission refuses objects that would push the stream below
     username_env: str | None = None
     password_env: str | None = None
@@ -104,6 +119,7 @@ class Config(_Section, frozen=True):
     engine: EngineConfig = EngineConfig()
     control: ControlConfig = ControlConfig()
     publish: PublishConfig = PublishConfig()
+    labels: LabelsConfig = LabelsConfig()
     streams: dict[str, StreamConfig] = {}
     log: LogConfig = LogConfig()
 

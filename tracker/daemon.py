@@ -27,6 +27,8 @@ from tracker.engine.engine import Engine
 from tracker.engine.model import check_model, load_model
 from tracker.errors import ConfigError, ModelError, TrackerError
 from tracker.jobs import Jobs
+from tracker.labels.check import check as check_labels
+from tracker.labels.labeller import Labeller
 from tracker.objects import Lane, World
 from tracker.protocol import DeviceMemory, EventName, Status, StepTimes
 from tracker.publisher import Publisher
@@ -64,6 +66,7 @@ class Daemon:
             config.control.endpoint, self._ask, {*self._operations, *self._slow_operations}, instance
         )
         self._discovery = Discovery(self._context, self._jobs)
+        self._labeller = Labeller(config.labels, self._world)
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -189,8 +192,9 @@ class Daemon:
     # --------------------------------------------------------------------------------------------------- clocks
 
     def _keep_time(self) -> None:
-        """What is due by the clock: searches, objects that were lost for too long, the status message."""
+        """What is due by the clock: searches, guesses, objects that were lost for too long, the status message."""
         self._discovery.keep_time()
+        self._labeller.keep_time()
         for lane in self._world:
             for obj in lane.expired():
                 self._context.remove(obj, "object_expired")
@@ -213,7 +217,7 @@ class Daemon:
     def _running_parts(self) -> Iterator[None]:
         """Everything that has a thread, stopped in the reverse order however the loop ends."""
         with ExitStack() as stack:
-            for part in (self.publisher, self._delivery, self.control):
+            for part in (self.publisher, self._delivery, self.control, self._labeller):
                 part.start()
                 stack.callback(part.stop)
             self.ready.set()
@@ -243,7 +247,7 @@ def check(path: str | Path) -> Config:
     """The configuration of a file. Raises ConfigError with everything that is wrong with it."""
     config = load(path)
     problems: list[str] = []
-    for look in (security.check, lambda config: check_model(config.model)):
+    for look in (security.check, check_labels, lambda config: check_model(config.model)):
         try:
             look(config)
         except ConfigError as error:

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from tracker.engine.track import Track
 from tracker.errors import AlreadyExists, UnknownObject, UnknownStream
+from tracker.protocol import Guess
 from tracker.stream import Stream
 from tracker.types import Frame, ObjectMask
 
@@ -32,6 +35,8 @@ class TrackedObject:
     closing_fps: float = 0.0  # the scheduler's: how fast it is to come nearer to the live edge
     visible: bool = True
     lost_since_ns: int | None = None  # time.monotonic_ns()
+    guess: Guess | UnsetType = UNSET  # the labeller's
+    guess_due_s: float = 0.0  # time.monotonic() from which the labeller looks at it again
     removed: bool = False
 
     def saw(self, frame: Frame, track: Track, mask: ObjectMask) -> None:

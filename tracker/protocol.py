@@ -262,6 +262,14 @@ class Record(Struct, frozen=True, kw_only=True):
     """Base of what the daemon sends. Readers ignore keys they do not know; UNSET fields stay off the wire."""
 
 
+class Guess(Record, frozen=True, kw_only=True):
+    """What CLIP takes an object for, among the texts of its stream."""
+
+    label: str | None  # nil: none is as likely as `labels.min_confidence`
+    confidence: float  # of the likeliest text
+    runners_up: list[tuple[str, float]]  # the next ones, the likeliest first
+
+
 class ObjectRecord(Record, frozen=True, kw_only=True):
     object: int
     state: ObjectState
@@ -273,6 +281,7 @@ class ObjectRecord(Record, frozen=True, kw_only=True):
     age: int = 0  # frames processed since the object was added
     label: str | None = None
     meta: dict[str, Any] = {}
+    guess: Guess | UnsetType = UNSET  # only with `labels`, once it was looked at
     behind: int | UnsetType = UNSET  # frames still to catch up; only while pending
     mask: Rle | UnsetType = UNSET  # only with `publish.masks: rle`
 

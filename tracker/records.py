@@ -61,6 +61,7 @@ def object_record(seen: Seen, shape: Shape) -> ObjectRecord:
         age=seen.age,
         label=seen.object.label,
         meta=seen.object.meta,
+        guess=seen.object.guess,
         behind=seen.behind if seen.behind is not None else UNSET,
         mask=Rle((height, width), shape.rle_counts) if shape.rle_counts is not None else UNSET,
     )

@@ -8,7 +8,8 @@ import tracker
 from tracker import imaging, overlay
 from tracker import protocol as p
 from tracker.config import StreamConfig
-from tracker.errors import AlreadyExists, Forbidden
+from tracker.errors import AlreadyExists, BadRequest, Forbidden
+from tracker.labels.check import texts_problem
 from tracker.objects import Lane, TrackedObject
 from tracker.records import stream_record
 from tracker.service.context import Context, Operations, frame_of
@@ -63,6 +64,8 @@ class StreamOperations:
             )
         if (why_not := refusal(args.config(), self._context.config.control.allow_sources)) is not None:
             raise Forbidden(why_not)
+        if (why_not := texts_problem(args.labels or [], self._context.config.labels)) is not None:
+            raise BadRequest(f"labels: {why_not}")
         return stream_record(self._attach(args.stream, args.config()))
 
     def streams_remove(self, args: p.StreamName) -> p.StreamRecord:
