@@ -5,11 +5,11 @@ goes first, over pictures that were spooled to a temporary folder at the model's
 until the way forward comes by.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -28,7 +28,9 @@ from tracker.exports import FrameResult, stem_of
 from tracker.geometry import shape_of, upsample
 from tracker.imaging import resize_rgb, to_rgb
 from tracker.prompts import prompt_of
-from tracker.protocol import FrameIndex, ObjectId, ObjectRecord, Prompted, Rle
+from tracker.protocol import FrameIndex, ObjectId, ObjectRecord, Prompted, Rle, SegmentAll
+from tracker.rle import rle_encode
+from tracker.stills import segment_everything
 from tracker.types import U8, Frame, Image, ObjectMask, Rgb
 
 Masks = Mapping[int, ObjectMask]  # by object id
@@ -51,10 +53,13 @@ def read_entries(path: Path) -> list[Entry]:
         raise BadPrompt(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, list) or not data:
         raise BadPrompt(f"{path}: must be a list of {{object, frame, points?, labels?, box?}}, one entry or more")
-    return [_entry(item, f"{path}: entry {number}") for number, item in enumerate(data, 1)]
+    return [entry_of(item, f"{path}: entry {number}") for number, item in enumerate(data, 1)]
 
 
-def _entry(item: Any, where: str) -> Entry:
+def entry_of(item: Any, where: str) -> Entry:
+    """An entry from plain data; `where` it stands is said in errors. Raises BadPrompt."""
+    if isinstance(item, dict) and "mask" in item:
+        raise BadPrompt(f"{where}: mask: is not taken here; give points, labels or box")
     try:
         return msgspec.convert(item, Entry)
     except msgspec.ValidationError as error:
@@ -116,7 +121,7 @@ def track(
     *,
     reverse: bool = False,
     on_step: Callable[[int, int | None], object] = lambda *_: None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Follow the prompted objects through a video file or folder of pictures: one `Outcome` a frame, in order.
 
     An object is on every frame from its first prompt on; with `reverse` also before it, tracked back from that
@@ -137,7 +142,7 @@ def track(
 
 def _outcomes(
     engine: Engine, path: Path, entries: Sequence[Entry], reverse: bool, on_step: Callable[[], object]
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     with Spool() as spool:
         if reverse:
             for _ in _track_back(engine, path, entries, spool):
@@ -145,6 +150,31 @@ def _outcomes(
         for frame, masks in follow(engine, _steady(source.frames(path)), entries):
             on_step()
             yield Outcome(frame, {**spool.masks(frame.index), **masks})
+
+
+def everything_on(
+    engine: Engine,
+    path: Path,
+    frame: int,
+    knobs: SegmentAll,
+    *,
+    first_id: int = 1,
+    on_step: Callable[[int, int], object] = lambda *_: None,
+) -> list[Entry]:
+    """Everything that is found on one frame, best first, as prompts for `track`.
+
+    Raises BadPrompt where there is no such frame, or nothing on it.
+    """
+    picture = next(islice(source.frames(path), frame, None), None)
+    if picture is None:
+        raise BadPrompt(f"frame {frame}: the video ends before it")
+    found = segment_everything(engine, to_rgb(picture.image), knobs, on_step)
+    if not found:
+        raise BadPrompt(f"frame {frame}: nothing was found; lower --pred-iou-thresh or --stability-score-thresh")
+    return [
+        Entry(object=number, frame=frame, mask=Rle(f.size_hw, rle_encode(mask_hw)))
+        for number, (f, mask_hw) in enumerate(found, first_id)
+    ]
 
 
 def _first_frames(entries: Sequence[Entry]) -> dict[int, int]:

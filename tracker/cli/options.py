@@ -1,19 +1,31 @@
-"""What the commands that work on files have in common."""
+"""What the commands that work on files have in common: groups of options, and what becomes of them.
 
-from collections.abc import Callable
+Each group is a decorator that adds the options and a class that takes its own out of a command's keywords.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tracker.errors import BadRequest
+from tracker.protocol import Prompted, SegmentAll
 
 if TYPE_CHECKING:  # torch takes seconds to import: only when there is work
     from tracker.engine.engine import Engine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-OUT_FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+OUT_FILE = click.Path(dir_okay=False, path_type=Path)
+OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+# The knobs of the mask generator; the rest of the request says what it is done with.
+KNOBS = [f for f in msgspec.structs.fields(SegmentAll) if f.name not in ("stream", "frame", "track")]
 
 
 class Numbers(click.ParamType):
@@ -33,13 +45,76 @@ class Numbers(click.ParamType):
         return numbers
 
 
-POINT = Numbers("X,Y[,LABEL]", 2, 3)
-BOX = Numbers("X1,Y1,X2,Y2", 4)
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Options that belong together."""
+
+    @classmethod
+    def take(cls, options: dict[str, Any]) -> Self:
+        """Out of a command's keywords."""
+        return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class Marks(Group):
+    """What marks one object on the command line."""
+
+    points: Sequence[tuple[float, ...]]
+    box: tuple[float, ...] | None
+
+    def __bool__(self) -> bool:
+        return bool(self.points or self.box)
+
+    def as_args(self) -> dict[str, Any]:
+        """The fields of a `Prompted`."""
+        return {
+            "points": [(point[0], point[1]) for point in self.points],
+            "labels": [int(point[2]) if len(point) == 3 else 1 for point in self.points],
+            "box": self.box,
+        }
+
+    def as_prompted(self) -> Prompted:
+        return msgspec.convert(self.as_args(), Prompted)
+
+
+def mark_options(command: Command) -> Command:
+    point, box = Numbers("X,Y[,LABEL]", 2, 3), Numbers("X1,Y1,X2,Y2", 4)
+    return _with(
+        command,
+        click.option(
+            "--point", "points", type=point, multiple=True, help="A click; LABEL 0 is what the object is not."
+        ),
+        click.option("--box", type=box, help="A box around the object."),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions(Group):
+    model: str
+    checkpoint: str | None
+    image_size: int | None
+    device: str
+    fill_holes: int
+
+    def load(self) -> "Engine":
+        """The engine that the options name. Raises ModelError."""
+        from tracker.config import EngineConfig, ModelConfig
+        from tracker.engine.engine import Engine
+        from tracker.engine.model import load_model
+
+        config = ModelConfig(
+            name=self.model, checkpoint=self.checkpoint, image_size=self.image_size, device=self.device
+        )
+        return Engine(load_model(config), EngineConfig(fill_hole_area=self.fill_holes))
 
 
 def model_options(command: Command) -> Command:
-    """The options of every command that loads a model; `load_engine` takes them."""
-    for option in (
+    return _with(
+        command,
+        click.option("--model", default="nano", show_default=True, help="See `trackerd models list`."),
+        click.option("--checkpoint", help="A local file instead of the model's own weights."),
+        click.option("--image-size", type=int, help="Side that the model works at, a multiple of 32."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1."),
         click.option(
             "--fill-holes",
             type=click.IntRange(0),
@@ -48,25 +123,30 @@ def model_options(command: Command) -> Command:
             help="Largest hole that is filled, in pixels of the low-resolution mask. 0: none, as the official "
             "predictor without its CUDA extension.",
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1."),
-        click.option("--image-size", type=int, help="Side that the model works at, a multiple of 32."),
-        click.option("--checkpoint", help="A local file instead of the model's own weights."),
-        click.option("--model", default="nano", show_default=True, help="See `trackerd models list`."),
-    ):
-        command = option(command)
-    return command
+    )
 
 
-def load_engine(
-    model: str, checkpoint: str | None, image_size: int | None, device: str, fill_holes: int
-) -> "Engine":
-    """The engine that the options name. Raises ModelError."""
-    from tracker.config import EngineConfig, ModelConfig
-    from tracker.engine.engine import Engine
-    from tracker.engine.model import load_model
+def knob_options(command: Command) -> Command:
+    """The mask generator's knobs under their official names; `knobs_of` takes them."""
+    options = []
+    for knob in KNOBS:
+        name = knob.name.replace("_", "-")
+        flag = f"--{name}/--no-{name}" if isinstance(knob.default, bool) else f"--{name}"
+        options.append(
+            click.option(
+                flag, type=type(knob.default), default=knob.default, show_default=True, help="Of --everything."
+            )
+        )
+    return _with(command, *options)
 
-    config = ModelConfig(name=model, checkpoint=checkpoint, image_size=image_size, device=device)
-    return Engine(load_model(config), EngineConfig(fill_hole_area=fill_holes))
+
+def knobs_of(options: dict[str, Any]) -> SegmentAll:
+    """Out of a command's keywords. Raises BadRequest for what is out of range."""
+    values: Mapping[str, Any] = {knob.name: options.pop(knob.name) for knob in KNOBS}
+    try:
+        return msgspec.convert({"stream": "file", **values}, SegmentAll)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"--everything: {error}") from None
 
 
 def progress_bar() -> Progress:
@@ -78,3 +158,9 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
+
+
+def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -9,6 +9,7 @@ import click
 
 from tracker import __version__
 from tracker.cli.models import models
+from tracker.cli.segment import segment
 from tracker.cli.track import track
 from tracker.errors import TrackerError
 
@@ -43,6 +44,7 @@ def check(path: Path) -> None:
 
 trackerd.add_command(models)
 trackerd.add_command(track)
+trackerd.add_command(segment)
 
 
 def main() -> None:

@@ -1,0 +1,64 @@
+"""Results as a COCO file: what pycocotools loads. Masks as RLE, or as polygons for those who need them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tracker.exports.results import FrameResult, mask_of_record, rle_of_record
+from tracker.geometry import shape_of_mask
+from tracker.protocol import ObjectRecord
+
+UNLABELLED = "object"
+
+
+class CocoJson:
+    """Annotations go to the file as they come; `track_id` is the object, a category is a label.
+
+    COCO polygons have no holes: with `polygons` only the outer borders are written.
+    """
+
+    def __init__(self, path: Path, *, polygons: bool = False) -> None:
+        self._polygons = polygons
+        self._images: list[dict[str, Any]] = []
+        self._categories: dict[str, int] = {}
+        self._annotations = 0
+        self._file = path.open("w", encoding="utf-8")
+        self._file.write('{"annotations":[')
+
+    def write(self, result: FrameResult) -> None:
+        width, height = result.size_wh
+        image_id = len(self._images) + 1
+        name = result.name or f"{result.stem}.jpg"
+        self._images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for record in result.visible():
+            self._file.write(",\n" if self._annotations else "\n")
+            self._annotations += 1
+            json.dump(self._annotation(record, image_id, result.size_wh), self._file)
+
+    def close(self) -> None:
+        categories = [{"id": number, "name": name} for name, number in self._categories.items()]
+        rest = json.dumps({"images": self._images, "categories": categories})
+        self._file.write("],\n" + rest[1:])
+        self._file.close()
+
+    def _annotation(self, record: ObjectRecord, image_id: int, size_wh: tuple[int, int]) -> dict[str, Any]:
+        assert record.box is not None  # it is visible
+        x1, y1, x2, y2 = record.box
+        category = record.label or UNLABELLED
+        return {
+            "id": self._annotations,
+            "image_id": image_id,
+            "category_id": self._categories.setdefault(category, len(self._categories) + 1),
+            "segmentation": _polygons(record, size_wh) if self._polygons else rle_of_record(record, size_wh),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": record.area,
+            "iscrowd": 0,
+            "score": record.score,
+            "track_id": record.object,
+        }
+
+
+def _polygons(record: ObjectRecord, size_wh: tuple[int, int]) -> list[list[int]]:
+    """The outer borders, along pixel edges."""
+    exact = shape_of_mask(mask_of_record(record, size_wh), tolerance_px=0)
+    return [polygon[0] for polygon in exact.outline]
