@@ -233,9 +233,9 @@ def _pond_bottom(rng: np.random.Generator) -> U8:
     seeds_hw = np.full((HEIGHT, WIDTH), 255, np.uint8)
     seeds_hw[rng.integers(0, HEIGHT, 420), rng.integers(0, WIDTH, 420)] = 0
     from_centre_hw, cell_hw = cv2.distanceTransformWithLabels(seeds_hw, cv2.DIST_L2, 5)
-    shade_n = rng.uniform(0.7, 1.35, int(cell_hw.max()) + 1).astype(np.float32)
+    shade_n = rng.uniform(0.8, 1.2, int(cell_hw.max()) + 1).astype(np.float32)
     pebble_hw = np.clip(1.6 - from_centre_hw / 9, 0, 1) * np.clip(4 * _noise(rng, HEIGHT, WIDTH, 5) - 1.4, 0, 1)
-    pebbles = shade_n[cell_hw][..., None] * _mixed(_noise(rng, HEIGHT, WIDTH, 60), (70, 84, 78), (112, 118, 104))
+    pebbles = shade_n[cell_hw][..., None] * _mixed(_noise(rng, HEIGHT, WIDTH, 60), (58, 80, 66), (92, 112, 92))
     return np.clip(mud + pebble_hw[..., None] * (pebbles - mud), 0, 255).astype(np.uint8)
 
 
