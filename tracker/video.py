@@ -14,6 +14,7 @@ from tracker.errors import SourceError
 from tracker.types import U8
 
 TIME_BASE = Fraction(1, 90_000)
+FRAGMENT_S = 2.0  # a fragment is written when the next one begins: what is lost where a file is never closed
 BT709 = 1  # matrix, primaries and transfer of ITU-R BT.709 have the same number in H.264
 
 
@@ -28,9 +29,8 @@ class VideoWriter:
         self._size_wh = size_wh
         self._period = round(1 / (fps * TIME_BASE))
         self._next_pts = 0
-        self._container = av.open(
-            str(path), "w", format="mp4", options={"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-        )
+        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+        self._container = av.open(str(path), "w", format="mp4", options=options)
         try:
             self._stream = self._h264(Fraction(fps).limit_denominator(100_000))
             self._container.start_encoding()
@@ -45,6 +45,7 @@ class VideoWriter:
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.time_base = TIME_BASE
+        context.gop_size = max(1, round(FRAGMENT_S * rate))
         context.colorspace = context.color_primaries = context.color_trc = BT709
         return stream
 
