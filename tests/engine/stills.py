@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 from sam2.sam2_image_predictor import SAM2ImagePredictor
+from sides import random_network
 
+from tracker.engine import model as models
+from tracker.engine import zoo
 from tracker.types import U8
 
 SIZE_WH = (150, 110)
@@ -25,6 +28,14 @@ def at_any_size(predictor: SAM2ImagePredictor) -> SAM2ImagePredictor:
     side = predictor.model.image_size
     predictor._bb_feat_sizes = [(side // stride, side // stride) for stride in (4, 8, 16)]
     return predictor
+
+
+def network(name: str, image_size: int) -> Any:
+    """With its weights where they come with the package, else as initialised with a fixed seed."""
+    net = random_network(name, image_size)
+    if zoo.checkpoint_path(name).is_file():
+        models.load_weights(net, zoo.checkpoint_path(name), name)
+    return net
 
 
 def official(make: Any, *args: Any, **kwargs: Any) -> Any:

@@ -33,9 +33,9 @@ OPTIONS = Options(
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda m: f"{m[0]}-{m[1]}")
-def untrained(request: pytest.FixtureRequest) -> Engine:
+def plain(request: pytest.FixtureRequest) -> Engine:
     name, side = request.param
-    return Engine(Model(name, random_network(name, side)), EngineConfig(fill_hole_area=0))
+    return Engine(Model(name, stills.network(name, side)), EngineConfig(fill_hole_area=0))
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +109,13 @@ def test_what_is_found_equals_the_official_generator(engine, name):
     assert_equal(found_in(engine, options), records)
 
 
-def test_an_untrained_network_finds_the_same_as_the_official_generator(untrained):
+def test_a_plain_network_finds_the_same_as_the_official_generator(plain):
     options = replace(
         OPTIONS, points_per_side=4, stability_score_offset=0.02, stability_score_thresh=0.2, box_nms_thresh=1.0
     )
-    records = official(untrained, options).generate(picture())
+    records = official(plain, options).generate(picture())
     assert len(records) >= 10
-    assert_equal(found_in(untrained, options), records)
+    assert_equal(found_in(plain, options), records)
 
 
 def test_small_regions_are_removed_as_upstream_does(engine):

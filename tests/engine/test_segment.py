@@ -7,7 +7,6 @@ import pytest
 import stills
 import torch
 from sam2.sam2_image_predictor import SAM2ImagePredictor
-from sides import random_network
 from stills import SIZE_WH, at_any_size, picture
 
 from tracker.config import EngineConfig
@@ -25,7 +24,7 @@ IMAGE = Rgb(picture())
 @pytest.fixture(scope="module", params=MODELS, ids=lambda m: f"{m[0]}-{m[1]}")
 def engine(request: pytest.FixtureRequest) -> Engine:
     name, side = request.param
-    return Engine(Model(name, random_network(name, side)), EngineConfig(fill_hole_area=0))
+    return Engine(Model(name, stills.network(name, side)), EngineConfig(fill_hole_area=0))
 
 
 @pytest.fixture
