@@ -16,7 +16,8 @@ from msgspec import Struct, structs
 
 from tracker.calls import Box, Marks
 from tracker.cli import show
-from tracker.cli.options import BOX, POINT
+from tracker.cli.options import Numbers
+from tracker.cli.record import record
 from tracker.client import CONTROL, TIMEOUT_S, Client
 from tracker.config import StreamConfig
 from tracker.errors import ConfigError, Timeout, TrackerError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 REFUSED, NO_ANSWER = 1, 3
 POSITIVE = click.FloatRange(min=0, min_open=True)
+POINT, BOX = Numbers("X,Y[,LABEL]", 2, 3), Numbers("X1,Y1,X2,Y2", 4)
 IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 pass_client = click.make_pass_decorator(Client)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
@@ -120,8 +122,14 @@ _stream_command("resume", "Read a paused stream's source again.", Client.resume_
 def _marked(command: Callable[..., None]) -> Callable[..., None]:
     """The options that mark an object; the command gets them as `marks`."""
 
-    @click.option("--point", "points", type=POINT, multiple=True, help="A click; LABEL 0: not the object.")
-    @click.option("--box", type=BOX, help="A box around the object.")
+    @click.option(
+        "--point",
+        "points",
+        type=Numbers("X,Y[,LABEL]", 2, 3),
+        multiple=True,
+        help="A click; LABEL 0: not the object.",
+    )
+    @click.option("--box", type=Numbers("X1,Y1,X2,Y2", 4), help="A box around the object.")
     @click.option("--mask", type=IN_FILE, help="An image of the frame's size: what is not 0 is the object.")
     @click.option("--frame", type=int, help="A buffered frame; the newest if absent.")
     @functools.wraps(command)
@@ -240,6 +248,9 @@ def watch(client: Client, stream: str | None, topics: tuple[str, ...], count: in
             if message.lost:
                 show.say(f"{message.topic}: {message.lost} messages lost")
             click.echo(show.as_json(message.body) if as_json else show.message_line(message))
+
+
+main.add_command(record)
 
 
 # ----------------------------------------------------------------------------------------------------- helpers
