@@ -42,6 +42,24 @@ def test_rtsp(transport):
 
 
 @rtsp
+def test_pictures_are_whole_where_slices_carry_their_own_parameter_sets():
+    """GStreamer sends them before each slice of a keyframe, and FFmpeg's parser cuts the picture in two there."""
+    with cameras.rtsp() as server, running(server.url()) as cam:
+        cam.wait_frames(50)  # three keyframes
+    timestamps = [frame.pts for frame in cam.frames[1:]]
+    assert len(set(timestamps)) == len(timestamps)
+    corners_hwc = [imaging.to_rgb(frame.image)[::60, ::80] for frame in cam.frames]
+    green = [frame.index for frame, rgb in zip(cam.frames, corners_hwc, strict=True) if is_green(rgb)]
+    assert green == []
+
+
+def is_green(rgb_hwc) -> bool:
+    """Whether any pixel has the green of planes that nobody has written to."""
+    red_hw, green_hw = rgb_hwc[..., 0].astype(int), rgb_hwc[..., 1].astype(int)
+    return bool((green_hw - red_hw > 60).any())
+
+
+@rtsp
 def test_fewer_and_smaller_pictures_than_the_camera_sends():
     with cameras.rtsp() as server, running(server.url(), fps=5, size=(160, 90)) as cam:
         cam.wait_frames(12)

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any, Self
 
 import av
+from av.codec.context import Flags2
 from av.codec.hwaccel import HWAccel
 
 from tracker.config import StreamConfig
@@ -67,6 +68,11 @@ class VideoSource:
             self.live = False  # a file on a web server
         self._stream.thread_type = "SLICE" if self.live else "AUTO"  # FRAME adds a frame of delay per thread
         self._stream.thread_count = min(DECODER_THREADS, os.cpu_count() or 1)
+        if self.live:
+            # Some cameras (and GStreamer with `config-interval=-1`) send parameter sets before every slice of a
+            # keyframe. FFmpeg's parser then cuts the picture in two, and without this flag the decoder shows each
+            # part as a picture, the rest of it green, and every picture up to the next keyframe is built on that.
+            self._stream.codec_context.flags2 |= Flags2.chunks
         if self._config.hwaccel != "none" and not self.notice and not self._stream.codec_context.is_hwaccel:
             self.notice = f"hwaccel: {self._stream.codec_context.name} has no decoder there; decoding on the CPU"
         self.fps = self._nominal_fps()
