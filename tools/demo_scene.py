@@ -173,7 +173,7 @@ def _shoal(rng: np.random.Generator) -> list[Fish]:
             1.1,
         ),
         Fish(
-            _koi(rng, gold, black, 0.42),
+            _koi(rng, gold, black, 0.28),
             _path(
                 (0, 545, 285),
                 (2, 420, 275),
@@ -202,7 +202,7 @@ def _shoal(rng: np.random.Generator) -> list[Fish]:
 
 
 def _pads(rng: np.random.Generator) -> list[Pad]:
-    places = [((395.0, 110.0), 0.72), ((125.0, 215.0), 0.66), ((590.0, 30.0), 0.5), ((25.0, 335.0), 0.4)]
+    places = [((395.0, 112.0), 0.58), ((120.0, 210.0), 0.56), ((590.0, 30.0), 0.5), ((25.0, 335.0), 0.4)]
     return [Pad(_pad(rng), centre_xy, scale) for centre_xy, scale in places]
 
 
