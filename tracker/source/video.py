@@ -52,6 +52,7 @@ class VideoSource:
                 options=self._options(),
                 timeout=(OPEN_TIMEOUT_S, read_timeout_s) if self.live else None,
                 hwaccel=hwaccel,
+                metadata_errors="replace",
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from None
@@ -137,8 +138,8 @@ class VideoSource:
         for stream in self._container.streams.video:
             if not stream.disposition & av.stream.Disposition.attached_pic:
                 return stream
-        kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
-        raise SourceError(f"{self._where}: holds no video, only {kinds}")
+        kinds = sorted({stream.type for stream in self._container.streams})
+        raise SourceError(f"{self._where}: holds no video" + (f", only {', '.join(kinds)}" if kinds else ""))
 
     def _nominal_fps(self) -> float | None:
         rate = self._stream.average_rate or self._stream.guessed_rate
