@@ -101,4 +101,5 @@ class StreamOperations:
 
     def _drawing(self, obj: TrackedObject) -> overlay.Drawing:
         shape = self._context.look.shape(obj.mask, obj.size_wh)
-        return overlay.Drawing.of(obj.id, shape, obj.label, obj.mask.score)
+        guessed = obj.guess.label if obj.guess else None
+        return overlay.Drawing.of(obj.id, shape, obj.label or guessed, obj.mask.score)
