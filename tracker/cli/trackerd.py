@@ -36,9 +36,9 @@ def serve(path: Path) -> None:
 @click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file.")
 def check(path: Path) -> None:
     """Say everything that is wrong with a configuration."""
-    from tracker import daemon
+    from tracker import checks
 
-    daemon.check(path)
+    checks.check(path)
     click.echo(f"{path}: nothing wrong")
 
 
