@@ -19,15 +19,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from tracker import security
-from tracker.config import Config, StreamConfig, load
+from tracker.checks import check
+from tracker.config import Config, StreamConfig
 from tracker.control import ControlServer, Request
 from tracker.delivery import Delivery, Processed
 from tracker.engine.engine import Engine
-from tracker.engine.model import check_model, load_model
-from tracker.errors import ConfigError, ModelError, TrackerError
+from tracker.engine.model import load_model
+from tracker.errors import AtCapacity, TrackerError
 from tracker.jobs import Jobs
-from tracker.labels.check import check as check_labels
 from tracker.labels.labeller import Labeller
 from tracker.objects import Lane, World
 from tracker.protocol import DeviceMemory, EventName, Status, StepTimes
@@ -37,12 +36,14 @@ from tracker.scheduler import Scheduler, Work, frames_behind
 from tracker.service import operations
 from tracker.service.context import Context
 from tracker.service.discover import Discovery
+from tracker.service.faults import Faults
 from tracker.stream import SWITCH_INTERVAL_S, Stream
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 0.05  # how long a quiet loop sleeps before it looks at clocks again
 STATUS_S = 1.0
+REQUESTS_S = 0.05  # of answering requests between two steps, while there are more
 STOP_S = 1.0  # for the streams to end; one that blocks inside FFmpeg dies with the process
 
 
@@ -66,10 +67,11 @@ class Daemon:
             config.control.endpoint, self._ask, {*self._operations, *self._slow_operations}, instance
         )
         self._discovery = Discovery(self._context, self._jobs)
+        self._faults = Faults(self._context)
         self._labeller = Labeller(config.labels, self._world)
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._wake = threading.Event()
-        self._stopping = threading.Event()
+        self._stopping = False
         self.ready = threading.Event()  # both sockets are bound
         self._steps_ms: deque[float] = deque(maxlen=1000)
         self._status_due_s = 0.0
@@ -79,12 +81,12 @@ class Daemon:
         return str(self._engine.describe()["device"])
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._wake.set()
+        # No lock: a signal handler may find the main loop in the middle of holding it, and would wait for ever.
+        self._stopping = True
 
     def run(self) -> None:
         with self._running_parts():
-            while not self._stopping.is_set():
+            while not self._stopping:
                 self._wake.clear()
                 self._answer_requests()
                 self._keep_time()
@@ -100,7 +102,12 @@ class Daemon:
         started_s = time.perf_counter()
         with_objects = [work for work in batch if work.objects]
         if with_objects:
-            self._follow(with_objects)
+            try:
+                self._follow(with_objects)
+            except Exception as error:  # noqa: BLE001 - whatever it is, everything else goes on
+                self._fail(batch, error)
+                return
+            self._faults.passed()
             seconds = time.perf_counter() - started_s
             self._scheduler.spent(batch, seconds)
             self._steps_ms.append(seconds * 1e3)
@@ -117,6 +124,16 @@ class Daemon:
         for (obj, _, frame), (track, mask) in zip(moves, results, strict=True):
             obj.saw(frame, track, mask)
             obj.age += 1
+
+    def _fail(self, batch: list[Work], error: Exception) -> None:
+        """Streams that shared a step are tried one by one, so that one bad frame costs the others nothing."""
+        if len(batch) > 1 and not isinstance(error, AtCapacity):
+            for work in batch:
+                self._process([work])
+            return
+        self._faults.shed(batch, error)
+        for work in batch:
+            self._settle(work.lane)
 
     def _publish(self, work: Work) -> None:
         lane, frame = work.lane, work.frame
@@ -142,7 +159,12 @@ class Daemon:
         self._wake.set()
 
     def _answer_requests(self) -> None:
+        """What is waiting, but no longer than REQUESTS_S: who asks without end must not starve the tracking."""
+        deadline_s = time.monotonic() + REQUESTS_S
         while not self._requests.empty():
+            if time.monotonic() > deadline_s:
+                self._wake.set()
+                return
             request = self._requests.get()
             try:
                 self._answer(request)
@@ -241,22 +263,6 @@ def _step_times(steps_ms: deque[float]) -> StepTimes:
         return StepTimes()
     p50, p99 = np.percentile(steps_ms, [50, 99])
     return StepTimes(count=len(steps_ms), p50_ms=float(p50), p99_ms=float(p99), max_ms=max(steps_ms))
-
-
-def check(path: str | Path) -> Config:
-    """The configuration of a file. Raises ConfigError with everything that is wrong with it."""
-    config = load(path)
-    problems: list[str] = []
-    for look in (security.check, check_labels, lambda config: check_model(config.model)):
-        try:
-            look(config)
-        except ConfigError as error:
-            problems += error.problems
-        except ModelError as error:
-            problems.append(error.message)
-    if problems:
-        raise ConfigError([f"{path}: {problem}" for problem in problems])
-    return config
 
 
 def serve(path: str | Path) -> None:

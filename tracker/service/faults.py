@@ -1,0 +1,61 @@
+"""What becomes of a step of the model that failed: as little as possible is lost, and an event says what."""
+
+import logging
+
+from tracker.errors import AtCapacity
+from tracker.objects import TrackedObject
+from tracker.records import event
+from tracker.scheduler import Work
+from tracker.service.context import Context
+
+log = logging.getLogger(__name__)
+
+MAX_IN_A_ROW = 100  # steps; then it is not the frames: the daemon ends, and whoever watches it starts it again
+
+
+class Faults:
+    """It belongs to the engine thread."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._in_a_row = 0
+        self._last = ""
+
+    def passed(self) -> None:
+        """A step went well."""
+        self._in_a_row, self._last = 0, ""
+
+    def shed(self, batch: list[Work], error: Exception) -> None:
+        """Give something up because of `error`: the newest object for want of memory, else the frames themselves.
+        Raises `error` where that has not helped for long."""
+        self._in_a_row += 1
+        if self._in_a_row > MAX_IN_A_ROW:
+            raise error
+        news, self._last = repr(error) != self._last, repr(error)
+        log.log(logging.ERROR if news else logging.DEBUG, "a step of the model failed", exc_info=error)
+        objects = [obj for work in batch for obj in work.objects]
+        if isinstance(error, AtCapacity) and len(objects) > 1:
+            newest = min(objects, key=lambda obj: (obj.age, -obj.id))
+            self._give_up(newest, error)
+        else:
+            for work in batch:
+                self._skip(work, error)
+
+    def _give_up(self, obj: TrackedObject, error: AtCapacity) -> None:
+        message = event(
+            obj.lane.stream, "overload", obj.frame, object=obj.id, message=f"object {obj.id} is removed: {error}"
+        )
+        self._context.publisher.publish(f"events/{obj.lane.name}/", message)
+        self._context.remove(obj, "object_removed")
+
+    def _skip(self, work: Work, error: Exception) -> None:
+        """As if the frame had been dropped: no memory has a hole."""
+        lane, index = work.lane, work.frame.index
+        if work.live:
+            lane.dropped += index - lane.processed
+            lane.processed = index
+            lane.stream.buffer.consumed(index)
+        for obj in work.objects:
+            obj.frame = index
+        text = f"frame {index} is left out: {type(error).__name__}: {error}"
+        self._context.publisher.publish(f"events/{lane.name}/", event(lane.stream, "overload", index, message=text))
