@@ -28,7 +28,7 @@ OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
 KNOBS = [f for f in msgspec.structs.fields(SegmentAll) if f.name not in ("stream", "frame", "track")]
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType[tuple[float, ...]]):
     """Numbers with commas between them, as many as one of `counts`."""
 
     def __init__(self, name: str, *counts: int) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: only when there is work
 DEFAULT_FPS = 25.0
 
 
-class Export(click.ParamType):
+class Export(click.ParamType[tuple[str, Path]]):
     """`FORMAT=PATH`."""
 
     name = "FORMAT=PATH"

@@ -184,7 +184,7 @@ class VideoSource:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from None
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> "Iterator[av.Packet[Any]]":
         """What the container gives. When a camera falls silent, FFmpeg's parser hands out the picture that it held
         back only as the read times out: that one is seconds old, and is not shown as if it were new."""
         while True:
