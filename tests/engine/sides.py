@@ -19,8 +19,9 @@ from tracker.config import EngineConfig
 from tracker.engine import model as models
 from tracker.engine import zoo
 from tracker.engine.engine import Engine, normalise
+from tracker.engine.forward import Features
 from tracker.engine.track import Track
-from tracker.types import Prompt
+from tracker.types import F32, Prompt
 
 SIZE_WH = (160, 120)  # of the source frames that prompts are given on
 FRAMES = 18  # the 15 pointers are full at the 17th
@@ -42,7 +43,7 @@ def video(side: int) -> Tensor:
             inside = (x - cx) ** 2 + (y - cy) ** 2 < 0.03
             frame[inside] = skin[inside]
         frames.append(frame)
-    return normalise(torch.from_numpy(np.stack(frames).astype(np.uint8)))
+    return normalise(torch.from_numpy(np.stack(frames).astype(np.uint8))).contiguous()
 
 
 @dataclass(frozen=True)
@@ -51,21 +52,35 @@ class Pair:
 
     engine: Engine
     predictor: Any
-    features: Any
+    features: Features
     official_features: Mapping[int, Any]
 
     @classmethod
-    def make(cls, name: str, image_size: int, config: EngineConfig | None = None) -> "Pair":
+    def make(cls, name: str, image_size: int, *, plain: bool, trained: bool = True) -> "Pair":
+        """`trained`: with the model's weights if they are here; else as initialised."""
         net = random_network(name, image_size)
-        if zoo.checkpoint_path(name).is_file():
+        if trained and zoo.checkpoint_path(name).is_file():
             models.load_weights(net, zoo.checkpoint_path(name), name)
-        engine = Engine(models.Model(name, net), config or EngineConfig(fill_hole_area=0))
+        engine = Engine(models.Model(name, net), EngineConfig(fill_hole_area=0), plain=plain)
         predictor = official(zoo.config_path(name), image_size)
         predictor.load_state_dict(net.state_dict())
         images = video(image_size)
         with torch.inference_mode():
             cached = {t: (images[t : t + 1], predictor.forward_image(images[t : t + 1])) for t in range(FRAMES)}
-        return cls(engine, predictor, engine.encode_tensor(images), cached)
+        return cls(engine, predictor, one_by_one(engine, images), cached)
+
+
+def one_by_one(engine: Engine, images_nchw: Tensor) -> Features:
+    """Features of pictures that were encoded singly, as the official predictor does it.
+
+    A batch of them differs in the last bits, and memories, which are kept in bfloat16, turn that into 5e-4 of the
+    logits' standard deviation now and then.
+    """
+    parts = [engine.encode_tensor(image[None]) for image in images_nchw]
+    fine, middle, coarse = (
+        torch.cat([getattr(part, level) for part in parts]) for level in ("fine_nchw", "middle_nchw", "coarse_nchw")
+    )
+    return Features(fine, middle, coarse, parts[0].position_1chw)
 
 
 def random_network(name: str, image_size: int) -> Any:
@@ -88,6 +103,12 @@ def official(config: Path, image_size: int) -> Any:
     )
     predictor.fill_hole_area = 0
     return predictor
+
+
+def picture_masks(logits_hw: F32) -> Tensor:
+    """Logits at the size of the source frame, as the official predictor returns them."""
+    logits, size = torch.from_numpy(np.array(logits_hw))[None, None], (SIZE_WH[1], SIZE_WH[0])
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
 @dataclass
@@ -124,26 +145,27 @@ class Ours:
     def remove(self, obj: int) -> None:
         del self.tracks[obj]
 
-    def _keep(self, obj: int, frame: int, logits_hw: Any) -> None:
-        logits = torch.from_numpy(np.array(logits_hw))[None, None]
-        size = (SIZE_WH[1], SIZE_WH[0])
-        full = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        self.masks[self.calls, obj, frame] = full[0, 0]
+    def _keep(self, obj: int, frame: int, logits_hw: F32) -> None:
+        self.masks[self.calls, obj, frame] = picture_masks(logits_hw)
 
 
 @dataclass
 class Official:
-    """`SAM2VideoPredictor` on the same tensors, without video files."""
+    """`SAM2VideoPredictor` on the same tensors, without video files. Frame t is picture `(t + shift) % FRAMES`."""
 
     pair: Pair
     direction: int = 1
+    frames: int = FRAMES
+    shift: int = 0
     masks: dict[Key, Tensor] = field(default_factory=dict)
     calls: int = 0
 
     def __post_init__(self) -> None:
-        with _without_files(self.pair.predictor):
+        self._pictures = [(t + self.shift) % FRAMES for t in range(self.frames)]
+        with self._without_files():
             self.state = self.pair.predictor.init_state("none")
-        self.state["cached_features"] = self.pair.official_features
+        cached = self.pair.official_features
+        self.state["cached_features"] = {t: cached[picture] for t, picture in enumerate(self._pictures)}
 
     def prompt(self, obj: int, frame: int, prompt: Prompt) -> None:
         if prompt.mask_hw is not None:
@@ -163,7 +185,7 @@ class Official:
 
     def follow(self, start: int, stop: int) -> None:
         self.calls += 1
-        with _without_files(self.pair.predictor):
+        with self._without_files():
             for frame, ids, masks in self.pair.predictor.propagate_in_video(
                 self.state, start, abs(stop - start), reverse=self.direction < 0
             ):
@@ -173,18 +195,17 @@ class Official:
     def remove(self, obj: int) -> None:
         self.pair.predictor.remove_object(self.state, obj)
 
-
-@contextmanager
-def _without_files(predictor: Any) -> Iterator[None]:
-    """The predictor's loader gives our tensors; its progress bars (a thread of their own) stay away."""
-    images = video(predictor.image_size)
-    kept = sam2_video_predictor.load_video_frames, sam2_video_predictor.tqdm
-    sam2_video_predictor.load_video_frames = lambda **_: (images, SIZE_WH[1], SIZE_WH[0])
-    sam2_video_predictor.tqdm = lambda frames, **_: frames
-    try:
-        yield
-    finally:
-        sam2_video_predictor.load_video_frames, sam2_video_predictor.tqdm = kept
+    @contextmanager
+    def _without_files(self) -> Iterator[None]:
+        """The predictor's loader gives our tensors; its progress bars (a thread of their own) stay away."""
+        images = video(self.pair.predictor.image_size)[self._pictures]
+        kept = sam2_video_predictor.load_video_frames, sam2_video_predictor.tqdm
+        sam2_video_predictor.load_video_frames = lambda **_: (images, SIZE_WH[1], SIZE_WH[0])
+        sam2_video_predictor.tqdm = lambda frames, **_: frames
+        try:
+            yield
+        finally:
+            sam2_video_predictor.load_video_frames, sam2_video_predictor.tqdm = kept
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ It is exact: on the same tensors and prompts its masks are those of the official
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,12 @@ from torch import Tensor
 from tracker import imaging
 from tracker.config import EngineConfig
 from tracker.engine import forward, prompts
+from tracker.engine.batch import Batch, Move, Step, groups
 from tracker.engine.forward import Features, Masks
 from tracker.engine.holes import fill_holes
 from tracker.engine.model import Model
 from tracker.engine.prompts import Points
-from tracker.engine.track import Entry, Track
+from tracker.engine.track import Bank, Entry, Track
 from tracker.errors import FrameGone
 from tracker.types import Image, ObjectMask, Prompt
 
@@ -40,9 +40,10 @@ class Engine:
     Args:
         model: from `model.load_model`.
         config: precision, hole filling, how much history tracks keep.
+        plain: follow objects one by one with the official modules as they are, which `batch.py` is tested against.
     """
 
-    def __init__(self, model: Model, config: EngineConfig | None = None) -> None:
+    def __init__(self, model: Model, config: EngineConfig | None = None, *, plain: bool = False) -> None:
         self.model = model
         self.config = config or EngineConfig()
         self.dtype = _dtype(self.config, model.device)
@@ -52,6 +53,7 @@ class Engine:
             torch.backends.cudnn.allow_tf32 = False  # on by default, and good for three decimals only
         with self._computing():
             self._position_tm = forward.memory_position(model.net)
+            self._batch = None if plain else Batch(model.net, self.dtype)
 
     @property
     def streams_per_batch(self) -> int | None:
@@ -118,21 +120,33 @@ class Engine:
         `(track, i, frame)`: the frame is the i-th of `features` and lies after the track's last one, in its
         direction. A conditioning frame that is met again gives the mask of its prompt.
         """
+        tracks = [_passing(track, frame) for track, _, frame in items]
+        moves = {
+            k: Move(track, i, frame, track.bank(frame, track.next_step()))
+            for k, (track, (_, i, frame)) in enumerate(zip(tracks, items, strict=True))
+            if track.last_frame != frame
+        }
         with self._computing():
-            return [self._followed(track, features.of(i), frame) for track, i, frame in items]
+            for k, entry in zip(moves, self._entries(list(moves.values()), features), strict=True):
+                tracks[k] = tracks[k].advanced(entry, self.config.history_frames)
+        return [(track, _object_mask(track.past[-1])) for track in tracks]
 
-    def _followed(self, track: Track, features: Features, frame: int) -> Result:
-        track = track.passing(frame)
-        met = track.past[-1]
-        if met.frame == frame:
-            return track, _object_mask(met)
-        if track.is_past(frame):
-            raise ValueError(f"frame {frame} is before the track's last one, {met.frame}: rewind first")
-        net, step = self.model.net, track.next_step()
-        masks = forward.segment(net, features, self._remembered(track, features, frame, step), first=False)
-        memory_btm = forward.encode_memory(net, features, masks.full_b1hw, masks.presence_b, prompted=False)
-        entry = self._entry(frame, step, masks, self._filled(masks), memory_btm)
-        return track.advanced(entry, self.config.history_frames), _object_mask(entry)
+    def _entries(self, moves: list[Move], features: Features) -> list[Entry]:
+        """What each object's next frame leaves behind."""
+        if self._batch is None:
+            return [self._entries_of([move], self._plain_step(move, features.of(move.i)))[0] for move in moves]
+        entries: dict[int, Entry] = {}
+        for group in groups(moves):
+            together = [moves[k] for k in group]
+            entries.update(
+                zip(group, self._entries_of(together, self._batch.step(together, features)), strict=True)
+            )
+        return [entries[k] for k in range(len(moves))]
+
+    def _plain_step(self, move: Move, features: Features) -> Step:
+        net = self.model.net
+        masks = forward.segment(net, features, self._remembered(move.bank, features), first=False)
+        return Step(masks, forward.encode_memory(net, features, masks.full_b1hw, masks.presence_b, prompted=False))
 
     def _prompted(
         self,
@@ -154,17 +168,25 @@ class Engine:
                 points = points.after(found.points)
             masks = self._clicked(track, features, found, points)
         # What was prompted is remembered as the user saw it: with its holes filled.
-        logits_hw = self._filled(masks)
+        (logits_hw,) = self._filled(masks)
         full_b1hw = forward.full_size(net, logits_hw[None, None])
         memory_btm = forward.encode_memory(net, features, full_b1hw, masks.presence_b, prompted=True)
-        entry = self._entry(frame, track.step_for(frame), masks, logits_hw, memory_btm)
-        tracked = found is not None and found.tracked
-        return replace(entry, tracked=tracked, points=points)
+        return Entry(
+            frame=frame,
+            step=track.step_for(frame),
+            memory_tm=memory_btm[0],
+            pointer_c=masks.pointer_bc[0].float(),
+            logits_hw=logits_hw,
+            score=float(masks.score_b[0]),
+            presence=float(masks.presence_b[0]),
+            tracked=found is not None and found.tracked,
+            points=points,
+        )
 
     def _clicked(self, track: Track, features: Features, found: Entry | None, points: Points) -> Masks:
         """Points, the mask so far if any, and memory if the object has tracked this frame (field note 6)."""
         if found is not None and found.tracked:
-            coarse_bchw = self._remembered(track, features, found.frame, found.step)
+            coarse_bchw = self._remembered(track.bank(found.frame, found.step), features)
         else:
             coarse_bchw = forward.no_memory(self.model.net, features)
         before_b1hw = None
@@ -179,29 +201,37 @@ class Engine:
             logits_b1hw=before_b1hw,
         )
 
-    def _remembered(self, track: Track, features: Features, frame: int, step: int) -> Tensor:
+    def _remembered(self, bank: Bank, features: Features) -> Tensor:
         net = self.model.net
-        tokens = forward.memory_tokens(net, self._position_tm, track.bank(frame, step))
+        tokens = forward.memory_tokens(net, self._position_tm, bank)
         return forward.remember(net, features, tokens.memory_tm[None], tokens.position_tm[None], tokens.pointers)
 
-    def _filled(self, masks: Masks) -> Tensor:
-        """Logits of the one object in `masks`, float32 [h4, w4], holes filled."""
-        logits_hw = masks.logits_b1hw[0, 0].float()
-        found_hw = logits_hw.cpu().numpy()
-        filled_hw = fill_holes(found_hw, self.config.fill_hole_area)
-        return logits_hw if filled_hw is found_hw else torch.from_numpy(filled_hw).to(logits_hw.device)
+    def _entries_of(self, moves: list[Move], step: Step) -> list[Entry]:
+        masks = step.masks
+        scores, presences = masks.score_b.tolist(), masks.presence_b.tolist()
+        pointer_bc = masks.pointer_bc.float()
+        return [
+            Entry(
+                frame=move.frame,
+                step=move.track.next_step(),
+                memory_tm=step.memory_btm[k],
+                pointer_c=pointer_bc[k],
+                logits_hw=logits_hw,
+                score=scores[k],
+                presence=presences[k],
+                tracked=True,
+            )
+            for k, (move, logits_hw) in enumerate(zip(moves, self._filled(masks), strict=True))
+        ]
 
-    def _entry(self, frame: int, step: int, masks: Masks, logits_hw: Tensor, memory_btm: Tensor) -> Entry:
-        return Entry(
-            frame=frame,
-            step=step,
-            memory_tm=memory_btm[0],
-            pointer_c=masks.pointer_bc[0].float(),
-            logits_hw=logits_hw,
-            score=float(masks.score_b[0]),
-            presence=float(masks.presence_b[0]),
-            tracked=True,
-        )
+    def _filled(self, masks: Masks) -> list[Tensor]:
+        """Each object's logits, float32 [h4, w4], with holes filled."""
+        logits_bhw = masks.logits_b1hw[:, 0].float()
+        found_bhw = logits_bhw.cpu().numpy()
+        area = self.config.fill_hole_area
+        filled = [(k, found_hw, fill_holes(found_hw, area)) for k, found_hw in enumerate(found_bhw)]
+        device = logits_bhw.device
+        return [logits_bhw[k] if new is old else torch.from_numpy(new).to(device) for k, old, new in filled]
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -217,6 +247,13 @@ def normalise(rgb_nhwc: Tensor) -> Tensor:
     mean_311 = torch.tensor(MEAN_RGB, device=rgb_nhwc.device)[:, None, None]
     std_311 = torch.tensor(STD_RGB, device=rgb_nhwc.device)[:, None, None]
     return (images_nchw - mean_311) / std_311
+
+
+def _passing(track: Track, frame: int) -> Track:
+    track = track.passing(frame)
+    if track.is_past(frame):
+        raise ValueError(f"frame {frame} is before the track's last one, {track.last_frame}: rewind first")
+    return track
 
 
 def _object_mask(entry: Entry) -> ObjectMask:

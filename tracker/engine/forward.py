@@ -168,6 +168,11 @@ def encode_memory(
         mask_b1hw = torch.sigmoid(full_b1hw)
     mask_b1hw = mask_b1hw * net.sigmoid_scale_for_mem_enc + net.sigmoid_bias_for_mem_enc
     out: Tensor = net.memory_encoder(features.coarse_nchw, mask_b1hw, skip_mask_sigmoid=True)["vision_features"]
+    return as_memory(net, out, presence_b)
+
+
+def as_memory(net: SAM2Base, out: Tensor, presence_b: Tensor) -> Tensor:
+    """What the memory encoder gave [b, m, h, w], marked where no object is: bfloat16 [b, h * w, m]."""
     if net.no_obj_embed_spatial is not None:
         absent_b111 = 1 - (presence_b > 0).float()[:, None, None, None]
         out = out + absent_b111 * net.no_obj_embed_spatial[..., None, None]

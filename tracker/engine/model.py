@@ -38,6 +38,9 @@ _EXPECTED = {
     "use_high_res_features_in_sam": True,
     "use_mask_input_as_output_without_sam": True,
     "non_overlap_masks_for_mem_enc": False,
+    "pred_obj_scores": True,
+    "fixed_no_obj_ptr": True,
+    "soft_no_obj_ptr": False,
 }
 
 

@@ -1,0 +1,123 @@
+"""Objects that come and go on several streams, followed in batches, have the masks that the official predictor
+gives each of them alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from sides import FRAMES, SIZE_WH, Difference, Key, Official, Pair, compare, picture_masks
+
+from tracker.engine import track as track_module
+from tracker.engine.batch import MAX_OBJECTS
+from tracker.engine.forward import Features
+from tracker.engine.track import Track
+from tracker.types import Prompt
+
+SHIFT = 5  # frames between what the streams show
+
+
+@dataclass(frozen=True)
+class Life:
+    """An object: its stream, the frames it is followed on, its prompt, and where it is corrected."""
+
+    stream: int
+    start: int
+    stop: int
+    prompt: Prompt
+    corrected: int | None
+
+
+def lives(count: int, streams: int, frames: int) -> list[Life]:
+    rng = np.random.default_rng(count)
+    found = []
+    for k in range(count):
+        start = int(rng.integers(0, frames // 2)) if k else 0
+        stop = int(rng.integers(start + 3, frames)) if k else frames - 1
+        x, y = (float(v) for v in rng.uniform((30, 30), (SIZE_WH[0] - 30, SIZE_WH[1] - 30)))
+        box = np.array([x - 20, y - 20, x + 20, y + 20], np.float32)
+        point = click(x, y)
+        corrected = (start + stop) // 2 if k % 3 == 0 else None
+        found.append(Life(k % streams, start, stop, Prompt(box_xyxy=box) if k % 2 else point, corrected))
+    return found
+
+
+def click(x: float, y: float) -> Prompt:
+    return Prompt(np.array([[x, y]], np.float32), np.ones(1, np.int32))
+
+
+def ours(pair: Pair, all_lives: list[Life], streams: int, frames: int) -> dict[Key, torch.Tensor]:
+    """All of them in one engine, every stream's picture of a moment in one `Features`."""
+    tracks: dict[int, Track] = {}
+    masks: dict[Key, torch.Tensor] = {}
+    for frame in range(frames):
+        pictures = [(frame + SHIFT * s) % FRAMES for s in range(streams)]
+        f = pair.features
+        features = Features(
+            f.fine_nchw[pictures], f.middle_nchw[pictures], f.coarse_nchw[pictures], f.position_1chw
+        )
+        tracks = {k: track for k, track in tracks.items() if frame <= all_lives[k].stop}
+        items = [(track, all_lives[k].stream, frame) for k, track in tracks.items()]
+        for k, (track, mask) in zip(list(tracks), pair.engine.propagate(items, features), strict=True):
+            tracks[k], masks[0, k, frame] = track, picture_masks(mask.logits_hw)
+        for k, life in enumerate(all_lives):
+            if frame not in (life.start, life.corrected):
+                continue
+            prompt = life.prompt if frame == life.start else click(80, 60)
+            tracks[k], mask = pair.engine.prompt(
+                tracks.get(k, Track()), features, life.stream, frame, prompt, SIZE_WH
+            )
+            masks[0, k, frame] = picture_masks(mask.logits_hw)
+    return masks
+
+
+def theirs(pair: Pair, all_lives: list[Life], frames: int) -> dict[Key, torch.Tensor]:
+    masks: dict[Key, torch.Tensor] = {}
+    for k, life in enumerate(all_lives):
+        side = Official(pair, frames=frames, shift=SHIFT * life.stream)
+        side.prompt(k, life.start, life.prompt)
+        if life.corrected is not None:
+            side.follow(life.start, life.corrected)
+            side.prompt(k, life.corrected, click(80, 60))
+        side.follow(life.start if life.corrected is None else life.corrected, life.stop)
+        masks.update({(0, obj, frame): mask for (_, obj, frame), mask in sorted(side.masks.items())})
+    return masks
+
+
+@pytest.fixture(scope="module", params=[("nano", 96), ("sam2.1_hiera_tiny", 64)], ids=lambda m: m[0])
+def pair(request: pytest.FixtureRequest) -> Pair:
+    return Pair.make(*request.param, plain=False, trained=request.param[0] == "nano")
+
+
+def difference(pair: Pair, count: int, streams: int, frames: int) -> Difference:
+    born = lives(count, streams, frames)
+    return compare(ours(pair, born, streams, frames), theirs(pair, born, frames))
+
+
+@pytest.mark.parametrize(("count", "streams", "frames"), [(1, 1, 18), (3, 2, 100), (8, 3, 20), (17, 3, 14)])
+def test_batches_give_each_object_the_masks_it_has_alone(pair: Pair, count: int, streams: int, frames: int) -> None:
+    found = difference(pair, count, streams, frames)
+    assert found.mixed >= 0.9, found
+    assert found.of_std <= 1e-3, found
+    assert found.same_pixels >= 0.999, found
+
+
+@pytest.mark.parametrize("name", ["POINTERS", "MEMORIES"])
+def test_a_wrong_batch_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair.make("sam2.1_hiera_tiny", 64, plain=False, trained=False)
+    right = difference(pair, 3, 2, 24).of_std
+    monkeypatch.setattr(track_module, name, getattr(track_module, name) - 1)
+    assert difference(pair, 3, 2, 24).of_std > max(1e-3, 3 * right)
+
+
+def test_more_objects_than_one_pass_takes() -> None:
+    pair = Pair.make("sam2.1_hiera_tiny", 64, plain=False, trained=False)
+    picture = pair.features.of(0)
+    prompted = [
+        pair.engine.prompt(Track(), picture, 0, 0, click(20 + 5 * k, 60), SIZE_WH)[0]
+        for k in range(MAX_OBJECTS + 3)
+    ]
+    together = pair.engine.propagate([(track, 0, 1) for track in prompted], pair.features.of(1))
+    for track, (_, mask) in zip(prompted, together, strict=True):
+        ((_, alone),) = pair.engine.propagate([(track, 0, 1)], pair.features.of(1))
+        np.testing.assert_allclose(mask.logits_hw, alone.logits_hw, atol=1e-4)
