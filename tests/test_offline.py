@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -329,6 +330,24 @@ def test_errors_are_one_line_and_exit_status_1(folder, tmp_path, monkeypatch, ca
     assert message in error
     assert "\n" not in error
     assert not list(tmp_path.iterdir()), "nothing was written"
+
+
+def test_one_picture_is_no_video(engine, folder):
+    with pytest.raises(
+        SourceError, match="is one picture: give the folder of all of them, or use `trackerd segment`"
+    ):
+        offline.track(engine, folder / "00000.jpg", [BOX])
+
+
+def test_torchvision_of_another_torch_is_named(folder, monkeypatch, capsys):
+    broken = Mock(side_effect=RuntimeError("operator torchvision::nms does not exist"))
+    monkeypatch.setattr("tracker.cli.options.ModelOptions.load", broken)
+    monkeypatch.setattr("sys.argv", ["trackerd", "track", str(folder), "--box=1,1,9,9", "--jsonl=x"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("trackerd: torch and torchvision do not fit together (operator torchvision::nms")
+    assert error.endswith("with uv sync")
 
 
 def test_models_are_listed():

@@ -5,15 +5,13 @@ goes first, over pictures that were spooled to a temporary folder at the model's
 until the way forward comes by.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,14 +24,14 @@ from tracker.engine.track import Track
 from tracker.errors import BadPrompt, SourceError
 from tracker.exports import FrameResult, stem_of
 from tracker.geometry import shape_of, upsample
-from tracker.imaging import resize_rgb, to_rgb
+from tracker.imaging import to_rgb
 from tracker.prompts import prompt_of
 from tracker.protocol import FrameIndex, ObjectId, ObjectRecord, Prompted, Rle, SegmentAll
 from tracker.rle import rle_encode
+from tracker.source.folder import SUFFIXES
+from tracker.spool import Masks, Spool
 from tracker.stills import segment_everything
-from tracker.types import U8, Frame, Image, ObjectMask, Rgb
-
-Masks = Mapping[int, ObjectMask]  # by object id
+from tracker.types import U8, Frame, Image, ObjectMask
 
 
 class Entry(Prompted, frozen=True, kw_only=True):
@@ -128,6 +126,8 @@ def track(
     prompt. `on_step` is told how many pictures are done, and of how many if the file says. Raises SourceError for
     what cannot be read, BadPrompt for prompts that do not fit.
     """
+    if path.suffix.lower() in SUFFIXES:
+        raise SourceError(f"{path}: is one picture: give the folder of all of them, or use `trackerd segment`")
     with source.open_path(path) as opened:
         length, size_wh = opened.length, opened.size_wh
     _check_frames(entries, length)
@@ -196,7 +196,7 @@ def follow(engine: Engine, frames: Iterable[Frame], entries: Sequence[Entry]) ->
     _check_frames(entries, length)
 
 
-def _track_back(engine: Engine, path: Path, entries: Sequence[Entry], spool: "Spool") -> Iterator[int]:
+def _track_back(engine: Engine, path: Path, entries: Sequence[Entry], spool: Spool) -> Iterator[int]:
     """Every object from its first prompt back to the first frame; its masks go to the spool. Gives the frames."""
     first = _first_frames(entries)
     size_wh, last = _spool_images(source.frames(path), max(first.values()), engine.model.image_size, spool)
@@ -209,7 +209,7 @@ def _track_back(engine: Engine, path: Path, entries: Sequence[Entry], spool: "Sp
         yield index
 
 
-def _spool_images(frames: Iterator[Frame], last: int, side: int, spool: "Spool") -> tuple[tuple[int, int], int]:
+def _spool_images(frames: Iterator[Frame], last: int, side: int, spool: Spool) -> tuple[tuple[int, int], int]:
     """Spool the pictures up to the one of index `last`; the size of all, and the index that was reached."""
     for frame in _steady(frames):
         spool.put_image(frame, side)
@@ -255,41 +255,6 @@ def _naming(entry: Entry) -> Iterator[None]:
         yield
     except BadPrompt as error:
         raise BadPrompt(f"object {entry.object}, frame {entry.frame}: {error}") from None
-
-
-class Spool:
-    """Pictures at the model's size, and masks, in a temporary folder."""
-
-    def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="trackerd-")
-        self._path = Path(self._folder.name)
-
-    def put_image(self, frame: Frame, side: int) -> None:
-        np.save(self._path / f"{frame.index}.npy", resize_rgb(to_rgb(frame.image), (side, side)))
-
-    def image(self, index: int) -> Rgb:
-        return Rgb(np.load(self._path / f"{index}.npy"))
-
-    def put_mask(self, index: int, object_id: int, mask: ObjectMask) -> None:
-        np.savez(self._mask_path(index, object_id), logits_hw=mask.logits_hw, said=(mask.score, mask.presence))
-
-    def masks(self, index: int) -> Masks:
-        found = {}
-        for path in self._path.glob(f"{index}-*.npz"):
-            with np.load(path) as saved:
-                found[int(path.stem.partition("-")[2])] = ObjectMask(saved["logits_hw"], *map(float, saved["said"]))
-        return found
-
-    def _mask_path(self, index: int, object_id: int) -> Path:
-        return self._path / f"{index}-{object_id}.npz"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._folder.cleanup()
 
 
 def _steady(frames: Iterator[Frame]) -> Iterator[Frame]:

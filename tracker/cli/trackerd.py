@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -55,5 +56,13 @@ def main() -> None:
     try:
         trackerd()
     except (TrackerError, OSError) as error:
-        click.echo(f"trackerd: {error}", err=True)
-        sys.exit(1)
+        _fail(str(error))
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        _fail(f"torch and torchvision do not fit together ({error}): install both from the lock file, with uv sync")
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"trackerd: {message}", err=True)
+    sys.exit(1)
