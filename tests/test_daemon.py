@@ -91,6 +91,25 @@ class TestObjects:
             assert talk.receive_until(lambda m: m["event"] == "object_expired")["object"] == 1
             assert talk.ask("objects.list") == {"objects": []}
 
+    def test_what_is_corrected_in_time_does_not_expire(self, tmp_path: Path) -> None:
+        url = str(blobs(tmp_path / "gone.mp4", hidden=range(10, 60)))
+        with serving(configuration(streams={"cam": {"url": url}})) as talk:
+            talk.subscribe("events/cam/")
+            talk.wait_for_frame(0)
+            talk.ask("objects.add", stream="cam", points=[MOVING], frame=0, expire_s=1)
+            talk.receive_until(lambda m: m["event"] == "object_lost")
+            talk.ask("streams.pause", stream="cam")
+            talk.ask("objects.refine", stream="cam", object=1, points=[RESTING])
+            told = [talk.receive_until(lambda m: m.get("object") == 1)["event"] for _ in range(2)]
+            assert told == ["object_refined", "object_found"]
+            time.sleep(1.3)
+            assert only(talk)["state"] == "visible"
+
+    def test_the_largest_id_does_not_use_up_all_others(self, talk: Talk) -> None:
+        for wanted, given in ((2**31 - 1, 2**31 - 1), (2, 2), (None, 1), (None, 3)):
+            more = {} if wanted is None else {"object": wanted}
+            assert talk.ask("objects.add", stream="cam", points=[RESTING], **more)["object"] == given
+
 
 class TestDetections:
     def test_new_ones_are_added_and_known_ones_matched(self, talk: Talk) -> None:

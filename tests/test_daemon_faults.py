@@ -175,3 +175,27 @@ def test_a_signal_that_comes_at_any_moment_stops_it(talk: Talk) -> None:
     """Signal handlers run in the middle of what the main thread does: also while that holds the event's lock."""
     with talk.daemon._wake._cond:
         talk.daemon.stop()
+
+
+def test_nor_does_who_sends_without_end(video: Path) -> None:
+    with serving(configuration(streams={"cam": {"url": str(video), "loop": True}})) as talk:
+        talk.wait_for_frame(0)
+        done = threading.Event()
+
+        def send() -> None:
+            with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+                socket.linger = 0
+                socket.connect(talk.daemon.control.endpoint)
+                while not done.is_set():
+                    if socket.poll(50, zmq.POLLOUT):
+                        socket.send(msgpack.packb({"op": "server.info"}), zmq.NOBLOCK)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        talk.daemon.stop()
+        (runner,) = [thread for thread in threading.enumerate() if thread.name == "daemon"]
+        runner.join(10)
+        ended = not runner.is_alive()
+        done.set()
+        sender.join()
+        assert ended

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 import torch
+import zmq
 from tracking import Talk, blobs, configuration, serving, wait_until
 
 from tracker.engine.engine import Engine
 from tracker.engine.model import Model, network
 from tracker.engine.zoo import config_path
+from tracker.jobs import MAX_JOBS
 
 POINT = [[40, 40]]
 # Untrained masks are neither confident nor stable, and all of them are wanted.
@@ -101,6 +104,33 @@ class TestAll:
         other.close()
         assert replies[0]["error"] == {"code": "unavailable", "message": "cancelled by segment.cancel"}
 
+    def test_a_stream_that_is_removed_meanwhile_gets_no_objects(self, talk: Talk) -> None:
+        other = Talk(talk.daemon)
+        replies: list[Any] = []
+        knobs = {**EVERYTHING, "points_per_side": 8, "points_per_batch": 1, "track": True, "max_masks": 2}
+        asking = threading.Thread(
+            target=lambda: replies.append(talk.reply("segment.all", stream="cam", frame=0, **knobs))
+        )
+        other.subscribe("events/cam/")
+        asking.start()
+        other.receive_until(lambda m: m["event"] == "segment_progress")
+        other.ask("streams.remove", stream="cam")
+        asking.join()
+        assert replies[0]["error"]["code"] == "unknown_stream"
+        assert other.ask("objects.list") == {"objects": []}
+        other.close()
+
+    def test_no_more_at_once_than_memory_allows(self, talk: Talk) -> None:
+        args = {"stream": "cam", "points_per_side": 32, "points_per_batch": 1}
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.linger, socket.rcvtimeo = 0, 30_000
+            socket.connect(talk.daemon.control.endpoint)
+            for number in range(MAX_JOBS + 1):
+                socket.send(msgpack.packb({"id": number, "op": "segment.all", "args": args}))
+            reply = msgpack.unpackb(socket.recv())
+        assert (reply["id"], reply["error"]["code"]) == (MAX_JOBS, "at_capacity")
+        assert talk.ask("server.info")["name"] == "tracker"
+
     @pytest.mark.parametrize(
         ("args", "code"),
         [
@@ -111,6 +141,15 @@ class TestAll:
     )
     def test_refusals(self, talk: Talk, args: dict[str, Any], code: str) -> None:
         assert talk.refused("segment.all", **args)[0] == code
+
+
+def test_nobody_cancels_a_search_of_the_daemons_own(engine: Engine, tmp_path: Path) -> None:
+    url = str(blobs(tmp_path / "blobs.mp4", frames=20))
+    discover = {"every_s": 0.01, "points_per_side": 32}
+    with serving(configuration(streams={"cam": {"url": url, "loop": True, "discover": discover}}), engine) as talk:
+        talk.wait_for_frame(10)
+        for _ in range(10):
+            assert talk.refused("segment.cancel", id=None)[0] == "bad_request"
 
 
 def test_discovery_follows_what_is_new_and_no_more_than_it_may(engine: Engine, tmp_path: Path) -> None:

@@ -105,7 +105,9 @@ class ControlServer:
         refusal = Unavailable("the daemon is stopping")
         for request in self._waiting:
             _send(socket, request.address, self._encoded(request.id, _body(refusal)))
-        while socket.poll(0):
+        for _ in range(MAX_WAITING):  # and no more: who sends without end must not hold up the stop
+            if not socket.poll(0):
+                return
             address, body = _split(_receive_parts(socket))
             outcome = wire.parse_request(body, self._served)
             _send(socket, address, self._encoded(outcome.id, _body(refusal)))

@@ -181,6 +181,7 @@ class Daemon:
         if slow is None:
             request.reply(self._operations[request.op](request.args))
         else:
+            self._jobs.check_room()
             self._jobs.add(request, slow(request.args, request.id))
 
     # ------------------------------------------------------------------------------------------------- streams

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from tracker.errors import BadRequest, TrackerError, Unavailable
+from tracker.errors import AtCapacity, BadRequest, TrackerError, Unavailable
 
 log = logging.getLogger(__name__)
+
+MAX_JOBS = 16  # at once; each holds a picture and its features
 
 Slices = Generator[None, None, Struct]  # yields between two slices, returns the reply
 
@@ -40,6 +42,11 @@ class Jobs:
         self._fraction = fraction
         self._jobs: deque[_Job] = deque()
         self._due_s = 0.0
+
+    def check_room(self) -> None:
+        """Raises AtCapacity where another job would only hold memory and wait."""
+        if len(self._jobs) >= MAX_JOBS:
+            raise AtCapacity(f"{MAX_JOBS} requests that take long are at work; wait for one, or segment.cancel it")
 
     def add(self, asker: Asker, slices: Slices) -> None:
         self._jobs.append(_Job(asker, slices))

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from tracker.engine.track import Track
 from tracker.errors import AlreadyExists, UnknownObject, UnknownStream
-from tracker.protocol import Guess
+from tracker.protocol import MAX_OBJECT, Guess
 from tracker.stream import Stream
 from tracker.types import Frame, ObjectMask
 
@@ -79,7 +79,10 @@ class Lane:
     def claim_id(self, wanted: int | None) -> int:
         """The id for a new object. Ids never come back, so that a removed object is never taken for a new one."""
         if wanted is None:
-            return max(self.used_ids, default=0) + 1
+            following = max(self.used_ids, default=0) + 1
+            return (
+                following if following <= MAX_OBJECT else min(set(range(1, len(self.used_ids) + 2)) - self.used_ids)
+            )
         if wanted in self.objects:
             raise AlreadyExists(
                 f"object: {wanted} is on stream {self.name!r} already; refine it, or choose another id"

@@ -15,9 +15,10 @@ from tracker.errors import TooLarge
 VERSION = 1
 MAX_META_BYTES = 4096
 MAX_PROMPT_POINTS = 256
+MAX_OBJECT = 2**31 - 1
 
 StreamId = Annotated[str, Meta(pattern=STREAM_NAME)]
-ObjectId = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+ObjectId = Annotated[int, Meta(ge=1, le=MAX_OBJECT)]
 FrameIndex = Annotated[int, Meta(ge=0, le=2**53)]
 Label = Annotated[str, Meta(max_length=256)]
 Unit = Annotated[float, Meta(ge=0, le=1)]

@@ -11,6 +11,7 @@ from msgspec import Struct
 from tracker.config import Config
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
+from tracker.errors import UnknownStream
 from tracker.jobs import Slices
 from tracker.objects import Lane, TrackedObject, World
 from tracker.protocol import EventName
@@ -56,7 +57,10 @@ class Context:
         self.publisher.publish(f"events/{obj.lane.name}/", object_event(obj, what, obj.frame))
 
     def follow(self, obj: TrackedObject) -> None:
-        """Take a prompted object among those that are tracked."""
+        """Take a prompted object among those that are tracked. Raises UnknownStream where its stream was removed
+        while it was looked for."""
+        if self.world.lane(obj.lane.name) is not obj.lane:
+            raise UnknownStream(f"stream: {obj.lane.name!r} was removed, and is another one now")
         obj.lane.add(obj)
         obj.pending = bool(frames_behind(obj))
         self.tell(obj, "object_added")

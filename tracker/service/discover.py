@@ -33,7 +33,7 @@ class _Watch:
     due_s: float = field(default_factory=time.monotonic)
     found: list[Track] = field(default_factory=list)  # new things of the last search, still to be seen again
     at_work: bool = False
-    id: Any = None
+    id: Any = field(default_factory=object)  # like no request's, so that segment.cancel never means it
     op: str = "discover"
 
     def reply(self, _: Struct) -> None:

@@ -51,6 +51,9 @@ class ObjectOperations:
         obj.saw(frame, track, mask)
         obj.pending = bool(frames_behind(obj))
         self._context.tell(obj, "object_refined")
+        if not obj.visible:  # it is found, and must not expire while it catches up
+            obj.visible, obj.lost_since_ns = True, None
+            self._context.tell(obj, "object_found")
         return result
 
     def objects_update(self, args: p.ObjectsUpdate) -> p.ObjectEntry:

@@ -1,10 +1,10 @@
 """`segment.*`: masks on any buffered frame, without tracking anything, unless that is asked for."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import structs
 
 from tracker import imaging
 from tracker import protocol as p
@@ -18,7 +18,7 @@ from tracker.prompts import prompt_of
 from tracker.records import event
 from tracker.service.context import Context, Operations, SlowOperations, frame_of
 from tracker.service.matching import SAME_IOU, matched, near, small, small_mask
-from tracker.types import Bool, Frame, Prompt
+from tracker.types import Bool, Frame, ObjectMask, Prompt
 
 
 class SegmentOperations:
@@ -70,8 +70,16 @@ class SegmentOperations:
             yield
         best = sorted(found, key=lambda f: -f.score)[: args.max_masks]
         masks = everything.exclusive(best) if args.exclusive else [(f, f.mask_hw) for f in best]
-        objects = self._track(lane, frame, [mask_hw for _, mask_hw in masks]) if args.track else {}
-        records = [self._found(f, mask_hw, objects.get(i)) for i, (f, mask_hw) in enumerate(masks)]
+        records = []
+        for f, mask_hw in masks:
+            records.append(self._found(f, mask_hw))
+            yield
+        if args.track:
+            objects = yield from self._track(lane, frame, [mask_hw for _, mask_hw in masks])
+            records = [
+                structs.replace(record, object=objects[i].id) if i in objects else record
+                for i, record in enumerate(records)
+            ]
         return p.FoundMasks(stream=lane.name, frame=frame.index, masks=records)
 
     def _candidate(self, candidate: Candidate, frame: Frame) -> p.Candidate:
@@ -85,7 +93,7 @@ class SegmentOperations:
             ref=candidate.ref,
         )
 
-    def _found(self, found: everything.Found, mask_hw: Bool, obj: TrackedObject | None) -> p.FoundMask:
+    def _found(self, found: everything.Found, mask_hw: Bool) -> p.FoundMask:
         shape = shape_of_mask(mask_hw, tolerance_px=self._context.config.publish.outline_tolerance_px)
         assert shape.box_xyxy is not None  # the search gives no empty masks
         return p.FoundMask(
@@ -94,19 +102,26 @@ class SegmentOperations:
             box=shape.box_xyxy,
             area=shape.area,
             outline=shape.outline,
-            object=UNSET if obj is None else obj.id,
         )
 
-    def _track(self, lane: Lane, frame: Frame, masks: list[Bool]) -> dict[int, TrackedObject]:
-        """Follow what was found, as far as there is room; what is tracked already stays what it is."""
+    def _track(
+        self, lane: Lane, frame: Frame, masks: list[Bool]
+    ) -> Generator[None, None, dict[int, TrackedObject]]:
+        """Follow what was found, as far as there is room; what is tracked already stays what it is. Nothing is
+        followed before everything was prompted, so that a search that is cancelled changes nothing."""
         tracked = list(lane.objects.values())
         known = matched([small_mask(m) for m in masks], [small(near(obj, frame)) for obj in tracked], SAME_IOU)
         objects = {i: tracked[j] for i, (j, _) in known.items()}
         features = self._context.features(frame)
-        free = self._context.config.engine.max_objects - self._context.world.object_count()
-        for i in [i for i in range(len(masks)) if i not in known][:free]:
+        prompted: dict[int, tuple[Track, ObjectMask]] = {}
+        for i in [i for i in range(len(masks)) if i not in known][: self._room()]:
             prompt = Prompt(mask_hw=masks[i])
-            prompted = self._context.engine.prompt(Track(), features, 0, frame.index, prompt, frame.size_wh)
-            objects[i] = TrackedObject(lane.claim_id(None), lane, *prompted, frame.index, frame.size_wh)
+            prompted[i] = self._context.engine.prompt(Track(), features, 0, frame.index, prompt, frame.size_wh)
+            yield
+        for i in list(prompted)[: self._room()]:
+            objects[i] = TrackedObject(lane.claim_id(None), lane, *prompted[i], frame.index, frame.size_wh)
             self._context.follow(objects[i])
         return objects
+
+    def _room(self) -> int:
+        return max(0, self._context.config.engine.max_objects - self._context.world.object_count())
