@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, no_leaks
+from leaks import ROOT, no_leaks
 
 
 def leak_thread(clean_up: ExitStack) -> None:
