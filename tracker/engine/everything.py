@@ -21,7 +21,6 @@ from sam2.utils.amg import (
     remove_small_regions,
 )
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
@@ -204,11 +203,29 @@ def _stable(
 
 
 def _distinct(found: Sequence[Found], scores: Sequence[float], iou_thresh: float) -> list[Found]:
-    """Without those whose box covers that of a better one; best first."""
+    """Without those whose box covers that of a better one; best first.
+
+    Greedy suppression with `torchvision.ops.nms`'s arithmetic: importing torchvision for this one function takes
+    longer than importing all the rest of the daemon.
+    """
     boxes_n4 = torch.tensor([f.box_xyxy for f in found], dtype=torch.float32).reshape(-1, 4)
-    one_class = torch.zeros(len(found))
-    kept = batched_nms(boxes_n4, torch.tensor(scores, dtype=torch.float32), one_class, iou_thresh)
-    return [found[i] for i in kept.tolist()]
+    iou_nn = _box_iou(boxes_n4)
+    covered_n = torch.zeros(len(found), dtype=torch.bool)
+    kept = []
+    for i in torch.tensor(scores, dtype=torch.float32).argsort(descending=True, stable=True).tolist():
+        if not covered_n[i]:
+            kept.append(found[i])
+            covered_n |= iou_nn[i].double() > iou_thresh
+    return kept
+
+
+def _box_iou(boxes_n4: Tensor) -> Tensor:
+    """[n, 4] -> [n, n]."""
+    area_n = (boxes_n4[:, 2] - boxes_n4[:, 0]) * (boxes_n4[:, 3] - boxes_n4[:, 1])
+    far_nn2 = torch.minimum(boxes_n4[:, None, 2:], boxes_n4[None, :, 2:])
+    near_nn2 = torch.maximum(boxes_n4[:, None, :2], boxes_n4[None, :, :2])
+    both_nn = (far_nn2 - near_nn2).clamp(min=0).prod(-1)
+    return both_nn / (area_n[:, None] + area_n[None, :] - both_nn)
 
 
 def _without_small_regions(found: Sequence[Found], options: Options) -> list[Found]:
