@@ -51,7 +51,7 @@ def _stream_row(s: StreamRecord) -> tuple[Any, ...]:
 def object_table(entries: Iterable[ObjectEntry]) -> None:
     columns = ("stream", "object", "state", "score", "box", "area", "age", "label", "frame")
     rows = [
-        (e.stream, e.object, _state(e), _number(e.score, 2), _box(e), e.area, e.age, e.label, e.frame)
+        (e.stream, e.object, _state(e), _number(e.score, 2), _box(e), e.area, e.age, _label(e), e.frame)
         for e in entries
     ]
     _table(columns, rows)
@@ -71,8 +71,15 @@ def message_line(message: Message) -> str:
 
 
 def _object(record: ObjectRecord) -> str:
-    label = f" {record.label}" if record.label else ""
+    label = f" {_label(record)}" if _label(record) else ""
     return f"{record.object}{label} {_state(record)} {_box(record)} {_number(record.score, 2)}".rstrip()
+
+
+def _label(record: ObjectRecord) -> str | None:
+    """The client's own; else what CLIP takes it for, with a question mark."""
+    if record.label is not None or record.guess is UNSET or record.guess.label is None:
+        return record.label
+    return f"{record.guess.label}?"
 
 
 def _state(record: ObjectRecord) -> str:
