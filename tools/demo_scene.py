@@ -55,7 +55,7 @@ def _photograph(
     size_wh = (WIDTH, HEIGHT)
     picture = cv2.warpAffine(bottom, camera_33[:2], size_wh, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
     truth_hw = np.zeros((HEIGHT, WIDTH), np.uint8)
-    for number in (4, 2, 3, 1):  # from the deepest up
+    for number in (4, 3, 2, 1):  # from the deepest up
         fish = shoal[number - 1]
         _paint(picture, truth_hw, _bent(fish, time_s), camera_33 @ _placed(fish, time_s), number, shadow=0.45)
     light_hw = 1 + 0.07 * np.sin(14 * ripples_hw + 2.1 * time_s)  # of the water's surface, over fish and bottom
@@ -166,8 +166,8 @@ def _shoal(rng: np.random.Generator) -> list[Fish]:
                 (3.5, 395, 110),
                 (5.4, 555, 150),
                 (7, 545, 265),
-                (9, 390, 300),
-                (11, 200, 270),
+                (9, 390, 322),
+                (11, 200, 328),
             ),
             0.62,
             1.1,
@@ -176,12 +176,13 @@ def _shoal(rng: np.random.Generator) -> list[Fish]:
             _koi(rng, gold, black, 0.28),
             _path(
                 (0, 545, 285),
-                (2, 420, 275),
-                (4, 260, 245),
-                (5.6, 125, 212),
-                (7.2, 105, 80),
-                (8.8, 215, 110),
-                (11, 400, 290),
+                (2, 420, 318),
+                (4, 250, 312),
+                (6, 120, 240),
+                (7.8, 110, 120),
+                (9.1, 185, 105),
+                (10.1, 300, 203),
+                (11, 420, 285),
             ),
             0.62,
             0.9,
@@ -202,7 +203,7 @@ def _shoal(rng: np.random.Generator) -> list[Fish]:
 
 
 def _pads(rng: np.random.Generator) -> list[Pad]:
-    places = [((395.0, 112.0), 0.58), ((120.0, 210.0), 0.56), ((590.0, 30.0), 0.5), ((25.0, 335.0), 0.4)]
+    places = [((395.0, 112.0), 0.3), ((305.0, 208.0), 0.62), ((590.0, 30.0), 0.5), ((25.0, 335.0), 0.4)]
     return [Pad(_pad(rng), centre_xy, scale) for centre_xy, scale in places]
 
 
