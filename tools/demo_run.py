@@ -30,7 +30,8 @@ U8 = NDArray[np.uint8]
 OUT = Path(__file__).resolve().parent.parent / "out" / "demo"
 STREAM = "pond"
 START_S, QUIET_S, STOP_S = 120.0, 5.0, 20.0
-BY_POINT, BY_BOX = 1, 2  # the fish, by their numbers in the truth
+BY_POINT, BY_BOX = 1, 4  # object ids; 4 is blue in the overlay, and 2 would be as green as the leaves
+FISH = {BY_POINT: 1, BY_BOX: 2}  # by their numbers in the truth
 
 console = Console()
 
@@ -141,11 +142,11 @@ def follow(client: Client, truth_nhw: U8) -> Heard:
 
 def prompt(client: Client, frame: int, truth_nhw: U8) -> None:
     """Mark the two fish on a frame as a person would: a click inside the one, a box around the other."""
-    depth_hw = cv2.distanceTransform((truth_nhw[frame] == BY_POINT).astype(np.uint8), cv2.DIST_L2, 5)
+    depth_hw = cv2.distanceTransform((truth_nhw[frame] == FISH[BY_POINT]).astype(np.uint8), cv2.DIST_L2, 5)
     y, x = np.unravel_index(int(depth_hw.argmax()), depth_hw.shape)
     added = client.add(STREAM, frame=frame, points=[(float(x), float(y))], label="point", object=BY_POINT)
     console.print(f"object {added.object}: a point at {x}, {y} of frame {frame}; its box is {added.box}")
-    rows, columns = np.nonzero(truth_nhw[frame] == BY_BOX)
+    rows, columns = np.nonzero(truth_nhw[frame] == FISH[BY_BOX])
     box = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
     added = client.add(STREAM, frame=frame, box=box, label="box", object=BY_BOX)
     console.print(f"object {added.object}: the box {box} of frame {frame}; its own box is {added.box}")
@@ -161,7 +162,7 @@ def report(out: Path, heard: Heard, pictures: list[U8], truth_nhw: U8) -> None:
             video.write(picture, message.frame / FPS)
     contact_sheet(out / "contact-sheet.png", shown)
 
-    judged = [judge(number, tracks, truth_nhw == number) for number in (BY_POINT, BY_BOX)]
+    judged = [judge(number, tracks, truth_nhw == fish) for number, fish in FISH.items()]
     print_table(console, judged)
     tracked = [(arrival_ns, message) for arrival_ns, message in heard.tracks if message.objects]
     arrivals_ns = np.array([arrival_ns for arrival_ns, _ in tracked])
