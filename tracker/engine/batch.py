@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor
 
-from tracker.engine import forward
+from tracker.engine import forward, fuse
 from tracker.engine.attention import Attention
 from tracker.engine.forward import Features, Masks
 from tracker.engine.pool import Pool
@@ -177,5 +177,7 @@ class Batch:
         """`SAM2Base._encode_new_memory` of tracked masks; the pictures' part of it once for each picture."""
         net, encoder = self._net, self._net.memory_encoder
         mask_b1hw = masks.full_b1hw.sigmoid() * net.sigmoid_scale_for_mem_enc + net.sigmoid_bias_for_mem_enc
-        x_bchw = encoder.pix_feat_proj(features.coarse_nchw)[image_b] + encoder.mask_downsampler(mask_b1hw)
-        return forward.as_memory(net, encoder.out_proj(encoder.fuser(x_bchw)), masks.presence_b)
+        x_bchw = encoder.pix_feat_proj(features.coarse_nchw)[image_b] + fuse.shrink(
+            encoder.mask_downsampler, mask_b1hw
+        )
+        return forward.as_memory(net, encoder.out_proj(fuse.fuse(encoder.fuser, x_bchw)), masks.presence_b)

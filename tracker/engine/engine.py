@@ -5,6 +5,7 @@ It is exact: on the same tensors and prompts its masks are those of the official
 """
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ from tracker import imaging
 from tracker.config import EngineConfig
 from tracker.engine import forward, prompts
 from tracker.engine.batch import Batch, Move, Step, groups
+from tracker.engine.cost import StepCost
 from tracker.engine.forward import Features, Masks
 from tracker.engine.holes import fill_holes
 from tracker.engine.model import Model
@@ -47,6 +49,8 @@ class Engine:
         self.model = model
         self.config = config or EngineConfig()
         self.dtype = _dtype(self.config, model.device)
+        self.cost = StepCost()
+        self._encoding_s = 0.0  # of the features made last
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         if self.dtype is torch.float32:
@@ -89,8 +93,11 @@ class Engine:
 
     def encode_tensor(self, images_nchw: Tensor) -> Features:
         """Features of normalised pictures, float32 [n, 3, s, s] with s the model's image size."""
+        started_s = time.perf_counter()
         with self._computing():
-            return forward.encode_image(self.model.net, images_nchw.to(self.model.device))
+            features = forward.encode_image(self.model.net, images_nchw.to(self.model.device))
+        self._encoding_s = time.perf_counter() - started_s
+        return features
 
     def prompt(
         self, track: Track, features: Features, i: int, frame: int, prompt: Prompt, size_wh: tuple[int, int]
@@ -120,6 +127,7 @@ class Engine:
         `(track, i, frame)`: the frame is the i-th of `features` and lies after the track's last one, in its
         direction. A conditioning frame that is met again gives the mask of its prompt.
         """
+        started_s = time.perf_counter()
         tracks = [_passing(track, frame) for track, _, frame in items]
         moves = {
             k: Move(track, i, frame, track.bank(frame, track.next_step()))
@@ -129,7 +137,23 @@ class Engine:
         with self._computing():
             for k, entry in zip(moves, self._entries(list(moves.values()), features), strict=True):
                 tracks[k] = tracks[k].advanced(entry, self.config.history_frames)
-        return [(track, _object_mask(track.past[-1])) for track in tracks]
+        results = [(track, _object_mask(track.past[-1])) for track in tracks]
+        if moves:
+            self.cost.observe(len(moves), self._encoding_s + time.perf_counter() - started_s)
+        return results
+
+    def warm_up(self) -> None:
+        """A few steps on a blank picture: the first real one is not slow, and `cost` has something to go by."""
+        side = self.model.image_size
+        blank = self.encode_tensor(torch.zeros(1, 3, side, side))
+        whole = Prompt(box_xyxy=np.array([0, 0, side, side], np.float32))
+        track, _ = self.prompt(Track(), blank, 0, 0, whole, (side, side))
+        for objects in (1, 4):
+            self.propagate([(track, 0, 1)] * objects, blank)  # not counted: it allocates
+            self.cost = StepCost() if objects == 1 else self.cost
+            for _ in range(2):
+                blank = self.encode_tensor(torch.zeros(1, 3, side, side))
+                self.propagate([(track, 0, 1)] * objects, blank)
 
     def _entries(self, moves: list[Move], features: Features) -> list[Entry]:
         """What each object's next frame leaves behind."""
@@ -262,7 +286,7 @@ def _object_mask(entry: Entry) -> ObjectMask:
 
 
 def _dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
-    """bfloat16 is the reference precision on a GPU (field note 8), float32 on a CPU."""
+    """bfloat16 is the reference precision on a GPU (field note 8); on a CPU it is what `mode: fast` gives up."""
     if config.dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        return torch.bfloat16 if device.type == "cuda" or config.mode == "fast" else torch.float32
     return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
