@@ -16,6 +16,7 @@ from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from tracking import Talk, serving, wait_until
@@ -27,13 +28,16 @@ from tracker.cli.trackerd import trackerd
 from tracker.config import ModelConfig
 from tracker.engine.engine import Engine
 from tracker.engine.model import load_model
-from tracker.exports import read_json_lines
+from tracker.exports import mask_of_record, read_json_lines
+from tracker.types import U8
 from tracker.video import VideoWriter
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
 BLOCK = re.compile(r"(?:as `([\w.]+)`:\n\n)?```(\w+)\n(.*?)```", re.DOTALL)
-FRAMES = 16
+THERE = 10  # frames of the demo's film, shown there and back, so that nothing leaps where it begins again
+FRAMES = 2 * THERE - 2
+PAD_XY = "305,215"
 
 if not (ROOT / "tracker" / "models" / "nano.safetensors").exists():
     pytest.skip("the bundled weights are not there", allow_module_level=True)
@@ -42,11 +46,16 @@ if not (ROOT / "tracker" / "models" / "nano.safetensors").exists():
 class Reader:
     """Somebody who does what the guide says."""
 
-    def __init__(self, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, truths: list[U8], stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
         self.said: dict[str, str] = {}  # by each command line
+        self._truths = truths
         self._stack = stack
         self._monkeypatch = monkeypatch
         self._talk: Talk | None = None
+
+    def truth(self, frame: int) -> U8:
+        """Which fish is at which pixel."""
+        return self._truths[frame % FRAMES]
 
     def read(self, guide: str) -> None:
         for file, kind, text in BLOCK.findall(guide):
@@ -88,13 +97,28 @@ class Reader:
         return ""
 
     def _trackctl(self, words: list[str]) -> str:
-        if "--frame" in words:  # the guide's number stands for that of a frame that was looked at a moment ago
-            assert self._talk is not None
-            newest = self._talk.ask("streams.list")["streams"][0]["frame"]
-            words[words.index("--frame") + 1] = str(newest - 5)
+        if "--frame" in words:
+            words = list(self._aimed(words))
         if words[0] == "record":
+            wait_until(self._all_visible)
             self._press_ctrl_c_when(lambda: len(_lines("pond.jsonl")) > 3)
         return _invoked(trackctl, words)
+
+    def _aimed(self, words: list[str]) -> Iterator[str]:
+        """The guide's frame stands for one that was just seen, and its places for where the fish is there."""
+        assert self._talk is not None
+        frame = self._talk.ask("streams.list")["streams"][0]["frame"] - 5
+        y, x = np.nonzero(self.truth(frame) == (2 if {"gold", "2"} & set(words) else 1))
+        seen = {"--frame": f"{frame}", "--box": f"{x.min()},{y.min()},{x.max() + 1},{y.max() + 1}"}
+        for option, word in itertools.pairwise(["", *words]):
+            if option == "--point":
+                yield f"{PAD_XY},0" if word.endswith(",0") else f"{np.median(x)},{np.median(y)}"
+            else:
+                yield seen.get(option, word)
+
+    def _all_visible(self) -> bool:
+        assert self._talk is not None
+        return {record["state"] for record in self._talk.ask("objects.list")["objects"]} == {"visible"}
 
     def _press_ctrl_c_when(self, condition: Callable[[], bool]) -> None:
         def press() -> None:
@@ -122,20 +146,26 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     monkeypatch.chdir(tmp_path)
     Path("out/demo").mkdir(parents=True)
     Path("docs").symlink_to(ROOT / "docs")
+    there = list(itertools.islice(demo_scene.render(), THERE))
+    film = [*there, *there[-2:0:-1]]
     with VideoWriter("out/demo/pond.mp4", (demo_scene.WIDTH, demo_scene.HEIGHT), demo_scene.FPS) as video:
-        for rgb_hwc, _ in itertools.islice(demo_scene.render(), FRAMES):
+        for rgb_hwc, _ in film:
             video.write(rgb_hwc)
     with ExitStack() as stack:
-        yield Reader(stack, monkeypatch)
+        yield Reader([truth_hw for _, truth_hw in film], stack, monkeypatch)
 
 
 def test_what_the_guide_says_works(reader: Reader) -> None:
     reader.read(GUIDE)
     listed = next(said for line, said in reader.said.items() if line == "trackctl ls")
-    assert "lily pad" in listed
+    assert "koi" in listed
     recorded = list(read_json_lines(Path("pond.jsonl")))
-    assert {record.object for record in recorded[-1].objects} == {1, 2}
+    for record, fish in zip(recorded[-1].objects, (1, 2), strict=True):
+        truth_hw = reader.truth(recorded[-1].frame) == fish
+        mask_hw = mask_of_record(record, recorded[-1].size_wh)
+        assert (mask_hw & truth_hw).sum() > 0.5 * (mask_hw | truth_hw).sum()
     assert len(json.loads(Path("pond.json").read_text())["images"]) == len(recorded)
+    assert "0." in reader.said["python"]
     assert len(list(Path("masks").iterdir())) == len(recorded)
     assert list(source.frames(Path("pond-seen.mp4")))
     found = next(said for line, said in reader.said.items() if "detector.py" in line)
