@@ -13,12 +13,18 @@ COLOURS_RGB = [(230, 60, 60), (60, 140, 250), (250, 190, 40), (160, 80, 230), (4
 TRUTH_RGB = (60, 230, 60)
 
 
-def table(results: list[Result]) -> str:
-    """A line for each clip and object, then the mean over objects."""
-    lines = [f"{'clip':<24} {'object':>6} {'J':>6} {'F':>6} {'J&F':>6} {'score':>6}"]
-    lines += [f"{r.clip:<24} {r.number:>6} {_figures(r.j, r.f, r.score_right)}" for r in results]
+HEADER = f"{'clip':<24} {'object':>6} {'J':>6} {'F':>6} {'J&F':>6} {'score':>6}"
+
+
+def line(result: Result) -> str:
+    """One clip and object."""
+    return f"{result.clip:<24} {result.number:>6} {_figures(result.j, result.f, result.score_right)}"
+
+
+def mean(results: list[Result]) -> str:
+    """The means over objects."""
     j, f, right = (float(np.mean([getattr(r, key) for r in results])) for key in ("j", "f", "score_right"))
-    return "\n".join([*lines, f"{'mean':<24} {len(results):>6} {_figures(j, f, right)}"])
+    return f"{'mean':<24} {len(results):>6} {_figures(j, f, right)}"
 
 
 def _figures(j: float, f: float, right: float) -> str:
