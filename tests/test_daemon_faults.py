@@ -1,6 +1,7 @@
 """What must not end, starve or confuse the daemon: an engine that fails, floods of requests, stops at bad times."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +151,49 @@ def test_without_memory_the_newest_object_is_given_up(talk: Talk, engine: Fragil
     told = [talk.receive_until(lambda m: m["event"] in ("overload", "object_removed")) for _ in range(2)]
     assert {(m["event"], m["object"]) for m in told} == {("overload", 3), ("object_removed", 3)}
     wait_until(lambda: [o["age"] > 3 for o in talk.ask("objects.list")["objects"]] == [True, True])
+
+
+def test_many_detections_do_not_hold_up_tracking(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = BlobEngine.prompt
+
+    def prompt(*args: Any) -> Any:
+        time.sleep(0.05)
+        return quick(*args)
+
+    talk.ask("objects.add", stream="cam", points=[RESTING])
+    talk.subscribe("tracks/cam/")
+    monkeypatch.setattr(BlobEngine, "prompt", prompt)
+    other = Talk(talk.daemon)
+    detections = [{"box": [110, 80, 130, 100]}] * 30
+    replies: list[Any] = []
+    asking = threading.Thread(
+        target=lambda: replies.append(other.reply("objects.add_many", stream="cam", detections=detections))
+    )
+    asking.start()
+    for _ in range(10):
+        talk.receive()
+    assert not replies
+    asking.join()
+    other.close()
+    assert replies[0]["result"]["objects"][0]["object"] == 1
+
+
+def test_an_overlay_is_given_though_the_tracked_frame_has_left_the_buffer(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = BlobEngine.propagate
+
+    def propagate(*args: Any) -> Any:
+        time.sleep(0.15)
+        return quick(*args)
+
+    monkeypatch.setattr(BlobEngine, "propagate", propagate)
+    one_frame = {"mib": 0.03}
+    with serving(configuration(streams={"cam": {"url": str(video), "loop": True, "buffer": one_frame}})) as talk:
+        talk.wait_for_frame(0)
+        talk.ask("objects.add", stream="cam", points=[RESTING])
+        for _ in range(10):
+            assert talk.ask("frames.get", stream="cam", overlay=True)["data"]
 
 
 def test_a_flood_of_requests_does_not_starve_tracking(talk: Talk) -> None:

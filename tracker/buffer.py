@@ -81,6 +81,9 @@ class RollingBuffer:
             self._refuse_empty()
             return self._frames[self._oldest]
 
+    def __contains__(self, index: int) -> bool:
+        return index in self._frames
+
     def __len__(self) -> int:
         return len(self._frames)
 

@@ -95,7 +95,7 @@ class Daemon:
                     self._process(batch)
                 worked = self._jobs.run_slice(tracking=self._world.object_count() > 0)
                 if not batch and not worked:
-                    self._wake.wait(IDLE_S)
+                    self._wake.wait(min(IDLE_S, self._jobs.due_in_s()))
 
     def _process(self, batch: list[Work]) -> None:
         """One step of the model, and where its masks go."""

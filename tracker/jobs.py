@@ -1,6 +1,7 @@
 """Long work in slices, beside tracking: a request whose reply takes many steps of the model."""
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Generator
@@ -59,6 +60,10 @@ class Jobs:
                 job.asker.fail(Unavailable("cancelled by segment.cancel"))
                 return
         raise BadRequest(f"id: no request {request_id!r} is at work")
+
+    def due_in_s(self) -> float:
+        """How long until the next slice may run."""
+        return max(0.0, self._due_s - time.monotonic()) if self._jobs else math.inf
 
     def run_slice(self, tracking: bool) -> bool:
         """Returns whether there was one to run now."""

@@ -24,7 +24,6 @@ def operations(
     at_once = {
         **StreamOperations(context, attach, detach).table,
         **ObjectOperations(context).table,
-        **DetectionOperations(context).table,
         **segment.table,
     }
-    return at_once, segment.slow_table
+    return at_once, {**segment.slow_table, **DetectionOperations(context).slow_table}

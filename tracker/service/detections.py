@@ -1,11 +1,15 @@
 """`objects.add_many`: a detector's boxes become objects, unless they are on one that is tracked already."""
 
+from collections.abc import Generator
+from typing import Any
+
 from tracker import protocol as p
 from tracker.engine.track import Track
 from tracker.errors import AtCapacity
+from tracker.jobs import Slices
 from tracker.objects import Lane, TrackedObject
 from tracker.prompts import box_of
-from tracker.service.context import Context, Operations, frame_of
+from tracker.service.context import Context, SlowOperations, frame_of
 from tracker.service.matching import matched, near, small
 from tracker.types import Frame, ObjectMask, Prompt
 
@@ -15,14 +19,15 @@ class DetectionOperations:
         self._context = context
 
     @property
-    def table(self) -> Operations:
+    def slow_table(self) -> SlowOperations:
         return {"objects.add_many": self.objects_add_many}
 
-    def objects_add_many(self, args: p.ObjectsAddMany) -> p.AddedMany:
-        """Every detection is prompted with its box; the mask decides whether it is one of the tracked objects."""
+    def objects_add_many(self, args: p.ObjectsAddMany, _: Any) -> Slices:
+        """Every detection is prompted with its box, a slice for each; the mask decides whether it is one of the
+        tracked objects. Nothing changes before all were prompted."""
         lane = self._context.world.lane(args.stream)
         frame = frame_of(lane, args.frame, args.time)
-        prompted = self._prompted(args.detections, frame)
+        prompted = yield from self._prompted(args.detections, frame)
         tracked = {obj: small(near(obj, frame)) for obj in lane.objects.values()}
         matches = matched([small(mask) for _, mask in prompted], list(tracked.values()), args.match_iou)
         objects = list(tracked)
@@ -40,13 +45,17 @@ class DetectionOperations:
             ],
         )
 
-    def _prompted(self, detections: list[p.Detection], frame: Frame) -> list[tuple[Track, ObjectMask]]:
+    def _prompted(
+        self, detections: list[p.Detection], frame: Frame
+    ) -> Generator[None, None, list[tuple[Track, ObjectMask]]]:
         boxes = [box_of(d.box, frame.size_wh, f"detections[{i}].box") for i, d in enumerate(detections)]
         features = self._context.features(frame)
-        return [
-            self._context.engine.prompt(Track(), features, 0, frame.index, Prompt(box_xyxy=box), frame.size_wh)
-            for box in boxes
-        ]
+        prompted = []
+        for box in boxes:
+            prompt = Prompt(box_xyxy=box)
+            prompted.append(self._context.engine.prompt(Track(), features, 0, frame.index, prompt, frame.size_wh))
+            yield
+        return prompted
 
     def _refuse_too_many(self, count: int) -> None:
         limit = self._context.config.engine.max_objects

@@ -86,8 +86,8 @@ class StreamOperations:
 
     def frames_get(self, args: p.FramesGet) -> p.FrameImage:
         lane = self._context.world.lane(args.stream)
-        newest_tracked = lane.processed if args.overlay and lane.processed >= 0 else None
-        frame = frame_of(lane, newest_tracked if args.frame is None else args.frame)
+        tracked = args.overlay and args.frame is None and lane.processed in lane.stream.buffer
+        frame = frame_of(lane, lane.processed if tracked else args.frame)
         rgb_hwc = imaging.to_rgb(frame.image)
         if args.overlay:
             objects = [obj for obj in lane.objects.values() if obj.frame == frame.index and not obj.pending]
