@@ -4,13 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from sides import SIZE_WH, random_network, video
 
 from tracker.config import EngineConfig
+from tracker.engine import forward
 from tracker.engine.engine import Engine
 from tracker.engine.model import Model
 from tracker.engine.track import Track
-from tracker.errors import BadPrompt, FrameGone
+from tracker.errors import AtCapacity, BadPrompt, FrameGone
 from tracker.types import Prompt, Rgb
 
 ONE = np.ones(1, np.int32)
@@ -126,3 +128,14 @@ def test_pictures_of_any_size_go_in_as_pil_resizes_them(engine: Engine) -> None:
     for i, picture in enumerate(pictures):
         alone = engine.encode([picture])
         np.testing.assert_allclose(together.coarse_nchw[i], alone.coarse_nchw[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("part", ["encode_image", "segment"])
+def test_want_of_device_memory_is_said_as_such(engine: Engine, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    def out_of_memory(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    track = led(engine, 1)
+    monkeypatch.setattr(forward, part, out_of_memory)
+    with pytest.raises(AtCapacity, match=r"choose a smaller model or model\.image_size"):
+        engine.prompt(track, engine.encode_tensor(video(64)), 0, 0, Prompt(HERE, ONE), SIZE_WH)

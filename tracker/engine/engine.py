@@ -25,7 +25,7 @@ from tracker.engine.holes import fill_holes
 from tracker.engine.model import Model
 from tracker.engine.prompts import Points
 from tracker.engine.track import Bank, Entry, Track
-from tracker.errors import FrameGone
+from tracker.errors import AtCapacity, FrameGone
 from tracker.types import Image, ObjectMask, Prompt
 
 Item = tuple[Track, int, int]  # an object, the index of its image among the features, the frame's capture index
@@ -259,10 +259,15 @@ class Engine:
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """No gradients, and the precision of the configuration."""
+        """No gradients, and the precision of the configuration. Raises AtCapacity where device memory is short."""
         bfloat16 = torch.autocast(self.model.device.type, torch.bfloat16)
-        with torch.inference_mode(), bfloat16 if self.dtype is torch.bfloat16 else nullcontext():
-            yield
+        try:
+            with torch.inference_mode(), bfloat16 if self.dtype is torch.bfloat16 else nullcontext():
+                yield
+        except torch.OutOfMemoryError:
+            raise AtCapacity(
+                "out of device memory; remove objects, or choose a smaller model or model.image_size"
+            ) from None
 
 
 def normalise(rgb_nhwc: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ def _search_crop(
         try:
             with engine._computing():
                 found = _prompted(engine, features, points, crop, rgb_hwc.shape[:2], options)
-        except torch.OutOfMemoryError:
+        except AtCapacity:
             if batch == 1:
                 raise AtCapacity(
                     "segment.all: out of device memory with one point at a time; free some, or choose a smaller "
