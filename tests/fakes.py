@@ -11,6 +11,7 @@ import torch
 from tracker import imaging
 from tracker.buffer import RollingBuffer
 from tracker.config import StreamConfig
+from tracker.engine.cost import StepCost
 from tracker.engine.track import Entry, Track
 from tracker.types import I420, Frame, Image, ObjectMask, Prompt
 
@@ -49,6 +50,7 @@ class BlobEngine:
     streams_per_batch = None
 
     def __init__(self, history_frames: int = 32) -> None:
+        self.cost = StepCost()
         self.history_frames = history_frames
         self.encoded: list[int] = []  # images of each call
 

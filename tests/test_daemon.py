@@ -409,6 +409,23 @@ def test_too_many_objects_are_refused(video: Path) -> None:
         assert (code, "max_objects" in message) == ("at_capacity", True)
 
 
+def test_what_would_push_a_stream_under_its_min_fps_is_refused(video: Path) -> None:
+    engine = BlobEngine()
+    for objects in (1, 4):  # 20 ms for each object: 10 frames/s are left with five of them
+        engine.cost.observe(objects, 0.02 * objects)
+    streams = {"cam": {"url": str(video), "loop": True, "min_fps": 10}, "two": {"url": str(video), "loop": True}}
+    with serving(configuration(streams=streams), engine) as talk:
+        wait_until(lambda: all(stream["decoded"] for stream in talk.ask("streams.list")["streams"]))
+        assert talk.ask("server.info")["limits"]["objects_free"] == 5
+        for _ in range(4):
+            talk.ask("objects.add", stream="cam", points=[RESTING])
+        talk.ask("objects.add", stream="two", points=[RESTING])
+        for stream in ("cam", "two"):  # what is added beside it slows it as well
+            code, message = talk.refused("objects.add", stream=stream, points=[RESTING])
+            assert (code, "'cam' under its min_fps of 10" in message) == ("at_capacity", True), message
+        assert talk.ask("server.info")["limits"]["objects_free"] == 0
+
+
 def test_stopping_is_told(talk: Talk) -> None:
     talk.subscribe("events/cam/")
     talk.daemon.stop()

@@ -272,7 +272,9 @@ def serve(path: str | Path) -> None:
     logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    daemon = Daemon(config, Engine(load_model(config.model), config.engine))
+    engine = Engine(load_model(config.model), config.engine)
+    engine.warm_up()
+    daemon = Daemon(config, engine)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     log.info(

@@ -5,10 +5,10 @@ from typing import Any
 
 from tracker import protocol as p
 from tracker.engine.track import Track
-from tracker.errors import AtCapacity
 from tracker.jobs import Slices
 from tracker.objects import Lane, TrackedObject
 from tracker.prompts import box_of
+from tracker.service.admission import admit
 from tracker.service.context import Context, SlowOperations, frame_of
 from tracker.service.matching import matched, near, small
 from tracker.types import Frame, ObjectMask, Prompt
@@ -32,7 +32,7 @@ class DetectionOperations:
         matches = matched([small(mask) for _, mask in prompted], list(tracked.values()), args.match_iou)
         objects = list(tracked)
         fresh = [i for i, (_, mask) in enumerate(prompted) if i not in matches and small(mask).any()]
-        self._refuse_too_many(len(fresh))
+        admit(self._context, lane, len(fresh), "detections")
         added = {i: self._add(lane, frame, prompted[i], args.detections[i]) for i in fresh}
         return p.AddedMany(
             stream=lane.name,
@@ -56,15 +56,6 @@ class DetectionOperations:
             prompted.append(self._context.engine.prompt(Track(), features, 0, frame.index, prompt, frame.size_wh))
             yield
         return prompted
-
-    def _refuse_too_many(self, count: int) -> None:
-        limit = self._context.config.engine.max_objects
-        free = limit - self._context.world.object_count()
-        if count > free:
-            raise AtCapacity(
-                f"detections: {count} of them are new, but only {free} of {limit} objects (engine.max_objects) are "
-                f"free; remove some, or send fewer"
-            )
 
     def _add(
         self, lane: Lane, frame: Frame, prompted: tuple[Track, ObjectMask], detection: p.Detection

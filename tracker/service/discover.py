@@ -17,6 +17,7 @@ from tracker.errors import TrackerError
 from tracker.jobs import Jobs, Slices
 from tracker.objects import Lane, TrackedObject
 from tracker.protocol import Empty
+from tracker.service.admission import room
 from tracker.service.context import Context
 from tracker.service.matching import SAME_IOU, matched, near, small, small_mask
 from tracker.types import Bool, Frame, ObjectMask, Prompt
@@ -119,8 +120,7 @@ class Discovery:
     def _follow(self, lane: Lane, frame: Frame, track: Track, mask: ObjectMask, config: DiscoverConfig) -> None:
         """Unless it has turned out to be something that is followed already."""
         known = [small(near(obj, frame)) for obj in lane.objects.values()]
-        room = self._context.world.object_count() < self._context.config.engine.max_objects
-        if room and not matched([small(mask)], known, SAME_IOU):
+        if room(self._context, lane) and not matched([small(mask)], known, SAME_IOU):
             object_id = lane.claim_id(None)
             self._context.follow(
                 TrackedObject(object_id, lane, track, mask, frame.index, frame.size_wh, expire_s=config.expire_s)

@@ -4,11 +4,12 @@ from msgspec import UNSET, structs
 
 from tracker import protocol as p
 from tracker.engine.track import Track
-from tracker.errors import AtCapacity, FrameGone, NoObject
+from tracker.errors import FrameGone, NoObject
 from tracker.objects import TrackedObject
 from tracker.prompts import prompt_of
 from tracker.records import Seen, object_record
 from tracker.scheduler import frames_behind
+from tracker.service.admission import admit
 from tracker.service.context import Context, Operations, frame_of
 from tracker.types import Frame, ObjectMask, Prompt
 
@@ -29,9 +30,7 @@ class ObjectOperations:
 
     def objects_add(self, args: p.ObjectsAdd) -> p.ObjectResult:
         lane = self._context.world.lane(args.stream)
-        limit = self._context.config.engine.max_objects
-        if self._context.world.object_count() >= limit:
-            raise AtCapacity(f"{limit} objects are tracked, which is engine.max_objects; remove one first")
+        admit(self._context, lane, 1, "object")
         object_id = lane.claim_id(args.object)
         frame = frame_of(lane, args.frame, args.time)
         track, mask = self._prompted(Track(), frame, prompt_of(args, frame.size_wh))

@@ -16,6 +16,7 @@ from tracker.jobs import Slices
 from tracker.objects import Lane, TrackedObject
 from tracker.prompts import prompt_of
 from tracker.records import event
+from tracker.service.admission import room
 from tracker.service.context import Context, Operations, SlowOperations, frame_of
 from tracker.service.matching import SAME_IOU, matched, near, small, small_mask
 from tracker.types import Bool, Frame, ObjectMask, Prompt
@@ -114,14 +115,11 @@ class SegmentOperations:
         objects = {i: tracked[j] for i, (j, _) in known.items()}
         features = self._context.features(frame)
         prompted: dict[int, tuple[Track, ObjectMask]] = {}
-        for i in [i for i in range(len(masks)) if i not in known][: self._room()]:
+        for i in [i for i in range(len(masks)) if i not in known][: room(self._context, lane)]:
             prompt = Prompt(mask_hw=masks[i])
             prompted[i] = self._context.engine.prompt(Track(), features, 0, frame.index, prompt, frame.size_wh)
             yield
-        for i in list(prompted)[: self._room()]:
+        for i in list(prompted)[: room(self._context, lane)]:
             objects[i] = TrackedObject(lane.claim_id(None), lane, *prompted[i], frame.index, frame.size_wh)
             self._context.follow(objects[i])
         return objects
-
-    def _room(self) -> int:
-        return max(0, self._context.config.engine.max_objects - self._context.world.object_count())

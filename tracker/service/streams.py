@@ -12,6 +12,7 @@ from tracker.errors import AlreadyExists, BadRequest, Forbidden
 from tracker.labels.check import texts_problem
 from tracker.objects import Lane, TrackedObject
 from tracker.records import stream_record
+from tracker.service.admission import room
 from tracker.service.context import Context, Operations, frame_of
 from tracker.source.allow import refusal
 
@@ -39,7 +40,8 @@ class StreamOperations:
         }
 
     def server_info(self, _: p.ServerInfoArgs) -> p.ServerInfo:
-        limit = self._context.config.engine.max_objects
+        world, limits = self._context.world, self._context.config.engine
+        free = [room(self._context, lane) for lane in world] or [limits.max_objects - world.object_count()]
         return p.ServerInfo(
             name="tracker",
             version=tracker.__version__,
@@ -47,9 +49,9 @@ class StreamOperations:
             uptime_s=(time.monotonic_ns() - self._context.started_ns) / 1e9,
             model=p.ModelInfo(**self._context.engine.describe()),
             limits=p.Limits(
-                objects=limit,
-                objects_free=limit - self._context.world.object_count(),
-                history_frames=self._context.config.engine.history_frames,
+                objects=limits.max_objects,
+                objects_free=min(free),  # on whichever stream
+                history_frames=limits.history_frames,
             ),
             publish=self._context.publisher.endpoint,
         )
