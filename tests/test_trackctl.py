@@ -218,7 +218,9 @@ def test_watch_prints_what_comes(daemon: FakeDaemon) -> None:
 @pytest.mark.usefixtures("publishing")
 def test_watch_ends_well_with_ctrl_c(daemon: FakeDaemon) -> None:
     environment = {**os.environ, "TRACKER_CONTROL": daemon.control.endpoint}
-    command = [sys.executable, "-c", "from tracker.cli.trackctl import main; main()", "watch", "cam1"]
+    # Tests that run in the background of a shell have Ctrl-C ignored, and so have their children.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{listening}; from tracker.cli.trackctl import main; main()", "watch", "cam1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         assert b"object_added" in process.stdout.readline()
