@@ -3,10 +3,10 @@
 import threading
 
 import pytest
+from videos import black
 
 from tracker.buffer import RollingBuffer
 from tracker.errors import FrameGone, NoFrame
-from tracker.imaging import black
 from tracker.types import Frame
 
 IMAGE = black((4, 2))  # 12 bytes

@@ -155,9 +155,3 @@ def test_encoded_pictures_come_back():
 def test_what_is_no_picture_is_refused():
     with pytest.raises(OSError, match="cannot identify"):
         imaging.decode(b"GIF89a and more")
-
-
-def test_black_is_black():
-    image = imaging.black((5, 3))
-    assert image.size_wh == (5, 3)
-    assert not imaging.to_rgb(image).any()

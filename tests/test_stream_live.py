@@ -340,7 +340,7 @@ def test_http_transport_stream(transport_stream):
 
 
 def test_http_motion_jpeg():
-    jpeg = imaging.encode_jpeg(imaging.to_rgb(imaging.black((64, 48))))
+    jpeg = imaging.encode_jpeg(imaging.to_rgb(videos.black((64, 48))))
 
     def serve(request) -> None:
         request.send_response(200)

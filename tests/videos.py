@@ -7,6 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from tracker.types import I420
+
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -75,3 +77,8 @@ def rotate_mp4(path: Path, degrees_clockwise: int) -> None:
     at = data.index(b"tkhd") + 4 + 4 + 20 + 16  # version 0: version and flags, times and ids, layer and volume
     struct.pack_into(">9i", data, at, a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
+
+
+def black(size_wh: tuple[int, int]) -> I420:
+    """A black picture."""
+    return I420(*flat((16, 128, 128), size_wh))

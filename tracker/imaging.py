@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pil
 
-from tracker.types import I420, U8, Colour, Image, Rgb
+from tracker.types import U8, Colour, Image, Rgb
 
 # Kr and Kb of ITU-R BT.601, BT.709 and BT.2020: red's and blue's parts of luma.
 _LUMA_PARTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
@@ -68,13 +68,6 @@ def decode(data: bytes) -> U8:
     """The pixels of a JPEG or PNG file, uint8 [h, w, 3]. Raises OSError where `data` is neither."""
     with Pil.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as picture:
         return _u8(np.asarray(picture.convert("RGB")))
-
-
-def black(size_wh: tuple[int, int]) -> I420:
-    """A black picture, for warming up."""
-    w, h = size_wh
-    chroma_hw = np.full(((h + 1) // 2, (w + 1) // 2), 128, np.uint8)
-    return I420(np.full((h, w), 16, np.uint8), chroma_hw, chroma_hw)
 
 
 def _encode(suffix: str, rgb_hwc: U8, parameters: list[int]) -> bytes:

@@ -18,8 +18,6 @@ def observed(steps: list[tuple[int, float]]) -> StepCost:
 def test_a_line_through_the_steps() -> None:
     cost = observed([(n, 0.02 + 0.01 * n) for n in (1, 2, 4, 8, 3)])
     assert cost.seconds(16) == pytest.approx(0.18, rel=1e-6)
-    assert cost.fits(0.1) == 8
-    assert cost.fits(0.01) == 0
 
 
 def test_a_slower_machine_is_noticed() -> None:
@@ -34,7 +32,6 @@ def test_one_number_of_objects_tells_no_slope(objects: int, seconds: float) -> N
 
 def test_nothing_is_known_at_first() -> None:
     assert StepCost().seconds(3) == 0
-    assert StepCost().fits(0.1, most=64) == 64
 
 
 def test_the_engine_knows_after_its_warm_up() -> None:

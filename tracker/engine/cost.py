@@ -1,7 +1,5 @@
 """What a step of the model costs, learnt from the steps that were made: for admission, in plain Python."""
 
-import math
-
 FORGET = 0.98  # weight of a step once the next one is seen: about the last fifty count
 
 
@@ -31,13 +29,3 @@ class StepCost:
         each = max(0.0, (self._xy / self._n - mean_x * mean_y) / spread)
         base = max(0.0, mean_y - each * mean_x)
         return base + each * objects
-
-    def fits(self, budget_s: float, most: int = 10_000) -> int:
-        """How many objects a step of `budget_s` can have, at most `most`."""
-        if self._n == 0 or self.seconds(most) <= budget_s:
-            return most
-        low, high = 0, most  # low fits, or is none; high does not
-        while high - low > 1:
-            middle = math.floor((low + high) / 2)
-            low, high = (middle, high) if self.seconds(middle) <= budget_s else (low, middle)
-        return low

@@ -191,7 +191,7 @@ def _aged(entry: Entry, age: int, history_frames: int) -> Entry:
 
 
 def nbytes(tracks: Iterable[Track]) -> int:
-    """Bytes that tracks hold together, for admission and tests."""
+    """Bytes that tracks hold together, shared tensors once: what is bounded."""
     seen: dict[int, int] = {}
     for track in tracks:
         for e in (*track.past, *track.ahead, *track.staged):
