@@ -36,14 +36,14 @@ class TrueClip:
         return min(time for time, label_hw in self.labels.items() if (label_hw == number).any())
 
 
-def rendered(count: int, frames: int, vanish: bool, bank: Bank | None = None) -> Iterator[TrueClip]:
-    """The validation set, its leads only: procedural without a `bank`, so that anyone renders the same clips.
+def rendered(count: int, frames: int, vanish: bool, seed: int = VALIDATION_SEED) -> Iterator[TrueClip]:
+    """The validation set, its leads only: all procedural, so that anyone renders the same clips.
 
     `vanish`: every lead is hidden, leaves, or is cut away for a while.
     """
-    scenario = Scenario(frames=frames, vanish=float(vanish), filmed=0.0, real=0.7 if bank else 0.0)
+    scenario = Scenario(frames=frames, vanish=float(vanish), filmed=0.0, real=0.0)
     for index in range(count):
-        clip = render((VALIDATION_SEED, int(vanish), index), bank or Bank(), scenario)
+        clip = render((seed, int(vanish), index), Bank(), scenario)
         target = clip.targets[0]
         seen_thw = clip.mask_thw(target)
         seen_thw &= seen_thw.mean((1, 2), keepdims=True) > SMALLEST_VISIBLE
