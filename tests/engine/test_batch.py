@@ -9,8 +9,8 @@ import torch
 from sides import FRAMES, SIZE_WH, Difference, Key, Official, Pair, compare, picture_masks
 
 from tracker.engine import track as track_module
-from tracker.engine.batch import MAX_OBJECTS
 from tracker.engine.forward import Features
+from tracker.engine.moves import MAX_OBJECTS
 from tracker.engine.track import Track
 from tracker.types import Prompt
 

@@ -1,13 +1,14 @@
 """Follow many objects of many streams in few passes: the fast path beside the plain one in `engine.py`, which it is
 tested against.
 
-Objects that look back at equally many memories and pointers go through attention, decoder and memory encoder as one
-batch, whichever picture each of them is on.
+Objects that look back alike go through attention, decoder and memory encoder as one batch, whichever picture each
+of them is on. What the host decides (`moves.py`) ends up in `Inputs`; from there on a step is one function of
+tensors of fixed shapes, which never waits for a value and never makes a tensor of a list.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,51 +17,56 @@ from torch import Tensor
 
 from tracker.engine import forward, fuse
 from tracker.engine.attention import Attention
-from tracker.engine.forward import Features, Masks
-from tracker.engine.pool import Pool
-from tracker.engine.track import Bank, Track
-
-MAX_OBJECTS = 16  # in one pass; more of them gain nothing and take memory
+from tracker.engine.forward import Features
+from tracker.engine.moves import Move, index_rows
+from tracker.engine.pool import Pool, whole_numbers
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Move:
-    """An object on its way to a frame, which is picture `i` of the features."""
+class Inputs(NamedTuple):
+    """What a step takes, for n pictures and b objects with m memories and p pointers each.
 
-    track: Track
-    i: int
-    frame: int
-    bank: Bank
+    `times_m` int64: the temporal encoding of each memory, the same for all objects. `index_bk` int64
+    [b, 1 + m + p]: its picture, its memories' slots, how many steps ago its pointers are from. `pointers_bpc`
+    float32.
+    """
 
-    @property
-    def spatial(self) -> list[tuple[int, Tensor]]:
-        """Memories with the index of their temporal encoding: conditioning frames have the last one."""
-        last = len(self.bank.conditioning) * [-1]
-        agos = [*last, *(ago - 1 for ago, _ in self.bank.memories)]
-        entries = [*self.bank.conditioning, *(e for _, e in self.bank.memories)]
-        return [(ago, e.memory_tm) for ago, e in zip(agos, entries, strict=True) if e.memory_tm is not None]
+    fine_nchw: Tensor
+    middle_nchw: Tensor
+    coarse_nchw: Tensor
+    position_1chw: Tensor
+    times_m: Tensor
+    index_bk: Tensor
+    pointers_bpc: Tensor
+
+
+class Outputs(NamedTuple):
+    """What a step gives: logits float32 [b, h4, w4], predicted IoU and object-score logit float32 [b], pointer
+    float32 [b, c], memory bfloat16 [b, h * w, m], and the memory's keys and values [b, layers, 2, h * w, c]."""
+
+    logits_bhw: Tensor
+    score_b: Tensor
+    presence_b: Tensor
+    pointer_bc: Tensor
+    memory_btm: Tensor
+    projected_bl2tc: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """What b objects gave: masks, and their new memories, bfloat16 [b, h * w, m]."""
+    """What a step leaves of b objects, as in `Outputs`; each memory bfloat16 [h * w, m]."""
 
-    masks: Masks
-    memory_btm: Tensor
-
-
-def groups(moves: Sequence[Move]) -> list[list[int]]:
-    """Indices of moves that can go together: of the same depth, at most MAX_OBJECTS."""
-    by_depth: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for k, move in enumerate(moves):
-        by_depth[len(move.spatial), len(move.bank.pointers)].append(k)
-    return [g[k : k + MAX_OBJECTS] for g in by_depth.values() for k in range(0, len(g), MAX_OBJECTS)]
+    logits_bhw: Tensor
+    score_b: Tensor
+    presence_b: Tensor
+    pointer_bc: Tensor
+    memories: Sequence[Tensor]
 
 
 class Batch:
-    """The network prepared for batches. `dtype` is that of products. Call it in inference mode."""
+    """The network prepared for batches. `dtype` is that of products; `slots` the pool's capacity. Call it in
+    inference mode."""
 
-    def __init__(self, net: SAM2Base, dtype: torch.dtype) -> None:
+    def __init__(self, net: SAM2Base, dtype: torch.dtype, slots: int | None = None) -> None:
         self._net = net
         self._attention = Attention(net.memory_attention, net.sam_image_embedding_size, dtype)
         layers = self._attention.layers
@@ -72,7 +78,9 @@ class Batch:
         self._position_tm = forward.memory_position(net)
         times_atm = net.maskmem_tpos_enc[:, 0].expand(-1, len(self._position_tm), -1)
         self._time_altc = self._turned(F.linear(times_atm, self._key[0]))
-        self._pool = Pool(self._project)
+        self._times: dict[tuple[int, ...], Tensor] = {}  # sent once each
+        self._pool = Pool(self._project, slots)
+        self._where_1chw = net.sam_prompt_encoder.get_dense_pe()
         self._sparse_1pc, self._dense_1chw = net.sam_prompt_encoder(
             points=(
                 torch.zeros(1, 1, 2, device=net.device),
@@ -83,52 +91,64 @@ class Batch:
         )
 
     def step(self, moves: Sequence[Move], features: Features) -> Step:
-        """One pass for moves of the same depth."""
-        pictures = sorted({move.i for move in moves})
-        used = Features(
-            features.fine_nchw[pictures],
-            features.middle_nchw[pictures],
-            features.coarse_nchw[pictures],
-            features.position_1chw,
-        )
-        image_b = torch.tensor([pictures.index(move.i) for move in moves], device=self._net.device)
-        coarse_bchw = self._remember(moves, used, image_b)
-        masks = self._segment(coarse_bchw, used, image_b)
-        return Step(masks, self._encode_memory(masks, used, image_b))
+        """One pass for moves that look back alike."""
+        out = self._compute(self._inputs(moves, features))
+        memories = out.memory_btm.unbind()
+        for move in moves:
+            if (outdated := move.outdated) is not None:
+                self._pool.release(outdated)
+        self._pool.put(memories, out.projected_bl2tc)
+        return Step(out.logits_bhw, out.score_b, out.presence_b, out.pointer_bc, memories)
 
-    def _remember(self, moves: Sequence[Move], features: Features, image_b: Tensor) -> Tensor:
-        """Coarse features that have looked at the memories: [b, c, h, w]."""
-        coarse = features.coarse_nchw.float()
-        x_ntc = (coarse + 0.1 * features.position_1chw).flatten(2).transpose(1, 2)
-        keys_lbsc, values_lbsc = self._memories(moves)
-        out_btc = self._attention(x_ntc, image_b, keys_lbsc, values_lbsc)
-        return out_btc.transpose(1, 2).reshape(-1, *coarse.shape[1:])
-
-    def _memories(self, moves: Sequence[Move]) -> tuple[list[Tensor], list[Tensor]]:
-        """Keys and values [b, s, c] of every layer: of the spatial memories first, then of the pointers."""
+    def _inputs(self, moves: Sequence[Move], features: Features) -> Inputs:
         net = self._net
-        spatial = [move.spatial for move in moves]
-        slots = self._pool.slots_of([memory for row in spatial for _, memory in row])
-        slots_bn = torch.tensor(slots, device=net.device).reshape(len(moves), -1)
-        agos = [[ago for ago, _ in row] for row in spatial]
-        ago_bn = torch.tensor(agos[:1] if all(row == agos[0] for row in agos) else agos, device=net.device)
-        pointer_keys, pointer_values = self._pointers(moves)
+        pictures = sorted({move.i for move in moves})
+        times, _ = moves[0].lookback
+        if times not in self._times:
+            self._times[times] = whole_numbers(times, net.device)
+        slots = self._pool.slots_of([memory for move in moves for _, memory in move.spatial])
+        pointers = [e.pointer_c for move in moves for _, e in move.bank.pointers]
+        return Inputs(
+            _picked(features.fine_nchw, pictures),
+            _picked(features.middle_nchw, pictures),
+            _picked(features.coarse_nchw, pictures),
+            features.position_1chw,
+            self._times[times],
+            whole_numbers(index_rows(moves, pictures, slots), net.device),
+            torch.stack(pointers).reshape(len(moves), -1, net.hidden_dim),
+        )
+
+    def _compute(self, x: Inputs) -> Outputs:
+        """The device's part of a step."""
+        image_b, rest_bk, m = x.index_bk[:, 0], x.index_bk[:, 1:], len(x.times_m)
+        coarse_bchw = self._remember(x, image_b, *self._memories(x, rest_bk[:, :m], rest_bk[:, m:]))
+        logits_b1hw, score_b, presence_b, pointer_bc = self._segment(coarse_bchw, x, image_b)
+        memory_btm = self._encode_memory(logits_b1hw, presence_b, x, image_b)
+        return Outputs(logits_b1hw[:, 0], score_b, presence_b, pointer_bc, memory_btm, self._project(memory_btm))
+
+    def _remember(self, x: Inputs, image_b: Tensor, keys_lbsc: list[Tensor], values_lbsc: list[Tensor]) -> Tensor:
+        """Coarse features that have looked at the memories: [b, c, h, w]."""
+        coarse_nchw = x.coarse_nchw.float()
+        x_ntc = (coarse_nchw + 0.1 * x.position_1chw).flatten(2).transpose(1, 2)
+        out_btc = self._attention(x_ntc, image_b, keys_lbsc, values_lbsc)
+        return out_btc.transpose(1, 2).reshape(-1, *coarse_nchw.shape[1:])
+
+    def _memories(self, x: Inputs, slots_bm: Tensor, agos_bp: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values [b, s, c] of every layer: of the spatial memories first, then of the pointers."""
+        pointer_keys, pointer_values = self._pointers(x.pointers_bpc, agos_bp)
         keys, values = [], []
         for i in range(len(self._attention.layers)):
-            times = self._time_altc[ago_bn, i]
-            key_bntc = self._pool.data[slots_bn, i, 0] + times
-            keys.append(torch.cat((key_bntc.flatten(1, 2), pointer_keys[:, i]), 1))
-            values.append(torch.cat((self._pool.data[slots_bn, i, 1].flatten(1, 2), pointer_values[:, i]), 1))
+            key_bmtc = self._pool.data[slots_bm, i, 0] + self._time_altc[x.times_m, i]
+            keys.append(torch.cat((key_bmtc.flatten(1, 2), pointer_keys[:, i]), 1))
+            values.append(torch.cat((self._pool.data[slots_bm, i, 1].flatten(1, 2), pointer_values[:, i]), 1))
         return keys, values
 
-    def _pointers(self, moves: Sequence[Move]) -> tuple[Tensor, Tensor]:
+    def _pointers(self, pointers_bpc: Tensor, agos_bp: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the pointers' tokens, [b, layers, p, c]; they are not rotated."""
         net = self._net
-        per_pointer = net.hidden_dim // net.mem_dim
-        pointers = [e.pointer_c for move in moves for _, e in move.bank.pointers]
-        tokens_btm = torch.stack(pointers).reshape(len(moves), -1, net.mem_dim)
-        ages = forward.pointer_ages(net, [ago for move in moves for ago, _ in move.bank.pointers])
-        ages_btm = ages.repeat_interleave(per_pointer, dim=0).reshape(tokens_btm.shape)
+        tokens_btm = pointers_bpc.reshape(len(pointers_bpc), -1, net.mem_dim)
+        ages_bpm = forward.pointer_ages(net, agos_bp)
+        ages_btm = ages_bpm.repeat_interleave(net.hidden_dim // net.mem_dim, dim=1)
         keys, values = F.linear(tokens_btm + ages_btm, *self._key), F.linear(tokens_btm, *self._value)
         return self._by_layer(keys), self._by_layer(values)
 
@@ -150,34 +170,41 @@ class Batch:
         count = len(self._attention.layers)
         return x_ntk.reshape(*x_ntk.shape[:2], count, -1).transpose(1, 2).to(self._attention.dtype)
 
-    def _segment(self, coarse_bchw: Tensor, features: Features, image_b: Tensor) -> Masks:
-        """`SAM2Base._forward_sam_heads` without a prompt; only the chosen mask is enlarged."""
+    def _segment(self, coarse_bchw: Tensor, x: Inputs, image_b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`SAM2Base._forward_sam_heads` without a prompt: logits [b, 1, h4, w4], predicted IoU and object score
+        [b], pointer [b, c], all float32; nothing is enlarged yet."""
         net, count = self._net, len(image_b)
         multimask = net._use_multimask(False, None)
         logits_bmhw, score_bm, token_bmc, presence_b1 = net.sam_mask_decoder(
             image_embeddings=coarse_bchw,
-            image_pe=net.sam_prompt_encoder.get_dense_pe(),
+            image_pe=self._where_1chw,
             sparse_prompt_embeddings=self._sparse_1pc.expand(count, -1, -1),
             dense_prompt_embeddings=self._dense_1chw.expand(count, -1, -1, -1),
             multimask_output=multimask,
             repeat_image=False,
-            high_res_features=[features.fine_nchw[image_b], features.middle_nchw[image_b]],
+            high_res_features=[x.fine_nchw[image_b], x.middle_nchw[image_b]],
         )
         all_b = torch.arange(count, device=net.device)
         best_b = score_bm.argmax(1)
         token_bc = token_bmc[all_b, best_b if token_bmc.shape[1] > 1 else 0]
         there_b1 = presence_b1 > 0
         logits_b1hw = logits_bmhw[all_b, best_b][:, None].float()
-        logits_b1hw = torch.where(there_b1[:, None, None], logits_b1hw, NO_OBJ_SCORE)
+        # Not torch.where: on a GPU it sends the number over, and waits for that.
+        logits_b1hw = logits_b1hw.masked_fill(~there_b1[:, None, None], NO_OBJ_SCORE)
         pointer_bc = torch.where(there_b1, net.obj_ptr_proj(token_bc), net.no_obj_ptr)
-        score_b, presence_b = score_bm[all_b, best_b].float(), presence_b1[:, 0].float()
-        return Masks(logits_b1hw, forward.full_size(net, logits_b1hw), score_b, presence_b, pointer_bc.float())
+        return logits_b1hw, score_bm[all_b, best_b].float(), presence_b1[:, 0].float(), pointer_bc.float()
 
-    def _encode_memory(self, masks: Masks, features: Features, image_b: Tensor) -> Tensor:
+    def _encode_memory(self, logits_b1hw: Tensor, presence_b: Tensor, x: Inputs, image_b: Tensor) -> Tensor:
         """`SAM2Base._encode_new_memory` of tracked masks; the pictures' part of it once for each picture."""
         net, encoder = self._net, self._net.memory_encoder
-        mask_b1hw = masks.full_b1hw.sigmoid() * net.sigmoid_scale_for_mem_enc + net.sigmoid_bias_for_mem_enc
-        x_bchw = encoder.pix_feat_proj(features.coarse_nchw)[image_b] + fuse.shrink(
-            encoder.mask_downsampler, mask_b1hw
-        )
-        return forward.as_memory(net, encoder.out_proj(fuse.fuse(encoder.fuser, x_bchw)), masks.presence_b)
+        mask_b1hw = forward.full_size(net, logits_b1hw).sigmoid()
+        mask_b1hw = mask_b1hw * net.sigmoid_scale_for_mem_enc + net.sigmoid_bias_for_mem_enc
+        x_bchw = encoder.pix_feat_proj(x.coarse_nchw)[image_b] + fuse.shrink(encoder.mask_downsampler, mask_b1hw)
+        return forward.as_memory(net, encoder.out_proj(fuse.fuse(encoder.fuser, x_bchw)), presence_b)
+
+
+def _picked(level_nchw: Tensor, pictures: Sequence[int]) -> Tensor:
+    """The rows of these pictures; no index is sent for it, and where it is all of them nothing is copied."""
+    if len(pictures) == len(level_nchw):
+        return level_nchw
+    return torch.stack([level_nchw[i] for i in pictures])

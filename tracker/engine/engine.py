@@ -18,18 +18,20 @@ from torch import Tensor
 from tracker import imaging
 from tracker.config import EngineConfig
 from tracker.engine import forward, prompts
-from tracker.engine.batch import Batch, Move, Step, groups
+from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
 from tracker.engine.forward import Features, Masks
 from tracker.engine.holes import fill_holes
 from tracker.engine.model import Model
+from tracker.engine.moves import Move, groups
 from tracker.engine.prompts import Points
 from tracker.engine.track import Bank, Entry, Track
 from tracker.errors import AtCapacity, FrameGone
-from tracker.types import Image, ObjectMask, Prompt
+from tracker.types import F32, Image, ObjectMask, Prompt
 
 Item = tuple[Track, int, int]  # an object, the index of its image among the features, the frame's capture index
 Result = tuple[Track, ObjectMask]
+Made = tuple[Entry, ObjectMask]  # of an object on one frame
 
 MEAN_RGB = (0.485, 0.456, 0.406)
 STD_RGB = (0.229, 0.224, 0.225)
@@ -134,10 +136,11 @@ class Engine:
             for k, (track, (_, i, frame)) in enumerate(zip(tracks, items, strict=True))
             if track.last_frame != frame
         }
+        masks: dict[int, ObjectMask] = {}
         with self._computing():
-            for k, entry in zip(moves, self._entries(list(moves.values()), features), strict=True):
-                tracks[k] = tracks[k].advanced(entry, self.config.history_frames)
-        results = [(track, _object_mask(track.past[-1])) for track in tracks]
+            for k, (entry, mask) in zip(moves, self._made(list(moves.values()), features), strict=True):
+                tracks[k], masks[k] = tracks[k].advanced(entry, self.config.history_frames), mask
+        results = [(track, masks.get(k) or _object_mask(track.past[-1])) for k, track in enumerate(tracks)]
         if moves:
             self.cost.observe(len(moves), self._encoding_s + time.perf_counter() - started_s)
         return results
@@ -155,22 +158,22 @@ class Engine:
                 blank = self.encode_tensor(torch.zeros(1, 3, side, side))
                 self.propagate([(track, 0, 1)] * objects, blank)
 
-    def _entries(self, moves: list[Move], features: Features) -> list[Entry]:
+    def _made(self, moves: list[Move], features: Features) -> list[Made]:
         """What each object's next frame leaves behind."""
         if self._batch is None:
-            return [self._entries_of([move], self._plain_step(move, features.of(move.i)))[0] for move in moves]
-        entries: dict[int, Entry] = {}
+            return [self._made_of([move], self._plain_step(move, features.of(move.i)))[0] for move in moves]
+        made: dict[int, Made] = {}
         for group in groups(moves):
             together = [moves[k] for k in group]
-            entries.update(
-                zip(group, self._entries_of(together, self._batch.step(together, features)), strict=True)
-            )
-        return [entries[k] for k in range(len(moves))]
+            made.update(zip(group, self._made_of(together, self._batch.step(together, features)), strict=True))
+        return [made[k] for k in range(len(moves))]
 
     def _plain_step(self, move: Move, features: Features) -> Step:
         net = self.model.net
         masks = forward.segment(net, features, self._remembered(move.bank, features), first=False)
-        return Step(masks, forward.encode_memory(net, features, masks.full_b1hw, masks.presence_b, prompted=False))
+        memory_btm = forward.encode_memory(net, features, masks.full_b1hw, masks.presence_b, prompted=False)
+        logits_bhw, pointer_bc = masks.logits_b1hw[:, 0].float(), masks.pointer_bc.float()
+        return Step(logits_bhw, masks.score_b, masks.presence_b, pointer_bc, memory_btm.unbind())
 
     def _prompted(
         self,
@@ -192,7 +195,7 @@ class Engine:
                 points = points.after(found.points)
             masks = self._clicked(track, features, found, points)
         # What was prompted is remembered as the user saw it: with its holes filled.
-        (logits_hw,) = self._filled(masks)
+        ((logits_hw, _),) = self._filled(masks.logits_b1hw[:, 0].float())
         full_b1hw = forward.full_size(net, logits_hw[None, None])
         memory_btm = forward.encode_memory(net, features, full_b1hw, masks.presence_b, prompted=True)
         return Entry(
@@ -230,32 +233,29 @@ class Engine:
         tokens = forward.memory_tokens(net, self._position_tm, bank)
         return forward.remember(net, features, tokens.memory_tm[None], tokens.position_tm[None], tokens.pointers)
 
-    def _entries_of(self, moves: list[Move], step: Step) -> list[Entry]:
-        masks = step.masks
-        scores, presences = masks.score_b.tolist(), masks.presence_b.tolist()
-        pointer_bc = masks.pointer_bc.float()
-        return [
-            Entry(
-                frame=move.frame,
-                step=move.track.next_step(),
-                memory_tm=step.memory_btm[k],
-                pointer_c=pointer_bc[k],
+    def _made_of(self, moves: list[Move], step: Step) -> list[Made]:
+        scores, presences = torch.stack((step.score_b, step.presence_b)).tolist()
+        made = []
+        for k, (logits_hw, seen_hw) in enumerate(self._filled(step.logits_bhw)):
+            entry = Entry(
+                frame=moves[k].frame,
+                step=moves[k].track.next_step(),
+                memory_tm=step.memories[k],
+                pointer_c=step.pointer_bc[k],
                 logits_hw=logits_hw,
                 score=scores[k],
                 presence=presences[k],
                 tracked=True,
             )
-            for k, (move, logits_hw) in enumerate(zip(moves, self._filled(masks), strict=True))
-        ]
+            made.append((entry, ObjectMask(seen_hw, entry.score, entry.presence)))
+        return made
 
-    def _filled(self, masks: Masks) -> list[Tensor]:
-        """Each object's logits, float32 [h4, w4], with holes filled."""
-        logits_bhw = masks.logits_b1hw[:, 0].float()
+    def _filled(self, logits_bhw: Tensor) -> list[tuple[Tensor, F32]]:
+        """Each object's logits, float32 [h4, w4], with holes filled: on the device, and here."""
+        device, area = logits_bhw.device, self.config.fill_hole_area
         found_bhw = logits_bhw.cpu().numpy()
-        area = self.config.fill_hole_area
         filled = [(k, found_hw, fill_holes(found_hw, area)) for k, found_hw in enumerate(found_bhw)]
-        device = logits_bhw.device
-        return [logits_bhw[k] if new is old else torch.from_numpy(new).to(device) for k, old, new in filled]
+        return [(logits_bhw[k] if new is old else torch.from_numpy(new).to(device), new) for k, old, new in filled]
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

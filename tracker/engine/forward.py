@@ -5,7 +5,6 @@ Letters of shapes: n images, b objects, c channels of the model (256; nano 128),
 h, w the feature map (a sixteenth of the model's image size), h4, w4 the low-resolution mask (a quarter).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,19 +80,18 @@ def memory_tokens(net: SAM2Base, position_tm: Tensor, bank: Bank) -> Tokens:
         per_pointer = net.hidden_dim // net.mem_dim
         pointers_pc = torch.stack([e.pointer_c for _, e in bank.pointers])
         memories.append(pointers_pc.reshape(-1, net.mem_dim).float())
-        ages_p = pointer_ages(net, [ago for ago, _ in bank.pointers])
-        positions.append(ages_p.repeat_interleave(per_pointer, dim=0))
+        agos_p = torch.tensor([ago for ago, _ in bank.pointers], device=net.device)
+        positions.append(pointer_ages(net, agos_p).repeat_interleave(per_pointer, dim=0))
     pointer_tokens = len(bank.pointers) * (net.hidden_dim // net.mem_dim)
     return Tokens(torch.cat(memories), torch.cat(positions), pointer_tokens)
 
 
-def pointer_ages(net: SAM2Base, ago: Sequence[int]) -> Tensor:
-    """Encoding of how many steps ago each pointer is from: [len(ago), m]. Ages are not clamped, as upstream."""
+def pointer_ages(net: SAM2Base, agos: Tensor) -> Tensor:
+    """Encoding of how many steps ago each pointer is from: [..., m]. Ages are not clamped, as upstream."""
     if not net.add_tpos_enc_to_obj_ptrs:
-        return torch.zeros(len(ago), net.mem_dim, device=net.device)
+        return torch.zeros(*agos.shape, net.mem_dim, device=net.device)
     dim = net.hidden_dim if net.proj_tpos_enc_in_obj_ptrs else net.mem_dim
-    ages = torch.tensor(ago, device=net.device) / (net.max_obj_ptrs_in_encoder - 1)
-    encoded: Tensor = net.obj_ptr_tpos_proj(get_1d_sine_pe(ages, dim=dim))
+    encoded: Tensor = net.obj_ptr_tpos_proj(get_1d_sine_pe(agos / (net.max_obj_ptrs_in_encoder - 1), dim=dim))
     return encoded
 
 

@@ -1,8 +1,7 @@
 """Keys and values of past memories, projected once, in one preallocated tensor.
 
-Projecting a memory for attention gives the same at every frame that looks back at it, so it is done when the
-memory is first asked for. A slot is free again once nobody has asked for it in a while; the pool grows only with
-what is in use together.
+Projecting a memory for attention gives the same at every frame that looks back at it, so it is done once. It is a
+cache: what was given up and is asked for again is projected again.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,46 +24,64 @@ class Pool:
 
     Args:
         project: bfloat16 memories [n, h * w, m] -> [n, ...], the same shape and type for each.
+        capacity: how many slots there are, all at once, so that `data` never moves: the longest idle one is given
+            up for a new one. At least as many as one call asks for. None: as many as are in use together.
     """
 
-    def __init__(self, project: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, project: Callable[[Tensor], Tensor], capacity: int | None = None) -> None:
         self._project = project
+        self._capacity = capacity
         self._used: dict[int, _Used] = {}  # by the memory's id, the longest idle first
         self._free: list[int] = []
         self._calls = 0
         self.data: Tensor = torch.empty(0)
 
     def slots_of(self, memories: Sequence[Tensor]) -> list[int]:
-        """Where each memory lies in `data`; those that are new are projected together."""
+        """Where each memory lies in `data`; those that are not there are projected together."""
         self._calls += 1
-        new = {id(memory): memory for memory in memories if id(memory) not in self._used}
-        if new:
-            self._take_in(list(new.values()))
+        missing = {id(memory): memory for memory in memories if id(memory) not in self._used}
         for memory in memories:
-            used = self._used.pop(id(memory))
-            self._used[id(memory)] = used._replace(call=self._calls)
+            if (used := self._used.pop(id(memory), None)) is not None:
+                self._used[id(memory)] = used._replace(call=self._calls)
+        if missing:
+            self.put(list(missing.values()), self._project(torch.stack(list(missing.values()))))
         return [self._used[id(memory)].slot for memory in memories]
 
-    def _take_in(self, memories: list[Tensor]) -> None:
-        projected = self._project(torch.stack(memories))
+    def put(self, memories: Sequence[Tensor], projected: Tensor) -> None:
+        """Take in new memories with what `project` makes of them."""
         self._make_room(len(memories), projected)
         slots = [self._free.pop() for _ in memories]
-        self.data[torch.tensor(slots, device=projected.device)] = projected
+        self.data[whole_numbers(slots, projected.device)] = projected
         for memory, slot in zip(memories, slots, strict=True):
             self._used[id(memory)] = _Used(memory, slot, self._calls)
 
-    def _make_room(self, count: int, like: Tensor) -> None:
-        """Make `count` slots free: idle ones first, then new ones."""
-        for key, used in list(self._used.items()):  # the longest idle first
-            if self._calls - used.call < IDLE_CALLS:
-                break
+    def release(self, memory: Tensor) -> None:
+        """Nobody is expected to ask for it again."""
+        if (used := self._used.pop(id(memory), None)) is not None:
             self._free.append(used.slot)
-            del self._used[key]
-        if (lacking := count - len(self._free)) > 0:
-            had = len(self.data)
-            more = max(lacking, had // 2)
-            grown = like.new_empty((had + more, *like.shape[1:]))
-            if had:
-                grown[:had] = self.data
-            self.data = grown
-            self._free += range(had + more - 1, had - 1, -1)
+
+    def _make_room(self, count: int, like: Tensor) -> None:
+        """Make `count` slots free: those idle for long, then new ones, or the longest idle if there are no more."""
+        if self._capacity is not None and len(self.data) == 0:
+            self._grow(self._capacity, like)
+        for used in list(self._used.values()):  # the longest idle first
+            full = self._capacity is not None and len(self._free) < count
+            if self._calls - used.call < IDLE_CALLS and not full:
+                break
+            self.release(used.memory)
+        if self._capacity is None and (lacking := count - len(self._free)) > 0:
+            self._grow(max(lacking, len(self.data) // 2), like)
+
+    def _grow(self, more: int, like: Tensor) -> None:
+        had = len(self.data)
+        grown = like.new_empty((had + more, *like.shape[1:]))
+        if had:
+            grown[:had] = self.data
+        self.data = grown
+        self._free += range(had + more - 1, had - 1, -1)
+
+
+def whole_numbers(numbers: Sequence[int] | Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """int64 on the device, sent without waiting for what the device is still at."""
+    host = torch.tensor(numbers)
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
