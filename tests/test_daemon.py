@@ -271,6 +271,26 @@ class TestPublished:
         assert [stream["stream"] for stream in message["streams"]] == ["cam"]
         assert message["memory"]["device"] == "cpu"
 
+    def test_when_the_model_was_at_a_frame(self, talk: Talk) -> None:
+        talk.subscribe("tracks/cam/")
+        assert talk.receive()[1]["model_mono_ns"] is None
+        talk.ask("objects.add", stream="cam", points=[RESTING])
+        message = talk.receive_until(lambda m: m["model_mono_ns"])
+        moments = [message["mono_ns"], *message["model_mono_ns"], message["published_mono_ns"]]
+        assert moments == sorted(moments)
+
+    def test_what_the_models_steps_took(self, talk: Talk) -> None:
+        talk.ask("objects.add", stream="cam", points=[RESTING])
+        talk.subscribe("status/")
+        steps = talk.receive_until(lambda m: m["steps"]["count"])["steps"]
+        assert 0 < steps["p50_ms"] <= steps["p99_ms"] <= steps["max_ms"]
+        assert steps["cpu_ms"] > 0
+
+    @pytest.mark.usefixtures("talk")
+    def test_the_system_knows_the_threads_by_name(self) -> None:
+        names = {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+        assert names >= {"delivery", "control", "publish", "source-cam"}
+
     def test_nothing_is_computed_for_nobody(self, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
         outlines: list[bool] = []
         real = records.shape_of

@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import threading
 import time
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from tracker.config import PublishConfig
 from tracker.objects import Lane, TrackedObject
 from tracker.publisher import Publisher
 from tracker.records import Look, Seen, frame_message, object_event, object_record, tracks_message
+from tracker.threads import NamedThread
 from tracker.types import Frame
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ class Processed:
     frame: Frame
     step: int
     dropped: int
+    model_mono_ns: tuple[int, int] | None  # when the model began and ended; None: there was nothing to follow
     seen: tuple[Seen, ...]
 
 
@@ -37,7 +38,7 @@ class Delivery:
         self._publisher = publisher
         self._config = config
         self._queue: queue.Queue[Processed | None] = queue.Queue(WAITING)
-        self._thread = threading.Thread(target=self._run, name="delivery")
+        self._thread = NamedThread(target=self._run, name="delivery")
 
     def start(self) -> None:
         self._thread.start()
@@ -67,7 +68,8 @@ class Delivery:
                 self._notice(seen.object, shape.area > 0, done.frame)
         if wanted:
             records = [object_record(seen, shape) for seen, shape in zip(done.seen, shapes, strict=True)]
-            self._publisher.publish(topic, tracks_message(done.lane, done.frame, done.step, done.dropped, records))
+            message = tracks_message(done.lane, done.frame, done.step, done.dropped, done.model_mono_ns, records)
+            self._publisher.publish(topic, message)
 
         self._send_pictures(done)
 

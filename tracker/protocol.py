@@ -468,6 +468,7 @@ class Tracks(Published, frozen=True, kw_only=True):
     time: float
     camera_time: float | None
     mono_ns: int
+    model_mono_ns: tuple[int, int] | None = None  # began, ended
     size: SizeWh
     dropped: int
     objects: list[ObjectRecord]
@@ -517,6 +518,7 @@ class StepTimes(Record, frozen=True, kw_only=True):
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     max_ms: float = 0.0
+    cpu_ms: float = 0.0  # processor time of the daemon's main thread in all of them together
 
 
 class Status(Published, frozen=True, kw_only=True):

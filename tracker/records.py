@@ -67,7 +67,14 @@ def object_record(seen: Seen, shape: Shape) -> ObjectRecord:
     )
 
 
-def tracks_message(lane: Lane, frame: Frame, step: int, dropped: int, objects: list[ObjectRecord]) -> Tracks:
+def tracks_message(
+    lane: Lane,
+    frame: Frame,
+    step: int,
+    dropped: int,
+    model_mono_ns: tuple[int, int] | None,
+    objects: list[ObjectRecord],
+) -> Tracks:
     return Tracks(
         stream=lane.name,
         frame=frame.index,
@@ -77,6 +84,7 @@ def tracks_message(lane: Lane, frame: Frame, step: int, dropped: int, objects: l
         time=frame.time,
         camera_time=frame.camera_time,
         mono_ns=frame.mono_ns,
+        model_mono_ns=model_mono_ns,
         size=frame.size_wh,
         dropped=dropped,
         objects=objects,

@@ -14,6 +14,7 @@ from typing import IO, Generic, TypeAlias, TypeVar
 import zmq
 
 from tracker.errors import ConfigError
+from tracker.threads import NamedThread
 
 T = TypeVar("T")
 Socket: TypeAlias = "zmq.Socket[bytes]"
@@ -70,7 +71,7 @@ class SocketThread:
         self._options = options
         self._serve = serve
         self._bound: Future[str] = Future()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = NamedThread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Returns once the socket is bound. Raises ConfigError where it cannot be."""

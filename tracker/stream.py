@@ -13,6 +13,7 @@ from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.source import Misconfigured, Picture, Source, is_live, open_source, redacted, stamped
 from tracker.source.pace import Pacer
+from tracker.threads import NamedThread
 from tracker.types import Frame
 
 State = Literal["connecting", "live", "stalled", "paused", "ended", "failed"]
@@ -66,9 +67,9 @@ class Stream:
         self._reopened = False
         self._notice: str | None = None
         self._due = Pacer()
-        self._threads = [threading.Thread(target=self._run, name=f"source-{name}", daemon=True)]
+        self._threads = [NamedThread(target=self._run, name=f"source-{name}", daemon=True)]
         if self._live:
-            self._threads.append(threading.Thread(target=self._watch, name=f"watch-{name}", daemon=True))
+            self._threads.append(NamedThread(target=self._watch, name=f"watch-{name}", daemon=True))
 
     @property
     def fps(self) -> float:

@@ -18,6 +18,7 @@ from tracker.geometry import mask_of
 from tracker.labels.crops import masked_crop
 from tracker.objects import Lane, TrackedObject, World
 from tracker.protocol import Guess
+from tracker.threads import NamedThread
 from tracker.types import F32, U8, Frame, ObjectMask
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Labeller:
         self._load = load
         self._waiting = Waiting()
         self._on = config.model is not None
-        self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
+        self._thread = NamedThread(target=self._run, name="labels", daemon=True)
 
     def start(self) -> None:
         if self._on:

@@ -1,0 +1,1 @@
+"""What `tools/bench` measures: one file for each kind, and what they share."""
