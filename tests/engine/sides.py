@@ -2,11 +2,11 @@
 can be compared frame by frame and object by object."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -56,18 +56,33 @@ class Pair:
     official_features: Mapping[int, Any]
 
     @classmethod
-    def make(cls, name: str, image_size: int, *, plain: bool, trained: bool = True) -> "Pair":
+    def make(
+        cls,
+        name: str,
+        image_size: int,
+        *,
+        plain: bool,
+        trained: bool = True,
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        device: str = "cpu",
+    ) -> "Pair":
         """`trained`: with the model's weights if they are here; else as initialised."""
         net = random_network(name, image_size)
         if trained and zoo.checkpoint_path(name).is_file():
             models.load_weights(net, zoo.checkpoint_path(name), name)
-        engine = Engine(models.Model(name, net), EngineConfig(fill_hole_area=0), plain=plain)
-        predictor = official(zoo.config_path(name), image_size)
+        net = net.to(device)
+        engine = Engine(models.Model(name, net), EngineConfig(fill_hole_area=0, dtype=dtype), plain=plain)
+        predictor = official(zoo.config_path(name), image_size).to(device)
         predictor.load_state_dict(net.state_dict())
-        images = video(image_size)
-        with torch.inference_mode():
+        images = video(image_size).to(device)
+        with torch.inference_mode(), precision(engine):
             cached = {t: (images[t : t + 1], predictor.forward_image(images[t : t + 1])) for t in range(FRAMES)}
         return cls(engine, predictor, one_by_one(engine, images), cached)
+
+
+def precision(engine: Engine) -> AbstractContextManager[None]:
+    """The engine's precision, for the official side: autocast, as its authors use it."""
+    return torch.autocast(engine.model.device.type, torch.bfloat16, enabled=engine.dtype is torch.bfloat16)
 
 
 def one_by_one(engine: Engine, images_nchw: Tensor) -> Features:
@@ -140,7 +155,7 @@ class Ours:
                 entry = track.find(frame)
                 assert entry is not None
                 assert entry.logits_hw is not None
-                self._keep(obj, frame, entry.logits_hw.numpy())
+                self._keep(obj, frame, entry.logits_hw.cpu().numpy())
 
     def remove(self, obj: int) -> None:
         del self.tracks[obj]
@@ -168,29 +183,31 @@ class Official:
         self.state["cached_features"] = {t: cached[picture] for t, picture in enumerate(self._pictures)}
 
     def prompt(self, obj: int, frame: int, prompt: Prompt) -> None:
+        with precision(self.pair.engine):
+            _, ids, masks = self._prompted(obj, frame, prompt)
+        self.masks[self.calls, obj, frame] = masks[ids.index(obj), 0].cpu()
+
+    def _prompted(self, obj: int, frame: int, prompt: Prompt) -> Any:
         if prompt.mask_hw is not None:
-            out = self.pair.predictor.add_new_mask(self.state, frame, obj, prompt.mask_hw)
-        else:
-            out = self.pair.predictor.add_new_points_or_box(
-                self.state,
-                frame,
-                obj,
-                points=prompt.points_xy,
-                labels=prompt.labels_n,
-                box=prompt.box_xyxy,
-                clear_old_points=prompt.replace or prompt.box_xyxy is not None,
-            )
-        _, ids, masks = out
-        self.masks[self.calls, obj, frame] = masks[ids.index(obj), 0]
+            return self.pair.predictor.add_new_mask(self.state, frame, obj, prompt.mask_hw)
+        return self.pair.predictor.add_new_points_or_box(
+            self.state,
+            frame,
+            obj,
+            points=prompt.points_xy,
+            labels=prompt.labels_n,
+            box=prompt.box_xyxy,
+            clear_old_points=prompt.replace or prompt.box_xyxy is not None,
+        )
 
     def follow(self, start: int, stop: int) -> None:
         self.calls += 1
-        with self._without_files():
+        with self._without_files(), precision(self.pair.engine):
             for frame, ids, masks in self.pair.predictor.propagate_in_video(
                 self.state, start, abs(stop - start), reverse=self.direction < 0
             ):
                 for obj, mask in zip(ids, masks, strict=True):
-                    self.masks[self.calls, obj, frame] = mask[0]
+                    self.masks[self.calls, obj, frame] = mask[0].cpu()
 
     def remove(self, obj: int) -> None:
         self.pair.predictor.remove_object(self.state, obj)
@@ -215,6 +232,8 @@ class Difference:
     of_std: float  # largest difference of any logit, in standard deviations of all logits
     same_pixels: float  # part of mask pixels that agree, on the worst frame
     mixed: float  # part of the frames that have foreground and background: others would agree too easily
+    iou: float  # of the masks, on the worst frame
+    mean_iou: float
 
 
 def compare(ours: Mapping[Key, Tensor], theirs: Mapping[Key, Tensor]) -> Difference:
@@ -222,8 +241,12 @@ def compare(ours: Mapping[Key, Tensor], theirs: Mapping[Key, Tensor]) -> Differe
     a, b = (torch.stack([side[key] for key in sorted(ours)]) for side in (ours, theirs))
     same = ((a > 0) == (b > 0)).float().mean((1, 2))
     filled = (b > 0).float().mean((1, 2))
+    both, either = ((a > 0) & (b > 0)).sum((1, 2)), ((a > 0) | (b > 0)).sum((1, 2))
+    ious = torch.where(either > 0, both / either, 1.0)
     return Difference(
         of_std=float((a - b).abs().max() / b.std()),
         same_pixels=float(same.min()),
         mixed=float(((filled > 0) & (filled < 1)).float().mean()),
+        iou=float(ious.min()),
+        mean_iou=float(ious.mean()),
     )

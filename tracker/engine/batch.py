@@ -8,47 +8,18 @@ tensors of fixed shapes, which never waits for a value and never makes a tensor 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor
 
-from tracker.engine import forward, fuse
+from tracker.engine import forward, fuse, graphs
 from tracker.engine.attention import Attention
 from tracker.engine.forward import Features
-from tracker.engine.moves import Move, index_rows
+from tracker.engine.graphs import Inputs, Outputs, Recorder, Replays
+from tracker.engine.moves import STEADY, Move, index_rows
 from tracker.engine.pool import Pool, whole_numbers
-
-
-class Inputs(NamedTuple):
-    """What a step takes, for n pictures and b objects with m memories and p pointers each.
-
-    `times_m` int64: the temporal encoding of each memory, the same for all objects. `index_bk` int64
-    [b, 1 + m + p]: its picture, its memories' slots, how many steps ago its pointers are from. `pointers_bpc`
-    float32.
-    """
-
-    fine_nchw: Tensor
-    middle_nchw: Tensor
-    coarse_nchw: Tensor
-    position_1chw: Tensor
-    times_m: Tensor
-    index_bk: Tensor
-    pointers_bpc: Tensor
-
-
-class Outputs(NamedTuple):
-    """What a step gives: logits float32 [b, h4, w4], predicted IoU and object-score logit float32 [b], pointer
-    float32 [b, c], memory bfloat16 [b, h * w, m], and the memory's keys and values [b, layers, 2, h * w, c]."""
-
-    logits_bhw: Tensor
-    score_b: Tensor
-    presence_b: Tensor
-    pointer_bc: Tensor
-    memory_btm: Tensor
-    projected_bl2tc: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,11 +46,12 @@ class Batch:
             torch.cat([layer.value[0] for layer in layers]),
             torch.cat([layer.value[1] for layer in layers]),
         )
-        self._position_tm = forward.memory_position(net)
+        self._position_tm = forward.memory_position(net, dtype)
         times_atm = net.maskmem_tpos_enc[:, 0].expand(-1, len(self._position_tm), -1)
         self._time_altc = self._turned(F.linear(times_atm, self._key[0]))
         self._times: dict[tuple[int, ...], Tensor] = {}  # sent once each
         self._pool = Pool(self._project, slots)
+        self._replays = Replays(self._compute)
         self._where_1chw = net.sam_prompt_encoder.get_dense_pe()
         self._sparse_1pc, self._dense_1chw = net.sam_prompt_encoder(
             points=(
@@ -92,13 +64,30 @@ class Batch:
 
     def step(self, moves: Sequence[Move], features: Features) -> Step:
         """One pass for moves that look back alike."""
-        out = self._compute(self._inputs(moves, features))
+        inputs, steady = self._inputs(moves, features), moves[0].lookback == STEADY
+        out = self._replays.run(inputs) if steady else self._compute(inputs)
         memories = out.memory_btm.unbind()
         for move in moves:
             if (outdated := move.outdated) is not None:
                 self._pool.release(outdated)
         self._pool.put(memories, out.projected_bl2tc)
         return Step(out.logits_bhw, out.score_b, out.presence_b, out.pointer_bc, memories)
+
+    def record(self, like: Features, record: Recorder) -> list[str]:
+        """Replay steps of full memories from now on, on features like these. Returns what could not be recorded."""
+        blank_tm = torch.zeros_like(self._position_tm, dtype=torch.bfloat16)
+        self._pool.slots_of([blank_tm])  # from now on the pool lies where it lies
+        objects, pictures = graphs.SIZES[0]
+        fine, middle, coarse = (
+            level_nchw.new_zeros((pictures, *level_nchw.shape[1:]))
+            for level_nchw in (like.fine_nchw, like.middle_nchw, like.coarse_nchw)
+        )
+        times, pointers = STEADY
+        index_bk = whole_numbers([[0] * (1 + len(times) + pointers)] * objects, self._net.device)
+        pointers_bpc = torch.zeros(objects, pointers, self._net.hidden_dim, device=self._net.device)
+        times_m = whole_numbers(times, self._net.device)
+        largest = Inputs(fine, middle, coarse, like.position_1chw.clone(), times_m, index_bk, pointers_bpc)
+        return self._replays.record(largest, record)
 
     def _inputs(self, moves: Sequence[Move], features: Features) -> Inputs:
         net = self._net

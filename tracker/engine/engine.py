@@ -4,6 +4,7 @@ It is exact: on the same tensors and prompts its masks are those of the official
 `add_all_frames_to_correct_as_cond=True`. It holds no object's state: a `Track` goes in and a new one comes back.
 """
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -21,13 +22,16 @@ from tracker.engine import forward, prompts
 from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
 from tracker.engine.forward import Features, Masks
+from tracker.engine.graphs import CudaRecorder, Recorder
 from tracker.engine.holes import fill_holes
 from tracker.engine.model import Model
-from tracker.engine.moves import Move, groups
+from tracker.engine.moves import Move, groups, pool_slots
 from tracker.engine.prompts import Points
 from tracker.engine.track import Bank, Entry, Track
 from tracker.errors import AtCapacity, FrameGone
 from tracker.types import F32, Image, ObjectMask, Prompt
+
+log = logging.getLogger(__name__)
 
 Item = tuple[Track, int, int]  # an object, the index of its image among the features, the frame's capture index
 Result = tuple[Track, ObjectMask]
@@ -56,10 +60,11 @@ class Engine:
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         if self.dtype is torch.float32:
-            torch.backends.cudnn.allow_tf32 = False  # on by default, and good for three decimals only
+            # Good for three decimals only, and on by default for convolutions.
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         with self._computing():
-            self._position_tm = forward.memory_position(model.net)
-            self._batch = None if plain else Batch(model.net, self.dtype)
+            self._position_tm = forward.memory_position(model.net, self.dtype)
+            self._batch = None if plain else Batch(model.net, self.dtype, self._slots())
 
     @property
     def streams_per_batch(self) -> int | None:
@@ -157,6 +162,22 @@ class Engine:
             for _ in range(2):
                 blank = self.encode_tensor(torch.zeros(1, 3, side, side))
                 self.propagate([(track, 0, 1)] * objects, blank)
+        if self.model.device.type == "cuda":
+            self.record(blank, CudaRecorder(self.model.device))
+
+    def record(self, like: Features, record: Recorder) -> None:
+        """Replay steps from now on where they can be, on features like these; warns where they cannot."""
+        if self._batch is None:
+            return
+        try:
+            with self._computing():
+                failed = self._batch.record(like, record)
+        except AtCapacity as error:
+            failed = [str(error)]
+        if failed:
+            log.warning(
+                "steps of %d sizes are not replayed, which costs speed only; first %s", len(failed), failed[0]
+            )
 
     def _made(self, moves: list[Move], features: Features) -> list[Made]:
         """What each object's next frame leaves behind."""
@@ -256,6 +277,15 @@ class Engine:
         found_bhw = logits_bhw.cpu().numpy()
         filled = [(k, found_hw, fill_holes(found_hw, area)) for k, found_hw in enumerate(found_bhw)]
         return [(logits_bhw[k] if new is old else torch.from_numpy(new).to(device), new) for k, old, new in filled]
+
+    def _slots(self) -> int | None:
+        """Projected memories that are kept, a fixed number where steps are recorded: those know addresses."""
+        device, net = self.model.device, self.model.net
+        if device.type != "cuda":
+            return None
+        slot = 2 * len(net.memory_attention.layers) * net.sam_image_embedding_size**2 * net.hidden_dim
+        total = torch.cuda.get_device_properties(device).total_memory
+        return pool_slots(self.config.max_objects, slot * self.dtype.itemsize, total)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

@@ -63,12 +63,13 @@ def encode_image(net: SAM2Base, images_nchw: Tensor) -> Features:
     return Features(fine, middle, coarse, out["vision_pos_enc"][-1][:1])
 
 
-def memory_position(net: SAM2Base) -> Tensor:
-    """Where each token of a memory lies: [h * w, m], the same for every frame (`MemoryEncoder.forward`)."""
+def memory_position(net: SAM2Base, dtype: torch.dtype) -> Tensor:
+    """Where each token of a memory lies: float32 [h * w, m], the same for every frame, and as coarse as `dtype`, in
+    which the memory encoder computes (`MemoryEncoder.forward`)."""
     side = net.sam_image_embedding_size
     like_1chw = torch.zeros(1, 1, side, side, device=net.device)
-    position: Tensor = net.memory_encoder.position_encoding(like_1chw)
-    return position[0].flatten(1).T.contiguous()
+    position: Tensor = net.memory_encoder.position_encoding(like_1chw).to(dtype)
+    return position[0].flatten(1).T.float().contiguous()
 
 
 def memory_tokens(net: SAM2Base, position_tm: Tensor, bank: Bank) -> Tokens:
