@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from leaks import ROOT
 
 from benches.daemon import Heard, latency, processor
+from benches.roofline import Work, counted, work
 from tracker.protocol import ObjectRecord, Tracks
 
 MS = 1_000_000
@@ -40,6 +42,28 @@ def test_the_engine_beside_the_official_predictor(tmp_path: Path) -> None:
     row = figures(tmp_path, "engine", "--image-size", "64", "--objects", "1", "--frames", "1", "--threads", "1")
     assert row["ours_cpu_ms"] > 0
     assert row["official_cpu_ms"] > 0
+
+
+def test_the_roofline(tmp_path: Path) -> None:
+    asked = ["--image-size", "64", "--objects", "2", "--frames", "1", "--threads", "1"]
+    row = figures(tmp_path, "roofline", *asked)
+    assert row["floor_ms"] > 0
+    assert row["engine_ms"] > row["floor_ms"]
+
+
+def test_what_products_and_attention_need_is_counted() -> None:
+    a, b = torch.empty(3, 4, device="meta"), torch.empty(4, 5, device="meta")
+    assert counted(lambda: a @ b + 1) == Work(2 * 3 * 4 * 5, 3 * 4 + 4 * 5 + 3 * 5)
+    q, kv = torch.empty(2, 1, 10, 8, device="meta"), torch.empty(2, 1, 30, 8, device="meta")
+    attention = counted(lambda: torch.nn.functional.scaled_dot_product_attention(q, kv, kv))
+    assert attention == Work(2 * 2 * 10 * 30 * 16, 2 * (10 + 30 + 30 + 10) * 8)
+
+
+def test_objects_share_the_encoder_and_nothing_else() -> None:
+    one, many = (work("nano", 64, objects) for objects in (1, 16))
+    assert one["encoder"] == many["encoder"]
+    assert many["attention"].flops == 16 * one["attention"].flops
+    assert many["attention"].numbers < 16 * one["attention"].numbers  # weights are read once
 
 
 def test_soak(tmp_path: Path) -> None:
