@@ -95,7 +95,7 @@ def test_what_a_replay_gave_outlives_the_next_one() -> None:
     before = [out.tolist() for out in first[:-1]]
     replay(inputs(2, 1, 5.0))
     assert [out.tolist() for out in first[:-1]] == before
-    assert first.projected_bl2tc.tolist() != sums(inputs(2, 1, 1.0)).projected_bl2tc.tolist()  # the one that may
+    assert first.projected_bk.tolist() != sums(inputs(2, 1, 1.0)).projected_bk.tolist()  # the one that may
 
 
 @pytest.fixture(scope="module")

@@ -47,14 +47,14 @@ class Inputs(NamedTuple):
 
 class Outputs(NamedTuple):
     """What a step gives: logits float32 [b, h4, w4], predicted IoU and object-score logit float32 [b], pointer
-    float32 [b, c], memory bfloat16 [b, h * w, m], and the memory's keys and values [b, layers, 2, h * w, c]."""
+    float32 [b, c], memory bfloat16 [b, h * w, m], and the memory's keys and values [b, k]."""
 
     logits_bhw: Tensor
     score_b: Tensor
     presence_b: Tensor
     pointer_bc: Tensor
     memory_btm: Tensor
-    projected_bl2tc: Tensor
+    projected_bk: Tensor
 
     def head(self, objects: int) -> "Outputs":
         """The first objects' own copy, but for what is projected: that is for use before the next step."""
