@@ -95,8 +95,8 @@ def test_every_yuv_value_is_within_one_level_of_the_exact_map():
     for colour in (Colour("bt709", False), Colour("bt601", True)):
         planes = rng.integers(0, 256, (3, 64, 64), np.uint8)
         image = I420(planes[0].repeat(2, 0).repeat(2, 1), planes[1], planes[2], colour)
-        exact = planes.reshape(3, -1).T @ imaging._yuv_to_rgb_34(colour)[:, :3].T.astype(np.float64)
-        exact = np.clip(np.rint(exact + imaging._yuv_to_rgb_34(colour)[:, 3]), 0, 255).reshape(64, 64, 3)
+        exact = planes.reshape(3, -1).T @ imaging.yuv_to_rgb_34(colour)[:, :3].T.astype(np.float64)
+        exact = np.clip(np.rint(exact + imaging.yuv_to_rgb_34(colour)[:, 3]), 0, 255).reshape(64, 64, 3)
         assert np.abs(imaging.to_rgb(image)[::2, ::2] - exact).max() <= 1
 
 

@@ -27,13 +27,13 @@ def to_rgb(image: Image) -> U8:
     if isinstance(image, Rgb):
         return image.rgb_hwc
     w, h = image.size_wh
-    yuv_to_rgb_34 = _yuv_to_rgb_34(image.colour)
+    from_yuv_34 = yuv_to_rgb_34(image.colour)
     rgb_hwc = np.empty((h, w, 3), np.uint8)
     for top in range(0, h, _BAND_ROWS):
         y_hw = image.y_hw[top : top + _BAND_ROWS]
         rows = slice(top // 2, (top + _BAND_ROWS) // 2)
         u_hw, v_hw = (_doubled(plane[rows])[: len(y_hw), :w] for plane in (image.u_hw, image.v_hw))
-        cv2.transform(cv2.merge([y_hw, u_hw, v_hw]), yuv_to_rgb_34, dst=rgb_hwc[top : top + _BAND_ROWS])
+        cv2.transform(cv2.merge([y_hw, u_hw, v_hw]), from_yuv_34, dst=rgb_hwc[top : top + _BAND_ROWS])
     return rgb_hwc
 
 
@@ -87,7 +87,7 @@ def _doubled(plane_hw: U8) -> U8:
 
 
 @cache
-def _yuv_to_rgb_34(colour: Colour) -> NDArray[np.float32]:
+def yuv_to_rgb_34(colour: Colour) -> NDArray[np.float32]:
     """The affine map from Y, U, V (0 to 255) to R, G, B (0 to 255), float32 [3, 4]: ITU-R BT.601, 709, 2020 and,
     for full range, JFIF."""
     kr, kb = _LUMA_PARTS[colour.matrix]

@@ -199,7 +199,7 @@ def follow(engine: Engine, frames: Iterable[Frame], entries: Sequence[Entry]) ->
 def _track_back(engine: Engine, path: Path, entries: Sequence[Entry], spool: Spool) -> Iterator[int]:
     """Every object from its first prompt back to the first frame; its masks go to the spool. Gives the frames."""
     first = _first_frames(entries)
-    size_wh, last = _spool_images(source.frames(path), max(first.values()), engine.model.image_size, spool)
+    size_wh, last = _spool_images(source.frames(path), max(first.values()), engine, spool)
     tracks: dict[int, Track] = {}
     for index in range(last, -1, -1):
         here = [entry for entry in entries if entry.frame == index == first[entry.object]]
@@ -209,10 +209,10 @@ def _track_back(engine: Engine, path: Path, entries: Sequence[Entry], spool: Spo
         yield index
 
 
-def _spool_images(frames: Iterator[Frame], last: int, side: int, spool: Spool) -> tuple[tuple[int, int], int]:
+def _spool_images(frames: Iterator[Frame], last: int, engine: Engine, spool: Spool) -> tuple[tuple[int, int], int]:
     """Spool the pictures up to the one of index `last`; the size of all, and the index that was reached."""
     for frame in _steady(frames):
-        spool.put_image(frame, side)
+        spool.put_image(frame.index, engine.pixels(frame.image))
         if frame.index == last:
             break
     return frame.size_wh, frame.index

@@ -8,8 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from tracker.imaging import resize_rgb, to_rgb
-from tracker.types import Frame, ObjectMask, Rgb
+from tracker.types import U8, ObjectMask, Rgb
 
 Masks = Mapping[int, ObjectMask]  # by object id
 
@@ -22,8 +21,8 @@ class Spool:
         self._path = Path(self._folder.name)
         self._objects: dict[int, list[int]] = {}  # by frame
 
-    def put_image(self, frame: Frame, side: int) -> None:
-        np.save(self._path / f"{frame.index}.npy", resize_rgb(to_rgb(frame.image), (side, side)))
+    def put_image(self, index: int, rgb_hwc: U8) -> None:
+        np.save(self._path / f"{index}.npy", rgb_hwc)
 
     def image(self, index: int) -> Rgb:
         path = self._path / f"{index}.npy"

@@ -18,8 +18,9 @@ from torch import Tensor
 from tracker.config import EngineConfig
 from tracker.engine import model as models
 from tracker.engine import zoo
-from tracker.engine.engine import Engine, normalise
+from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
+from tracker.engine.pixels import normalise
 from tracker.engine.track import Track
 from tracker.types import F32, Prompt
 

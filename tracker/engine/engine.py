@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tracker import imaging
 from tracker.config import EngineConfig
-from tracker.engine import forward, prompts
+from tracker.engine import forward, pixels, prompts
 from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
 from tracker.engine.forward import Features, Masks
@@ -29,7 +28,7 @@ from tracker.engine.moves import Move, groups, pool_slots
 from tracker.engine.prompts import Points
 from tracker.engine.track import Bank, Entry, Track
 from tracker.errors import AtCapacity, FrameGone
-from tracker.types import F32, Image, ObjectMask, Prompt
+from tracker.types import F32, U8, Image, ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +36,6 @@ Item = tuple[Track, int, int]  # an object, the index of its image among the fea
 Result = tuple[Track, ObjectMask]
 Made = tuple[Entry, ObjectMask]  # of an object on one frame
 
-MEAN_RGB = (0.485, 0.456, 0.406)
-STD_RGB = (0.229, 0.224, 0.225)
 CLAMP = 32.0  # of the logits that a correction starts from, as upstream
 
 
@@ -94,9 +91,11 @@ class Engine:
 
     def encode(self, images: Sequence[Image]) -> Features:
         """Features of n pictures of any sizes, in one pass."""
-        side = self.model.image_size
-        pixels = [imaging.resize_rgb(imaging.to_rgb(image), (side, side)) for image in images]
-        return self.encode_tensor(normalise(torch.from_numpy(np.stack(pixels)).to(self.model.device)))
+        return self.encode_tensor(pixels.model_input(images, self.model.image_size, self.model.device))
+
+    def pixels(self, image: Image) -> U8:
+        """A picture at the model's size, uint8 [s, s, 3]: as an `Rgb` it has the features that `image` has."""
+        return pixels.at_size(image, self.model.image_size, self.model.device).cpu().numpy()
 
     def encode_tensor(self, images_nchw: Tensor) -> Features:
         """Features of normalised pictures, float32 [n, 3, s, s] with s the model's image size."""
@@ -298,14 +297,6 @@ class Engine:
             raise AtCapacity(
                 "out of device memory; remove objects, or choose a smaller model or model.image_size"
             ) from None
-
-
-def normalise(rgb_nhwc: Tensor) -> Tensor:
-    """uint8 [n, h, w, 3] -> float32 [n, 3, h, w], as upstream's `load_video_frames` to the last bit."""
-    images_nchw = rgb_nhwc.permute(0, 3, 1, 2).float() / 255
-    mean_311 = torch.tensor(MEAN_RGB, device=rgb_nhwc.device)[:, None, None]
-    std_311 = torch.tensor(STD_RGB, device=rgb_nhwc.device)[:, None, None]
-    return (images_nchw - mean_311) / std_311
 
 
 def _passing(track: Track, frame: int) -> Track:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from tracker import imaging
 from tracker.engine import forward, prompts
-from tracker.engine.engine import CLAMP, MEAN_RGB, STD_RGB, Engine
+from tracker.engine.engine import CLAMP, Engine
 from tracker.engine.forward import Features
+from tracker.engine.pixels import moments
 from tracker.errors import RefGone
 from tracker.types import F32, U8, Bool, Image, Prompt
 
@@ -102,7 +103,7 @@ def encode(engine: Engine, rgb_hwc: U8) -> Features:
     side, device = engine.model.image_size, engine.model.device
     image_nchw = torch.from_numpy(rgb_hwc.copy()).to(device).permute(2, 0, 1)[None].float() / 255
     image_nchw = F.interpolate(image_nchw, (side, side), mode="bilinear", align_corners=False, antialias=True)
-    mean_311, std_311 = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN_RGB, STD_RGB))
+    mean_311, std_311 = moments(device)
     features = engine.encode_tensor((image_nchw - mean_311) / std_311)
     coarse_nchw = forward.no_memory(engine.model.net, features)
     return Features(features.fine_nchw, features.middle_nchw, coarse_nchw, features.position_1chw)
