@@ -158,7 +158,9 @@ def test_masks_equal_bilinear_interpolation(size_wh, cells, share):
     h, w = crop.values_hw.shape
     inside_hw = expected_hw[crop.y : crop.y + h, crop.x : crop.x + w]
     assert np.abs(crop.values_hw - inside_hw).max() <= 2e-6 * np.abs(logits_hw).max()
-    wrong = mask_of(logits_hw, size_wh) != (expected_hw > 0)
+    mask_hw = mask_of(logits_hw, size_wh)
+    assert np.array_equal(mask_hw[crop.y : crop.y + h, crop.x : crop.x + w], crop.values_hw > 0)
+    wrong = mask_hw != (expected_hw > 0)
     assert not (wrong & (np.abs(expected_hw) > 1e-6 * logits_hw.std())).any()
 
 

@@ -5,7 +5,7 @@ Everything happens inside the crop that can be positive, so that the cost follow
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,10 @@ from tracker.types import F32, U8, Bool, Shape
 
 Outline = list[list[list[int]]]
 _Ring = NDArray[np.int32]  # [n, 2] vertices, closed without repeating the first
+
+# Rows enlarged at a time. Whole crops at once take up to four times as long: what lies between is then so big
+# that the C library gives its memory back to the system each time.
+_BAND_ROWS = 64
 
 
 class Crop(NamedTuple):
@@ -33,29 +37,13 @@ def upsample(logits_hw: F32, size_wh: tuple[int, int]) -> Crop | None:
     `SAM2VideoPredictor._get_orig_video_res_output` does) up to float32 rounding, and without a phase error from
     the crop: its part of the whole picture's weights is used as it is.
     """
-    cells = _bounds(logits_hw > 0)
-    if cells is None:
-        return None
-    columns = _Axis.of(logits_hw.shape[1], size_wh[0]).touching(cells[0], cells[2])
-    rows = _Axis.of(logits_hw.shape[0], size_wh[1]).touching(cells[1], cells[3])
-    inner_hw = np.ascontiguousarray(logits_hw[rows.cells, columns.cells], np.float32)
-    # Few rows yet: a small matrix product beats gathering columns. Many columns then: rows are gathered whole.
-    wide_hw = inner_hw @ columns.weights().T
-    step_hw = np.diff(wide_hw, axis=0, append=wide_hw[-1:])
-    values_hw = step_hw.take(rows.first, 0)
-    values_hw *= rows.fraction[:, None]
-    values_hw += wide_hw.take(rows.first, 0)
-    return Crop(values_hw, columns.start, rows.start)
+    part = _Enlargement.of(logits_hw, size_wh)
+    return part and Crop(part.rows_joined(np.subtract, np.float32), part.x, part.y)
 
 
 def mask_of(logits_hw: F32, size_wh: tuple[int, int]) -> Bool:
     """Low-resolution logits -> bool [h, w] at source size."""
-    mask_hw = np.zeros((size_wh[1], size_wh[0]), np.bool_)
-    crop = upsample(logits_hw, size_wh)
-    if crop is not None:
-        h, w = crop.values_hw.shape
-        np.greater(crop.values_hw, 0, out=mask_hw[crop.y : crop.y + h, crop.x : crop.x + w])
-    return mask_hw
+    return _paste(*_positive(logits_hw, size_wh), size_wh)
 
 
 def shape_of(
@@ -66,10 +54,7 @@ def shape_of(
     Rings run along pixel edges; outer borders have a positive shoelace sum, holes a negative one. With
     `tolerance_px` 0 the outline says exactly what the mask is; above 0 it is simplified to within that distance.
     """
-    crop = upsample(logits_hw, size_wh)
-    if crop is None:
-        return _shape(np.zeros((0, 0), np.bool_), (0, 0), size_wh, tolerance_px, outline, rle)
-    return _shape(crop.values_hw > 0, (crop.x, crop.y), size_wh, tolerance_px, outline, rle)
+    return _shape(*_positive(logits_hw, size_wh), size_wh, tolerance_px, outline, rle)
 
 
 def shape_of_mask(mask_hw: Bool, *, tolerance_px: float, outline: bool = True, rle: bool = False) -> Shape:
@@ -96,6 +81,53 @@ def fill(outline: Sequence[Sequence[Sequence[int]]], size_wh: tuple[int, int]) -
     return mask_hw
 
 
+def _positive(logits_hw: F32, size_wh: tuple[int, int]) -> tuple[Bool, tuple[int, int]]:
+    """Where `upsample` is above 0, to the last bit: a part of the mask, and where its top-left pixel lies."""
+    part = _Enlargement.of(logits_hw, size_wh)
+    if part is None:
+        return np.zeros((0, 0), np.bool_), (0, 0)
+    return part.rows_joined(np.greater, np.bool_), (part.x, part.y)
+
+
+class _Enlargement(NamedTuple):
+    """A bilinear resize of which the columns are done and the rows are not.
+
+    Output row i is `step_hw[first[i]] * fraction[i] - minus_hw[first[i]]`.
+    """
+
+    step_hw: F32
+    minus_hw: F32  # negated, since a sum is above 0 exactly where one part is above the other's negative
+    rows: "_Axis"
+    x: int
+    y: int
+
+    @staticmethod
+    def of(logits_hw: F32, size_wh: tuple[int, int]) -> "_Enlargement | None":
+        """Of the crop that can be positive; None where nothing can."""
+        cells = _bounds(logits_hw > 0)
+        if cells is None:
+            return None
+        columns = _Axis.of(logits_hw.shape[1], size_wh[0]).touching(cells[0], cells[2])
+        rows = _Axis.of(logits_hw.shape[0], size_wh[1]).touching(cells[1], cells[3])
+        inner_hw = np.ascontiguousarray(logits_hw[rows.cells, columns.cells], np.float32)
+        # Few rows yet: a small matrix product beats gathering columns. Many columns then: rows are gathered whole.
+        wide_hw = inner_hw @ columns.weights().T
+        step_hw = np.zeros_like(wide_hw)
+        np.subtract(wide_hw[1:], wide_hw[:-1], out=step_hw[:-1])
+        return _Enlargement(step_hw, np.negative(wide_hw, out=wide_hw), rows, columns.start, rows.start)
+
+    def rows_joined(self, join: np.ufunc, dtype: type[np.generic]) -> NDArray[Any]:
+        """The output's rows, [h, w] of `dtype`, where `join` takes a row's two parts."""
+        first, fraction_h1 = self.rows.first, self.rows.fraction[:, None]
+        joined_hw = np.empty((len(first), self.step_hw.shape[1]), dtype)
+        for top in range(0, len(first), _BAND_ROWS):
+            band = slice(top, top + _BAND_ROWS)
+            part_hw = self.step_hw.take(first[band], 0)
+            part_hw *= fraction_h1[band]
+            join(part_hw, self.minus_hw.take(first[band], 0), out=joined_hw[band])
+        return joined_hw
+
+
 class _Axis(NamedTuple):
     """One axis of a bilinear resize, or a part of it.
 
@@ -119,8 +151,8 @@ class _Axis(NamedTuple):
 
     def touching(self, first_cell: int, end_cell: int) -> "_Axis":
         """The output pixels in which a cell of the half-open range has a part, and the cells they are made of."""
-        start = int(np.searchsorted(self.first, first_cell - 1, "left"))
-        stop = int(np.searchsorted(self.first, end_cell - 1, "right"))
+        start = int(self.first.searchsorted(first_cell - 1, "left"))
+        stop = int(self.first.searchsorted(end_cell - 1, "right"))
         used = slice(max(first_cell - 1, 0), min(end_cell + 1, self.cells.stop))
         return _Axis(self.first[start:stop] - used.start, self.fraction[start:stop], start, used)
 
@@ -190,12 +222,11 @@ def _enlarged_twice(mask_hw: Bool) -> U8:
 
 def _edge_ring(contour: NDArray[np.int32]) -> _Ring:
     """A contour through the pixels of the enlarged mask -> its ring along pixel edges."""
-    ring = (contour[:, 0] + 1) >> 1
-    vertices = ring.view(np.int64)[:, 0]  # x and y at once
-    fresh = np.empty(len(ring), np.bool_)
+    vertices = ((contour[:, 0] + 1) >> 1).view(np.int64)  # x and y at once
+    fresh = np.empty(len(vertices), np.bool_)
     fresh[0] = vertices[0] != vertices[-1]
-    np.not_equal(vertices[1:], vertices[:-1], out=fresh[1:])
-    return ring[fresh]
+    np.not_equal(vertices[1:, 0], vertices[:-1, 0], out=fresh[1:])
+    return vertices.compress(fresh, 0).view(np.int32)
 
 
 def _simplified(ring: _Ring, tolerance_px: float) -> _Ring:
