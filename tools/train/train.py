@@ -68,7 +68,7 @@ def plan(scale: int = 1) -> tuple[Stage, ...]:
         Stage("clips8-256", 360, (clips(1, 8, 256), images(3, 256)), 3e-4, 1e-5, prompts, 0.3, strict),
         # Most clips have an absence from here on: with few of them the object score learns to rank, not to decide.
         Stage("clips4-256-long", 1400, (clips(2, 4, 256, 0.6), images(2, 256)), 6e-4, 2e-4, prompts, 0.3, strict),
-        Stage("clips8-256-long", 1300, (clips(2, 8, 256, 0.7), images(2, 256)), 2.5e-4, 1e-5, prompts, 0.3, strict),
+        Stage("clips8-256-long", 1000, (clips(2, 8, 256, 0.7), images(2, 256)), 2.5e-4, 1e-5, prompts, 0.3, strict),
     )
 
 
