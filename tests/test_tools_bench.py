@@ -7,12 +7,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from leaks import ROOT
+from PIL import Image
 
 from benches.daemon import Heard, latency, processor
 from benches.roofline import Work, counted, work
+from tracker.engine.precision import Precision
 from tracker.protocol import ObjectRecord, Tracks
 
 MS = 1_000_000
@@ -69,6 +72,22 @@ def test_objects_share_the_encoder_and_nothing_else() -> None:
 def test_soak(tmp_path: Path) -> None:
     row = figures(tmp_path, "soak", "--image-size", "64", "--objects", "1", "--frames", "30", "--threads", "1")
     assert row["tracks_growth_bytes"] >= 0
+
+
+def test_precision(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, most in (("frames", 255), ("masks", 1)):
+        (tmp_path / "clip" / name).mkdir(parents=True)
+        for t in range(3):
+            picture = rng.integers(0, most, (48, 64), np.uint8, endpoint=True)
+            Image.fromarray(picture).save(tmp_path / "clip" / name / f"{t:02}.png")
+    small = ["--image-size", "64", "--threads", "1"]
+    done = bench("precision", "--folder", str(tmp_path), *small, "--json", str(tmp_path / "figures.json"))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert [row["bfloat16"] for row in rows] == ["none", *Precision._fields, "fast", "everything"]
+    assert rows[0]["lowest"] == 1
+    assert all(0 <= row["lowest"] <= row["mean"] <= 1 and row["cpu_ms_8"] > 0 for row in rows)
 
 
 def test_the_daemon_end_to_end(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from sam2 import sam2_video_predictor
@@ -16,8 +18,8 @@ from sam2.build_sam import build_sam2_video_predictor
 from torch import Tensor
 
 from tracker.config import EngineConfig
+from tracker.engine import forward, zoo
 from tracker.engine import model as models
-from tracker.engine import zoo
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.pixels import normalise
@@ -87,16 +89,29 @@ def precision(engine: Engine) -> AbstractContextManager[None]:
 
 
 def one_by_one(engine: Engine, images_nchw: Tensor) -> Features:
-    """Features of pictures that were encoded singly, as the official predictor does it.
-
-    A batch of them differs in the last bits, and memories, which are kept in bfloat16, turn that into 5e-4 of the
-    logits' standard deviation now and then.
-    """
+    """Features of pictures that were encoded singly, as the official predictor does it: a batch of them differs in
+    the last bits."""
     parts = [engine.encode_tensor(image[None]) for image in images_nchw]
     fine, middle, coarse = (
         torch.cat([getattr(part, level) for part in parts]) for level in ("fine_nchw", "middle_nchw", "coarse_nchw")
     )
     return Features(fine, middle, coarse, parts[0].position_1chw)
+
+
+class Unrounded(ModuleType):
+    """torch, to the official predictor; where it would round memories to bfloat16, they stay float32."""
+
+    bfloat16 = torch.float32
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+def keep_memories_unrounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides keep memories in bfloat16, which turns a difference in a last bit into 1e-3 of the logits'
+    standard deviation now and then, and goes on from there. Without that, what is left is the arithmetic's."""
+    monkeypatch.setattr(forward, "MEMORY_DTYPE", torch.float32)
+    monkeypatch.setattr(sam2_video_predictor, "torch", Unrounded("torch"))
 
 
 def random_network(name: str, image_size: int) -> Any:

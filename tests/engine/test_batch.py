@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from sides import FRAMES, SIZE_WH, Difference, Key, Official, Pair, compare, picture_masks
+from sides import FRAMES, SIZE_WH, Difference, Key, Official, Pair, compare, keep_memories_unrounded, picture_masks
 
 from tracker.engine import track as track_module
 from tracker.engine.forward import Features
@@ -95,14 +95,26 @@ def difference(pair: Pair, count: int, streams: int, frames: int) -> Difference:
 
 
 @pytest.mark.parametrize(("count", "streams", "frames"), [(1, 1, 18), (3, 2, 100), (8, 3, 20), (17, 3, 14)])
-def test_batches_give_each_object_the_masks_it_has_alone(pair: Pair, count: int, streams: int, frames: int) -> None:
-    """Over 100 frames of the trained model the last bits grow: memories are kept in bfloat16, as upstream keeps
-    them, so that now and then one number of a memory is rounded the other way, and the model goes on from there."""
+def test_batches_give_each_object_the_masks_it_has_alone(
+    pair: Pair, count: int, streams: int, frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_memories_unrounded(monkeypatch)
     found = difference(pair, count, streams, frames)
-    drifts = frames >= 100 and pair.engine.model.name == "nano"
     assert found.mixed >= 0.9, found
-    assert found.of_std <= (5e-2 if drifts else 1e-3), found
-    assert found.same_pixels >= (0.999 if drifts else 0.9999), found
+    assert found.of_std <= 1e-3, found
+    assert found.same_pixels >= 0.9999, found
+
+
+@pytest.mark.parametrize(("count", "streams", "frames"), [(3, 2, 100), (17, 3, 14)])
+def test_rounded_memories_let_the_last_bits_grow_but_no_mask_differs(
+    pair: Pair, count: int, streams: int, frames: int
+) -> None:
+    """As they are kept, in bfloat16: now and then one number of a memory is rounded the other way, and the model
+    goes on from there."""
+    found = difference(pair, count, streams, frames)
+    assert found.of_std <= 5e-2, found
+    assert found.same_pixels >= 0.999, found
+    assert found.iou >= 0.98, found
 
 
 @pytest.mark.parametrize("name", ["POINTERS", "MEMORIES"])

@@ -9,12 +9,14 @@ from sides import random_network
 from torch import Tensor, nn
 
 from tracker.engine.decoder import Decoder
+from tracker.engine.encoder import Encoder
+from tracker.engine.forward import encode_image
 from tracker.engine.fuse import MemoryEncoder
 from tracker.engine.products import Conv, Linear, attend
 from tracker.errors import ModelError
 
 MODELS = [("nano", 128), ("sam2.1_hiera_tiny", 128)]
-CLOSE = 1e-5  # of the standard deviation
+CLOSE = 3e-5  # of the standard deviation
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda m: m[0])
@@ -60,6 +62,20 @@ def test_the_decoder_gives_the_official_ones_best_mask(net: Any, image_b: list[i
     assert_close(ours.score_b, scores[best])
     assert_close(ours.presence_b, presence[:, 0])
     assert_close(ours.token_bc, tokens[best])
+
+
+def test_the_encoder_gives_the_official_ones_features(net: Any) -> None:
+    images = torch.randn(2, 3, net.image_size, net.image_size)
+    with torch.inference_mode():
+        ours, theirs = Encoder(net, torch.float32)(images), encode_image(net, images)
+    for level in ("fine_nchw", "middle_nchw", "coarse_nchw", "position_1chw"):
+        assert_close(getattr(ours, level), getattr(theirs, level))
+
+
+def test_a_neck_that_mixes_its_finest_levels_is_refused(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net.image_encoder.neck, "fpn_top_down_levels", [1, 2, 3])
+    with pytest.raises(ModelError, match="finest levels"):
+        Encoder(net, torch.float32)
 
 
 def test_a_decoder_without_candidates_is_refused(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from sides import FRAMES, SIZE_WH, Difference, Official, Ours, Pair, compare
 from evaluation.clips import TrueClip, rendered
 from tracker import imaging
 from tracker.config import EngineConfig
-from tracker.engine.engine import Engine, normalise
+from tracker.engine.engine import Engine
+from tracker.engine.pixels import normalise
 from tracker.types import Prompt
 from train.prompts import box_of
 

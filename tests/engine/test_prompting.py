@@ -130,12 +130,12 @@ def test_pictures_of_any_size_go_in_as_pil_resizes_them(engine: Engine) -> None:
         np.testing.assert_allclose(together.coarse_nchw[i], alone.coarse_nchw[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("part", ["encode_image", "segment"])
+@pytest.mark.parametrize("part", ["_encode", "segment"])
 def test_want_of_device_memory_is_said_as_such(engine: Engine, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     def out_of_memory(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     track = led(engine, 1)
-    monkeypatch.setattr(forward, part, out_of_memory)
+    monkeypatch.setattr(engine if part == "_encode" else forward, part, out_of_memory)
     with pytest.raises(AtCapacity, match=r"choose a smaller model or model\.image_size"):
         engine.prompt(track, engine.encode_tensor(video(64)), 0, 0, Prompt(HERE, ONE), SIZE_WH)

@@ -64,6 +64,15 @@ def from_folder(folder: Path, only: list[str] | None = None) -> Iterator[TrueCli
         yield _read(frames, masks)
 
 
+def unjudged(video: Path, box_xyxy: tuple[int, int, int, int]) -> TrueClip:
+    """A clip without truth but for its first frame, on which the object fills a box."""
+    frames = _video(video)
+    label_hw = np.zeros(frames[0].shape[:2], np.uint8)
+    x0, y0, x1, y1 = box_xyxy
+    label_hw[y0:y1, x0:x1] = 1
+    return TrueClip(video.stem, frames, {0: label_hw}, (1,))
+
+
 def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
     """`(frames, masks)` of each clip; frames are a folder or a video."""
     for masks in sorted(folder.glob("*/masks")) + ([folder / "masks"] if (folder / "masks").is_dir() else []):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor
+from torch.profiler import record_function as stage  # its name in a profile
 
 from tracker.engine import forward, graphs
 from tracker.engine.attention import Attention
@@ -21,6 +22,7 @@ from tracker.engine.fuse import MemoryEncoder
 from tracker.engine.graphs import Inputs, Outputs, Recorder, Replays
 from tracker.engine.moves import STEADY, Move, index_rows
 from tracker.engine.pool import Pool, whole_numbers
+from tracker.engine.precision import Precision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,16 +37,16 @@ class Step:
 
 
 class Batch:
-    """The network prepared for batches. `dtype` is that of products; `slots` the pool's capacity. Call it in
+    """The network prepared for batches. `slots` is the pool's capacity. Call it in
     inference mode."""
 
-    def __init__(self, net: SAM2Base, dtype: torch.dtype, slots: int | None = None) -> None:
+    def __init__(self, net: SAM2Base, precision: Precision, slots: int | None = None) -> None:
         self._net = net
-        self._position_tm = forward.memory_position(net, dtype)
+        self._position_tm = forward.memory_position(net, precision.everywhere)
         times_am = net.maskmem_tpos_enc[:, 0, 0]
-        self._attention = Attention(net.memory_attention, dtype, self._position_tm, times_am)
-        self._decoder = Decoder(net, dtype)
-        self._memory_encoder = MemoryEncoder(net.memory_encoder, dtype)
+        self._attention = Attention(net.memory_attention, precision.attention, self._position_tm, times_am)
+        self._decoder = Decoder(net, precision.decoder)
+        self._memory_encoder = MemoryEncoder(net.memory_encoder, precision.memory)
         self._times: dict[tuple[int, ...], Tensor] = {}  # sent once each
         self._pool = Pool(self._attention.project, slots)
         self._replays = Replays(self._compute)
@@ -63,7 +65,7 @@ class Batch:
 
     def record(self, like: Features, record: Recorder) -> list[str]:
         """Replay steps of full memories from now on, on features like these. Returns what could not be recorded."""
-        blank_tm = torch.zeros_like(self._position_tm, dtype=torch.bfloat16)
+        blank_tm = torch.zeros_like(self._position_tm, dtype=forward.MEMORY_DTYPE)
         self._pool.slots_of([blank_tm])  # from now on the pool lies where it lies
         objects, pictures = graphs.SIZES[0]
         fine, middle, coarse = (
@@ -98,12 +100,17 @@ class Batch:
     def _compute(self, x: Inputs) -> Outputs:
         """The device's part of a step."""
         image_b, rest_bk, m = x.index_bk[:, 0], x.index_bk[:, 1:], len(x.times_m)
-        coarse_btc = self._remember(x, image_b, *self._memories(x, rest_bk[:, :m], rest_bk[:, m:]))
-        logits_b1hw, score_b, presence_b, pointer_bc = self._segment(coarse_btc, x, image_b)
-        memory_btm = self._encode_memory(logits_b1hw, presence_b, x, image_b)
-        return Outputs(
-            logits_b1hw[:, 0], score_b, presence_b, pointer_bc, memory_btm, self._attention.project(memory_btm)
-        )
+        with stage("memories"):
+            keys, values = self._memories(x, rest_bk[:, :m], rest_bk[:, m:])
+        with stage("memory attention"):
+            coarse_btc = self._remember(x, image_b, keys, values)
+        with stage("mask decoder"):
+            logits_b1hw, score_b, presence_b, pointer_bc = self._segment(coarse_btc, x, image_b)
+        with stage("memory encoder"):
+            memory_btm = self._encode_memory(logits_b1hw, presence_b, x, image_b)
+        with stage("memories"):
+            projected_bk = self._attention.project(memory_btm)
+        return Outputs(logits_b1hw[:, 0], score_b, presence_b, pointer_bc, memory_btm, projected_bk)
 
     def _remember(self, x: Inputs, image_b: Tensor, keys_lbsc: list[Tensor], values_lbsv: list[Tensor]) -> Tensor:
         """Coarse features that have looked at the memories: [b, h * w, c]."""

@@ -9,22 +9,26 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from tracker.config import EngineConfig
 from tracker.engine import forward, pixels, prompts
 from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
+from tracker.engine.encoder import Encoder
 from tracker.engine.forward import Features, Masks
 from tracker.engine.graphs import CudaRecorder, Recorder
 from tracker.engine.holes import fill_holes
 from tracker.engine.model import Model
 from tracker.engine.moves import Move, groups, pool_slots
+from tracker.engine.precision import Precision, of_config
 from tracker.engine.prompts import Points
 from tracker.engine.track import Bank, Entry, Track
 from tracker.errors import AtCapacity, FrameGone
@@ -46,12 +50,21 @@ class Engine:
         model: from `model.load_model`.
         config: precision, hole filling, how much history tracks keep.
         plain: follow objects one by one with the official modules as they are, which `batch.py` is tested against.
+        precision: instead of what the config says.
     """
 
-    def __init__(self, model: Model, config: EngineConfig | None = None, *, plain: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        config: EngineConfig | None = None,
+        *,
+        plain: bool = False,
+        precision: Precision | None = None,
+    ) -> None:
         self.model = model
         self.config = config or EngineConfig()
-        self.dtype = _dtype(self.config, model.device)
+        self.precision = precision or of_config(self.config, model.device)
+        self.dtype = self.precision.everywhere
         self.cost = StepCost()
         self._encoding_s = 0.0  # of the features made last
         if self.config.threads is not None:
@@ -61,7 +74,11 @@ class Engine:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         with self._computing():
             self._position_tm = forward.memory_position(model.net, self.dtype)
-            self._batch = None if plain else Batch(model.net, self.dtype, self._slots())
+            # Not where all is bfloat16, as under the official predictor's autocast: that is for comparison only.
+            fast = not plain and model.device.type == "cpu" and self.dtype is torch.float32
+            encoder = Encoder(model.net, self.precision.encoder) if fast else None
+            self._encode = encoder or partial(forward.encode_image, model.net)
+            self._batch = None if plain else Batch(model.net, self.precision, self._slots())
 
     @property
     def streams_per_batch(self) -> int | None:
@@ -74,7 +91,7 @@ class Engine:
             "name": self.model.name,
             "image_size": self.model.image_size,
             "device": str(self.model.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": str(self.precision.lowest).removeprefix("torch."),
             "sha256": self.model.sha256,
         }
 
@@ -100,8 +117,8 @@ class Engine:
     def encode_tensor(self, images_nchw: Tensor) -> Features:
         """Features of normalised pictures, float32 [n, 3, s, s] with s the model's image size."""
         started_s = time.perf_counter()
-        with self._computing():
-            features = forward.encode_image(self.model.net, images_nchw.to(self.model.device))
+        with self._computing(), record_function("image encoder"):
+            features = self._encode(images_nchw.to(self.model.device))
         self._encoding_s = time.perf_counter() - started_s
         return features
 
@@ -284,7 +301,7 @@ class Engine:
             return None
         slot = 2 * len(net.memory_attention.layers) * net.sam_image_embedding_size**2 * net.hidden_dim
         total = torch.cuda.get_device_properties(device).total_memory
-        return pool_slots(self.config.max_objects, slot * self.dtype.itemsize, total)
+        return pool_slots(self.config.max_objects, slot * self.precision.attention.itemsize, total)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -309,10 +326,3 @@ def _passing(track: Track, frame: int) -> Track:
 def _object_mask(entry: Entry) -> ObjectMask:
     assert entry.logits_hw is not None
     return ObjectMask(entry.logits_hw.cpu().numpy(), entry.score, entry.presence)
-
-
-def _dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
-    """bfloat16 is the reference precision on a GPU (field note 8); on a CPU it is what `mode: fast` gives up."""
-    if config.dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" or config.mode == "fast" else torch.float32
-    return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from tracker.engine.track import Bank
 
+MEMORY_DTYPE = torch.bfloat16  # as upstream keeps them
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
@@ -175,7 +177,7 @@ def as_memory(net: SAM2Base, out: Tensor, presence_b: Tensor) -> Tensor:
     if net.no_obj_embed_spatial is not None:
         absent_b111 = 1 - (presence_b > 0).float()[:, None, None, None]
         out = out + absent_b111 * net.no_obj_embed_spatial[..., None, None]
-    return out.to(torch.bfloat16).flatten(2).transpose(1, 2).contiguous()
+    return out.to(MEMORY_DTYPE).flatten(2).transpose(1, 2).contiguous()
 
 
 def full_size(net: SAM2Base, logits_b1hw: Tensor) -> Tensor:

@@ -82,9 +82,11 @@ class Conv:
         return out.float()
 
 
-def linear(weight_oi: Tensor, bias_o: Tensor) -> nn.Linear:
+def linear(weight_oi: Tensor, bias_o: Tensor | None) -> nn.Linear:
+    """A module of given weights."""
     out = nn.Linear(weight_oi.shape[1], weight_oi.shape[0], device="meta")
-    out.weight, out.bias = nn.Parameter(weight_oi, False), nn.Parameter(bias_o, False)
+    out.weight = nn.Parameter(weight_oi, False)
+    out.register_parameter("bias", None if bias_o is None else nn.Parameter(bias_o, False))
     return out
 
 
