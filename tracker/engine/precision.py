@@ -27,7 +27,7 @@ class Precision(NamedTuple):
 
 
 # What `mode: fast` has in bfloat16 on a CPU; `tools/bench precision` shows what each part gives and takes.
-FAST = Precision(encoder=torch.bfloat16, attention=torch.bfloat16, memory=torch.bfloat16)
+FAST = Precision(attention=torch.bfloat16, memory=torch.bfloat16)
 
 
 def of_config(config: EngineConfig, device: torch.device) -> Precision:
