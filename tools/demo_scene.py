@@ -195,7 +195,7 @@ def _shoal(rng: np.random.Generator) -> list[Fish]:
 
 
 def _pads(rng: np.random.Generator) -> list[Pad]:
-    places = [((430.0, 40.0), 0.3), ((305.0, 208.0), 0.62), ((590.0, 30.0), 0.5), ((25.0, 335.0), 0.4)]
+    places = [((430.0, 45.0), 0.33), ((305.0, 208.0), 0.7), ((590.0, 30.0), 0.5), ((25.0, 335.0), 0.4)]
     return [Pad(_pad(rng), centre_xy, scale) for centre_xy, scale in places]
 
 
