@@ -1,11 +1,11 @@
 """A real RTSP server for tests, run by /usr/bin/python3, which has GStreamer's bindings.
 
     /usr/bin/python3 tests/rtsp_server.py PORT [--user NAME --password PASSWORD] [--file FILE] [--size WxH]
-        [--basic] [--fps N] [--bitrate KBIT] [--udp]
+        [--pattern NAME] [--basic] [--fps N] [--bitrate KBIT] [--udp]
 
 Serves `/live` and says `ready PORT` when it listens; port 0 takes a free one. What it shows is GStreamer's test
-picture with a moving ball, or FILE (MP4 with H.264) once per client. It reads commands from its standard input:
-`size WxH` changes the picture's size while clients watch.
+picture NAME with the time (default: a moving ball), or FILE (MP4 with H.264) once per client. It reads commands from
+its standard input: `size WxH` changes the picture's size while clients watch.
 """
 
 import argparse
@@ -28,6 +28,7 @@ def main():
     parser.add_argument("--basic", action="store_true", help="basic authentication instead of digest")
     parser.add_argument("--file")
     parser.add_argument("--size", default="320x240")
+    parser.add_argument("--pattern", default="ball", help="as videotestsrc calls it")
     parser.add_argument("--fps", type=int, default=15)
     parser.add_argument("--bitrate", type=int, default=500)
     parser.add_argument("--udp", action="store_true")
@@ -62,7 +63,7 @@ def pipeline(args):
         return f"filesrc location={args.file} ! qtdemux ! h264parse ! {pay}"
     w, h = args.size.split("x")
     return (
-        f"videotestsrc is-live=true pattern=ball ! video/x-raw,framerate={args.fps}/1 ! videoscale ! "
+        f"videotestsrc is-live=true pattern={args.pattern} ! video/x-raw,framerate={args.fps}/1 ! videoscale ! "
         f"capsfilter name=size caps=video/x-raw,width={w},height={h} ! timeoverlay ! videoconvert ! "
         f"x264enc tune=zerolatency speed-preset=ultrafast bitrate={args.bitrate} key-int-max={args.fps} ! {pay}"
     )

@@ -10,7 +10,10 @@ BRIGHT = [[20, 40]]  # the test picture's first bars, at 320 × 240
 
 
 def test_objects_outlive_a_camera_that_goes_away() -> None:
-    with rtsp() as server, serving(configuration(streams={"cam": {"url": server.url()}})) as talk:
+    with (
+        rtsp("--pattern", "smpte") as server,
+        serving(configuration(streams={"cam": {"url": server.url()}})) as talk,
+    ):
         talk.subscribe("events/cam/")
         talk.subscribe("tracks/cam/")
         talk.wait_for_frame(3)
@@ -30,7 +33,10 @@ def test_objects_outlive_a_camera_that_goes_away() -> None:
 
 
 def test_outlines_are_in_the_new_size_when_the_camera_changes_it() -> None:
-    with rtsp() as server, serving(configuration(streams={"cam": {"url": server.url()}})) as talk:
+    with (
+        rtsp("--pattern", "smpte") as server,
+        serving(configuration(streams={"cam": {"url": server.url()}})) as talk,
+    ):
         talk.subscribe("tracks/cam/")
         talk.wait_for_frame(3)
         talk.ask("objects.add", stream="cam", points=BRIGHT)
