@@ -4,8 +4,8 @@
         [--pattern NAME] [--basic] [--fps N] [--bitrate KBIT] [--udp]
 
 Serves `/live` and says `ready PORT` when it listens; port 0 takes a free one. What it shows is GStreamer's test
-picture NAME with the time (default: a moving ball), or FILE (MP4 with H.264) once per client. It reads commands from
-its standard input: `size WxH` changes the picture's size while clients watch.
+picture NAME with the time (default: a moving ball), or FILE (MP4 with H.264) once per client. It reads commands
+from its standard input: `size WxH` changes the picture's size while clients watch.
 """
 
 import argparse
