@@ -37,6 +37,8 @@ class Recipe:
     targets: int
     single_images: bool = False
     """Every frame of a clip is an image of its own: sprites cost more to make than to draw."""
+    procedural: float = 0.5
+    """Share of clips without anything from the bank, as all validation clips are."""
 
 
 class Stream(IterableDataset[list[Batch]]):
@@ -67,7 +69,11 @@ def loader(
 
 def make_batch(bank: Bank, recipe: Recipe, seed: tuple[int, ...]) -> Batch:
     """The batch of one step."""
-    clips = [render((*seed, i), bank, recipe.scenario) for i in range(recipe.clips)]
+    procedural_n = np.random.default_rng(seed).random(recipe.clips) < recipe.procedural
+    clips = [
+        render((*seed, i), Bank() if procedural else bank, recipe.scenario)
+        for i, procedural in enumerate(procedural_n)
+    ]
     return _images(clips, recipe.targets) if recipe.single_images else _clips(clips, recipe.targets)
 
 

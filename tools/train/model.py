@@ -90,7 +90,7 @@ def resize(model: nn.Module, image_px: int) -> None:
 
 
 @torch.no_grad()
-def follow(average: nn.Module, model: nn.Module, step: int, decay: float = 0.99) -> None:
+def follow(average: nn.Module, model: nn.Module, step: int, decay: float = 0.995) -> None:
     """Move the running average towards `model`, faster in the first steps."""
     decay = min(decay, (1 + step) / (10 + step))
     averages: list[Tensor] = [value for value in average.state_dict().values() if value.is_floating_point()]

@@ -55,8 +55,8 @@ def plan(scale: int = 1) -> tuple[Stage, ...]:
     prompts = {"box": 0.4, "point": 0.35, "mask": 0.25}
     strict = Weights(iou=1.0, score=0.5)
 
-    def images(clips: int, size_px: int) -> Recipe:
-        return Recipe(_scene(3, size_px), clips * scale, targets=3, single_images=True)
+    def images(clips: int, size_px: int, targets: int = 3) -> Recipe:
+        return Recipe(_scene(3, size_px), clips * scale, targets, single_images=True)
 
     def clips(count: int, frames: int, size_px: int, vanish: float = 0.35) -> Recipe:
         return Recipe(_scene(frames, size_px, vanish), count * scale, targets=4)
@@ -69,6 +69,14 @@ def plan(scale: int = 1) -> tuple[Stage, ...]:
         # Most clips have an absence from here on: with few of them the object score learns to rank, not to decide.
         Stage("clips4-256-long", 1400, (clips(2, 4, 256, 0.6), images(2, 256)), 6e-4, 2e-4, prompts, 0.3, strict),
         Stage("clips8-256-long", 1000, (clips(2, 8, 256, 0.7), images(2, 256)), 2.5e-4, 1e-5, prompts, 0.3, strict),
+        # Most of what a clip lacks was not found on its first frame, and an image costs a twentieth of a clip.
+        Stage("images-256", 4400, (images(2, 256, 5),), 7e-4, 3e-4),
+        Stage(
+            "clips4-256-last", 1000, (clips(1, 4, 256, 0.6), images(1, 256, 5)), 2.5e-4, 2e-4, prompts, 0.3, strict
+        ),
+        Stage(
+            "clips8-256-last", 1500, (clips(1, 8, 256, 0.7), images(1, 256, 5)), 2e-4, 2e-6, prompts, 0.3, strict
+        ),
     )
 
 
