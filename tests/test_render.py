@@ -59,6 +59,17 @@ def test_batches_have_masks_of_their_clips(single_images: bool) -> None:
     assert batch.masks_tmhw[0].flatten(1).any(1).all()
 
 
+def test_procedural_clips_take_nothing_from_the_bank() -> None:
+    bank = Bank([np.full((6, 96, 96, 3), 200, np.uint8)])
+
+    def frames(bank: Bank, share: float) -> torch.Tensor:
+        scenario = Scenario(frames=2, size_px=64, real=1.0, vanish=0.0)
+        return make_batch(bank, Recipe(scenario, clips=2, targets=1, procedural=share), (3,)).frames_tn3hw
+
+    assert torch.equal(frames(bank, 1.0), frames(Bank(), 1.0))
+    assert not torch.equal(frames(bank, 0.0), frames(Bank(), 0.0))
+
+
 def test_prompts_lie_on_the_object_and_corrections_on_the_error() -> None:
     rng = np.random.default_rng(0)
     truth_nhw = np.zeros((2, 32, 32), bool)
