@@ -1,7 +1,7 @@
 """Rendered batches, made in worker processes while the model learns."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,6 +27,14 @@ class Batch:
     """bool; nothing where the object is gone."""
     clip_of_m: Tensor
 
+    @property
+    def device(self) -> torch.device:
+        return self.frames_tn3hw.device
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same there."""
+        return Batch(self.frames_tn3hw.to(device), self.masks_tmhw.to(device), self.clip_of_m.to(device))
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -39,6 +47,8 @@ class Recipe:
     """Every frame of a clip is an image of its own: sprites cost more to make than to draw."""
     procedural: float = 0.5
     """Share of clips without anything from the bank, as all validation clips are."""
+    shortest: int = 0
+    """If not 0, the clips of a step have a length from this to the scenario's, the same in all ranks."""
 
 
 class Stream(IterableDataset[list[Batch]]):
@@ -68,11 +78,15 @@ def loader(
 
 
 def make_batch(bank: Bank, recipe: Recipe, seed: tuple[int, ...]) -> Batch:
-    """The batch of one step."""
+    """The batch of one step; `seed` is that of the run, stage, rank, step and recipe."""
     procedural_n = np.random.default_rng(seed).random(recipe.clips) < recipe.procedural
+    scenario = recipe.scenario
+    if recipe.shortest:
+        run, stage, _, *more = seed  # of no rank, so that none waits for another's longer clip
+        length = np.random.default_rng((run, stage, *more)).integers(recipe.shortest, scenario.frames + 1)
+        scenario = replace(scenario, frames=int(length))
     clips = [
-        render((*seed, i), Bank() if procedural else bank, recipe.scenario)
-        for i, procedural in enumerate(procedural_n)
+        render((*seed, i), Bank() if procedural else bank, scenario) for i, procedural in enumerate(procedural_n)
     ]
     return _images(clips, recipe.targets) if recipe.single_images else _clips(clips, recipe.targets)
 

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from sam2.modeling.sam import transformer
+from sam2.modeling.sam2_utils import LayerNorm2d
 from torch import Tensor, nn
 
 CONFIG = Path(__file__).parents[2] / "tracker" / "models" / "nano.yaml"
@@ -65,6 +66,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0) ->
     return F.dropout(weights.softmax(-1), dropout_p) @ value.to(weights.dtype)
 
 
+plain_norm = LayerNorm2d.forward
+
+
+def fused_norm(self: LayerNorm2d, x_nchw: Tensor) -> Tensor:
+    """`LayerNorm2d.forward` by the fused kernel, in a quarter of the time with its gradient; not for few channels,
+    where that kernel is the slower one."""
+    if x_nchw.shape[1] < 16:
+        return plain_norm(self, x_nchw)
+    x_nhwc = x_nchw.permute(0, 2, 3, 1).contiguous()
+    return F.layer_norm(x_nhwc, x_nhwc.shape[-1:], self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
 def new_run(device: torch.device, seed: int, weights: Path | None = None) -> Run:
     """A model with its average and AdamW: fresh, or from exported `weights`."""
     torch.manual_seed(seed)
@@ -73,6 +86,7 @@ def new_run(device: torch.device, seed: int, weights: Path | None = None) -> Run
         model.load_state_dict(load_file(weights, str(device)))
     if device.type == "cpu":
         transformer.F.scaled_dot_product_attention = attend
+        LayerNorm2d.forward = fused_norm
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]

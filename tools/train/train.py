@@ -22,9 +22,10 @@ from train.textures import Bank
 
 MEAN_RGB = (0.485, 0.456, 0.406)
 STD_RGB = (0.229, 0.224, 0.225)
-POINTER_SPAN = 16
+POINTER_SPAN = 1000
 """A clip's length as a predictor would give it: it scales the pointers' age, which short clips must not stretch."""
-
+RECALL = 6
+"""Memories of recent frames that the predictor looks at."""
 
 Memory = dict[str, dict[int, dict[str, Any]]]
 """`SAM2Base`'s own: conditioning and other outputs by frame."""
@@ -44,6 +45,8 @@ class Stage:
     correct: float = 0.4
     """Probability of a correction click on a frame that gets one at most."""
     weights: Weights = field(default_factory=Weights)
+    taught: int = 0
+    """Only the first frame and this many last ones teach; those between are followed as in use. 0: all teach."""
 
 
 def plan(scale: int = 1) -> tuple[Stage, ...]:
@@ -61,6 +64,9 @@ def plan(scale: int = 1) -> tuple[Stage, ...]:
     def clips(count: int, frames: int, size_px: int, vanish: float = 0.35) -> Recipe:
         return Recipe(_scene(frames, size_px, vanish), count * scale, targets=4)
 
+    def rollouts(size_px: int) -> Recipe:
+        return Recipe(_scene(32, size_px, 0.5), scale, targets=4, shortest=6)
+
     return (
         Stage("images-128", 1700, (images(4, 128),), 1e-3, 8e-4),
         Stage("clips4-128", 1100, (clips(3, 4, 128), images(4, 128)), 8e-4, 6e-4, prompts, 0.3),
@@ -77,6 +83,8 @@ def plan(scale: int = 1) -> tuple[Stage, ...]:
         Stage(
             "clips8-256-last", 1500, (clips(1, 8, 256, 0.7), images(1, 256, 5)), 2e-4, 2e-6, prompts, 0.3, strict
         ),
+        # Clips of 8 frames do not show what 20 do: a memory that has drifted, an object far from where it was.
+        Stage("rollouts-256", 2300, (rollouts(256), images(1, 256, 5)), 3e-4, 1e-4, prompts, 0.3, strict, taught=5),
     )
 
 
@@ -176,33 +184,38 @@ def normalised(frames_n3hw: Tensor) -> Tensor:
 
 
 def lesson(model: nn.Module, batch: Batch, stage: Stage, rng: np.random.Generator) -> list[Loss]:
-    """Answer a batch frame by frame, as the predictor would, and rate every answer."""
-    device = next(model.parameters()).device
-    # One context for all frames: it casts each weight once and keeps the copy until it ends.
-    with torch.autocast(device.type, torch.bfloat16):
-        return _lesson(model, batch, stage, rng, device)
-
-
-def _lesson(
-    model: nn.Module, batch: Batch, stage: Stage, rng: np.random.Generator, device: torch.device
-) -> list[Loss]:
+    """Answer a batch frame by frame, as the predictor would, and rate every answer that teaches."""
+    batch = batch.to(next(model.parameters()).device)
+    frames = len(batch.masks_tmhw)
     kind = str(rng.choice(list(stage.kinds), p=list(stage.kinds.values())))
-    masks_tmhw = batch.masks_tmhw.to(device)
-    frames = len(masks_tmhw)
     if kind == "mask" and frames == 1:
         kind = "box"  # a mask is taken as it is: on a single image there is nothing to learn from it
-    features = Features(model, batch.frames_tn3hw.to(device), batch.clip_of_m.to(device))
-    corrected = {int(rng.integers(frames))} if rng.random() < stage.correct else set()
+    corrected = int(rng.integers(frames)) if rng.random() < stage.correct else None
     memory: Memory = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+    recall = int(rng.integers(1, RECALL + 1)) if stage.taught else RECALL
     losses: list[Loss] = []
-    for time_index in range(frames):
-        truth_mhw = masks_tmhw[time_index]
-        teacher = Teacher(model, features.at(time_index), truth_mhw, time_index, memory, stage, rng, frames > 1)
-        losses += teacher.first(kind) if time_index == 0 else teacher.track()
-        if time_index in corrected and not (kind == "mask" and time_index == 0):
-            losses += teacher.correct()
-        teacher.remember()
+    for times, teaches in stretches(frames, stage.taught):
+        # One context for all frames of a stretch: it casts each weight once and keeps the copy until it ends. A
+        # copy made without gradient would be kept for frames that teach, so each stretch has its own.
+        with torch.autocast(batch.device.type, torch.bfloat16), torch.set_grad_enabled(teaches):
+            features = Features(model, batch.frames_tn3hw[times.start : times.stop], batch.clip_of_m)
+            for time_index in times:
+                truth_mhw = batch.masks_tmhw[time_index]
+                inputs = features.at(time_index - times.start)
+                teacher = Teacher(model, inputs, truth_mhw, time_index, memory, stage, rng, frames > 1)
+                found = teacher.first(kind) if time_index == 0 else teacher.track()
+                if time_index == corrected and not (kind == "mask" and time_index == 0):
+                    found += teacher.correct()
+                teacher.remember(recall)
+                losses += found if teaches else []
     return losses
+
+
+def stretches(frames: int, taught: int) -> list[tuple[range, bool]]:
+    """A clip's frames as ranges, and whether each teaches: the first frame and the `taught` last ones, or all."""
+    if not 0 < taught < frames - 1:
+        return [(range(frames), True)]
+    return [(range(1), True), (range(1, frames - taught), False), (range(frames - taught, frames), True)]
 
 
 class Features:
@@ -264,8 +277,8 @@ class Teacher:
         self.prompted = True
         return [loss]
 
-    def remember(self) -> None:
-        """Encode the last answer into the memory."""
+    def remember(self, recall: int) -> None:
+        """Encode the last answer into the memory, which keeps no more than `recall` frames without a prompt."""
         if not self.remembers:
             return
         output = {"obj_ptr": self.pointer_mc}
@@ -280,6 +293,7 @@ class Teacher:
         )
         kept = "cond_frame_outputs" if self.prompted else "non_cond_frame_outputs"
         self.memory[kept][self.time_index] = output
+        self.memory["non_cond_frame_outputs"].pop(self.time_index - recall, None)
 
     def _answer(self, masks: Tensor | None = None, previous: Tensor | None = None) -> Loss:
         _, answer, _, _ = self.model._track_step(

@@ -1,0 +1,67 @@
+"""A lesson: which frames of a clip teach, what is remembered between them, and that all ranks see clips as long."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sam2.modeling.sam2_utils import LayerNorm2d
+
+from train.data import Recipe, make_batch
+from train.model import build, fused_norm, plain_norm, resize
+from train.scenario import Scenario
+from train.textures import Bank
+from train.train import Stage, lesson, stretches
+
+SCENE = Scenario(frames=8, size_px=64, real=0.0, vanish=0.0)
+STAGE = Stage("test", 1, (Recipe(SCENE, clips=1, targets=2),), 1e-3, 1e-3, kinds={"box": 1.0}, correct=0.0)
+
+
+@pytest.mark.parametrize(
+    ("frames", "taught", "expected"),
+    [
+        (8, 0, [(range(8), True)]),
+        (8, 2, [(range(1), True), (range(1, 6), False), (range(6, 8), True)]),
+        (3, 1, [(range(1), True), (range(1, 2), False), (range(2, 3), True)]),
+        (3, 2, [(range(3), True)]),
+        (1, 5, [(range(1), True)]),
+    ],
+)
+def test_stretches(frames: int, taught: int, expected: list[tuple[range, bool]]) -> None:
+    assert stretches(frames, taught) == expected
+
+
+@pytest.mark.parametrize(("taught", "answers"), [(0, 8), (3, 4)])
+def test_frames_between_are_followed_but_do_not_teach(taught: int, answers: int) -> None:
+    torch.manual_seed(0)
+    model = build(64).train()
+    resize(model, 64)
+    batch = make_batch(Bank(), STAGE.recipes[0], (0, 0, 0, 0, 0))
+    losses = lesson(model, batch, replace(STAGE, taught=taught), np.random.default_rng(0))
+    assert len(losses) == answers
+    torch.stack([loss.total for loss in losses]).sum().backward()
+    # The trunk learns from the first frame and the last, the memory's parts from what follows: no copy of a weight
+    # that was cast without a gradient is used where one is wanted.
+    for name in ("image_encoder.trunk.stem", "memory_encoder.fuser", "memory_attention.layers", "sam_mask_decoder"):
+        gradients = [p.grad for n, p in model.named_parameters() if n.startswith(name) and p.grad is not None]
+        assert sum(float(g.abs().sum()) for g in gradients) > 0, name
+
+
+def test_clips_of_a_step_are_as_long_in_all_ranks() -> None:
+    recipe = Recipe(SCENE, clips=1, targets=2, shortest=3)
+    frames = [
+        [len(make_batch(Bank(), recipe, (0, 0, rank, step, 0)).frames_tn3hw) for rank in range(2)]
+        for step in range(8)
+    ]
+    assert all(first == second for first, second in frames)
+    assert {first for first, _ in frames} <= set(range(3, 9))
+    assert len({first for first, _ in frames}) > 1
+
+
+@pytest.mark.parametrize("channels", [4, 16, 64])
+def test_the_fused_norm_is_the_plain_one(channels: int) -> None:
+    torch.manual_seed(0)
+    norm = LayerNorm2d(channels)
+    torch.nn.init.normal_(norm.weight)
+    x_nchw = 3 * torch.randn(2, channels, 5, 7) + 1
+    torch.testing.assert_close(fused_norm(norm, x_nchw), plain_norm(norm, x_nchw))
