@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from tracker.engine.track import Track
 from tracker.errors import AlreadyExists, UnknownObject, UnknownStream
+from tracker.ids import UsedIds
 from tracker.protocol import MAX_OBJECT, Guess
 from tracker.stream import Stream
 from tracker.types import Frame, ObjectMask
@@ -62,7 +63,7 @@ class Lane:
     processed: int = -1  # capture index of the newest frame that was published
     step: int = -1  # frames published
     dropped: int = 0  # decoded, and passed over for a newer one
-    used_ids: set[int] = field(default_factory=set)  # removed objects' too: an id never comes back
+    used_ids: UsedIds = field(default_factory=UsedIds)  # removed objects' too: an id never comes back
     turn: float = 0.0  # the scheduler's: when it is served next, among the others
 
     @property
@@ -79,10 +80,7 @@ class Lane:
     def claim_id(self, wanted: int | None) -> int:
         """The id for a new object. Ids never come back, so that a removed object is never taken for a new one."""
         if wanted is None:
-            following = max(self.used_ids, default=0) + 1
-            return (
-                following if following <= MAX_OBJECT else min(set(range(1, len(self.used_ids) + 2)) - self.used_ids)
-            )
+            return self.used_ids.next(MAX_OBJECT)
         if wanted in self.objects:
             raise AlreadyExists(
                 f"object: {wanted} is on stream {self.name!r} already; refine it, or choose another id"
@@ -114,7 +112,7 @@ class World:
 
     def __init__(self) -> None:
         self._lanes: dict[str, Lane] = {}
-        self._gone: dict[str, tuple[int, int, set[int]]] = {}
+        self._gone: dict[str, tuple[int, int, UsedIds]] = {}
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(list(self._lanes.values()))

@@ -1,0 +1,39 @@
+"""Which object ids were given: kept as ranges, so that months of ids given one after the other take a few bytes."""
+
+from bisect import bisect_right
+
+
+class UsedIds:
+    """A set of ids >= 1 to which one only adds."""
+
+    def __init__(self) -> None:
+        # Disjoint and in order: range i is from _starts[i] up to and without _ends[i], and no two of them touch.
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def __contains__(self, number: int) -> bool:
+        i = bisect_right(self._starts, number)
+        return i > 0 and number < self._ends[i - 1]
+
+    def add(self, number: int) -> None:
+        if number in self:
+            return
+        i = bisect_right(self._starts, number)
+        extends = i > 0 and self._ends[i - 1] == number
+        meets = i < len(self._starts) and self._starts[i] == number + 1
+        if extends and meets:
+            self._ends[i - 1] = self._ends.pop(i)
+            del self._starts[i]
+        elif extends:
+            self._ends[i - 1] += 1
+        elif meets:
+            self._starts[i] = number
+        else:
+            self._starts.insert(i, number)
+            self._ends.insert(i, number + 1)
+
+    def next(self, largest: int) -> int:
+        """The id after the greatest one so far; where that was `largest`, the smallest that is free."""
+        if not self._ends or self._ends[-1] <= largest:
+            return self._ends[-1] if self._ends else 1
+        return self._ends[0] if self._starts[0] == 1 else 1
