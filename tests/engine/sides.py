@@ -66,13 +66,16 @@ class Pair:
         *,
         plain: bool,
         trained: bool = True,
+        score_shift: float = 0.0,
         dtype: Literal["float32", "bfloat16"] = "float32",
         device: str = "cpu",
     ) -> "Pair":
-        """`trained`: with the model's weights if they are here; else as initialised."""
+        """`trained`: with the model's weights if they are here; else as initialised. `score_shift` is added to the
+        object score: at a size far from its own a trained model calls much of what it follows gone."""
         net = random_network(name, image_size)
         if trained and zoo.checkpoint_path(name).is_file():
             models.load_weights(net, zoo.checkpoint_path(name), name)
+        net.sam_mask_decoder.pred_obj_score_head.layers[-1].bias += score_shift
         net = net.to(device)
         engine = Engine(models.Model(name, net), EngineConfig(fill_hole_area=0, dtype=dtype), plain=plain)
         predictor = official(zoo.config_path(name), image_size).to(device)

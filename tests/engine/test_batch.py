@@ -86,7 +86,7 @@ def theirs(pair: Pair, all_lives: list[Life], frames: int) -> dict[Key, torch.Te
 
 @pytest.fixture(scope="module", params=[("nano", 96), ("sam2.1_hiera_tiny", 64)], ids=lambda m: m[0])
 def pair(request: pytest.FixtureRequest) -> Pair:
-    return Pair.make(*request.param, plain=False, trained=request.param[0] == "nano")
+    return Pair.make(*request.param, plain=False, trained=request.param[0] == "nano", score_shift=4.0)
 
 
 def difference(pair: Pair, count: int, streams: int, frames: int) -> Difference:
@@ -100,9 +100,18 @@ def test_batches_give_each_object_the_masks_it_has_alone(
 ) -> None:
     keep_memories_unrounded(monkeypatch)
     found = difference(pair, count, streams, frames)
-    assert found.mixed >= 0.5, found  # the trained model calls some of these objects gone, now and then
+    assert found.mixed >= 0.9, found
     assert found.of_std <= 1e-3, found
     assert found.same_pixels >= 0.9998, found  # three pixels of the worst frame, where logits are nearly 0
+
+
+def test_batches_of_objects_that_are_gone_and_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 96 pixels the trained model calls some of what it follows gone."""
+    keep_memories_unrounded(monkeypatch)
+    found = difference(Pair.make("nano", 96, plain=False), 8, 3, 20)
+    assert 0 < found.mixed < 0.98, found
+    assert found.of_std <= 1e-3, found
+    assert found.same_pixels >= 0.9998, found
 
 
 @pytest.mark.parametrize(("count", "streams", "frames"), [(3, 2, 100), (17, 3, 14)])

@@ -64,8 +64,10 @@ def plan(scale: int = 1) -> tuple[Stage, ...]:
     def clips(count: int, frames: int, size_px: int, vanish: float = 0.35) -> Recipe:
         return Recipe(_scene(frames, size_px, vanish), count * scale, targets=4)
 
-    def rollouts(size_px: int) -> Recipe:
-        return Recipe(_scene(32, size_px, 0.5), scale, targets=4, shortest=6)
+    def rollouts(steps: int, size_px: int, vanish: float, rates: tuple[float, float], weights: Weights) -> Stage:
+        followed = Recipe(_scene(32, size_px, vanish), scale, targets=4, shortest=6)
+        recipes = (followed, images(1, size_px, 5))
+        return Stage(f"rollouts-{size_px}", steps, recipes, *rates, prompts, 0.3, weights, taught=5)
 
     return (
         Stage("images-128", 1700, (images(4, 128),), 1e-3, 8e-4),
@@ -84,7 +86,9 @@ def plan(scale: int = 1) -> tuple[Stage, ...]:
             "clips8-256-last", 1500, (clips(1, 8, 256, 0.7), images(1, 256, 5)), 2e-4, 2e-6, prompts, 0.3, strict
         ),
         # Clips of 8 frames do not show what 20 do: a memory that has drifted, an object far from where it was.
-        Stage("rollouts-256", 2300, (rollouts(256), images(1, 256, 5)), 3e-4, 1e-4, prompts, 0.3, strict, taught=5),
+        rollouts(575, 256, 0.5, (3e-4, 2.8e-4), strict),
+        # Most objects are 2 to 5 tokens wide at 256 px: the finer grid was better before anything was learnt on it.
+        rollouts(1550, 320, 0.8, (2.7e-4, 2e-6), Weights(iou=1.0, score=1.0)),
     )
 
 
