@@ -40,11 +40,14 @@ def test_frames_between_are_followed_but_do_not_teach(taught: int, answers: int)
     losses = lesson(model, batch, replace(STAGE, taught=taught), np.random.default_rng(0))
     assert len(losses) == answers
     torch.stack([loss.total for loss in losses]).sum().backward()
-    # The trunk learns from the first frame and the last, the memory's parts from what follows: no copy of a weight
-    # that was cast without a gradient is used where one is wanted.
-    for name in ("image_encoder.trunk.stem", "memory_encoder.fuser", "memory_attention.layers", "sam_mask_decoder"):
-        gradients = [p.grad for n, p in model.named_parameters() if n.startswith(name) and p.grad is not None]
-        assert sum(float(g.abs().sum()) for g in gradients) > 0, name
+    # No weight that was first used without a gradient is left without one: memory attention is, where some frames
+    # do not teach.
+    layers = [
+        (n, p.grad) for n, p in model.named_parameters() if n.startswith(("memory_attention.", "image_encoder"))
+    ]
+    idle = [n for n, gradient in layers if gradient is None or not gradient.any()]
+    assert len(layers) > 50
+    assert idle == []
 
 
 def test_clips_of_a_step_are_as_long_in_all_ranks() -> None:

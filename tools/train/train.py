@@ -198,20 +198,20 @@ def lesson(model: nn.Module, batch: Batch, stage: Stage, rng: np.random.Generato
     memory: Memory = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     recall = int(rng.integers(1, RECALL + 1)) if stage.taught else RECALL
     losses: list[Loss] = []
-    for times, teaches in stretches(frames, stage.taught):
-        # One context for all frames of a stretch: it casts each weight once and keeps the copy until it ends. A
-        # copy made without gradient would be kept for frames that teach, so each stretch has its own.
-        with torch.autocast(batch.device.type, torch.bfloat16), torch.set_grad_enabled(teaches):
-            features = Features(model, batch.frames_tn3hw[times.start : times.stop], batch.clip_of_m)
-            for time_index in times:
-                truth_mhw = batch.masks_tmhw[time_index]
-                inputs = features.at(time_index - times.start)
-                teacher = Teacher(model, inputs, truth_mhw, time_index, memory, stage, rng, frames > 1)
-                found = teacher.first(kind) if time_index == 0 else teacher.track()
-                if time_index == corrected and not (kind == "mask" and time_index == 0):
-                    found += teacher.correct()
-                teacher.remember(recall)
-                losses += found if teaches else []
+    # One context for all frames: it casts each weight once and keeps the copy until it ends.
+    with torch.autocast(batch.device.type, torch.bfloat16):
+        for times, teaches in stretches(frames, stage.taught):
+            with torch.set_grad_enabled(teaches):
+                features = Features(model, batch.frames_tn3hw[times.start : times.stop], batch.clip_of_m)
+                for time_index in times:
+                    truth_mhw = batch.masks_tmhw[time_index]
+                    inputs = features.at(time_index - times.start)
+                    teacher = Teacher(model, inputs, truth_mhw, time_index, memory, stage, rng, frames > 1)
+                    found = teacher.first(kind) if time_index == 0 else teacher.track()
+                    if time_index == corrected and not (kind == "mask" and time_index == 0):
+                        found += teacher.correct()
+                    teacher.remember(recall)
+                    losses += found if teaches else []
     return losses
 
 
