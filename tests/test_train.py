@@ -1,6 +1,7 @@
 """A lesson: which frames of a clip teach, what is remembered between them, and that all ranks see clips as long."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +49,29 @@ def test_frames_between_are_followed_but_do_not_teach(taught: int, answers: int)
     idle = [n for n, gradient in layers if gradient is None or not gradient.any()]
     assert len(layers) > 50
     assert idle == []
+
+
+def recalled(taught: int, seed: int) -> list[int]:
+    """How many frames without a prompt each of a clip's 10 frames could look back on."""
+    model = build(64).train()
+    resize(model, 64)
+    counts, step = [], model._track_step
+
+    def counting(*args: Any, **more: Any) -> Any:
+        counts.append(len(more["output_dict"]["non_cond_frame_outputs"]))
+        return step(*args, **more)
+
+    model._track_step = counting
+    batch = make_batch(Bank(), Recipe(replace(SCENE, frames=10), clips=1, targets=1), (0, 0, 0, 0, 0))
+    lesson(model, batch, replace(STAGE, taught=taught), np.random.default_rng(seed))
+    return counts
+
+
+def test_the_memory_keeps_six_frames_or_as_many_as_the_lot_says() -> None:
+    assert recalled(0, 0) == [0, 0, 1, 2, 3, 4, 5, 6, 6, 6]
+    drawn = {max(recalled(3, seed)) for seed in range(5)}
+    assert drawn <= set(range(1, 7))
+    assert len(drawn) > 1
 
 
 def test_clips_of_a_step_are_as_long_in_all_ranks() -> None:

@@ -23,7 +23,8 @@ from train.textures import Bank
 MEAN_RGB = (0.485, 0.456, 0.406)
 STD_RGB = (0.229, 0.224, 0.225)
 POINTER_SPAN = 1000
-"""A clip's length as a predictor would give it: it scales the pointers' age, which short clips must not stretch."""
+"""A clip's length as a predictor would give it, longer than any clip: upstream scales the pointers' age by it up to
+16, and leaves out pointers of later frames."""
 RECALL = 6
 """Memories of recent frames that the predictor looks at."""
 
