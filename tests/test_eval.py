@@ -10,7 +10,7 @@ from evaluation.clips import from_folder, rendered
 from evaluation.follow import apart, first_prompt
 from evaluation.measures import contour, contour_f, region_j
 from tracker.types import ObjectMask
-from train.textures import load_clips
+from training.textures import load_clips
 
 
 def square(x: int, y: int, side: int, size: int = 100) -> np.ndarray:

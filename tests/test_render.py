@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from train.data import Recipe, make_batch
-from train.losses import Weights, answer_loss
-from train.prompts import correction, first_points
-from train.render import FILMED, render
-from train.scenario import Scenario
-from train.textures import Bank, Track, procedural
+from training.data import Recipe, make_batch
+from training.losses import Weights, answer_loss
+from training.prompts import correction, first_points
+from training.render import FILMED, render
+from training.scenario import Scenario
+from training.textures import Bank, Track, procedural
 
 SMALL = Scenario(frames=4, size_px=64, real=0.0, vanish=0.0)
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from sam2.modeling.sam2_utils import LayerNorm2d
 
-from train.data import Recipe, make_batch
-from train.model import build, fused_norm, plain_norm, resize
-from train.scenario import Scenario
-from train.textures import Bank
-from train.train import Stage, lesson, stretches
+from training.data import Recipe, make_batch
+from training.model import build, fused_norm, plain_norm, resize
+from training.scenario import Scenario
+from training.textures import Bank
+from training.train import Stage, lesson, stretches
 
 SCENE = Scenario(frames=8, size_px=64, real=0.0, vanish=0.0)
 STAGE = Stage("test", 1, (Recipe(SCENE, clips=1, targets=2),), 1e-3, 1e-3, kinds={"box": 1.0}, correct=0.0)

@@ -15,7 +15,7 @@ from tracker.config import EngineConfig
 from tracker.engine.engine import Engine
 from tracker.engine.pixels import normalise
 from tracker.types import Prompt
-from train.prompts import box_of
+from training.prompts import box_of
 
 DISCS = [(2, 12, 78, 84), (90, 36, 159, 108)]  # of the pictures in `sides.video`, on the first frame
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from train.render import render
-from train.scenario import SMALLEST_VISIBLE, Scenario
-from train.textures import Bank
+from training.render import render
+from training.scenario import SMALLEST_VISIBLE, Scenario
+from training.textures import Bank
 
 VALIDATION_SEED = 715_517
 """Training uses other, shorter seeds: none of these clips is ever trained on."""

@@ -11,7 +11,7 @@ from evaluation.measures import contour_f, region_j
 from tracker.engine.engine import Engine
 from tracker.engine.track import Track
 from tracker.types import ObjectMask, Prompt, Rgb
-from train.prompts import box_of, inner_point
+from training.prompts import box_of, inner_point
 
 
 @dataclass

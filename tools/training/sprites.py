@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.textures import Bank, smooth_noise
+from training.textures import Bank, smooth_noise
 
 SPRITE_PX = 128
 Alpha = NDArray[np.uint8]

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.camera import Backdrop, Lens
-from train.scenario import FILMED, Affine, Scenario, camera_path, folded, wander
-from train.sprites import SPRITE_PX, Part, Sprite, sprite
-from train.textures import Bank
+from training.camera import Backdrop, Lens
+from training.scenario import FILMED, Affine, Scenario, camera_path, folded, wander
+from training.sprites import SPRITE_PX, Part, Sprite, sprite
+from training.textures import Bank
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.data import Batch, Recipe, loader
-from train.losses import Loss, Weights, answer_loss
-from train.model import Run, follow, resize
-from train.prompts import Points, correction, first_points
-from train.scenario import Scenario
-from train.textures import Bank
+from training.data import Batch, Recipe, loader
+from training.losses import Loss, Weights, answer_loss
+from training.model import Run, follow, resize
+from training.prompts import Points, correction, first_points
+from training.scenario import Scenario
+from training.textures import Bank
 
 MEAN_RGB = (0.485, 0.456, 0.406)
 STD_RGB = (0.229, 0.224, 0.225)

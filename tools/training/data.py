@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from train.render import Clip, render
-from train.scenario import SMALLEST_VISIBLE, Scenario
-from train.textures import Bank
+from training.render import Clip, render
+from training.scenario import SMALLEST_VISIBLE, Scenario
+from training.textures import Bank
 
 PROMPTABLE_SHARE = 0.003
 

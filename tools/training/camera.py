@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.scenario import FILMED, Affine, Scenario
-from train.textures import Bank, Picture
+from training.scenario import FILMED, Affine, Scenario
+from training.textures import Bank, Picture
 
 
 class Backdrop:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.textures import Bank, Picture, Track, load_clips
+from training.textures import Bank, Picture, Track, load_clips
 
 PATCH_PX = 160
 FRAMES_MAX = 32
