@@ -98,8 +98,10 @@ def dumps(memory: ObjectMemory, model: ModelId) -> bytes:
 
 
 def loads(data: bytes, model: ModelId, layout: MemoryLayout) -> ObjectMemory:
-    """The memory that `dumps` wrote, on the CPU. Raises BadRequest for bytes of anything else, OtherModel for another
-    model's."""
+    """The memory that `dumps` wrote, on the CPU.
+
+    Raises BadRequest for bytes of anything else, OtherModel where they are another model's.
+    """
     header = _header(data)
     if header.model != model:
         raise OtherModel(f"the memory is of {_shown(header.model)}; this daemon runs {_shown(model)}")
