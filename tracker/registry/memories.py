@@ -6,16 +6,17 @@ other logits nor the points of prompts are kept. Bytes may come from a stranger:
 types and numbers are those of the model that is to go on with them.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import safetensors.torch
 from msgspec import Meta, Struct
 from safetensors import SafetensorError
-from torch import Tensor
 
 from tracker.engine.memory import (
     CONDITIONING,
@@ -28,6 +29,9 @@ from tracker.engine.memory import (
 )
 from tracker.errors import BadRequest
 from tracker.types import ObjectMask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_HEADER_BYTES = 2**16
 MAX_FRAMES = CONDITIONING + POINTERS
