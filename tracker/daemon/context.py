@@ -9,7 +9,9 @@ from typing import Any
 from msgspec import Struct
 
 from tracker.config import Config
+from tracker.daemon.events import Events
 from tracker.daemon.lifecycle import ObjectLifecycle
+from tracker.daemon.persistence import Persistence
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.sockets.publisher import Publisher
@@ -33,6 +35,8 @@ class Context:
     engine: Engine
     publisher: Publisher
     objects: ObjectLifecycle
+    events: Events
+    persistence: Persistence
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[tuple[str, int], Features] = field(default_factory=OrderedDict)
 

@@ -30,6 +30,8 @@ EventName = Literal[
     "object_found",
     "object_removed",
     "object_expired",
+    "object_restored",
+    "object_waiting",
     "stream_added",
     "stream_live",
     "stream_stalled",
