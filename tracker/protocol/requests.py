@@ -20,7 +20,7 @@ class Args(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, 
 
 
 class Prompted(Args, frozen=True, kw_only=True):
-    """The fields that mark an object; `tracker.prompts.prompt_of` checks them against a frame."""
+    """The fields that mark an object; `tracker.protocol.prompts.prompt_of` checks them against a frame."""
 
     points: list[tuple[float, float]] | None = None
     labels: list[int] | None = None

@@ -7,7 +7,7 @@ from msgspec import UNSET, structs
 from tracker.daemon.admission import admit
 from tracker.daemon.context import Context, Operations, frame_of
 from tracker.engine.memory import ObjectMemory
-from tracker.errors import FrameGone, NoObject
+from tracker.errors import BadPrompt, FrameGone, FrameMarked, NoObject
 from tracker.protocol import replies, requests
 from tracker.protocol.prompts import prompt_of
 from tracker.tracking.records import ObjectSnapshot, object_record
@@ -52,8 +52,11 @@ class ObjectOperations:
         stream = self._context.table.stream(args.stream)
         obj = stream.object(args.object)
         frame = frame_of(stream, args.frame)
-        prompt = prompt_of(args, frame.size_wh)
-        memory, mask = self._prompted(self._led_to(obj, frame), frame, prompt)
+        prompt = prompt_of(args, frame.size_wh, correction=True)
+        try:
+            memory, mask = self._prompted(self._led_to(obj, frame), frame, prompt)
+        except FrameMarked as error:
+            raise BadPrompt(f"{error}: give points, or say replace: true to mark the frame afresh") from None
         shape = self._shape(mask, frame)
         self._context.objects.correct(obj, frame, memory, mask)
         return _result(obj, frame, shape)
