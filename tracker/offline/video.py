@@ -33,6 +33,7 @@ from tracker.protocol.replies import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
 from tracker.streams import sources
 from tracker.streams.folder import SUFFIXES
+from tracker.tracking.records import object_record
 from tracker.types import U8, Frame, Image, ObjectMask
 
 
@@ -101,17 +102,7 @@ class Outcome:
 
 def _record(object_id: int, mask: ObjectMask, size_wh: tuple[int, int]) -> ObjectRecord:
     shape = shape_of(mask.logits_hw, size_wh, tolerance_px=1.0, rle=True)
-    assert shape.rle_counts is not None
-    return ObjectRecord(
-        object=object_id,
-        state="visible" if shape.area else "lost",
-        score=round(mask.score, 4),
-        presence=round(mask.presence, 3),
-        box=shape.box_xyxy,
-        area=shape.area,
-        outline=shape.outline,
-        mask=Rle(size_wh[::-1], shape.rle_counts),
-    )
+    return object_record(object_id, shape, mask.score, mask.presence)
 
 
 def track(

@@ -10,7 +10,7 @@ from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt, FrameGone, FrameMarked, NoObject
 from tracker.protocol import replies, requests
 from tracker.protocol.prompts import prompt_of
-from tracker.tracking.records import ObjectSnapshot, object_record
+from tracker.tracking.records import ObjectSnapshot, snapshot_record
 from tracker.tracking.state import TrackedObject
 from tracker.types import Frame, ObjectMask, Prompt, Shape
 
@@ -112,13 +112,13 @@ class ObjectOperations:
 
     def _entry(self, obj: TrackedObject) -> replies.ObjectEntry:
         shape = self._context.shape_options.shape(obj.mask, obj.size_wh)
-        record = object_record(ObjectSnapshot.of(obj), shape)
+        record = snapshot_record(ObjectSnapshot.of(obj), shape)
         return replies.ObjectEntry(**structs.asdict(record), stream=obj.stream.name, frame=obj.frame)
 
 
 def _result(obj: TrackedObject, frame: Frame, shape: Shape) -> replies.ObjectResult:
     """The reply to a prompt on `frame`: the object as it is there, even while it has yet to catch up."""
-    record = object_record(replace(ObjectSnapshot.of(obj), behind=None), shape)
+    record = snapshot_record(replace(ObjectSnapshot.of(obj), behind=None), shape)
     return replies.ObjectResult(
         **structs.asdict(record), stream=obj.stream.name, frame=frame.index, epoch=frame.epoch, durable=False
     )
