@@ -124,9 +124,15 @@ def snapshot(
     format: ImageFormat = "jpeg",
     max_width: int | None = None,
     overlay: bool = False,
+    pin_s: float | None = None,
 ) -> Request[replies.FrameImage]:
-    """A buffered frame as an image file's bytes; the newest unless `frame` names another."""
-    args = requests.FramesGet(stream=stream, frame=frame, format=format, max_width=max_width, overlay=overlay)
+    """A buffered frame as an image file's bytes; the newest unless `frame` names another.
+
+    With `pin_s` the daemon keeps the frame for so many seconds (at most 120), so that a prompt can name it.
+    """
+    args = requests.FramesGet(
+        stream=stream, frame=frame, format=format, max_width=max_width, overlay=overlay, pin_s=pin_s
+    )
     return Request("frames.get", args, replies.FrameImage)
 
 
