@@ -7,10 +7,10 @@ from msgspec import UNSET, structs
 from tracker.daemon.admission import admit
 from tracker.daemon.context import Context, Operations, frame_of
 from tracker.engine.memory import ObjectMemory
-from tracker.errors import FrameGone, NoObject
+from tracker.errors import BadPrompt, FrameGone, FrameMarked, NoObject
 from tracker.protocol import replies, requests
 from tracker.protocol.prompts import prompt_of
-from tracker.tracking.records import ObjectSnapshot, object_record
+from tracker.tracking.records import ObjectSnapshot, snapshot_record
 from tracker.tracking.state import TrackedObject
 from tracker.types import Frame, ObjectMask, Prompt, Shape
 
@@ -52,8 +52,11 @@ class ObjectOperations:
         stream = self._context.table.stream(args.stream)
         obj = stream.object(args.object)
         frame = frame_of(stream, args.frame)
-        prompt = prompt_of(args, frame.size_wh)
-        memory, mask = self._prompted(self._led_to(obj, frame), frame, prompt)
+        prompt = prompt_of(args, frame.size_wh, correction=True)
+        try:
+            memory, mask = self._prompted(self._led_to(obj, frame), frame, prompt)
+        except FrameMarked as error:
+            raise BadPrompt(f"{error}: give points, or say replace: true to mark the frame afresh") from None
         shape = self._shape(mask, frame)
         self._context.objects.correct(obj, frame, memory, mask)
         return _result(obj, frame, shape)
@@ -130,13 +133,13 @@ class ObjectOperations:
 
     def _entry(self, obj: TrackedObject) -> replies.ObjectEntry:
         shape = self._context.shape_options.shape(obj.mask, obj.size_wh)
-        record = object_record(ObjectSnapshot.of(obj), shape)
+        record = snapshot_record(ObjectSnapshot.of(obj), shape)
         return replies.ObjectEntry(**structs.asdict(record), stream=obj.stream.name, frame=obj.frame)
 
 
 def _result(obj: TrackedObject, frame: Frame, shape: Shape) -> replies.ObjectResult:
     """The reply to a prompt on `frame`: the object as it is there, even while it has yet to catch up."""
-    record = object_record(replace(ObjectSnapshot.of(obj), behind=None), shape)
+    record = snapshot_record(replace(ObjectSnapshot.of(obj), behind=None), shape)
     return replies.ObjectResult(
         **structs.asdict(record), stream=obj.stream.name, frame=frame.index, epoch=frame.epoch, durable=False
     )

@@ -44,7 +44,7 @@ class SegmentOperations:
         stream = self._context.table.stream(args.stream)
         frame = frame_of(stream, args.frame)
         only_ref = args.ref is not None and not (args.points or args.box or args.mask)
-        prompt = Prompt() if only_ref else prompt_of(args, frame.size_wh)
+        prompt = Prompt() if only_ref else prompt_of(args, frame.size_wh, correction=args.ref is not None)
         key = stream.name, frame.index
         found = self._segmenter.candidates(key, frame.image, prompt, ref=args.ref, multimask=args.multimask)
         return replies.Candidates(

@@ -15,6 +15,7 @@ from tracker.protocol import replies, requests
 from tracker.streams.allowlist import refusal
 from tracker.tracking.records import stream_record
 from tracker.tracking.state import TrackedObject, TrackedStream
+from tracker.types import Frame, ObjectMask
 
 
 class StreamOperations:
@@ -96,9 +97,12 @@ class StreamOperations:
         followed = args.overlay and args.frame is None and stream.processed in stream.source.buffer
         frame = frame_of(stream, stream.processed if followed else args.frame)
         rgb_hwc = imaging.to_rgb(frame.image)
+        if args.pin_s is not None:
+            stream.source.buffer.pin(frame.index, args.pin_s, time.monotonic_ns())
         if args.overlay:
-            objects = [obj for obj in stream.objects.values() if obj.frame == frame.index and not obj.pending]
-            rgb_hwc = overlay.draw(rgb_hwc, [self._drawing(obj) for obj in objects])
+            known = [(obj, mask_on(obj, frame.index)) for obj in stream.objects.values()]
+            drawings = [self._drawing(obj, mask, frame) for obj, mask in known if mask is not None]
+            rgb_hwc = overlay.draw(rgb_hwc, drawings)
         data = imaging.encode(
             imaging.scaled(rgb_hwc, args.max_width), args.format, self._context.config.publish.jpeg_quality
         )
@@ -111,7 +115,20 @@ class StreamOperations:
             data=data,
         )
 
-    def _drawing(self, obj: TrackedObject) -> overlay.Drawing:
-        shape = self._context.shape_options.shape(obj.mask, obj.size_wh)
+    def _drawing(self, obj: TrackedObject, mask: ObjectMask, frame: Frame) -> overlay.Drawing:
+        shape = self._context.shape_options.shape(mask, frame.size_wh)
         guessed = obj.guess.label if obj.guess else None
-        return overlay.Drawing.of(obj.id, shape, obj.label or guessed, obj.mask.score)
+        return overlay.Drawing.of(obj.id, shape, obj.label or guessed, mask.score)
+
+
+def mask_on(obj: TrackedObject, frame: int) -> ObjectMask | None:
+    """What is known of the object on that very frame: as it was tracked there lately, or prompted."""
+    if obj.frame == frame:
+        return obj.mask
+    prompted_frame, prompted_mask = obj.prompted
+    if prompted_frame == frame:
+        return prompted_mask
+    entry = obj.memory.find(frame)
+    if entry is None or entry.logits_hw is None:
+        return None
+    return ObjectMask(entry.logits_hw.cpu().numpy(), entry.score, entry.presence)
