@@ -163,12 +163,12 @@ def refine(stream: str, object: int, **options: Unpack[RefineOptions]) -> Reques
     return Request("objects.refine", args, replies.ObjectResult)
 
 
-def update(stream: str, object: int, **options: Unpack[UpdateOptions]) -> Request[replies.ObjectEntry]:
+def update(stream: str, object: int, **options: Unpack[UpdateOptions]) -> Request[replies.UpdatedObject]:
     """Change an object's label, meta or expiry."""
     return Request(
         "objects.update",
         requests.ObjectsUpdate(stream=stream, object=object, **wire_fields(options)),
-        replies.ObjectEntry,
+        replies.UpdatedObject,
     )
 
 
@@ -177,9 +177,9 @@ def remove(stream: str, object: int | None = None, *, all: bool = False) -> Requ
     return Request("objects.remove", requests.ObjectsRemove(stream=stream, object=object, all=all), replies.Removed)
 
 
-def objects(stream: str | None = None) -> Request[replies.ObjectList]:
-    """The records of all objects, or of one stream's."""
-    return Request("objects.list", requests.ObjectsList(stream=stream), replies.ObjectList)
+def objects(stream: str | None = None, *, all: bool = False) -> Request[replies.ObjectList]:
+    """The records of all objects, or of one stream's; with `all` also of those that wait for their stream."""
+    return Request("objects.list", requests.ObjectsList(stream=stream, all=all), replies.ObjectList)
 
 
 def segment(stream: str, **options: Unpack[SegmentOptions]) -> Request[replies.Candidates]:

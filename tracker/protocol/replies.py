@@ -52,7 +52,12 @@ class ObjectEntry(ObjectRecord, frozen=True, kw_only=True):
 
     stream: str
     frame: int | None
-    durable: bool | UnsetType = UNSET  # only where it was changed: whether that is on disk
+
+
+class UpdatedObject(ObjectEntry, frozen=True, kw_only=True):
+    """What `objects.update` answers."""
+
+    durable: bool  # whether the change is on disk
 
 
 class ObjectResult(ObjectEntry, frozen=True, kw_only=True):

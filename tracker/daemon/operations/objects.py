@@ -61,11 +61,11 @@ class ObjectOperations:
         self._context.objects.correct(obj, frame, memory, mask)
         return _result(obj, frame, shape)
 
-    def objects_update(self, args: requests.ObjectsUpdate) -> replies.ObjectEntry:
+    def objects_update(self, args: requests.ObjectsUpdate) -> replies.UpdatedObject:
         obj = self._context.table.stream(args.stream).object(args.object)
         given = {name: getattr(args, name) for name in ("label", "meta", "expire_s")}
         self._context.objects.update(obj, **{name: value for name, value in given.items() if value is not UNSET})
-        return structs.replace(self._entry(obj), durable=False)
+        return replies.UpdatedObject(**structs.asdict(self._entry(obj)), durable=False)
 
     def objects_remove(self, args: requests.ObjectsRemove) -> replies.Removed:
         waiting = self._forget_waiting(args)
