@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
-from msgspec import structs
+from msgspec import Struct, structs
 
 from helpers.fake_daemon import OBJECT, STREAM, FakeDaemon
 from tracker import errors
@@ -40,7 +40,7 @@ def client(daemon: FakeDaemon) -> Iterator[Client]:
 
 MASK_HW = np.eye(48, 64, dtype=bool)
 BOX = (1.0, 2.0, 30.0, 40.0)
-CALLS: list[tuple[str, Callable[[Any], Any], replies.Struct]] = [
+CALLS: list[tuple[str, Callable[[Any], Any], Struct]] = [
     ("server.info", lambda c: c.info(), requests.ServerInfoArgs()),
     ("streams.list", lambda c: c.streams(), requests.StreamsListArgs()),
     (
@@ -109,7 +109,7 @@ def test_the_table_holds_every_operation() -> None:
 
 @pytest.mark.parametrize(("op", "call", "args"), CALLS)
 def test_arguments_arrive_and_results_come_back_typed(
-    daemon: FakeDaemon, client: Client, op: str, call: Callable[[Any], Any], args: replies.Struct
+    daemon: FakeDaemon, client: Client, op: str, call: Callable[[Any], Any], args: Struct
 ) -> None:
     assert call(client) == daemon.answers[op]
     request = daemon.asked.get(timeout=20)
@@ -117,7 +117,7 @@ def test_arguments_arrive_and_results_come_back_typed(
 
 
 @pytest.mark.parametrize(("op", "call", "args"), CALLS)
-def test_the_same_awaited(daemon: FakeDaemon, op: str, call: Callable[[Any], Any], args: replies.Struct) -> None:
+def test_the_same_awaited(daemon: FakeDaemon, op: str, call: Callable[[Any], Any], args: Struct) -> None:
     async def ask() -> Any:
         async with AsyncClient(daemon.control.endpoint, timeout_s=20) as client:
             return await call(client)
