@@ -17,7 +17,8 @@ and what would be right.
     ├── Forbidden                forbidden
     ├── TooLarge                 too_large
     ├── Unavailable              unavailable
-    │   └── Timeout              unavailable      (raised by the client: no reply in time)
+    │   └── Timeout              unavailable      (raised by the client: no reply, or no message, in time)
+    │       └── DaemonGone       unavailable      (raised by the client: who listens hears nothing, and it is away)
     ├── ConfigError              (start-up only)
     ├── ModelError               (start-up only)
     └── SourceError              (a stream's `error` text)
@@ -98,6 +99,10 @@ class Unavailable(TrackerError):
 
 class Timeout(Unavailable):
     """The client waited and no reply came."""
+
+
+class DaemonGone(Timeout):
+    """The client listened, nothing came, and the daemon does not answer either."""
 
 
 class ConfigError(TrackerError):

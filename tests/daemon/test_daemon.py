@@ -358,6 +358,28 @@ class TestFrames:
         pixel = decode(image["data"])[90, 120]
         assert int(pixel.max()) - int(pixel.min()) > 20  # tinted: the square itself is white
 
+    def test_a_frame_that_is_looked_at_can_be_prompted_and_looked_at_again(self, video: Path) -> None:
+        """However long ago it was shown: it is pinned. What is drawn then is what the prompt found on it."""
+        stream = {"url": str(video), "loop": True, "buffer": {"seconds": 0.2}}
+        with serving(configuration(streams={"cam": stream}), BlobEngine(history_frames=4)) as talk:
+            talk.wait_for_frame(10)
+            shown = talk.ask("frames.get", stream="cam", format="png", pin_s=120)
+            talk.wait_for_frame(shown["frame"] + 40)
+            assert talk.refused("frames.get", stream="cam", frame=shown["frame"] - 1)[0] == "frame_gone"
+            talk.subscribe("events/cam/")
+            added = talk.ask("objects.add", stream="cam", points=[RESTING], frame=shown["frame"])
+            assert added["frame"] == shown["frame"]
+            talk.receive_until(lambda m: m["event"] == "object_caught_up")
+            talk.wait_for_frame(shown["frame"] + 60)
+            drawn = talk.ask("frames.get", stream="cam", format="png", overlay=True, frame=shown["frame"])
+            pixel = decode(drawn["data"])[90, 120]
+            assert int(pixel.max()) - int(pixel.min()) > 20
+            assert drawn["data"] != shown["data"]
+
+    @pytest.mark.parametrize("pin_s", [0, -1, 120.5])
+    def test_a_pin_has_an_end(self, talk: Talk, pin_s: float) -> None:
+        assert talk.refused("frames.get", stream="cam", pin_s=pin_s)[0] == "bad_request"
+
 
 class TestStreams:
     def test_add_pause_resume_remove(self, video: Path) -> None:

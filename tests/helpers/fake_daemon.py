@@ -22,6 +22,7 @@ class FakeDaemon:
 
     def __init__(self) -> None:
         self.asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self.on_request = self.asked.put
         self.publisher = Publisher("tcp://127.0.0.1:*", 100, "i1")
         self.publisher.start()
         self.answers: dict[str, Any] = {
@@ -59,7 +60,7 @@ class FakeDaemon:
         self.control.start()
 
     def _handle(self, request: Request) -> None:
-        self.asked.put(request)
+        self.on_request(request)
         answer = self.answers[request.op]
         if isinstance(answer, Exception):
             raise answer

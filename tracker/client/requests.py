@@ -2,22 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 
-import numpy as np
 from msgspec import Struct, structs
-from numpy.typing import NDArray
 
+from tracker.client.marks import wire_box, wire_fields
 from tracker.config import StreamConfig
-from tracker.masks.rle import rle_encode
 from tracker.protocol import replies, requests
-from tracker.protocol.fields import ImageFormat, Rle
+from tracker.protocol.fields import ImageFormat
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 R = TypeVar("R", bound=Struct)
 
 SEGMENT_ALL_S = 600.0
-Point = tuple[float, float]
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +31,12 @@ class Request(Generic[R]):
 
 
 class Marks(TypedDict, total=False):
-    """What marks an object, in pixels of the source frame: x right, y down."""
+    """What marks an object, in pixels of the source frame: x right, y down. Lists, tuples and arrays will do."""
 
-    points: Sequence[Point]
-    labels: Sequence[int]  # 1 on the object, 0 off it; absent: all 1
-    box: Box  # x1, y1, x2, y2
-    mask: NDArray[np.bool_]  # [h, w] at the source's size; stands alone
+    points: "ArrayLike"  # [n, 2]: x, y
+    labels: "ArrayLike"  # [n]: 1 on the object, 0 off it; absent: all 1
+    box: "ArrayLike"  # [4]: x1, y1, x2, y2
+    mask: "ArrayLike"  # [h, w] at the source's size, not 0 on the object; stands alone
 
 
 class AddOptions(Marks, total=False):
@@ -125,15 +124,21 @@ def snapshot(
     format: ImageFormat = "jpeg",
     max_width: int | None = None,
     overlay: bool = False,
+    pin_s: float | None = None,
 ) -> Request[replies.FrameImage]:
-    """A buffered frame as an image file's bytes; the newest unless `frame` names another."""
-    args = requests.FramesGet(stream=stream, frame=frame, format=format, max_width=max_width, overlay=overlay)
+    """A buffered frame as an image file's bytes; the newest unless `frame` names another.
+
+    With `pin_s` the daemon keeps the frame for so many seconds (at most 120), so that a prompt can name it.
+    """
+    args = requests.FramesGet(
+        stream=stream, frame=frame, format=format, max_width=max_width, overlay=overlay, pin_s=pin_s
+    )
     return Request("frames.get", args, replies.FrameImage)
 
 
 def add(stream: str, **options: Unpack[AddOptions]) -> Request[replies.ObjectResult]:
     """Track a new object, marked by points, a box, both, or a mask."""
-    return Request("objects.add", requests.ObjectsAdd(stream=stream, **_encoded(options)), replies.ObjectResult)
+    return Request("objects.add", requests.ObjectsAdd(stream=stream, **wire_fields(options)), replies.ObjectResult)
 
 
 def add_many(
@@ -144,22 +149,26 @@ def add_many(
     match_iou: float = 0.5,
 ) -> Request[replies.AddedMany]:
     """Give a detector's boxes: those that match tracked objects are reported, the others are added."""
-    args = requests.ObjectsAddMany(
-        stream=stream, detections=list(detections), frame=frame, time=time, match_iou=match_iou
-    )
+    checked = [
+        structs.replace(detection, box=wire_box(detection.box, f"detections[{i}].box"))
+        for i, detection in enumerate(detections)
+    ]
+    args = requests.ObjectsAddMany(stream=stream, detections=checked, frame=frame, time=time, match_iou=match_iou)
     return Request("objects.add_many", args, replies.AddedMany)
 
 
 def refine(stream: str, object: int, **options: Unpack[RefineOptions]) -> Request[replies.ObjectResult]:
     """Correct an object on a frame by further points, a box or a mask."""
-    args = requests.ObjectsRefine(stream=stream, object=object, **_encoded(options))
+    args = requests.ObjectsRefine(stream=stream, object=object, **wire_fields(options))
     return Request("objects.refine", args, replies.ObjectResult)
 
 
 def update(stream: str, object: int, **options: Unpack[UpdateOptions]) -> Request[replies.ObjectEntry]:
     """Change an object's label, meta or expiry."""
     return Request(
-        "objects.update", requests.ObjectsUpdate(stream=stream, object=object, **options), replies.ObjectEntry
+        "objects.update",
+        requests.ObjectsUpdate(stream=stream, object=object, **wire_fields(options)),
+        replies.ObjectEntry,
     )
 
 
@@ -175,7 +184,9 @@ def objects(stream: str | None = None) -> Request[replies.ObjectList]:
 
 def segment(stream: str, **options: Unpack[SegmentOptions]) -> Request[replies.Candidates]:
     """Masks of what is marked on a frame, best first; nothing is tracked."""
-    return Request("segment.prompt", requests.SegmentPrompt(stream=stream, **_encoded(options)), replies.Candidates)
+    return Request(
+        "segment.prompt", requests.SegmentPrompt(stream=stream, **wire_fields(options)), replies.Candidates
+    )
 
 
 def segment_all(
@@ -196,11 +207,3 @@ def history(
     """Past events, the newest last."""
     args = requests.HistoryList(stream=stream, object=object, since=since, limit=limit)
     return Request("history.list", args, replies.EventList)
-
-
-def _encoded(options: AddOptions | RefineOptions | SegmentOptions) -> dict[str, Any]:
-    fields: dict[str, Any] = dict(options)
-    mask_hw = fields.get("mask")
-    if mask_hw is not None:
-        fields["mask"] = Rle(mask_hw.shape, rle_encode(mask_hw))
-    return fields

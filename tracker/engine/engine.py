@@ -27,7 +27,7 @@ from tracker.engine.cuda_graphs import CudaRecorder, Recorder
 from tracker.engine.forward import Features, Masks
 from tracker.engine.grouping import Propagation, groups, pool_slots
 from tracker.engine.layers.image_encoder import Encoder
-from tracker.engine.memory import FrameMemory, MemoryBank, ObjectMemory
+from tracker.engine.memory import FrameMemory, MemoryBank, MemoryLayout, ObjectMemory, TensorKind
 from tracker.engine.models.build import Model
 from tracker.engine.postprocess import fill_holes
 from tracker.engine.precision import Precision, of_config
@@ -97,6 +97,16 @@ class Engine:
             "dtype": str(self.precision.lowest).removeprefix("torch."),
             "sha256": self.model.sha256,
         }
+
+    def memory_layout(self) -> MemoryLayout:
+        """What the tensors of this model's memories are like."""
+        net = self.model.net
+        tokens, side = net.sam_image_embedding_size**2, self.model.image_size // 4
+        return MemoryLayout(
+            memory_tm=TensorKind((tokens, int(net.mem_dim)), "bfloat16", 2),
+            pointer_c=TensorKind((int(net.hidden_dim),), "float32", 4),
+            logits_hw=TensorKind((side, side), "float32", 4),
+        )
 
     def memory(self) -> dict[str, Any]:
         """Memory of the device: held by this process, and there in all."""

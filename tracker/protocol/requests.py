@@ -12,7 +12,17 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tracker.config import NonNegative, Positive, StreamConfig
 from tracker.errors import TooLarge
-from tracker.protocol.fields import MAX_META_BYTES, FrameIndex, ImageFormat, Label, ObjectId, Rle, StreamId, Unit
+from tracker.protocol.fields import (
+    MAX_META_BYTES,
+    MAX_PIN_S,
+    FrameIndex,
+    ImageFormat,
+    Label,
+    ObjectId,
+    Rle,
+    StreamId,
+    Unit,
+)
 
 
 class Args(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -56,6 +66,7 @@ class FramesGet(Args, frozen=True, kw_only=True):
     format: ImageFormat = "jpeg"
     max_width: Annotated[int, Meta(ge=16, le=16384)] | None = None
     overlay: bool = False
+    pin_s: Annotated[float, Meta(gt=0, le=MAX_PIN_S)] | None = None
 
 
 class ObjectsAdd(Prompted, frozen=True, kw_only=True):
