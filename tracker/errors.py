@@ -6,6 +6,7 @@ and what would be right.
     │   ├── UnsupportedVersion   unsupported_version
     │   ├── UnknownOp            unknown_op
     │   └── BadPrompt            bad_prompt
+    │       └── FrameMarked      bad_prompt
     ├── UnknownStream            unknown_stream
     ├── UnknownObject            unknown_object
     ├── AlreadyExists            already_exists
@@ -51,6 +52,10 @@ class UnknownOp(BadRequest):
 
 class BadPrompt(BadRequest):
     code = "bad_prompt"
+
+
+class FrameMarked(BadPrompt):
+    """A box for an object on a frame where it is marked already. Each door adds the remedy that it has."""
 
 
 class UnknownStream(TrackerError):

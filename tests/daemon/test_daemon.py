@@ -135,7 +135,6 @@ class TestDetections:
         ("detections", "code", "says"),
         [
             ([], "bad_request", "detections"),
-            ([{"box": [110, 80, 130, 100]}, {"box": [0, 0, 999, 5]}], "bad_prompt", "detections[1].box"),
             ([{"box": [1, 1, 5, 5], "score": 2.0}], "bad_request", "score"),
         ],
     )
@@ -144,6 +143,15 @@ class TestDetections:
         assert (found, says in message) == (code, True), message
         assert talk.ask("objects.list") == {"objects": []}
 
+    def test_a_box_out_of_the_picture_is_skipped_and_the_others_are_taken(self, talk: Talk) -> None:
+        boxes = [[170, 5, 190, 9], [105, 60, 135, 150], [9, 9, 5, 5], [5, 5, 5.5, 9]]
+        result = talk.ask("objects.add_many", stream="cam", detections=[{"box": box} for box in boxes])
+        outside, clipped, empty, thin = result["objects"]
+        assert clipped == {"object": 1, "added": True, "iou": None}
+        for match, says in ((outside, "[0].box: [170, 5, 190, 9] is outside"), (empty, "[2]"), (thin, "1 × 1")):
+            assert (match["object"], match["added"], match["iou"]) == (None, False, None)
+            assert says in match["refused"]
+
 
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("objects.add", {"stream": "nope", "points": [RESTING]}, "unknown_stream", "cam"),
@@ -151,6 +159,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("objects.add", {"stream": "cam", "points": [[500, 3]]}, "bad_prompt", "160 × 120"),
     ("objects.add", {"stream": "cam", "points": [[math.nan, 3]]}, "bad_prompt", "points"),
     ("objects.add", {"stream": "cam", "points": [RESTING], "labels": [1, 0]}, "bad_prompt", "labels"),
+    ("objects.add", {"stream": "cam", "points": [RESTING], "labels": [0]}, "bad_prompt", "off the object"),
     ("objects.add", {"stream": "cam", "box": [50, 50, 40, 60]}, "bad_prompt", "box"),
     ("objects.add", {"stream": "cam", "points": [[5, 115]]}, "no_object", "empty mask"),
     ("objects.add", {"stream": "cam", "points": [RESTING], "frame": 99999}, "frame_gone", "there:"),

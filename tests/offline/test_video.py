@@ -289,6 +289,11 @@ def test_prompt_files_that_are_refused(tmp_path, text, message):
         ),
         (PromptEntry(object=4, points=[(5, 1)], labels=[1, 1]), "labels: 2 for 1 points"),
         (PromptEntry(object=4, points=[(5, 1)], labels=[2]), r"labels\[0\]: 2 is neither 1"),
+        (PromptEntry(object=4, points=[(5, 1)], labels=[0]), "labels: all points are off the object"),
+        (
+            PromptEntry(object=1, box=(1, 1, 9, 9)),  # BOX is on this frame already
+            "object 1, frame 0: box: .* give points to correct it, or put box and points into one entry",
+        ),
     ],
 )
 def test_prompts_are_refused_before_anything_is_done(engine, folder, entry, message):
