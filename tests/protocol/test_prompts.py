@@ -110,7 +110,7 @@ def test_refused(fields: dict[str, Any], text: str) -> None:
     ],
 )
 def test_points_on_the_border_count(point: tuple[float, float], taken: tuple[float, float]) -> None:
-    assert prompt_of(add(points=[point]), SIZE_WH).points_xy.tolist() == np.float32([taken]).tolist()
+    assert prompt_of(add(points=[point]), SIZE_WH).points_xy.tolist() == np.array([taken], np.float32).tolist()
 
 
 @pytest.mark.parametrize(
