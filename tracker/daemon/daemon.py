@@ -36,6 +36,7 @@ from tracker.engine.models.build import load_model
 from tracker.errors import AtCapacity, TrackerError
 from tracker.labels.labeller import Labeller
 from tracker.protocol.fields import EventName
+from tracker.protocol.operations import HISTORY_LIST
 from tracker.protocol.replies import DeviceMemory, Status, StepTimes
 from tracker.registry.store import Store
 from tracker.sockets.control import ControlServer, Request
@@ -74,11 +75,9 @@ class Daemon:
         )
         self._restorer = Restorer(self._context)
         self._jobs = Jobs(config.engine.catch_up_fraction)
-        self._operations, self._slow_operations = operations(
-            self._context, self._attach, self._detach, self._jobs.cancel
-        )
+        self._answers = operations(self._context, self._attach, self._detach, self._jobs.cancel)
         self._history = History(store)
-        served = {*self._operations, *self._slow_operations, "history.list"}
+        served = self._answers.names | {HISTORY_LIST.name}
         self.control = ControlServer(config.control.endpoint, self._ask, served, instance)
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
@@ -190,13 +189,13 @@ class Daemon:
                 )
 
     def _answer(self, request: Request) -> None:
-        if request.op == "history.list":
+        if request.op == HISTORY_LIST.name:
             self._history.answer(request)
-        elif (slow := self._slow_operations.get(request.op)) is not None:
+        elif (in_slices := self._answers.in_slices.get(request.op)) is not None:
             self._jobs.check_room()
-            self._jobs.add(DurableRequest(request, self._persistence), slow(request.args, request.id))
+            self._jobs.add(DurableRequest(request, self._persistence), in_slices(request.args, request.id))
         else:
-            self._persistence.reply(request, self._operations[request.op](request.args))
+            self._persistence.reply(request, self._answers.at_once[request.op](request.args))
 
     # ------------------------------------------------------------------------------------------------- streams
 

@@ -1,4 +1,4 @@
-"""What each operation takes, one frozen struct each, and the one table of operations.
+"""What each operation takes, one frozen struct each; `tracker.protocol.operations` has the table.
 
 Requests refuse keys that they do not know; `tracker.protocol.codec` turns bytes into structs and
 `tracker.protocol.prompts` makes prompts of them. `docs/protocol.md` is the contract in prose: what is not described
@@ -190,27 +190,6 @@ class HistoryList(Args, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.object is not None and self.stream is None:
             raise ValueError("object: an id means nothing without its stream; give both")
-
-
-OPERATIONS: dict[str, type[Struct]] = {
-    "server.info": ServerInfoArgs,
-    "streams.list": StreamsListArgs,
-    "streams.add": StreamsAdd,
-    "streams.remove": StreamName,
-    "streams.pause": StreamName,
-    "streams.resume": StreamName,
-    "frames.get": FramesGet,
-    "objects.add": ObjectsAdd,
-    "objects.add_many": ObjectsAddMany,
-    "objects.refine": ObjectsRefine,
-    "objects.update": ObjectsUpdate,
-    "objects.remove": ObjectsRemove,
-    "objects.list": ObjectsList,
-    "segment.prompt": SegmentPrompt,
-    "segment.all": SegmentAll,
-    "segment.cancel": SegmentCancel,
-    "history.list": HistoryList,
-}
 
 
 def _frame_or_time(frame: int | None, time: float | None) -> None:

@@ -5,10 +5,12 @@ from dataclasses import replace
 from msgspec import UNSET, structs
 
 from tracker.daemon.admission import admit
-from tracker.daemon.context import Context, Operations, frame_of
+from tracker.daemon.answers import answers
+from tracker.daemon.context import Context, frame_of
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt, FrameGone, FrameMarked, NoObject
 from tracker.protocol import replies, requests
+from tracker.protocol.operations import OBJECTS_ADD, OBJECTS_LIST, OBJECTS_REFINE, OBJECTS_REMOVE, OBJECTS_UPDATE
 from tracker.protocol.prompts import prompt_of
 from tracker.tracking.records import ObjectSnapshot, snapshot_record
 from tracker.tracking.state import TrackedObject
@@ -19,16 +21,7 @@ class ObjectOperations:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    @property
-    def table(self) -> Operations:
-        return {
-            "objects.add": self.objects_add,
-            "objects.refine": self.objects_refine,
-            "objects.update": self.objects_update,
-            "objects.remove": self.objects_remove,
-            "objects.list": self.objects_list,
-        }
-
+    @answers(OBJECTS_ADD)
     def objects_add(self, args: requests.ObjectsAdd) -> replies.ObjectResult:
         stream = self._context.table.stream(args.stream)
         admit(self._context, stream, 1, "object")
@@ -48,6 +41,7 @@ class ObjectOperations:
         )
         return _result(obj, frame, shape)
 
+    @answers(OBJECTS_REFINE)
     def objects_refine(self, args: requests.ObjectsRefine) -> replies.ObjectResult:
         stream = self._context.table.stream(args.stream)
         obj = stream.object(args.object)
@@ -61,12 +55,14 @@ class ObjectOperations:
         self._context.objects.correct(obj, frame, memory, mask)
         return _result(obj, frame, shape)
 
+    @answers(OBJECTS_UPDATE)
     def objects_update(self, args: requests.ObjectsUpdate) -> replies.UpdatedObject:
         obj = self._context.table.stream(args.stream).object(args.object)
         given = {name: getattr(args, name) for name in ("label", "meta", "expire_s")}
         self._context.objects.update(obj, **{name: value for name, value in given.items() if value is not UNSET})
         return replies.UpdatedObject(**structs.asdict(self._entry(obj)), durable=False)
 
+    @answers(OBJECTS_REMOVE)
     def objects_remove(self, args: requests.ObjectsRemove) -> replies.Removed:
         waiting = self._forget_waiting(args)
         if waiting and (args.object is not None or args.stream not in self._context.table):
@@ -77,6 +73,7 @@ class ObjectOperations:
             self._context.objects.remove(obj)
         return replies.Removed(removed=[obj.id for obj in gone] + waiting)
 
+    @answers(OBJECTS_LIST)
     def objects_list(self, args: requests.ObjectsList) -> replies.ObjectList:
         table = self._context.table
         streams = [s for s in table if args.stream in (None, s.name)]
