@@ -54,7 +54,7 @@ class Daemon:
 
     def __init__(self, config: Config, engine: Engine) -> None:
         instance = secrets.token_hex(8)
-        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance)
+        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance, config.limits)
         self._config = config
         self._engine = engine
         self._table = StreamTable()
@@ -68,7 +68,11 @@ class Daemon:
             self._context, self._attach, self._detach, self._jobs.cancel
         )
         self.control = ControlServer(
-            config.control.endpoint, self._ask, {*self._operations, *self._slow_operations}, instance
+            config.control.endpoint,
+            self._ask,
+            {*self._operations, *self._slow_operations},
+            instance,
+            config.limits,
         )
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
