@@ -27,6 +27,7 @@ from tracker.images.video_writer import VideoWriter
 from tracker.masks.rle import rle_decode
 from tracker.offline import video
 from tracker.offline.video import Outcome, PromptEntry
+from tracker.protocol.fields import Rle
 from tracker.streams import sources
 from tracker.types import Frame, ObjectMask, Rgb
 
@@ -112,7 +113,8 @@ def quiet_tqdm(monkeypatch):
 
 
 def seen_masks(outcome: Outcome) -> dict[int, np.ndarray]:
-    return {r.object: rle_decode(r.mask.counts, r.mask.size) for r in outcome.result.objects}
+    masks = {record.object: record.mask for record in outcome.result.objects}
+    return {number: rle_decode(m.counts, m.size) for number, m in masks.items() if isinstance(m, Rle)}
 
 
 def assert_same(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray], share: float = 0.999) -> None:

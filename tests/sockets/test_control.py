@@ -18,8 +18,8 @@ from helpers.waiting import wait_until
 from tracker.config import LimitsConfig
 from tracker.errors import ConfigError, UnknownObject
 from tracker.protocol import codec
+from tracker.protocol.operations import OPERATIONS
 from tracker.protocol.replies import Empty, ObjectList, Removed
-from tracker.protocol.requests import OPERATIONS
 from tracker.sockets.control import DEFAULT_LIMITS, MAX_UNREAD_BYTES, MAX_WAITING, ControlServer, Request
 from tracker.sockets.socket_thread import Mailbox
 
