@@ -54,7 +54,7 @@ class Daemon:
 
     def __init__(self, config: Config, engine: Engine) -> None:
         instance = secrets.token_hex(8)
-        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance)
+        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance, config.limits)
         self._config = config
         self._engine = engine
         self._table = StreamTable()
@@ -65,7 +65,9 @@ class Daemon:
         self._context = Context(config, self._table, engine, self.publisher, self._objects)
         self._jobs = Jobs(config.engine.catch_up_fraction)
         self._answers = operations(self._context, self._attach, self._detach, self._jobs.cancel)
-        self.control = ControlServer(config.control.endpoint, self._ask, self._answers.names, instance)
+        self.control = ControlServer(
+            config.control.endpoint, self._ask, self._answers.names, instance, config.limits
+        )
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
         self._labeller = Labeller(config.labels, self._table)
