@@ -60,7 +60,7 @@ class Daemon:
 
     def __init__(self, config: Config, engine: Engine, store: Store | None = None) -> None:
         instance = secrets.token_hex(8)
-        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance)
+        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance, config.limits)
         self._config = config
         self._engine = engine
         self._table = StreamTable()
@@ -78,7 +78,7 @@ class Daemon:
         self._answers = operations(self._context, self._attach, self._detach, self._jobs.cancel)
         self._history = History(store)
         served = self._answers.names | {HISTORY_LIST.name}
-        self.control = ControlServer(config.control.endpoint, self._ask, served, instance)
+        self.control = ControlServer(config.control.endpoint, self._ask, served, instance, config.limits)
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
         self._labeller = Labeller(config.labels, self._table)
