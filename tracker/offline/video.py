@@ -23,6 +23,7 @@ from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt, SourceError
 from tracker.exports import FrameResult, stem_of
 from tracker.images.imaging import to_rgb
+from tracker.images.stills import is_picture
 from tracker.masks.geometry import shape_of, upsample
 from tracker.masks.rle import rle_encode
 from tracker.offline.images import segment_everything
@@ -32,7 +33,6 @@ from tracker.protocol.prompts import prompt_of
 from tracker.protocol.replies import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
 from tracker.streams import sources
-from tracker.streams.folder import SUFFIXES
 from tracker.types import U8, Frame, Image, ObjectMask
 
 
