@@ -35,9 +35,10 @@ def test_every_frame_of_a_file_in_order(tmp_path):
 
 def test_what_a_file_says_of_itself(tmp_path):
     with sources.open_path(videos.write(tmp_path / "a.mp4", videos.moving(7), fps=10)) as clip:
-        assert (clip.fps, clip.length, clip.size_wh, clip.live) == (10.0, 7, (64, 48), False)
+        assert (clip.fps, clip.estimate, clip.size_wh, clip.live) == (10.0, 7, (64, 48), False)
+        assert clip.length is None  # only the end of decoding tells
     with sources.open_path(videos.write(tmp_path / "a.mkv", videos.moving(7), codec="ffv1", fps=10)) as clip:
-        assert clip.length == 7  # no frame count in Matroska: from the duration
+        assert clip.estimate == 7  # no frame count in Matroska: from the duration
 
 
 @pytest.mark.parametrize(

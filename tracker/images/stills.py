@@ -7,7 +7,7 @@ from typing import IO
 
 import numpy as np
 from PIL import Image as Pil
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
 from tracker.errors import SourceError
 from tracker.images.limits import MAX_PIXELS, oversize
@@ -27,7 +27,7 @@ def read_still(path: Path) -> U8:
     try:
         with path.open("rb") as file:
             return decode_still(file)
-    except Pil.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise SourceError(f"{path}: is not a picture that can be read; {', '.join(FORMATS)} are") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise SourceError(f"{path}: is not a picture that can be read: {error}") from None

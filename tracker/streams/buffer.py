@@ -14,9 +14,11 @@ class RollingBuffer:
 
     It keeps at most `seconds` (by the monotonic clock) and `max_bytes` of pictures, and always the newest frame.
     Capture indices grow by one, so that a lookup by index costs nothing and `since` only what it returns.
+    `why_empty` tells the state of the stream, for who asks before its first frame.
     """
 
-    def __init__(self, seconds: float, max_bytes: int) -> None:
+    def __init__(self, seconds: float, max_bytes: int, why_empty: Callable[[], str] = lambda: "connecting") -> None:
+        self._why_empty = why_empty
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._frames: dict[int, Frame] = {}  # by capture index, oldest first
@@ -123,4 +125,4 @@ class RollingBuffer:
 
     def _refuse_empty(self) -> None:
         if not self._frames:
-            raise NoFrame("frame: nothing was decoded on this stream yet")
+            raise NoFrame(f"frame: nothing was decoded on this stream yet ({self._why_empty()})")

@@ -1,11 +1,12 @@
 """How a picture is turned and mirrored so that it stands upright: a video's display matrix."""
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 
 from tracker.types import U8
 
@@ -34,10 +35,11 @@ UPRIGHT = Orientation()
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """What the frame's display matrix says, to the next quarter turn; upright where it has none."""
-    for side_data in frame.side_data:
-        if side_data.type == SideDataType.DISPLAYMATRIX:
-            return of_matrix(bytes(side_data))
-    return UPRIGHT
+    try:
+        side_data: Mapping[str, Any] = frame.side_data
+        return of_matrix(bytes(side_data["DISPLAYMATRIX"]))
+    except (KeyError, ValueError):  # none; or PyAV knows side data only of kinds that are older than itself
+        return UPRIGHT
 
 
 def of_matrix(matrix_33: bytes) -> Orientation:
