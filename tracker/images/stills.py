@@ -45,7 +45,7 @@ def decode_still(file: IO[bytes]) -> U8:
                 raise ValueError(problem)
             upright = ImageOps.exif_transpose(picture)
             return _rgb(upright)
-    except Pil.DecompressionBombError:
+    except (Pil.DecompressionBombError, Pil.DecompressionBombWarning):
         raise ValueError(f"has more than {MAX_PIXELS} pixels, which is the limit") from None
 
 

@@ -21,8 +21,8 @@ BT709 = 1  # matrix, primaries and transfer of ITU-R BT.709 have the same number
 class VideoWriter:
     """An H.264 MP4 of pictures of one size, in fragments, so that a file that was never closed still plays.
 
-    Odd sizes are made even by repeating the last row or column, as 4:2:0 needs it. `pixel_aspect` is a pixel's width
-    over its height as players show it. Raises SourceError where the file cannot be written.
+    Odd sizes are made even by repeating the last row or column, as 4:2:0 needs it. `pixel_aspect` is a pixel's
+    width over its height as players show it. Raises SourceError where the file cannot be written.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class VideoWriter:
         next_pts = 0 if self._last_pts is None else self._last_pts + self._period
         pts = next_pts
         if time_s is not None:
-            if self._last_s is None or time_s <= self._last_s:
+            if self._last_s is None or time_s < self._last_s:
                 self._begin_s = time_s - float(next_pts * TIME_BASE)
             since_begin = round((time_s - self._begin_s) / TIME_BASE)
             earliest = 0 if self._last_pts is None else self._last_pts + 1

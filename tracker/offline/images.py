@@ -10,13 +10,13 @@ from tracker.engine.engine import Engine
 from tracker.engine.segmenter import Segmenter
 from tracker.errors import SourceError
 from tracker.exports import FrameResult
+from tracker.images.stills import SUFFIXES
 from tracker.masks.geometry import mask_of, shape_of_mask
 from tracker.masks.rle import rle_encode
 from tracker.protocol.fields import Rle
 from tracker.protocol.prompts import prompt_of
 from tracker.protocol.replies import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
-from tracker.images.stills import SUFFIXES
 from tracker.streams.folder import is_picture, pictures_in, refuse_twins
 from tracker.types import U8, Bool, Rgb
 

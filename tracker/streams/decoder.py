@@ -9,12 +9,11 @@ from typing import Any, Self
 
 import av
 from av.codec.context import Flags2
-from av.codec.hwaccel import HWAccel
 
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.images.limits import MAX_PIXELS, oversize
-from tracker.streams import reasons, tracks, urls
+from tracker.streams import opening, reasons, tracks, urls
 from tracker.streams.pacing import RateCap
 from tracker.streams.picture import Converter, Misconfigured, Picture
 
@@ -22,9 +21,6 @@ OPEN_TIMEOUT_S = 5.0
 DECODER_THREADS = 4  # per source; FFmpeg's own choice is one for every core of the machine
 # FFmpeg would play a text file as a terminal recording.
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
-# Without these a camera's first picture takes seconds: FFmpeg would watch the stream first.
-_FAST_START = {"fpsprobesize": "0", "analyzeduration": "1"}
-_HWACCELS = {"auto": ("cuda", "vaapi"), "cuda": ("cuda",), "vaapi": ("vaapi",), "none": ()}
 
 _Packet = Any  # av.Packet[av.VideoStream], whose stubs know only streams of any kind
 
@@ -40,7 +36,6 @@ class VideoSource:
         self._config = config
         self._converter = Converter(config.size)
         self.lost = 0
-        self.notice: str | None = None
         self.length: int | None = None  # only the end of decoding tells
         self.live = urls.is_live(config)
         self._pictures: Iterator[Picture | None] = iter(())
@@ -58,15 +53,13 @@ class VideoSource:
 
     def _opened(self, read_timeout_s: float | None) -> "av.container.InputContainer":
         url = urls.for_ffmpeg(urls.with_credentials(self._config))
-        format_ = self._format()
-        hwaccel = self._hwaccel()
-        timeout = (OPEN_TIMEOUT_S, read_timeout_s) if self.live else None
+        hwaccel, self.notice = opening.hwaccel_of(self._config)
         try:
             return av.open(
                 url,
-                format=format_,
-                options=self._options(),
-                timeout=timeout,
+                format=opening.format_of(self._config),
+                options=opening.options_of(self._config, self.live),
+                timeout=(OPEN_TIMEOUT_S, read_timeout_s) if self.live else None,
                 hwaccel=hwaccel,
                 metadata_errors="replace",
             )
@@ -91,7 +84,7 @@ class VideoSource:
         self._pictures = self._converted()
         self._first = next((picture for picture in self._pictures if picture), None)
         if self._first is None:
-            raise SourceError(f"{self._where}: has no picture that can be decoded")
+            raise SourceError(f"{self._where}: has no picture that can be decoded, of at most {MAX_PIXELS} pixels")
         self.size_wh = self._first.image.size_wh
         self.pixel_aspect = self._pixel_aspect()
 
@@ -101,6 +94,7 @@ class VideoSource:
         if problem := oversize((context.width, context.height)):
             raise SourceError(f"{self._where}: {problem}")
         self._stream = track
+        context.options = {"max_pixels": str(MAX_PIXELS)}  # a later picture may be larger than the first
         track.thread_type = "SLICE" if self.live else "AUTO"  # FRAME adds a frame of delay per thread
         track.thread_count = min(DECODER_THREADS, os.cpu_count() or 1)
         if self.live:
@@ -127,40 +121,6 @@ class VideoSource:
         # would live until the garbage collector finds the circle.
         self._pictures, self._first = iter(()), None
         self._container.close()
-
-    def _format(self) -> str | None:
-        name = self._config.format
-        if name is None:
-            return "v4l2" if self._config.url.startswith("/dev/video") else None
-        try:
-            av.ContainerFormat(name, "r")
-        except ValueError:
-            raise Misconfigured(f"{self._where}: FFmpeg has no input format {name!r}") from None
-        return name
-
-    def _options(self) -> dict[str, str]:
-        ours = {"max_pixels": str(MAX_PIXELS)}  # for the decoder: a later picture may be larger than the first
-        if self.live:
-            ours |= _FAST_START
-        if self._config.url.lower().startswith(("rtsp:", "rtsps:")):
-            ours["rtsp_transport"] = self._config.transport
-            # Sound and metadata are not asked for: a camera may refuse them (an audio back channel: 406), and what
-            # goes on arriving would hide that the pictures have stopped.
-            ours["allowed_media_types"] = "video"
-        return ours | self._config.options
-
-    def _hwaccel(self) -> HWAccel | None:
-        """The first decoder device that is here; where one was wanted and none is, `notice` says so."""
-        problems = []
-        for kind in _HWACCELS[self._config.hwaccel]:
-            try:
-                HWAccel(kind).create(av.Codec("h264", "r"))
-                return HWAccel(kind)
-            except (av.FFmpegError, OSError, NotImplementedError, ValueError) as error:
-                problems.append(f"{kind}: {getattr(error, 'strerror', None) or 'not in this build of FFmpeg'}")
-        if problems:
-            self.notice = f"hwaccel: no such device here ({'; '.join(problems)}); decoding on the CPU"
-        return None
 
     def _no_video(self) -> str:
         kinds = sorted({stream.type for stream in self._container.streams})

@@ -6,7 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
-from tracker.errors import SourceError
 from tracker.images.imaging import resize_rgb
 from tracker.images.stills import SUFFIXES, natural_order, read_still
 from tracker.streams.picture import Misconfigured, Picture

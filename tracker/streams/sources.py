@@ -29,8 +29,8 @@ def open_path(path: str | Path, size_wh: tuple[int, int] | None = None) -> Sourc
 
 
 def frames(path: str | Path, stream: str = "file", size_wh: tuple[int, int] | None = None) -> Iterator[Frame]:
-    """Every frame of a video file or folder of pictures, in order, from capture index 0, scaled to `size_wh` if that
-    is given. Raises SourceError."""
+    """Every frame of a video file or folder of pictures, in order, from capture index 0; scaled to `size_wh`, if
+    that is given. Raises SourceError."""
     with open_path(path, size_wh) as source:
         pictures = (picture for picture in source if picture is not None)
         for index, picture in enumerate(pictures):

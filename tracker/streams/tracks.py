@@ -11,7 +11,7 @@ VideoTrack = Any  # av.VideoStream, whose stubs lack half of what is read here
 def video_tracks(container: av.container.InputContainer) -> list[VideoTrack]:
     """The tracks that hold video, the one to show first: the default, else the largest, else the first.
 
-    Pictures that are attached to a song are none. The bit rate tells HLS variants apart whose size is not known yet.
+    Pictures that are attached to a song are none. HLS variants whose size is not known yet go by their bit rate.
     """
     tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
     return sorted(tracks, key=_rank, reverse=True)  # stable: the first of equals stays first
