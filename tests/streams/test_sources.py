@@ -5,6 +5,7 @@ import struct
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -180,7 +181,8 @@ def palette_video(path: Path, picture: Pil.Image) -> None:
         colours = np.zeros((256, 4), np.uint8)
         listed = np.array(indexed.getpalette(), np.uint8).reshape(-1, 3)
         colours[: len(listed)] = np.column_stack([np.full(len(listed), 255, np.uint8), listed])
-        frame = av.VideoFrame.from_ndarray((np.asarray(indexed), colours), format="pal8")
+        pixels_and_colours: Any = (np.asarray(indexed), colours)
+        frame = av.VideoFrame.from_ndarray(pixels_and_colours, format="pal8")
         frame.pts = 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

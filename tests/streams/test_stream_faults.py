@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from helpers import cameras, videos
 from helpers.faulty_camera import FPS, faulty_camera
@@ -152,7 +153,7 @@ def two_tracks(path: Path, sizes_wh: list[tuple[int, int]], default: int | None)
         for number, (w, h) in enumerate(sizes_wh):
             track = container.add_stream("libx264", rate=10)
             track.width, track.height, track.pix_fmt = w, h, "yuv420p"
-            track.disposition = int(number == default)
+            track.disposition = Disposition.default if number == default else Disposition(0)
             tracks.append(track)
         for index in range(4):
             for track in tracks:
