@@ -41,8 +41,13 @@ class DurableRequest:
     def __init__(self, request: Requester, persistence: Persistence) -> None:
         self.id: Any = request.id
         self.op = request.op
+        self.owner = request.owner
         self._request = request
         self._persistence = persistence
+
+    @property
+    def gone(self) -> bool:
+        return self._request.gone
 
     def reply(self, result: Struct) -> None:
         self._persistence.reply(self._request, result)

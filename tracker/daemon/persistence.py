@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 FRAMES_AHEAD = 2**16  # numbers reserved; the next ones once half of them are used
 EPOCHS_AHEAD = 64
-STOP_S = 1.5  # for the last save
+STOP_S = 1.0  # for the last save
 
 
 class Persistence:

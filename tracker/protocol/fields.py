@@ -33,6 +33,7 @@ EventName = Literal[
     "object_expired",
     "object_restored",
     "object_waiting",
+    "object_failed",
     "stream_added",
     "stream_live",
     "stream_stalled",

@@ -47,6 +47,7 @@ class Store:
 
     def __init__(self, folder: Path, history_days: float, history_nbytes: int) -> None:
         self.folder = folder
+        self.busy_since_s: float | None = None  # a disk that hangs costs what it would keep, not the tracking
         self.saved = Saved([], [])  # what it held when it was opened
         self.on_failure: Callable[[str | None], None] | None = None
         self._history_days, self._history_nbytes = history_days, history_nbytes
@@ -81,6 +82,9 @@ class Store:
 
     def start(self) -> None:
         self._thread.start()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     def stop(self, timeout_s: float) -> bool:
         """Write what is waiting, and end; returns whether that was possible in time."""
