@@ -233,8 +233,9 @@ class ControlServer:
     def _receive(self, socket: Socket, connections: Connections) -> None:
         frames = _receive_frames(socket)
         fd = descriptor_of(frames[-1])
-        if fd not in connections:  # a connection that is new; or that is gone already, whose message is carried out
-            self._forget(connections.update())
+        # Before the message counts as its connection's: the descriptor may have been another one's until just now. A
+        # message of a connection that is gone already is carried out.
+        self._forget(connections.update())
         connections.spoke(fd)
         address, body = _split([frame.bytes for frame in frames])
         outcome = codec.parse_request(body, self._served)
