@@ -13,9 +13,9 @@ DEFAULT_FPS = 25.0
 FORMATS = {"coco": ".json", "coco-polygons": ".json", "cvat": ".xml", "davis": "", "jsonl": ".jsonl", "mot": ".txt"}
 _BY_ENDING = {ending: name for name, ending in reversed(FORMATS.items())}
 
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Write over files that are there already.")
 OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
-EXPORT_HELP = f"PATH's ending tells the format ({', '.join(_BY_ENDING)}; none is a folder of DAVIS pictures), or FORMAT: "
-EXPORT_HELP += ", ".join(FORMATS) + "."
+EXPORT_HELP = f"The ending tells the format (none: a folder, for DAVIS), or FORMAT does: {', '.join(FORMATS)}."
 
 
 class OutFile(click.Path):
@@ -55,16 +55,15 @@ class Export(click.ParamType[tuple[str, Path]]):
         return name, path
 
 
-def check_paths(paths: Sequence[Path], remedy: str = "remove it, or choose another name") -> None:
-    """Refuse to write over anything, to write twice to one place, and to write where no folder is."""
-    for path in paths:
-        if any(path.iterdir()) if path.is_dir() else path.exists():
-            raise click.UsageError(f"{path} is there already: {remedy}")
-    check_places(paths)
+def check_paths(paths: Sequence[Path], *, overwrite: bool | None = None) -> None:
+    """Refuse to write over anything, to write twice to one place, and to write where no folder is.
 
-
-def check_places(paths: Sequence[Path]) -> None:
+    `overwrite` is what --overwrite says, None for a command that has none.
+    """
     for path in paths:
+        if not overwrite and (any(path.iterdir()) if path.is_dir() else path.exists()):
+            remedy = "" if overwrite is None else ", or give --overwrite"
+            raise click.UsageError(f"{path} is there already: remove it, or choose another name{remedy}")
         if paths.count(path) > 1:
             raise click.UsageError(f"{path} is given twice")
         if not path.parent.is_dir():

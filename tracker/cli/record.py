@@ -100,7 +100,7 @@ class Outputs(Group):
 )
 @click.option("--count", type=click.IntRange(1), help="Stop after so many frames.")
 @click.pass_obj
-def record(client: Client, stream: str, width: str, count: int | None, **options: Any) -> None:
+def record(client: Client, /, stream: str, width: str, count: int | None, **options: Any) -> None:
     """Write what is tracked on a stream to files, until Ctrl-C.
 
     Frames are numbered as they are written, so that the exports' numbers are those of --video and --frames; the

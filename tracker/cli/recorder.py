@@ -1,4 +1,4 @@
-"""A live stream into files. Its frames are numbered as they are written, so that numbers refer to the medium at hand;
+"""A live stream into files. Frames are numbered as they are written, so that numbers refer to the medium at hand;
 the daemon's own number of a frame, its capture index, is kept beside."""
 
 import contextlib
@@ -56,8 +56,8 @@ class Output(Protocol):
 class Recorder:
     """Messages to all outputs. One that fails is closed, and the others go on.
 
-    With `pictures` a frame is recorded when its picture has come too, so that all outputs have the same frames; with
-    `one_size` all are at the size of the first.
+    With `pictures` a frame is recorded when its picture has come too, so that all outputs have the same frames.
+    With `one_size` all are at the size of the first.
     """
 
     def __init__(self, *, pictures: bool = False, one_size: bool = False) -> None:

@@ -14,7 +14,7 @@ INFO = {"description": "objects followed by tracker", "version": __version__}  #
 
 
 class CocoJson:
-    """Annotations go to the file as they come; images count from 1, `track_id` is the object, a category is a label.
+    """Annotations go to the file as they come. Images count from 1; `track_id` is the object, categories labels.
 
     COCO polygons have no holes: with `polygons` only the outer borders are written.
     """

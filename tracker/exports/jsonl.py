@@ -50,6 +50,4 @@ def read_json_lines(path: Path) -> Iterator[FrameResult]:
                     record["mask"]["counts"] = record["mask"]["counts"].encode("ascii")
             records = msgspec.convert(fields["objects"], list[ObjectRecord])
             size_wh = tuple(fields["size"])
-            yield FrameResult(
-                fields["frame"], size_wh, records, fields["pts"], fields["name"], fields["capture"]
-            )
+            yield FrameResult(fields["frame"], size_wh, records, fields["pts"], fields["name"], fields["capture"])

@@ -21,8 +21,8 @@ MAX_PNG_OBJECT = 255  # an indexed PNG's pixel is one byte, and 0 is the backgro
 class FrameResult:
     """All objects on one frame.
 
-    `frame` counts the frames of a medium that the user has, from 0: the file's, or the recording's. `capture` is the
-    daemon's own number of a live frame. `name` is the input picture's file name, where there was one.
+    `frame` counts the frames of a medium that the user has, from 0: the file's, or the recording's. `capture` is
+    the daemon's own number of a live frame; `name` is the input picture's file name, where there was one.
     """
 
     frame: int
