@@ -12,6 +12,7 @@ import pytest
 from helpers.fakes import BlobEngine
 from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
 from tracker.images.imaging import decode
+from tracker.masks import geometry
 from tracker.tracking import records
 
 MOVING = [20, 30]  # on frame 0
@@ -302,7 +303,7 @@ class TestPublished:
 
     def test_nothing_is_computed_for_nobody(self, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
         outlines: list[bool] = []
-        real = records.shape_of
+        real = geometry.shape_of
 
         def shape_of(*args: Any, outline: bool, **kwargs: Any) -> Any:
             outlines.append(outline)

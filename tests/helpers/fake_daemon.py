@@ -5,7 +5,8 @@ from typing import Any
 
 from msgspec import structs
 
-from tracker.protocol import replies, requests
+from tracker.protocol import replies
+from tracker.protocol.operations import OPERATIONS
 from tracker.sockets.control import ControlServer, Request
 from tracker.sockets.publisher import Publisher
 
@@ -56,7 +57,7 @@ class FakeDaemon:
             "segment.cancel": replies.Empty(),
             "history.list": replies.EventList(events=[]),
         }
-        self.control = ControlServer("tcp://127.0.0.1:*", self._handle, requests.OPERATIONS, "i1")
+        self.control = ControlServer("tcp://127.0.0.1:*", self._handle, OPERATIONS, "i1")
         self.control.start()
 
     def _handle(self, request: Request) -> None:

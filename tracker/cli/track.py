@@ -206,8 +206,8 @@ def _overlaid(overlay: Path, path: Path) -> Iterator[Sink]:
     from tracker.streams import sources
 
     with sources.open_path(path) as opened:
-        fps = opened.fps
-    with closing(OverlayVideo(overlay, fps or DEFAULT_FPS)) as video:
+        fps, pixel_aspect = opened.fps or DEFAULT_FPS, opened.pixel_aspect
+    with closing(OverlayVideo(overlay, fps, pixel_aspect)) as video:
         yield lambda outcome: video.write(to_rgb(outcome.frame.image), outcome.result)
 
 

@@ -83,7 +83,7 @@ class AsyncClient:
             await socket.send(write_request(ask))
             if not await socket.poll(int(timeout_s * 1000)):
                 raise no_reply(self.control, timeout_s)
-            return read_result(await socket.recv(), ask.result)
+            return read_result(await socket.recv(), ask.operation.reply)
 
     def subscribe(
         self, stream: str | None = None, topics: Iterable[str] = TOPICS, timeout_s: float | None = None

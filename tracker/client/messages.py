@@ -64,7 +64,7 @@ class Message:
 
 def write_request(ask: Request[Any]) -> bytes:
     """Raises BadRequest for what has no place in MessagePack."""
-    request = {"v": VERSION, "id": ask.id or os.urandom(16).hex(), "op": ask.op, "args": ask.args}
+    request = {"v": VERSION, "id": ask.id or os.urandom(16).hex(), "op": ask.operation.name, "args": ask.args}
     return msgspec.msgpack.encode(request, enc_hook=plain)
 
 

@@ -54,7 +54,7 @@ class Daemon:
 
     def __init__(self, config: Config, engine: Engine) -> None:
         instance = secrets.token_hex(8)
-        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance)
+        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance, config.limits)
         self._config = config
         self._engine = engine
         self._table = StreamTable()
@@ -64,11 +64,9 @@ class Daemon:
         self._objects = ObjectLifecycle(self._table, self.publisher)
         self._context = Context(config, self._table, engine, self.publisher, self._objects)
         self._jobs = Jobs(config.engine.catch_up_fraction)
-        self._operations, self._slow_operations = operations(
-            self._context, self._attach, self._detach, self._jobs.cancel
-        )
+        self._answers = operations(self._context, self._attach, self._detach, self._jobs.cancel)
         self.control = ControlServer(
-            config.control.endpoint, self._ask, {*self._operations, *self._slow_operations}, instance
+            config.control.endpoint, self._ask, self._answers.names, instance, config.limits
         )
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
@@ -180,12 +178,12 @@ class Daemon:
                 )
 
     def _answer(self, request: Request) -> None:
-        slow = self._slow_operations.get(request.op)
-        if slow is None:
-            request.reply(self._operations[request.op](request.args))
+        in_slices = self._answers.in_slices.get(request.op)
+        if in_slices is None:
+            request.reply(self._answers.at_once[request.op](request.args))
         else:
             self._jobs.check_room()
-            self._jobs.add(request, slow(request.args, request.id))
+            self._jobs.add(request, in_slices(request.args, request.id))
 
     # ------------------------------------------------------------------------------------------------- streams
 

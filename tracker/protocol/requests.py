@@ -1,4 +1,4 @@
-"""What each operation takes, one frozen struct each, and the one table of operations.
+"""What each operation takes, one frozen struct each; `tracker.protocol.operations` has the table.
 
 Requests refuse keys that they do not know; `tracker.protocol.codec` turns bytes into structs and
 `tracker.protocol.prompts` makes prompts of them. `docs/protocol.md` is the contract in prose: what is not described
@@ -185,27 +185,6 @@ class HistoryList(Args, frozen=True, kw_only=True):
     object: ObjectId | None = None
     since: float | None = None  # Unix seconds
     limit: Annotated[int, Meta(ge=1, le=4096)] = 100
-
-
-OPERATIONS: dict[str, type[Struct]] = {
-    "server.info": ServerInfoArgs,
-    "streams.list": StreamsListArgs,
-    "streams.add": StreamsAdd,
-    "streams.remove": StreamName,
-    "streams.pause": StreamName,
-    "streams.resume": StreamName,
-    "frames.get": FramesGet,
-    "objects.add": ObjectsAdd,
-    "objects.add_many": ObjectsAddMany,
-    "objects.refine": ObjectsRefine,
-    "objects.update": ObjectsUpdate,
-    "objects.remove": ObjectsRemove,
-    "objects.list": ObjectsList,
-    "segment.prompt": SegmentPrompt,
-    "segment.all": SegmentAll,
-    "segment.cancel": SegmentCancel,
-    "history.list": HistoryList,
-}
 
 
 def _frame_or_time(frame: int | None, time: float | None) -> None:

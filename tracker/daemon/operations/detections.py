@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.daemon.admission import admit
-from tracker.daemon.context import Context, SlowOperations, frame_of
+from tracker.daemon.answers import Slices, answers_in_slices
+from tracker.daemon.context import Context, frame_of
 from tracker.daemon.matching import matched, near, small
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt
 from tracker.protocol import replies, requests
+from tracker.protocol.operations import OBJECTS_ADD_MANY
 from tracker.protocol.prompts import box_of
-from tracker.tracking.jobs import Slices
 from tracker.tracking.state import TrackedStream
 from tracker.types import F32, Bool, Frame, ObjectMask, Prompt
 
@@ -34,11 +35,8 @@ class DetectionOperations:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    @property
-    def slow_table(self) -> SlowOperations:
-        return {"objects.add_many": self.objects_add_many}
-
-    def objects_add_many(self, args: requests.ObjectsAddMany, _: Any) -> Slices:
+    @answers_in_slices(OBJECTS_ADD_MANY)
+    def objects_add_many(self, args: requests.ObjectsAddMany, _: Any) -> Slices[replies.AddedMany]:
         """Every detection is prompted with its box; the mask decides whether it is one of the tracked objects.
 
         Nothing changes before all were prompted.

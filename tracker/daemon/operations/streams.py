@@ -7,11 +7,21 @@ from collections.abc import Callable
 import tracker
 from tracker.config import StreamConfig
 from tracker.daemon.admission import free_slots
-from tracker.daemon.context import Context, Operations, frame_of
+from tracker.daemon.answers import answers
+from tracker.daemon.context import Context, frame_of
 from tracker.errors import AlreadyExists, BadRequest, Forbidden
 from tracker.images import imaging, overlay
 from tracker.labels.check import texts_problem
 from tracker.protocol import replies, requests
+from tracker.protocol.operations import (
+    FRAMES_GET,
+    SERVER_INFO,
+    STREAMS_ADD,
+    STREAMS_LIST,
+    STREAMS_PAUSE,
+    STREAMS_REMOVE,
+    STREAMS_RESUME,
+)
 from tracker.streams.allowlist import refusal
 from tracker.tracking.records import stream_record
 from tracker.tracking.state import TrackedObject, TrackedStream
@@ -31,18 +41,7 @@ class StreamOperations:
         self._attach = attach
         self._detach = detach
 
-    @property
-    def table(self) -> Operations:
-        return {
-            "server.info": self.server_info,
-            "streams.list": self.streams_list,
-            "streams.add": self.streams_add,
-            "streams.remove": self.streams_remove,
-            "streams.pause": self.streams_pause,
-            "streams.resume": self.streams_resume,
-            "frames.get": self.frames_get,
-        }
-
+    @answers(SERVER_INFO)
     def server_info(self, _: requests.ServerInfoArgs) -> replies.ServerInfo:
         table, limits = self._context.table, self._context.config.engine
         free = [free_slots(self._context, stream) for stream in table] or [
@@ -62,9 +61,11 @@ class StreamOperations:
             publish=self._context.publisher.endpoint,
         )
 
+    @answers(STREAMS_LIST)
     def streams_list(self, _: requests.StreamsListArgs) -> replies.StreamList:
         return replies.StreamList(streams=[stream_record(stream) for stream in self._context.table])
 
+    @answers(STREAMS_ADD)
     def streams_add(self, args: requests.StreamsAdd) -> replies.StreamRecord:
         if args.stream in self._context.table:
             raise AlreadyExists(
@@ -76,22 +77,26 @@ class StreamOperations:
             raise BadRequest(f"labels: {why_not}")
         return stream_record(self._attach(args.stream, args.config()))
 
+    @answers(STREAMS_REMOVE)
     def streams_remove(self, args: requests.StreamName) -> replies.StreamRecord:
         stream = self._context.table.stream(args.stream)
         record = stream_record(stream)
         self._detach(stream)
         return record
 
+    @answers(STREAMS_PAUSE)
     def streams_pause(self, args: requests.StreamName) -> replies.StreamRecord:
         stream = self._context.table.stream(args.stream)
         stream.source.pause()
         return stream_record(stream)
 
+    @answers(STREAMS_RESUME)
     def streams_resume(self, args: requests.StreamName) -> replies.StreamRecord:
         stream = self._context.table.stream(args.stream)
         stream.source.resume()
         return stream_record(stream)
 
+    @answers(FRAMES_GET)
     def frames_get(self, args: requests.FramesGet) -> replies.FrameImage:
         stream = self._context.table.stream(args.stream)
         followed = args.overlay and args.frame is None and stream.processed in stream.source.buffer
