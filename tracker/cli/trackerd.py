@@ -39,7 +39,7 @@ def check(path: Path) -> None:
     """Say everything that is wrong with a configuration."""
     from tracker.daemon import checks
 
-    checks.check(path)
+    checks.check(path, with_sources=True)
     click.echo(f"{path}: nothing wrong")
 
 
