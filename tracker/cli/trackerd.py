@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from tracker import __version__
+from tracker.cli.frame import frame
 from tracker.cli.models import models
 from tracker.cli.segment import segment
 from tracker.cli.track import track
@@ -45,6 +46,7 @@ def check(path: Path) -> None:
 
 trackerd.add_command(models)
 trackerd.add_command(track)
+trackerd.add_command(frame)
 trackerd.add_command(segment)
 
 
