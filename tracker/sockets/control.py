@@ -233,8 +233,8 @@ class ControlServer:
     def _receive(self, socket: Socket, connections: Connections) -> None:
         frames = _receive_frames(socket)
         fd = descriptor_of(frames[-1])
-        # Before the message counts as its connection's: the descriptor may have been another one's until just now. A
-        # message of a connection that is gone already is carried out.
+        # First: the descriptor may have been another connection's until just now. What a connection that is gone
+        # already has asked for is carried out.
         self._forget(connections.update())
         connections.spoke(fd)
         address, body = _split([frame.bytes for frame in frames])
