@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from tracker import __version__
+from tracker.cli.keys import keys
 from tracker.cli.models import models
 from tracker.cli.segment import segment
 from tracker.cli.track import track
@@ -43,6 +44,7 @@ def check(path: Path) -> None:
     click.echo(f"{path}: nothing wrong")
 
 
+trackerd.add_command(keys)
 trackerd.add_command(models)
 trackerd.add_command(track)
 trackerd.add_command(segment)
