@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
 from tracker.errors import ConfigError
@@ -151,27 +150,16 @@ def load(path: str | Path) -> Config:
 
 def parse(text: str, origin: str = "config") -> Config:
     """Parse YAML text; `origin` names it in messages."""
+    from tracker.yaml import load_yaml  # takes its time to import, and clients read no configuration
+
     try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{origin}: not valid YAML: {' '.join(str(error).split())}"]) from None
+        data = load_yaml(text)
+    except ValueError as error:
+        raise ConfigError([f"{origin}: {error}"]) from None
     problems = [f"{origin}: {problem}" for problem in _problems(data if data is not None else {})]
     if problems:
         raise ConfigError(problems)
     return msgspec.convert(data or {}, Config)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys without a word; here the second one is refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if isinstance(key, str) and keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
 
 
 def _problems(data: object) -> Iterator[str]:

@@ -141,4 +141,5 @@ class Silence:
         return now_s >= self._look_at_s
 
     def gone(self, control: str) -> DaemonGone:
+        self.end()  # who goes on waiting is told again after as long a silence
         return DaemonGone(f"no message from {self._endpoint}, and {control} does not answer: the daemon is gone")
