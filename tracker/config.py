@@ -128,6 +128,10 @@ class LimitsConfig(_Section, frozen=True):
     picture_mpx: Positive = 64.0  # millions of pixels of one decoded picture
 
 
+class KeysConfig(_Section, frozen=True):
+    dir: str | None = None  # a folder of CURVE keys (`trackerd keys`); None: no keys, for this machine only
+
+
 class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -139,6 +143,7 @@ class Config(_Section, frozen=True):
     publish: PublishConfig = PublishConfig()
     labels: LabelsConfig = LabelsConfig()
     limits: LimitsConfig = LimitsConfig()
+    keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}
     persist: PersistConfig = PersistConfig()
     log: LogConfig = LogConfig()

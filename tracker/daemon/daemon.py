@@ -41,6 +41,7 @@ from tracker.protocol.fields import EventName
 from tracker.protocol.operations import HISTORY_LIST
 from tracker.protocol.replies import DeviceMemory, Status, StepTimes
 from tracker.registry.store import Store
+from tracker.sockets.access import guard_of
 from tracker.sockets.control import ControlServer, Request
 from tracker.sockets.publisher import Publisher
 from tracker.streams.stream import SWITCH_INTERVAL_S, Stream
@@ -69,7 +70,9 @@ class Daemon:
     ) -> None:
         """`store` keeps what outlives a restart; `abandon(why)` ends the process where a stop takes too long."""
         instance = secrets.token_hex(8)
-        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance, config.limits)
+        self.publisher = Publisher(
+            config.publish.endpoint, config.publish.send_hwm, instance, config.limits, guard_of(config, "publish")
+        )
         self._config = config
         self._engine = engine
         self._table = StreamTable()
@@ -86,8 +89,14 @@ class Daemon:
         self._jobs = Jobs(config.engine.catch_up_fraction)
         self._answers = operations(self._context, self._attach, self._detach, self._cancel)
         self._history = History(store)
-        served = self._answers.names | {HISTORY_LIST.name}
-        self.control = ControlServer(config.control.endpoint, self._ask, served, instance, config.limits)
+        self.control = ControlServer(
+            config.control.endpoint,
+            self._ask,
+            self._answers.names | {HISTORY_LIST.name},
+            instance,
+            config.limits,
+            guard_of(config, "control"),
+        )
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
         self._labeller = Labeller(config.labels, self._table)
