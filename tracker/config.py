@@ -43,6 +43,7 @@ class EngineConfig(_Section, frozen=True):
 
 class ControlConfig(_Section, frozen=True):
     endpoint: str = "tcp://127.0.0.1:5570"
+    allow_credentials: bool = False  # whether streams.add may name variables and systemd credentials
     allow_sources: list[str] = []  # patterns of URLs that streams.add may open; nothing by default
 
 

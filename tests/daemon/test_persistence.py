@@ -376,3 +376,40 @@ def test_kill_9_at_any_time_loses_nothing_acknowledged(killed: Killed) -> None:
                 newest = killed.ask("streams.list")["result"]["streams"][0]["frame"]
             finally:
                 os.kill(daemon.pid, signal.SIGKILL)
+
+
+class TestStreamsFromElsewhere:
+    def test_frames_and_epochs_count_on(self, film: Path) -> None:
+        config = configuration(control={"allow_sources": [f"{film.parent}/*"]})
+        with serving(config) as talk:
+            talk.ask("streams.add", stream="cam", url=str(film), loop=True, first_frame=5000, epoch=7)
+            added = add(talk)
+            assert added["frame"] >= 5000
+            assert added["epoch"] >= 8
+            talk.ask("streams.remove", stream="cam")
+            code, message = talk.refused("streams.add", stream="cam", url=str(film), first_frame=100)
+            assert (code, message.split(":")[0]) == ("bad_request", "first_frame")
+            code, message = talk.refused("streams.add", stream="cam", url=str(film), epoch=1)
+            assert (code, message.split(":")[0]) == ("bad_request", "epoch")
+            assert streams(talk) == []
+
+    @pytest.mark.parametrize(
+        ("allowed", "fields", "says"),
+        [
+            (False, {"password_env": "PW"}, "allow_credentials"),
+            (True, {"password_env": "PW"}, None),
+            (True, {"password_file": "door"}, None),
+            (True, {"password_file": "/etc/passwd"}, "systemd credential"),
+        ],
+    )
+    def test_credentials_may_be_named_where_that_is_allowed(
+        self, allowed: bool, fields: dict[str, str], says: str | None
+    ) -> None:
+        control = {"allow_sources": ["rtsp://127.0.0.1:1/**"], "allow_credentials": allowed}
+        with serving(configuration(control=control)) as talk:
+            asked = {"stream": "door", "url": "rtsp://127.0.0.1:1/live", **fields}
+            if says is None:
+                assert talk.ask("streams.add", **asked)["stream"] == "door"
+            else:
+                code, message = talk.refused("streams.add", **asked)
+                assert (code, says in message) == ("forbidden", True)

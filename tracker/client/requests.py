@@ -95,9 +95,13 @@ def streams() -> Request[replies.StreamList]:
     return Request(operations.STREAMS_LIST, requests.StreamsListArgs())
 
 
-def add_stream(stream: str, config: StreamConfig) -> Request[replies.StreamRecord]:
-    """Open a source that the daemon's `control.allow_sources` admits."""
-    return Request(operations.STREAMS_ADD, requests.StreamsAdd(stream=stream, **structs.asdict(config)))
+def add_stream(
+    stream: str, config: StreamConfig, *, first_frame: int = 0, epoch: int = 0
+) -> Request[replies.StreamRecord]:
+    """Open a source that the daemon's `control.allow_sources` admits. One that comes from another daemon counts on
+    from `first_frame` and `epoch`."""
+    args = requests.StreamsAdd(stream=stream, first_frame=first_frame, epoch=epoch, **structs.asdict(config))
+    return Request(operations.STREAMS_ADD, args)
 
 
 def remove_stream(stream: str) -> Request[replies.StreamRecord]:

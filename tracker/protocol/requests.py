@@ -50,6 +50,8 @@ class StreamsAdd(StreamConfig, frozen=True, omit_defaults=True, kw_only=True):
     """A stream's name and everything that the configuration says of a stream."""
 
     stream: StreamId
+    first_frame: Annotated[int, Meta(ge=0, le=2**52)] = 0
+    epoch: Annotated[int, Meta(ge=0, le=2**52)] = 0
 
     def config(self) -> StreamConfig:
         fields = StreamConfig.__struct_fields__
