@@ -11,7 +11,7 @@ from PIL import Image as Pil
 
 from helpers import videos
 from tracker.cli.trackerd import trackerd
-from tracker.errors import BadRequest, SourceError
+from tracker.errors import SourceError
 from tracker.images.stills import read_still
 
 FRAMES = 10
@@ -66,6 +66,6 @@ def test_refusals(clip, tmp_path):
     late = frame(clip, "--frame", FRAMES, "-o", tmp_path / "x.png").exception
     assert isinstance(late, SourceError)
     assert f"frame {FRAMES}: there are {FRAMES} frames, counted from 0" in str(late)
-    unknown = frame(clip, "-o", tmp_path / "x.gif").exception
-    assert isinstance(unknown, BadRequest)
-    assert "must end with .png, .jpg, .jpeg" in str(unknown)
+    unknown = frame(clip, "-o", tmp_path / "x.gif")
+    assert unknown.exit_code == 2
+    assert "does not end in .png or .jpg or .jpeg" in unknown.stderr

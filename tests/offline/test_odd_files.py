@@ -18,7 +18,7 @@ from tracker.errors import BadPrompt, SourceError
 from tracker.exports import FrameResult, OverlayVideo
 from tracker.images.imaging import to_rgb
 from tracker.offline import video
-from tracker.offline.video import PromptEntry
+from tracker.offline.entries import PromptEntry
 from tracker.streams import sources
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from tracker.cli.options import OUT_FILE
-from tracker.errors import BadRequest, SourceError
+from tracker.cli.outputs import OutFile
+from tracker.errors import SourceError
 from tracker.images import imaging
 from tracker.images.imaging import to_rgb
 from tracker.streams import sources
@@ -18,7 +18,7 @@ _SUFFIXES = {".png": imaging.encode_png, ".jpg": imaging.encode_jpeg, ".jpeg": i
 @click.command()
 @click.argument("path", metavar="VIDEO_OR_DIR", type=click.Path(exists=True, path_type=Path))
 @click.option("--frame", type=click.IntRange(0), default=0, show_default=True, help="Its number, counted from 0.")
-@click.option("-o", "--output", type=OUT_FILE, required=True, help="A .png or .jpg file.")
+@click.option("-o", "--output", type=OutFile(*_SUFFIXES), required=True, help="A .png or .jpg file.")
 @click.option("--display", is_flag=True, help="In the shape that a player shows, where pixels are not square.")
 def frame(path: Path, frame: int, output: Path, display: bool) -> None:
     """Write one frame of a video file or a folder of pictures as a picture.
@@ -26,13 +26,10 @@ def frame(path: Path, frame: int, output: Path, display: bool) -> None:
     Its pixels are those that `trackerd track --point` and `--box` count; with --display, those that they count with
     --display too.
     """
-    encode = _SUFFIXES.get(output.suffix.lower())
-    if encode is None:
-        raise BadRequest(f"-o: {output}: must end with {', '.join(_SUFFIXES)}")
     rgb_hwc = read_frame(path, frame)
     if display:
         rgb_hwc = as_displayed(path, rgb_hwc)
-    output.write_bytes(encode(rgb_hwc))
+    output.write_bytes(_SUFFIXES[output.suffix.lower()](rgb_hwc))
     h, w = rgb_hwc.shape[:2]
     click.echo(f"{output}: frame {frame} of {path}, {w}x{h}")
 
