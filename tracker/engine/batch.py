@@ -2,7 +2,7 @@
 tested against.
 
 Objects that look back alike go through attention, decoder and memory encoder as one batch, whichever picture each
-of them is on. What the host decides (`grouping.py`) ends up in `Inputs`; from there on a step is one function of
+of them is on. What the host decides (`moves.py`) ends up in `Inputs`; from there on a step is one function of
 tensors of fixed shapes, which never waits for a value and never makes a tensor of a list.
 """
 
@@ -44,9 +44,7 @@ class Batch:
         self._net = net
         self._position_tm = forward.memory_position(net, precision.everywhere)
         times_am = net.maskmem_tpos_enc[:, 0, 0]
-        self._attention = Attention(
-            net.memory_attention, precision.attention, position_tm=self._position_tm, times_am=times_am
-        )
+        self._attention = Attention(net.memory_attention, precision.attention, self._position_tm, times_am)
         self._decoder = Decoder(net, precision.decoder)
         self._memory_encoder = MemoryEncoder(net.memory_encoder, precision.memory)
         self._times: dict[tuple[int, ...], Tensor] = {}  # sent once each
@@ -55,14 +53,13 @@ class Batch:
 
     def step(self, moves: Sequence[Propagation], features: Features) -> Step:
         """One pass for moves that look back alike."""
-        inputs = self._inputs(moves, features)
-        run = self._replays.run if moves[0].lookback == STEADY else self._compute
+        inputs, steady = self._inputs(moves, features), moves[0].lookback == STEADY
         with torch.autocast("cpu", enabled=False):  # there the parts know which of their products are in bfloat16
-            out = run(inputs)
-        for move in moves:
-            if move.outdated is not None:
-                self._pool.release(move.outdated)
+            out = self._replays.run(inputs) if steady else self._compute(inputs)
         memories = out.memory_btm.unbind()
+        for move in moves:
+            if (outdated := move.outdated) is not None:
+                self._pool.release(outdated)
         self._pool.put(memories, out.projected_bk)
         return Step(out.logits_bhw, out.score_b, out.presence_b, out.pointer_bc, memories)
 
@@ -70,46 +67,35 @@ class Batch:
         """Replay steps of full memories from now on, on features like these. Returns what could not be recorded."""
         blank_tm = torch.zeros_like(self._position_tm, dtype=forward.MEMORY_DTYPE)
         self._pool.slots_of([blank_tm])  # from now on the pool lies where it lies
-        return self._replays.record(self._blank(like), record)
-
-    def _blank(self, like: Features) -> Inputs:
-        """The largest recorded step's inputs, all zeros: every index is one that there is."""
-        device = self._net.device
         objects, pictures = cuda_graphs.SIZES[0]
-        times, pointers = STEADY
-        index_k = [0] * (1 + len(times) + pointers)
-        return Inputs(
-            fine_nchw=_zeros_like(like.fine_nchw, pictures),
-            middle_nchw=_zeros_like(like.middle_nchw, pictures),
-            coarse_nchw=_zeros_like(like.coarse_nchw, pictures),
-            position_1chw=like.position_1chw.clone(),
-            times_m=to_device_int64(times, device),
-            index_bk=to_device_int64([index_k] * objects, device),
-            pointers_bpc=torch.zeros(objects, pointers, self._net.hidden_dim, device=device),
+        fine, middle, coarse = (
+            level_nchw.new_zeros((pictures, *level_nchw.shape[1:]))
+            for level_nchw in (like.fine_nchw, like.middle_nchw, like.coarse_nchw)
         )
+        times, pointers = STEADY
+        index_bk = to_device_int64([[0] * (1 + len(times) + pointers)] * objects, self._net.device)
+        pointers_bpc = torch.zeros(objects, pointers, self._net.hidden_dim, device=self._net.device)
+        times_m = to_device_int64(times, self._net.device)
+        largest = Inputs(fine, middle, coarse, like.position_1chw.clone(), times_m, index_bk, pointers_bpc)
+        return self._replays.record(largest, record)
 
     def _inputs(self, moves: Sequence[Propagation], features: Features) -> Inputs:
+        net = self._net
         pictures = sorted({move.i for move in moves})
-        memories = [memory for move in moves for _, memory in move.spatial]
-        pointers = [entry.pointer_c for move in moves for _, entry in move.bank.pointers]
         times, _ = moves[0].lookback
-        slots = self._pool.slots_of(memories)
-        rows = index_rows(moves, pictures, slots)
-        return Inputs(
-            fine_nchw=_picked(features.fine_nchw, pictures),
-            middle_nchw=_picked(features.middle_nchw, pictures),
-            coarse_nchw=_picked(features.coarse_nchw, pictures),
-            position_1chw=features.position_1chw,
-            times_m=self._times_m(times),
-            index_bk=to_device_int64(rows, self._net.device),
-            pointers_bpc=torch.stack(pointers).reshape(len(moves), -1, self._net.hidden_dim),
-        )
-
-    def _times_m(self, times: tuple[int, ...]) -> Tensor:
-        """The temporal encodings' indices on the device."""
         if times not in self._times:
-            self._times[times] = to_device_int64(times, self._net.device)
-        return self._times[times]
+            self._times[times] = to_device_int64(times, net.device)
+        slots = self._pool.slots_of([memory for move in moves for _, memory in move.spatial])
+        pointers = [e.pointer_c for move in moves for _, e in move.bank.pointers]
+        return Inputs(
+            _picked(features.fine_nchw, pictures),
+            _picked(features.middle_nchw, pictures),
+            _picked(features.coarse_nchw, pictures),
+            features.position_1chw,
+            self._times[times],
+            to_device_int64(index_rows(moves, pictures, slots), net.device),
+            torch.stack(pointers).reshape(len(moves), -1, net.hidden_dim),
+        )
 
     def _compute(self, x: Inputs) -> Outputs:
         """The device's part of a step."""
@@ -158,11 +144,6 @@ class Batch:
         mask_b1hw = mask_b1hw * net.sigmoid_scale_for_mem_enc + net.sigmoid_bias_for_mem_enc
         out_bhwm = self._memory_encoder(x.coarse_nchw, image_b, mask_b1hw)
         return forward.as_memory(net, out_bhwm.permute(0, 3, 1, 2), presence_b)
-
-
-def _zeros_like(level_nchw: Tensor, pictures: int) -> Tensor:
-    """The same level of so many blank pictures."""
-    return level_nchw.new_zeros((pictures, *level_nchw.shape[1:]))
 
 
 def _picked(level_nchw: Tensor, pictures: Sequence[int]) -> Tensor:

@@ -135,20 +135,15 @@ class ObjectMemory:
 
     def bank(self, frame: int, step: int) -> MemoryBank:
         """What a frame at `step` sees. Staged prompts are not in it: `committed()` first to propagate."""
-        conditioning = [entry for entry in (*self.past, *self.ahead) if entry.conditioning]
-        conditioning.sort(key=lambda entry: entry.order or 0)
-        recent = self._recent(step)
-        memories = [(steps_ago, entry) for steps_ago, entry in recent if steps_ago <= MEMORIES]
-        behind = [entry for entry in conditioning if self._key(entry.frame) <= self._key(frame)]
-        pointers = [(step - entry.step, entry) for entry in behind]
-        pointers += reversed(recent)
-        return MemoryBank(tuple(conditioning), tuple(memories), tuple(pointers))
-
-    def _recent(self, step: int) -> list[tuple[int, FrameMemory]]:
-        """Tracked frames of the last POINTERS steps before `step`, oldest first, and how many steps ago each was."""
-        tracked = {entry.step: entry for entry in self.past if not entry.conditioning}
-        reach = range(POINTERS, 0, -1)
-        return [(steps_ago, tracked[step - steps_ago]) for steps_ago in reach if step - steps_ago in tracked]
+        conditioning = sorted((e for e in (*self.past, *self.ahead) if e.conditioning), key=lambda e: e.order or 0)
+        tracked = {e.step: e for e in self.past if not e.conditioning}
+        recent = [(ago, tracked[step - ago]) for ago in range(POINTERS, 0, -1) if step - ago in tracked]
+        seen = [(step - e.step, e) for e in conditioning if self._key(e.frame) <= self._key(frame)]
+        return MemoryBank(
+            tuple(conditioning),
+            tuple((ago, e) for ago, e in recent if ago <= MEMORIES),
+            (*seen, *reversed(recent)),
+        )
 
     def with_prompt(self, entry: FrameMemory) -> "ObjectMemory":
         """Stage a prompted frame in the place of what was there. The first prompt's frame stays the first."""

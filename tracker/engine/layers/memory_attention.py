@@ -47,21 +47,16 @@ class Layer:
 
     def __init__(self, layer: Any, dtype: torch.dtype, *, narrow: bool) -> None:
         _check(layer)
-        own = layer.self_attn
-        cross = layer.cross_attn_image
+        own, cross = layer.self_attn, layer.cross_attn_image
         order = _halves_first(own.internal_dim, own.q_proj.weight.device)
         scale = 1 / math.sqrt(own.internal_dim)
         self._norms = layer.norm1, layer.norm2, layer.norm3
-
-        own_q = _reordered(own.q_proj, order, scale)
-        own_k = _reordered(own.k_proj, order)
-        self._qkv = Linear.of(own_q, own_k, own.v_proj, dtype=dtype)
+        self._qkv = Linear.of(
+            _reordered(own.q_proj, order, scale), _reordered(own.k_proj, order), own.v_proj, dtype=dtype
+        )
         self._own_out = Linear.of(own.out_proj, dtype=dtype)
-
-        cross_q = _reordered(cross.q_proj, order, scale)
-        cross_out = after(cross.v_proj, cross.out_proj) if narrow else cross.out_proj
-        self._q = Linear.of(cross_q, dtype=dtype)
-        self._cross_out = Linear.of(cross_out, dtype=dtype)
+        self._q = Linear.of(_reordered(cross.q_proj, order, scale), dtype=dtype)
+        self._cross_out = Linear.of(after(cross.v_proj, cross.out_proj) if narrow else cross.out_proj, dtype=dtype)
         self._in = Linear.of(layer.linear1, dtype=dtype)
         self._out = Linear.of(layer.linear2, dtype=dtype)
         self.key = _reordered(cross.k_proj, order)
@@ -99,14 +94,13 @@ class Attention:
         self._norm = module.norm
         self.dtype = dtype
         self._position_tm = position_tm
-        tokens = len(position_tm)
-        self._exact_rotary = _rotary(module.layers[0].self_attn, math.isqrt(tokens), device)
-        self._rotary = self._exact_rotary.to(dtype)
+        own = module.layers[0].self_attn
+        exact = _rotary(own, math.isqrt(len(position_tm)), device)
+        self._rotary, self._exact_rotary = exact.to(dtype), exact
         self._key = Linear.of(*(layer.key for layer in self._layers))
         self._value = Linear.of(*(layer.value for layer in self._layers))
-        time_keys_ak = F.linear(times_am, self._key.weight_oi)
-        time_keys_atk = time_keys_ak[:, None].expand(-1, tokens, -1)
-        self._time_altc = self._exact_rotary.rotate(self._by_layer(time_keys_atk)).to(dtype)
+        at_m = F.linear(times_am, self._key.weight_oi)[:, None].expand(-1, len(position_tm), -1)
+        self._time_altc = exact.rotate(self._by_layer(at_m)).to(dtype)
 
     def __call__(
         self, x_ntc: Tensor, image_b: Tensor, keys_lbsc: list[Tensor], values_lbsv: list[Tensor]
@@ -124,9 +118,8 @@ class Attention:
     def project(self, memory_ntm: Tensor) -> Tensor:
         """Memories -> keys and values of every layer in a row, without a temporal encoding: [n, k]."""
         memory_ntm = memory_ntm.float()
-        keys_nltc = self._by_layer(self._key(memory_ntm + self._position_tm))
-        keys_nltc = self._exact_rotary.rotate(keys_nltc)
-        values_nltv = self._values(memory_ntm)
+        keys_nltc = self._exact_rotary.rotate(self._by_layer(self._key(memory_ntm + self._position_tm)))
+        values_nltv = memory_ntm[:, None] if self._narrow else self._by_layer(self._value(memory_ntm))
         return torch.cat((keys_nltc.flatten(1), values_nltv.flatten(1)), 1).to(self.dtype)
 
     def look_up(
@@ -134,27 +127,21 @@ class Attention:
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Keys and values [b, s, c] of every layer: of the memories in these slots first, then of the pointers,
         which lie nowhere and are not rotated."""
-        keys_nltc, values_nltv = self._split(projected_nk)
-        pointer_keys_blpc = self._by_layer(self._key(tokens_bpm + ages_bpm)).to(self.dtype)
-        pointer_values_blpv = self._values(tokens_bpm).to(self.dtype)
-        keys: list[Tensor] = []
-        for i in range(len(self._layers)):
-            times_mtc = self._time_altc[times_m, i]
-            keys.append(_joined(keys_nltc[slots_bm, i], pointer_keys_blpc[:, i], times_mtc))
-        own_values = range(values_nltv.shape[1])
-        values = [_joined(values_nltv[slots_bm, i], pointer_values_blpv[:, i]) for i in own_values]
+        key_size = self._time_altc[0].numel()
+        count = len(projected_nk)
+        keys_nltc = projected_nk[:, :key_size].view(count, *self._time_altc.shape[1:])
+        values_nltv = projected_nk[:, key_size:].view(count, -1, len(self._position_tm), self._width)
+        pointer_keys = self._by_layer(self._key(tokens_bpm + ages_bpm)).to(self.dtype)
+        pointer_values = tokens_bpm[:, None] if self._narrow else self._by_layer(self._value(tokens_bpm))
+        keys = [
+            _joined(keys_nltc[slots_bm, i], pointer_keys[:, i], self._time_altc[times_m, i])
+            for i in range(len(self._layers))
+        ]
+        values = [
+            _joined(values_nltv[slots_bm, i], pointer_values[:, i].to(self.dtype))
+            for i in range(values_nltv.shape[1])
+        ]
         return keys, values * (len(keys) // len(values))
-
-    def _split(self, projected_nk: Tensor) -> tuple[Tensor, Tensor]:
-        """What `project` put in a row: keys [n, layers, t, c], and values [n, layers or 1, t, v]."""
-        _, layers, tokens, channels = self._time_altc.shape
-        keys_nk, values_nk = projected_nk.tensor_split([layers * tokens * channels], dim=1)
-        keys_nltc = keys_nk.view(-1, layers, tokens, channels)
-        return keys_nltc, values_nk.view(len(keys_nk), -1, tokens, self._width)
-
-    def _values(self, x_ntm: Tensor) -> Tensor:
-        """Values of every layer [n, layers, t, v]; memories that are their own values serve all: [n, 1, t, m]."""
-        return x_ntm[:, None] if self._narrow else self._by_layer(self._value(x_ntm))
 
     @property
     def _width(self) -> int:
