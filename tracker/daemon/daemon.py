@@ -4,8 +4,10 @@ Threads: this one owns the device and all bookkeeping; each stream has one that 
 socket have one each, and delivery turns masks into messages. They meet in queues and in the streams' buffers.
 """
 
+import contextlib
 import logging
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -253,8 +255,9 @@ class Daemon:
 
     # ------------------------------------------------------------------------------------------------- streams
 
-    def _attach(self, name: str, config: StreamConfig) -> TrackedStream:
-        source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event)
+    def _attach(self, name: str, config: StreamConfig, *, playlists: bool = False) -> TrackedStream:
+        """`playlists`: the operator's own streams may name other files and hosts; a client's may not."""
+        source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event, playlists=playlists)
         stream = TrackedStream(source)
         self._table.add(stream)
         self._publish_event(source, "stream_added")
@@ -322,7 +325,7 @@ class Daemon:
             self.ready.set()
             stack.callback(self._stop_streams)
             for name, config in self._config.streams.items():
-                self._attach(name, config)
+                self._attach(name, config, playlists=True)
             yield
             for stream in self._table:
                 self._publish_event(stream.source, "daemon_stopping")
@@ -343,6 +346,13 @@ def _step_times(steps_ms: deque[tuple[float, float]]) -> StepTimes:
     return StepTimes(count=len(wall_ms), p50_ms=p50, p99_ms=p99, max_ms=longest, cpu_ms=float(cpu_ms.sum()))
 
 
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the system lets the process have: connections and sources need them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _abandon(_: str) -> None:
     """End at once, with an error: what hangs in FFmpeg or on the device does not come back."""
     logging.shutdown()
@@ -355,6 +365,7 @@ def serve(path: str | Path) -> None:
     logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _raise_descriptor_limit()
     engine = Engine(load_model(config.model), config.engine)
     engine.warm_up()
     daemon = Daemon(config, engine, abandon=_abandon)
