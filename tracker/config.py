@@ -114,6 +114,15 @@ class StreamConfig(_Section, frozen=True):
     password_file: str | None = None
 
 
+class PersistConfig(_Section, frozen=True):
+    """What outlives a restart."""
+
+    dir: Annotated[str, Meta(min_length=1)] | None = None  # None: $STATE_DIRECTORY, which systemd sets
+    interval_s: Positive = 2.0  # between two saves of an object's memory
+    history_days: Positive = 30.0
+    history_mib: Positive = 256.0
+
+
 class LimitsConfig(_Section, frozen=True):
     """Bounds on what peers and sources can cost."""
 
@@ -140,6 +149,7 @@ class Config(_Section, frozen=True):
     limits: LimitsConfig = LimitsConfig()
     keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}
+    persist: PersistConfig = PersistConfig()
     log: LogConfig = LogConfig()
 
 

@@ -31,6 +31,8 @@ EventName = Literal[
     "object_found",
     "object_removed",
     "object_expired",
+    "object_restored",
+    "object_waiting",
     "object_failed",
     "stream_added",
     "stream_live",
