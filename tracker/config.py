@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
 from tracker.errors import ConfigError
 
 STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}\Z"  # not $: that lets a final newline through
+
+# No control characters, line separators or marks of writing direction: labels reach terminals, logs and pages.
+PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]*\Z"
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -73,7 +75,9 @@ class DiscoverConfig(_Section, frozen=True):
     expire_s: Positive | None = 10.0  # a found object is removed after being lost for so long
 
 
-Texts = Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(max_length=1000)]
+Texts = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)]], Meta(max_length=1000)
+]
 
 
 class LabelsConfig(_Section, frozen=True):
@@ -110,6 +114,15 @@ class StreamConfig(_Section, frozen=True):
     password_file: str | None = None
 
 
+class PersistConfig(_Section, frozen=True):
+    """What outlives a restart."""
+
+    dir: Annotated[str, Meta(min_length=1)] | None = None  # None: $STATE_DIRECTORY, which systemd sets
+    interval_s: Positive = 2.0  # between two saves of an object's memory
+    history_days: Positive = 30.0
+    history_mib: Positive = 256.0
+
+
 class LimitsConfig(_Section, frozen=True):
     """Bounds on what peers and sources can cost."""
 
@@ -117,7 +130,10 @@ class LimitsConfig(_Section, frozen=True):
     subscriptions: Count = 4096  # of all subscribers together
     replies_mib: Positive = 64.0  # that wait for clients which do not read, all together
     memory_mib: Annotated[int, Meta(ge=64)] | None = None  # resident; None: three quarters of the machine's
-    picture_mpx: Positive = 64.0  # millions of pixels of one decoded picture
+
+
+class KeysConfig(_Section, frozen=True):
+    dir: str | None = None  # a folder of CURVE keys (`trackerd keys`); None: no keys, for this machine only
 
 
 class LogConfig(_Section, frozen=True):
@@ -131,7 +147,9 @@ class Config(_Section, frozen=True):
     publish: PublishConfig = PublishConfig()
     labels: LabelsConfig = LabelsConfig()
     limits: LimitsConfig = LimitsConfig()
+    keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}
+    persist: PersistConfig = PersistConfig()
     log: LogConfig = LogConfig()
 
 
@@ -146,27 +164,16 @@ def load(path: str | Path) -> Config:
 
 def parse(text: str, origin: str = "config") -> Config:
     """Parse YAML text; `origin` names it in messages."""
+    from tracker.yaml import load_yaml  # takes its time to import, and clients read no configuration
+
     try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{origin}: not valid YAML: {' '.join(str(error).split())}"]) from None
+        data = load_yaml(text)
+    except ValueError as error:
+        raise ConfigError([f"{origin}: {error}"]) from None
     problems = [f"{origin}: {problem}" for problem in _problems(data if data is not None else {})]
     if problems:
         raise ConfigError(problems)
     return msgspec.convert(data or {}, Config)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys without a word; here the second one is refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if isinstance(key, str) and keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
 
 
 def _problems(data: object) -> Iterator[str]:
