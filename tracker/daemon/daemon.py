@@ -4,8 +4,10 @@ Threads: this one owns the device and all bookkeeping; each stream has one that 
 socket have one each, and delivery turns masks into messages. They meet in queues and in the streams' buffers.
 """
 
+import contextlib
 import logging
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -276,8 +278,9 @@ class Daemon:
 
     # ------------------------------------------------------------------------------------------------- streams
 
-    def _attach(self, name: str, config: StreamConfig) -> TrackedStream:
-        source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event)
+    def _attach(self, name: str, config: StreamConfig, *, playlists: bool = False) -> TrackedStream:
+        """`playlists`: the operator's own streams may name other files and hosts; a client's may not."""
+        source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event, playlists=playlists)
         stream = TrackedStream(source)
         self._table.add(stream)
         self._persistence.stream_added(stream)
@@ -360,7 +363,7 @@ class Daemon:
             self.ready.set()
             stack.callback(self._stop_streams)
             for name, config, paused in self._restorer.streams():
-                stream = self._attach(name, config)
+                stream = self._attach(name, config, playlists=name in self._config.streams)
                 if paused:
                     stream.source.pause()
             yield
@@ -383,6 +386,13 @@ def _step_times(steps_ms: deque[tuple[float, float]]) -> StepTimes:
     return StepTimes(count=len(wall_ms), p50_ms=p50, p99_ms=p99, max_ms=longest, cpu_ms=float(cpu_ms.sum()))
 
 
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the system lets the process have: connections and sources need them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _abandon(_: str) -> None:
     """End at once, with an error: what hangs in FFmpeg or on the device does not come back."""
     logging.shutdown()
@@ -395,6 +405,7 @@ def serve(path: str | Path) -> None:
     logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _raise_descriptor_limit()
     store = open_store(config.persist)
     engine = Engine(load_model(config.model), config.engine)
     engine.warm_up()
