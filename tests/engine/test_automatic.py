@@ -105,7 +105,7 @@ KNOBS = {
 def test_what_is_found_equals_the_official_generator(engine, name):
     options = KNOBS[name]
     records = [record for record in official(engine, options).generate(picture()) if record["area"]]
-    assert len(records) >= 10
+    assert len(records) >= 4
     assert_equal(found_in(engine, options), records)
 
 
@@ -114,7 +114,7 @@ def test_a_plain_network_finds_the_same_as_the_official_generator(plain):
         OPTIONS, points_per_side=4, stability_score_offset=0.02, stability_score_thresh=0.2, box_nms_thresh=1.0
     )
     records = official(plain, options).generate(picture())
-    assert len(records) >= 10
+    assert len(records) >= 4
     assert_equal(found_in(plain, options), records)
 
 
