@@ -129,7 +129,7 @@ def test_small_regions_are_removed_as_upstream_does(engine):
     area = 40
     expected = SAM2AutomaticMaskGenerator.postprocess_small_regions(data, area, 0.5)
     cleaned = found_in(engine, replace(OPTIONS, min_mask_region_area=area))
-    assert len(cleaned) == len(expected["rles"]) >= 10
+    assert len(cleaned) == len(expected["rles"]) >= 4
     assert any(f.rle_counts not in {g.rle_counts for g in found} for f in cleaned), "nothing was cleaned"
     for ours, rle, box in zip(cleaned, expected["rles"], expected["boxes"], strict=True):
         assert np.array_equal(ours.mask_hw, rle_to_mask(rle))

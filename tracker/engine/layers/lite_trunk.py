@@ -54,7 +54,7 @@ class LiteTrunk(nn.Module):
             for index, stage in enumerate(self.stages):
                 x_nchw = stage(x_nchw)
                 if index in LEVELS:
-                    levels.append(x_nchw)
+                    levels.append(x_nchw.contiguous())  # what comes behind rounds otherwise where channels are last
         return levels
 
 
