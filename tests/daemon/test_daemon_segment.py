@@ -88,7 +88,7 @@ class TestAll:
         assert [mask["object"] for mask in again] == ids  # tracked already: no second object on the same thing
 
     def test_cancel(self, talk: Talk) -> None:
-        other = Talk(talk.daemon)
+        other, stranger = Talk(talk.daemon, talk.token), Talk(talk.daemon)
         replies: list[Any] = []
         asking = threading.Thread(
             target=lambda: replies.append(
@@ -98,6 +98,8 @@ class TestAll:
         other.subscribe("events/cam/")
         asking.start()
         other.receive_until(lambda m: m["event"] == "segment_progress")
+        assert stranger.refused("segment.cancel", id=7)[0] == "bad_request"
+        stranger.close()
         other.ask("segment.cancel", id=7)
         asking.join()
         other.refused("segment.cancel", id=7)
