@@ -346,15 +346,15 @@ def test_tracks_come_without_with_too_when_awaited(daemon: FakeDaemon) -> None:
     assert asyncio.run(listen()) == 1
 
 
-def listen_both(daemon: FakeDaemon, stream: str) -> list[Callable[[], Any]]:
+def listen_both(daemon: FakeDaemon, stream: str, timeout_s: float = 20) -> list[Callable[[], Any]]:
     """The same subscription by both clients, up to its first message."""
 
     def listen() -> Any:
-        with Client(daemon.control.endpoint, timeout_s=0.2) as client, client.tracks(stream) as frames:
+        with Client(daemon.control.endpoint, timeout_s=timeout_s) as client, client.tracks(stream) as frames:
             return next(frames)
 
     async def wait() -> Any:
-        client = AsyncClient(daemon.control.endpoint, timeout_s=0.2)
+        client = AsyncClient(daemon.control.endpoint, timeout_s=timeout_s)
         async with client, client.tracks(stream) as frames:
             return await anext(frames)
 
@@ -381,7 +381,7 @@ def test_who_listens_to_a_stream_that_is_removed_meanwhile_is_told(daemon: FakeD
 
 @pytest.mark.usefixtures("impatient")
 def test_who_listens_to_a_daemon_that_goes_away_is_told(daemon: FakeDaemon) -> None:
-    for listen in listen_both(daemon, "cam1"):
+    for listen in listen_both(daemon, "cam1", timeout_s=2):
         with gone_after(daemon, None), pytest.raises(errors.DaemonGone, match="the daemon is gone"):
             listen()
 
