@@ -55,7 +55,7 @@ def _got(got: str) -> str:
 
 def _limits(limits: str, kinds: str) -> str:
     if limits.startswith(" matching regex"):
-        return f": {NAME_RULE}"
+        return f": {NAME_RULE}" if "a-z0-9" in limits else " without control characters"
     of = " of length" in limits
     unit = "" if not of else " characters" if "str" in kinds else " items"
     words = limits.replace(" of length", "").replace(" that's", ",")

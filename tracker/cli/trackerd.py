@@ -10,6 +10,7 @@ import click
 
 from tracker import __version__
 from tracker.cli.frame import frame
+from tracker.cli.keys import keys
 from tracker.cli.models import models
 from tracker.cli.segment import segment
 from tracker.cli.track import track
@@ -44,6 +45,7 @@ def check(path: Path) -> None:
     click.echo(f"{path}: nothing wrong")
 
 
+trackerd.add_command(keys)
 trackerd.add_command(models)
 trackerd.add_command(track)
 trackerd.add_command(frame)

@@ -50,6 +50,8 @@ class StreamsAdd(StreamConfig, frozen=True, omit_defaults=True, kw_only=True):
     """A stream's name and everything that the configuration says of a stream."""
 
     stream: StreamId
+    first_frame: Annotated[int, Meta(ge=0, le=2**52)] = 0
+    epoch: Annotated[int, Meta(ge=0, le=2**52)] = 0
 
     def config(self) -> StreamConfig:
         fields = StreamConfig.__struct_fields__
@@ -139,6 +141,7 @@ class ObjectsRemove(Args, frozen=True, kw_only=True):
 
 class ObjectsList(Args, frozen=True, kw_only=True):
     stream: StreamId | None = None
+    all: bool = False  # also those that wait
 
 
 class SegmentPrompt(Prompted, frozen=True, kw_only=True):
@@ -185,6 +188,10 @@ class HistoryList(Args, frozen=True, kw_only=True):
     object: ObjectId | None = None
     since: float | None = None  # Unix seconds
     limit: Annotated[int, Meta(ge=1, le=4096)] = 100
+
+    def __post_init__(self) -> None:
+        if self.object is not None and self.stream is None:
+            raise ValueError("object: an id means nothing without its stream; give both")
 
 
 def _frame_or_time(frame: int | None, time: float | None) -> None:
