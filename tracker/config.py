@@ -110,6 +110,16 @@ class StreamConfig(_Section, frozen=True):
     password_file: str | None = None
 
 
+class WebConfig(_Section, frozen=True):
+    """The live page. It answers on this machine alone, unless there is a token or a proxy that knows its users."""
+
+    endpoint: str | None = None  # such as 127.0.0.1:5580; None: no page
+    hosts: list[str] = []  # further names that browsers may call it by
+    token_file: str | None = None  # holds a secret of at least 16 characters
+    trusted_proxies: list[str] = []  # addresses or networks whose headers are believed
+    user_header: str | None = None  # in which such a proxy names its user
+
+
 class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -121,6 +131,7 @@ class Config(_Section, frozen=True):
     publish: PublishConfig = PublishConfig()
     labels: LabelsConfig = LabelsConfig()
     streams: dict[str, StreamConfig] = {}
+    web: WebConfig = WebConfig()
     log: LogConfig = LogConfig()
 
 
