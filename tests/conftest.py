@@ -15,7 +15,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads are slow
 import hypothesis
 import numpy as np
 import pytest
-from leaks import no_leaks
+
+from helpers.leaks import no_leaks
 
 hypothesis.settings.register_profile("tracker", deadline=None, derandomize=True, database=None, print_blob=False)
 hypothesis.settings.load_profile("tracker")

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from tracker.client import CONTROL, Client
-from tracker.imaging import decode
-from tracker.protocol import Detection
+from tracker.images.imaging import decode
+from tracker.protocol.requests import Detection
 
 GREENER = 8  # levels by which everything in the pond is greener than red, but for the fish
 LEAST_PX = 1000

@@ -10,7 +10,7 @@ import os
 import sys
 
 from tracker.client import CONTROL, Client, mask_of
-from tracker.protocol import ObjectRecord, Tracks
+from tracker.protocol.replies import ObjectRecord, Tracks
 
 
 def describe(record: ObjectRecord, size_wh: tuple[int, int]) -> str:

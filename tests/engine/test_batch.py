@@ -6,12 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from sides import FRAMES, SIZE_WH, Difference, Key, Official, Pair, compare, keep_memories_unrounded, picture_masks
 
-from tracker.engine import track as track_module
+from helpers.sides import (
+    FRAMES,
+    SIZE_WH,
+    Difference,
+    Key,
+    Official,
+    Pair,
+    compare,
+    keep_memories_unrounded,
+    picture_masks,
+)
+from tracker.engine import memory as track_module
 from tracker.engine.forward import Features
-from tracker.engine.moves import MAX_OBJECTS
-from tracker.engine.track import Track
+from tracker.engine.grouping import MAX_OBJECTS
+from tracker.engine.memory import ObjectMemory
 from tracker.types import Prompt
 
 SHIFT = 5  # frames between what the streams show
@@ -48,7 +58,7 @@ def click(x: float, y: float) -> Prompt:
 
 def ours(pair: Pair, all_lives: list[Life], streams: int, frames: int) -> dict[Key, torch.Tensor]:
     """All of them in one engine, every stream's picture of a moment in one `Features`."""
-    tracks: dict[int, Track] = {}
+    tracks: dict[int, ObjectMemory] = {}
     masks: dict[Key, torch.Tensor] = {}
     for frame in range(frames):
         pictures = [(frame + SHIFT * s) % FRAMES for s in range(streams)]
@@ -65,7 +75,7 @@ def ours(pair: Pair, all_lives: list[Life], streams: int, frames: int) -> dict[K
                 continue
             prompt = life.prompt if frame == life.start else click(80, 60)
             tracks[k], mask = pair.engine.prompt(
-                tracks.get(k, Track()), features, life.stream, frame, prompt, SIZE_WH
+                tracks.get(k, ObjectMemory()), features, life.stream, frame, prompt, SIZE_WH
             )
             masks[0, k, frame] = picture_masks(mask.logits_hw)
     return masks
@@ -138,7 +148,7 @@ def test_more_objects_than_one_pass_takes() -> None:
     pair = Pair.make("sam2.1_hiera_tiny", 64, plain=False, trained=False)
     picture = pair.features.of(0)
     prompted = [
-        pair.engine.prompt(Track(), picture, 0, 0, click(20 + 5 * k, 60), SIZE_WH)[0]
+        pair.engine.prompt(ObjectMemory(), picture, 0, 0, click(20 + 5 * k, 60), SIZE_WH)[0]
         for k in range(MAX_OBJECTS + 3)
     ]
     together = pair.engine.propagate([(track, 0, 1) for track in prompted], pair.features.of(1))

@@ -1,11 +1,11 @@
 """The cost of a step is learnt, and forgotten when the machine changes."""
 
 import pytest
-from sides import random_network
 
+from helpers.sides import random_network
 from tracker.engine.cost import StepCost
 from tracker.engine.engine import Engine
-from tracker.engine.model import Model
+from tracker.engine.models.build import Model
 
 
 def observed(steps: list[tuple[int, float]]) -> StepCost:

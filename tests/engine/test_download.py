@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tracker.engine import zoo
-from tracker.engine.download import download
+from tracker.engine.models import zoo
+from tracker.engine.models.download import download
 from tracker.errors import ModelError
 
 DATA = bytes(range(256)) * 40_000  # ten pieces

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sides import FRAMES, SIZE_WH, Difference, Official, Ours, Pair, compare
 
-from tracker.engine import track as track_module
-from tracker.engine.track import Bank, Track
+from helpers.sides import FRAMES, SIZE_WH, Difference, Official, Ours, Pair, compare
+from tracker.engine import memory as track_module
+from tracker.engine.memory import MemoryBank, ObjectMemory
 from tracker.types import Prompt
 
 Side = Ours | Official
@@ -203,14 +203,14 @@ def fewer(name: str) -> Callable[[pytest.MonkeyPatch], None]:
 
 def keep_what_upstream_drops(patch: pytest.MonkeyPatch) -> None:
     """A corrected frame's memory counts twice: as conditioning, and still as one of the last six."""
-    bank = Track.bank
+    bank = ObjectMemory.bank
 
-    def with_corrected(self: Track, frame: int, step: int) -> Bank:
+    def with_corrected(self: ObjectMemory, frame: int, step: int) -> MemoryBank:
         right = bank(self, frame, step)
         recent = [(step - e.step, e) for e in self.past if e.conditioning and 1 <= step - e.step <= 6]
         return replace(right, memories=(*right.memories, *recent))
 
-    patch.setattr(Track, "bank", with_corrected)
+    patch.setattr(ObjectMemory, "bank", with_corrected)
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda m: f"{m[0]}-{m[1]}")

@@ -4,14 +4,14 @@ from dataclasses import replace
 from typing import Literal
 
 import pytest
-import sides
 import torch
-from sides import FRAMES, Official, Ours, Pair, compare
-from test_precision import DISCS, followed, shown
 
+from engine.test_precision import DISCS, followed, shown
 from evaluation.clips import rendered
+from helpers import sides
+from helpers.sides import FRAMES, Official, Ours, Pair, compare
+from tracker.engine.cuda_graphs import SIZES, CudaRecorder
 from tracker.engine.engine import Engine
-from tracker.engine.graphs import SIZES, CudaRecorder
 
 pytestmark = pytest.mark.gpu
 

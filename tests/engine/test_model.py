@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from sam2.build_sam import build_sam2_video_predictor
 
 from tracker.config import EngineConfig, ModelConfig
-from tracker.engine import model as models
-from tracker.engine import zoo
 from tracker.engine.engine import Engine
-from tracker.engine.track import Track
+from tracker.engine.memory import ObjectMemory
+from tracker.engine.models import build as models
+from tracker.engine.models import zoo
 from tracker.errors import ModelError
 from tracker.types import Prompt
 
@@ -60,7 +60,7 @@ def test_any_multiple_of_32_works(name: str, image_size: int) -> None:
     engine = Engine(models.Model(name, models.network(zoo.config_path(name), image_size)), EngineConfig())
     features = engine.encode_tensor(torch.zeros(2, 3, image_size, image_size))
     prompt = Prompt(torch.tensor([[5.0, 5.0]]).numpy(), torch.ones(1, dtype=torch.int32).numpy())
-    track, mask = engine.prompt(Track(), features, 0, 0, prompt, (10, 10))
+    track, mask = engine.prompt(ObjectMemory(), features, 0, 0, prompt, (10, 10))
     assert mask.logits_hw.shape == (image_size // 4, image_size // 4)
     ((_, mask),) = engine.propagate([(track, 1, 1)], features)
     assert mask.logits_hw.shape == (image_size // 4, image_size // 4)

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from sides import random_network
 from torch import Tensor, nn
 
-from tracker.engine.decoder import Decoder
-from tracker.engine.encoder import Encoder
+from helpers.sides import random_network
 from tracker.engine.forward import encode_image
-from tracker.engine.fuse import MemoryEncoder
-from tracker.engine.products import Conv, Linear, attend
+from tracker.engine.layers.image_encoder import Encoder
+from tracker.engine.layers.linear import Conv, Linear, attend
+from tracker.engine.layers.mask_decoder import Decoder
+from tracker.engine.layers.memory_encoder import MemoryEncoder
 from tracker.errors import ModelError
 
 MODELS = [("nano", 128), ("sam2.1_hiera_tiny", 128)]
@@ -122,7 +122,7 @@ def test_a_convolution(kwargs: dict[str, Any]) -> None:
 @pytest.mark.parametrize("block_bytes", [64, 1 << 20], ids=["in blocks", "at once"])
 def test_attention_to_values_of_another_width(block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slices of one tensor, too: what they give is the same."""
-    monkeypatch.setattr("tracker.engine.products.SCORE_BYTES", block_bytes)
+    monkeypatch.setattr("tracker.engine.layers.linear.SCORE_BYTES", block_bytes)
     rows = torch.randn(3, 40, 24)
     q, k, v = torch.randn(3, 20, 16), rows[..., :16], rows[..., 16:]
     with torch.inference_mode():

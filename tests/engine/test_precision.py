@@ -5,15 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import sides
 import torch
-from sides import FRAMES, SIZE_WH, Difference, Official, Ours, Pair, compare
 
 from evaluation.clips import TrueClip, rendered
-from tracker import imaging
+from helpers import sides
+from helpers.sides import FRAMES, SIZE_WH, Difference, Official, Ours, Pair, compare
 from tracker.config import EngineConfig
 from tracker.engine.engine import Engine
-from tracker.engine.pixels import normalise
+from tracker.engine.preprocess import normalise
+from tracker.images import imaging
 from tracker.types import Prompt
 from training.prompts import box_of
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from sides import SIZE_WH, random_network, video
 
+from helpers.sides import SIZE_WH, random_network, video
 from tracker.config import EngineConfig
 from tracker.engine import forward
 from tracker.engine.engine import Engine
-from tracker.engine.model import Model
-from tracker.engine.track import Track
+from tracker.engine.memory import ObjectMemory
+from tracker.engine.models.build import Model
 from tracker.errors import AtCapacity, BadPrompt, FrameGone
 from tracker.types import Prompt, Rgb
 
@@ -27,9 +27,9 @@ def engine() -> Engine:
     return Engine(Model("tiny", random_network("sam2.1_hiera_tiny", 64)), EngineConfig(history_frames=4))
 
 
-def led(engine: Engine, frames: int) -> Track:
+def led(engine: Engine, frames: int) -> ObjectMemory:
     features = engine.encode_tensor(video(64))
-    track, _ = engine.prompt(Track(), features, 0, 0, Prompt(HERE, ONE), SIZE_WH)
+    track, _ = engine.prompt(ObjectMemory(), features, 0, 0, Prompt(HERE, ONE), SIZE_WH)
     for frame in range(1, frames):
         ((track, _),) = engine.propagate([(track, frame, frame)], features)
     return track
@@ -57,7 +57,7 @@ BAD: dict[str, tuple[Prompt, str]] = {
 def test_refused(engine: Engine, name: str) -> None:
     prompt, says = BAD[name]
     features = engine.encode_tensor(video(64)[:1])
-    track, _ = engine.prompt(Track(), features, 0, 0, Prompt(HERE, ONE), SIZE_WH)
+    track, _ = engine.prompt(ObjectMemory(), features, 0, 0, Prompt(HERE, ONE), SIZE_WH)
     with pytest.raises(BadPrompt, match=says):
         engine.prompt(track, features, 0, 0, prompt, SIZE_WH)
 
@@ -68,10 +68,10 @@ def test_refused(engine: Engine, name: str) -> None:
         (lambda track: track, 2),  # older than the history of 4 frames
         (lambda track: track, 0),  # its first frame, forgotten like any other
         (lambda track: track.rewind(6), 3),
-        (lambda track: Track(past=track.past[-1:]), 8),  # never tracked
+        (lambda track: ObjectMemory(past=track.past[-1:]), 8),  # never tracked
     ],
 )
-def test_frame_gone(engine: Engine, make: Callable[[Track], Track], frame: int) -> None:
+def test_frame_gone(engine: Engine, make: Callable[[ObjectMemory], ObjectMemory], frame: int) -> None:
     track = make(led(engine, 10))
     with pytest.raises(FrameGone, match=f"frame {frame}"):
         engine.prompt(track, engine.encode_tensor(video(64)[:1]), 0, frame, Prompt(HERE, ONE), SIZE_WH)
@@ -107,7 +107,7 @@ def test_going_back_without_rewind_is_a_mistake(engine: Engine) -> None:
 
 def test_clicks_add_up_until_they_are_replaced(engine: Engine) -> None:
     features = engine.encode_tensor(video(64)[:1])
-    track, _ = engine.prompt(Track(), features, 0, 0, Prompt(HERE, ONE), SIZE_WH)
+    track, _ = engine.prompt(ObjectMemory(), features, 0, 0, Prompt(HERE, ONE), SIZE_WH)
     track, _ = engine.prompt(track, features, 0, 0, Prompt(HERE + 9, ONE), SIZE_WH)
     assert track.staged[0].points is not None
     assert len(track.staged[0].points.labels_n) == 2

@@ -30,9 +30,9 @@ import yaml
 from benches.report import Row
 from tracker.client import Client
 from tracker.errors import Timeout
-from tracker.protocol import Status, Tracks
+from tracker.images.video_writer import VideoWriter
+from tracker.protocol.replies import Status, Tracks
 from tracker.types import U8
-from tracker.video import VideoWriter
 
 SIZE_WH = (1920, 1080)
 MAX_OBJECTS = 8

@@ -15,9 +15,9 @@ from sam2.build_sam import build_sam2_video_predictor
 from benches.network import SIZE_WH, box, network, prompted
 from benches.report import Row
 from tracker.config import EngineConfig
-from tracker.engine import model as models
-from tracker.engine import zoo
 from tracker.engine.engine import Engine
+from tracker.engine.models import build as models
+from tracker.engine.models import zoo
 
 WARM_UP = 18  # frames until the memory is full
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from benches.report import Row
-from tracker.geometry import shape_of
+from tracker.masks.geometry import shape_of
 from tracker.types import F32, Shape
 
 SIZE_WH = (1920, 1080)

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from tracker.engine import model as models
-from tracker.engine import zoo
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
-from tracker.engine.track import Track
+from tracker.engine.memory import ObjectMemory
+from tracker.engine.models import build as models
+from tracker.engine.models import zoo
 from tracker.types import Prompt
 
 SIZE_WH = (100, 100)
@@ -25,8 +25,8 @@ def network(args: argparse.Namespace) -> Any:
     return net.to(models.pick_device(args.device))
 
 
-def prompted(engine: Engine, features: Features, stream: int, k: int) -> Track:
-    return engine.prompt(Track(), features, stream, 0, box(k), SIZE_WH)[0]
+def prompted(engine: Engine, features: Features, stream: int, k: int) -> ObjectMemory:
+    return engine.prompt(ObjectMemory(), features, stream, 0, box(k), SIZE_WH)[0]
 
 
 def box(k: int) -> Prompt:

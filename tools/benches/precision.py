@@ -18,7 +18,7 @@ from evaluation.clips import TrueClip, from_folder, unjudged
 from evaluation.follow import follow
 from tracker.config import EngineConfig
 from tracker.engine.engine import Engine
-from tracker.engine.model import Model
+from tracker.engine.models.build import Model
 from tracker.engine.precision import FAST, Precision
 
 EXACT = Precision()

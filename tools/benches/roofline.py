@@ -26,13 +26,14 @@ from torch.utils.flop_counter import flop_registry
 from benches.network import network, prompted
 from benches.report import Row
 from tracker.config import EngineConfig
-from tracker.engine import forward, zoo
-from tracker.engine import model as models
+from tracker.engine import forward
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
-from tracker.engine.moves import STEADY
-from tracker.engine.products import Linear
-from tracker.engine.track import Track
+from tracker.engine.grouping import STEADY
+from tracker.engine.layers.linear import Linear
+from tracker.engine.memory import ObjectMemory
+from tracker.engine.models import build as models
+from tracker.engine.models import zoo
 
 
 @dataclass
@@ -191,7 +192,7 @@ def engine_s(args: argparse.Namespace, objects: int) -> float:
     return statistics.median(_took(step, net.device, args.threads) for _ in range(args.frames))
 
 
-def grown_up(engine: Engine, track: Track, features: Features) -> Track:
+def grown_up(engine: Engine, track: ObjectMemory, features: Features) -> ObjectMemory:
     """The object with its memory full of its first frame: what is remembered does not change what a step costs."""
     ((track, _),) = engine.propagate([(track, 0, 1)], features)
     first = track.past[-1]

@@ -7,9 +7,9 @@ import torch
 from benches.network import network, prompted
 from benches.report import Row
 from tracker.config import EngineConfig
-from tracker.engine import model as models
 from tracker.engine.engine import Engine
-from tracker.engine.track import nbytes
+from tracker.engine.memory import nbytes
+from tracker.engine.models import build as models
 
 
 def run(args: argparse.Namespace, objects: int) -> Row:

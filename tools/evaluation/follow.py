@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from evaluation.clips import TrueClip
 from evaluation.measures import contour_f, region_j
 from tracker.engine.engine import Engine
-from tracker.engine.track import Track
+from tracker.engine.memory import ObjectMemory
 from tracker.types import ObjectMask, Prompt, Rgb
 from training.prompts import box_of, inner_point
 
@@ -52,7 +52,7 @@ def follow(engine: Engine, clip: TrueClip, kind: str) -> list[Result]:
     """Follow all objects of `clip` together. Judged: after the prompt to the last but one, as DAVIS."""
     results = {number: Result(clip.name, number) for number in clip.objects}
     starts = {number: clip.first_seen(number) for number in clip.objects}
-    tracks: dict[int, Track] = {}
+    tracks: dict[int, ObjectMemory] = {}
     for time, frame_hwc in enumerate(clip.frames):
         features = engine.encode([Rgb(frame_hwc)])
         size_wh = (frame_hwc.shape[1], frame_hwc.shape[0])
@@ -64,7 +64,7 @@ def follow(engine: Engine, clip: TrueClip, kind: str) -> list[Result]:
             tracks[number], answers[number] = track, mask
         for number in (n for n, start in starts.items() if start == time):
             prompt = first_prompt(clip.mask(time, number), kind)
-            tracks[number], answers[number] = engine.prompt(Track(), features, 0, time, prompt, size_wh)
+            tracks[number], answers[number] = engine.prompt(ObjectMemory(), features, 0, time, prompt, size_wh)
         for number, mask_hw in apart(answers, size_wh).items():
             results[number].masks[time] = mask_hw
             if time in clip.labels and starts[number] < time < len(clip.frames) - 1:

@@ -16,7 +16,7 @@ def models() -> None:
 @models.command("list")
 def list_() -> None:
     """List the models, and which of them are here."""
-    from tracker.engine import zoo
+    from tracker.engine.models import zoo
 
     table = Table("name", "weights", "fetch from")
     for name in zoo.names():
@@ -31,7 +31,7 @@ def list_() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 def show(name: str, as_json: bool) -> None:
     """Show one model: its config and checkpoint, its image size and number of parameters."""
-    from tracker.engine import zoo
+    from tracker.engine.models import zoo
 
     info = asdict(zoo.show(name))
     if as_json:
@@ -45,6 +45,6 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("name")
 def fetch(name: str) -> None:
     """Download a model's weights: resumes, and verifies what it got."""
-    from tracker.engine import zoo
+    from tracker.engine.models import zoo
 
     click.echo(f"{name}: {zoo.fetch(name)}")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tracker.errors import BadRequest
-from tracker.protocol import Prompted, SegmentAll
+from tracker.protocol.requests import Prompted, SegmentAll
 
 if TYPE_CHECKING:  # torch takes seconds to import: only when there is work
     from tracker.engine.engine import Engine
@@ -100,7 +100,7 @@ class ModelOptions(Group):
         """The engine that the options name. Raises ModelError."""
         from tracker.config import EngineConfig, ModelConfig
         from tracker.engine.engine import Engine
-        from tracker.engine.model import load_model
+        from tracker.engine.models.build import load_model
 
         config = ModelConfig(
             name=self.model, checkpoint=self.checkpoint, image_size=self.image_size, device=self.device

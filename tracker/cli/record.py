@@ -11,15 +11,15 @@ from typing import Protocol
 import click
 from msgspec import structs
 
-from tracker import imaging
 from tracker.cli import show
 from tracker.cli.options import OUT_FILE
 from tracker.cli.track import DEFAULT_FPS, Export
 from tracker.client import Client, Subscription
+from tracker.client.messages import Message
 from tracker.errors import Timeout, TrackerError, UnknownStream
 from tracker.exports import WRITERS, FrameResult, OverlayVideo, Writer
-from tracker.messages import Message
-from tracker.protocol import FrameMessage, ObjectRecord, Tracks
+from tracker.images import imaging
+from tracker.protocol.replies import FrameMessage, ObjectRecord, Tracks
 
 PATIENCE_S = 0.25  # how often the wait for a message is left to see whether to stop
 KEPT = 64  # frames that wait for their picture

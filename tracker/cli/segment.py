@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracker import imaging
 from tracker.cli.options import (
     OUT_FILE,
     OUT_FOLDER,
@@ -24,13 +23,14 @@ from tracker.cli.options import (
 )
 from tracker.errors import SourceError
 from tracker.exports import MAX_PNG_OBJECT, CocoJson, DavisPng, FrameResult, drawing_of
-from tracker.overlay import draw
-from tracker.protocol import SegmentAll
+from tracker.images import imaging
+from tracker.images.overlay import draw
+from tracker.protocol.requests import SegmentAll
 from tracker.types import U8
 
 if TYPE_CHECKING:  # torch takes seconds to import: only when there is work
     from tracker.engine.engine import Engine
-    from tracker.stills import Scored
+    from tracker.offline.images import Scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +82,22 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
         raise click.UsageError("nothing to write: give --masks, --coco or --overlays")
     if everything and outputs.masks and knobs.max_masks > MAX_PNG_OBJECT:
         raise click.UsageError(f"with --masks, --max-masks is at most {MAX_PNG_OBJECT}: a PNG's pixel is one byte")
-    from tracker import stills
+    from tracker.offline import images
 
-    pictures = stills.find_pictures(paths)
+    pictures = images.find_pictures(paths)
     engine = ModelOptions.take(options).load()
     find = partial(_everything, engine, knobs) if everything else partial(_marked, engine, marks, candidates)
     failed = []
     with outputs.sinks() as sinks, progress_bar() as bar:
         for number, path in enumerate(bar.track(pictures, description="pictures")):
             try:
-                rgb_hwc = stills.read_picture(path)
+                rgb_hwc = images.read_picture(path)
             except SourceError as error:
                 failed.append(error)
                 bar.console.print(str(error), highlight=False)
                 continue
             size_wh = (rgb_hwc.shape[1], rgb_hwc.shape[0])
-            result = stills.result_of(number, path.name, size_wh, find(rgb_hwc))
+            result = images.result_of(number, path.name, size_wh, find(rgb_hwc))
             for sink in sinks:
                 sink(rgb_hwc, result)
     if failed:
@@ -105,15 +105,15 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
 
 
 def _everything(engine: "Engine", knobs: SegmentAll, rgb_hwc: U8) -> list["Scored"]:
-    from tracker import stills
+    from tracker.offline import images
 
-    return [(mask_hw, found.score) for found, mask_hw in stills.segment_everything(engine, rgb_hwc, knobs)]
+    return [(mask_hw, found.score) for found, mask_hw in images.segment_everything(engine, rgb_hwc, knobs)]
 
 
 def _marked(engine: "Engine", marks: Marks, candidates: bool, rgb_hwc: U8) -> list["Scored"]:
-    from tracker import stills
+    from tracker.offline import images
 
-    return stills.segment_prompted(engine, rgb_hwc, marks.as_prompted(), multimask=candidates)
+    return images.segment_prompted(engine, rgb_hwc, marks.as_prompted(), multimask=candidates)
 
 
 def _draw(folder: Path, rgb_hwc: U8, result: FrameResult) -> None:

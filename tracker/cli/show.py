@@ -13,8 +13,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tracker.messages import Message
-from tracker.protocol import Event, FrameMessage, ObjectEntry, ObjectRecord, ServerInfo, StreamRecord, Tracks
+from tracker.client.messages import Message
+from tracker.protocol.replies import (
+    Event,
+    FrameMessage,
+    ObjectEntry,
+    ObjectRecord,
+    ServerInfo,
+    StreamRecord,
+    Tracks,
+)
 
 PIPE_WIDTH = 200  # nothing is cut off where no terminal has a say
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import Progress
 
-from tracker import source
 from tracker.cli.options import (
     OUT_FILE,
     OUT_FOLDER,
@@ -24,12 +23,13 @@ from tracker.cli.options import (
 )
 from tracker.errors import BadPrompt
 from tracker.exports import MAX_PNG_OBJECT, WRITERS, DavisPng, OverlayVideo
-from tracker.imaging import to_rgb
-from tracker.protocol import SegmentAll
+from tracker.images.imaging import to_rgb
+from tracker.protocol.requests import SegmentAll
+from tracker.streams import sources
 
 if TYPE_CHECKING:  # torch takes seconds to import: only when there is work
     from tracker.engine.engine import Engine
-    from tracker.offline import Entry, Outcome
+    from tracker.offline.video import Outcome, PromptEntry
 
 DEFAULT_FPS = 25.0
 
@@ -71,7 +71,7 @@ class Outputs(Group):
                 writer = stack.enter_context(closing(WRITERS[name](target)))
                 sinks.append(lambda outcome, write=writer.write: write(outcome.result))  # type: ignore[misc]
             if self.overlay:
-                with source.open_path(path) as opened:
+                with sources.open_path(path) as opened:
                     fps = opened.fps
                 video = stack.enter_context(closing(OverlayVideo(self.overlay, fps or DEFAULT_FPS)))
                 sinks.append(lambda outcome: video.write(to_rgb(outcome.frame.image), outcome.result))
@@ -104,18 +104,18 @@ def track(
     Prompts come from a file, a list of {object, frame, points?, labels?, box?} in which later entries of an object
     are corrections; or from --point and --box for one object; or are what --everything finds.
     """
-    from tracker import offline
+    from tracker.offline import video
 
     marks, outputs, knobs = Marks.take(options), Outputs.take(options), knobs_of(options)
     if bool(prompts) + bool(marks) + everything != 1:
         raise click.UsageError("give --prompts FILE, or --point and --box for one object, or --everything")
     if not outputs:
         raise click.UsageError("nothing to write: give --masks, --jsonl, --overlay or --export")
-    entries: list[Entry] = []
+    entries: list[PromptEntry] = []
     if prompts:
-        entries = offline.read_entries(prompts)
+        entries = video.read_entries(prompts)
     elif marks:
-        entries = [offline.entry_of({"object": object_id, "frame": frame, **marks.as_args()}, "--point, --box")]
+        entries = [video.entry_of({"object": object_id, "frame": frame, **marks.as_args()}, "--point, --box")]
     _check_ids(entries, outputs)
     engine = ModelOptions.take(options).load()
     with ExitStack() as stack:
@@ -124,7 +124,7 @@ def track(
             entries = _found(engine, path, frame, object_id, knobs, bar)
             _check_ids(entries, outputs)
         task = bar.add_task(path.name, total=None)
-        outcomes = offline.track(
+        outcomes = video.track(
             engine,
             path,
             entries,
@@ -140,12 +140,12 @@ def track(
 
 def _found(
     engine: "Engine", path: Path, frame: int, first_id: int, knobs: SegmentAll, bar: Progress
-) -> list["Entry"]:
+) -> list["PromptEntry"]:
     """What is found on one frame, each a prompt."""
-    from tracker import offline
+    from tracker.offline import video
 
     task = bar.add_task("everything", total=None)
-    return offline.everything_on(
+    return video.everything_on(
         engine,
         path,
         frame,
@@ -155,7 +155,7 @@ def _found(
     )
 
 
-def _check_ids(entries: Sequence["Entry"], outputs: Outputs) -> None:
+def _check_ids(entries: Sequence["PromptEntry"], outputs: Outputs) -> None:
     as_png = outputs.masks or any(name == "davis" for name, _ in outputs.exports)
     if as_png and (large := [entry.object for entry in entries if entry.object > MAX_PNG_OBJECT]):
         raise BadPrompt(f"object {large[0]}: in indexed PNGs ids go up to {MAX_PNG_OBJECT}: a pixel is one byte")

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from msgspec import Struct, structs
 
-from tracker.calls import Box, Marks
 from tracker.cli import show
 from tracker.cli.options import Numbers
 from tracker.cli.record import record
 from tracker.client import CONTROL, TIMEOUT_S, Client
+from tracker.client.requests import Box, Marks
 from tracker.config import StreamConfig
 from tracker.errors import ConfigError, Timeout, TrackerError
 

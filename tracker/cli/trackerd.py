@@ -25,7 +25,7 @@ def trackerd() -> None:
 @click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file.")
 def serve(path: Path) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
-    from tracker import daemon
+    from tracker.daemon import daemon
 
     daemon.serve(path)
     # Everything is closed by now; taking torch apart would take the interpreter seconds that nobody gains from.
@@ -37,7 +37,7 @@ def serve(path: Path) -> None:
 @click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file.")
 def check(path: Path) -> None:
     """Say everything that is wrong with a configuration."""
-    from tracker import checks
+    from tracker.daemon import checks
 
     checks.check(path)
     click.echo(f"{path}: nothing wrong")

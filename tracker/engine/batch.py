@@ -14,14 +14,14 @@ from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor
 from torch.profiler import record_function as stage  # its name in a profile
 
-from tracker.engine import forward, graphs
-from tracker.engine.attention import Attention
-from tracker.engine.decoder import Decoder
+from tracker.engine import cuda_graphs, forward
+from tracker.engine.cuda_graphs import Inputs, Outputs, Recorder, Replays
 from tracker.engine.forward import Features
-from tracker.engine.fuse import MemoryEncoder
-from tracker.engine.graphs import Inputs, Outputs, Recorder, Replays
-from tracker.engine.moves import STEADY, Move, index_rows
-from tracker.engine.pool import Pool, whole_numbers
+from tracker.engine.grouping import STEADY, Propagation, index_rows
+from tracker.engine.kv_cache import KVCache, to_device_int64
+from tracker.engine.layers.mask_decoder import Decoder
+from tracker.engine.layers.memory_attention import Attention
+from tracker.engine.layers.memory_encoder import MemoryEncoder
 from tracker.engine.precision import Precision
 
 
@@ -48,10 +48,10 @@ class Batch:
         self._decoder = Decoder(net, precision.decoder)
         self._memory_encoder = MemoryEncoder(net.memory_encoder, precision.memory)
         self._times: dict[tuple[int, ...], Tensor] = {}  # sent once each
-        self._pool = Pool(self._attention.project, slots)
+        self._pool = KVCache(self._attention.project, slots)
         self._replays = Replays(self._compute)
 
-    def step(self, moves: Sequence[Move], features: Features) -> Step:
+    def step(self, moves: Sequence[Propagation], features: Features) -> Step:
         """One pass for moves that look back alike."""
         inputs, steady = self._inputs(moves, features), moves[0].lookback == STEADY
         with torch.autocast("cpu", enabled=False):  # there the parts know which of their products are in bfloat16
@@ -67,24 +67,24 @@ class Batch:
         """Replay steps of full memories from now on, on features like these. Returns what could not be recorded."""
         blank_tm = torch.zeros_like(self._position_tm, dtype=forward.MEMORY_DTYPE)
         self._pool.slots_of([blank_tm])  # from now on the pool lies where it lies
-        objects, pictures = graphs.SIZES[0]
+        objects, pictures = cuda_graphs.SIZES[0]
         fine, middle, coarse = (
             level_nchw.new_zeros((pictures, *level_nchw.shape[1:]))
             for level_nchw in (like.fine_nchw, like.middle_nchw, like.coarse_nchw)
         )
         times, pointers = STEADY
-        index_bk = whole_numbers([[0] * (1 + len(times) + pointers)] * objects, self._net.device)
+        index_bk = to_device_int64([[0] * (1 + len(times) + pointers)] * objects, self._net.device)
         pointers_bpc = torch.zeros(objects, pointers, self._net.hidden_dim, device=self._net.device)
-        times_m = whole_numbers(times, self._net.device)
+        times_m = to_device_int64(times, self._net.device)
         largest = Inputs(fine, middle, coarse, like.position_1chw.clone(), times_m, index_bk, pointers_bpc)
         return self._replays.record(largest, record)
 
-    def _inputs(self, moves: Sequence[Move], features: Features) -> Inputs:
+    def _inputs(self, moves: Sequence[Propagation], features: Features) -> Inputs:
         net = self._net
         pictures = sorted({move.i for move in moves})
         times, _ = moves[0].lookback
         if times not in self._times:
-            self._times[times] = whole_numbers(times, net.device)
+            self._times[times] = to_device_int64(times, net.device)
         slots = self._pool.slots_of([memory for move in moves for _, memory in move.spatial])
         pointers = [e.pointer_c for move in moves for _, e in move.bank.pointers]
         return Inputs(
@@ -93,7 +93,7 @@ class Batch:
             _picked(features.coarse_nchw, pictures),
             features.position_1chw,
             self._times[times],
-            whole_numbers(index_rows(moves, pictures, slots), net.device),
+            to_device_int64(index_rows(moves, pictures, slots), net.device),
             torch.stack(pointers).reshape(len(moves), -1, net.hidden_dim),
         )
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tracker.config import LabelsConfig
-from tracker.engine.model import pick_device
+from tracker.engine.models.build import pick_device
 from tracker.errors import ModelError
 from tracker.types import F32, U8
 

@@ -1,7 +1,8 @@
 """The streaming engine: encode pictures, prompt objects, propagate them, remember.
 
 It is exact: on the same tensors and prompts its masks are those of the official `SAM2VideoPredictor` with
-`add_all_frames_to_correct_as_cond=True`. It holds no object's state: a `Track` goes in and a new one comes back.
+`add_all_frames_to_correct_as_cond=True`. It holds no object's state: an `ObjectMemory` goes in and
+a new one comes back.
 """
 
 import logging
@@ -19,26 +20,28 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from tracker.config import EngineConfig
-from tracker.engine import forward, pixels, prompts
+from tracker.engine import forward, preprocess, prompts
 from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
-from tracker.engine.encoder import Encoder
+from tracker.engine.cuda_graphs import CudaRecorder, Recorder
 from tracker.engine.forward import Features, Masks
-from tracker.engine.graphs import CudaRecorder, Recorder
-from tracker.engine.holes import fill_holes
-from tracker.engine.model import Model
-from tracker.engine.moves import Move, groups, pool_slots
+from tracker.engine.grouping import Propagation, groups, pool_slots
+from tracker.engine.layers.image_encoder import Encoder
+from tracker.engine.memory import FrameMemory, MemoryBank, ObjectMemory
+from tracker.engine.models.build import Model
+from tracker.engine.postprocess import fill_holes
 from tracker.engine.precision import Precision, of_config
 from tracker.engine.prompts import Points
-from tracker.engine.track import Bank, Entry, Track
 from tracker.errors import AtCapacity, FrameGone
 from tracker.types import F32, U8, Image, ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
 
-Item = tuple[Track, int, int]  # an object, the index of its image among the features, the frame's capture index
-Result = tuple[Track, ObjectMask]
-Made = tuple[Entry, ObjectMask]  # of an object on one frame
+Item = tuple[
+    ObjectMemory, int, int
+]  # an object, the index of its image among the features, the frame's capture index
+Result = tuple[ObjectMemory, ObjectMask]
+Made = tuple[FrameMemory, ObjectMask]  # of an object on one frame
 
 CLAMP = 32.0  # of the logits that a correction starts from, as upstream
 
@@ -108,11 +111,11 @@ class Engine:
 
     def encode(self, images: Sequence[Image]) -> Features:
         """Features of n pictures of any sizes, in one pass."""
-        return self.encode_tensor(pixels.model_input(images, self.model.image_size, self.model.device))
+        return self.encode_tensor(preprocess.model_input(images, self.model.image_size, self.model.device))
 
     def pixels(self, image: Image) -> U8:
         """A picture at the model's size, uint8 [s, s, 3]: as an `Rgb` it has the features that `image` has."""
-        return pixels.at_size(image, self.model.image_size, self.model.device).cpu().numpy()
+        return preprocess.at_size(image, self.model.image_size, self.model.device).cpu().numpy()
 
     def encode_tensor(self, images_nchw: Tensor) -> Features:
         """Features of normalised pictures, float32 [n, 3, s, s] with s the model's image size."""
@@ -123,7 +126,7 @@ class Engine:
         return features
 
     def prompt(
-        self, track: Track, features: Features, i: int, frame: int, prompt: Prompt, size_wh: tuple[int, int]
+        self, track: ObjectMemory, features: Features, i: int, frame: int, prompt: Prompt, size_wh: tuple[int, int]
     ) -> Result:
         """Mark or correct an object on the i-th picture, which is capture index `frame` at `size_wh`.
 
@@ -153,7 +156,7 @@ class Engine:
         started_s = time.perf_counter()
         tracks = [_passing(track, frame) for track, _, frame in items]
         moves = {
-            k: Move(track, i, frame, track.bank(frame, track.next_step()))
+            k: Propagation(track, i, frame, track.bank(frame, track.next_step()))
             for k, (track, (_, i, frame)) in enumerate(zip(tracks, items, strict=True))
             if track.last_frame != frame
         }
@@ -171,7 +174,7 @@ class Engine:
         side = self.model.image_size
         blank = self.encode_tensor(torch.zeros(1, 3, side, side))
         whole = Prompt(box_xyxy=np.array([0, 0, side, side], np.float32))
-        track, _ = self.prompt(Track(), blank, 0, 0, whole, (side, side))
+        track, _ = self.prompt(ObjectMemory(), blank, 0, 0, whole, (side, side))
         for objects in (1, 4):
             self.propagate([(track, 0, 1)] * objects, blank)  # not counted: it allocates
             self.cost = StepCost() if objects == 1 else self.cost
@@ -195,7 +198,7 @@ class Engine:
                 "steps of %d sizes are not replayed, which costs speed only; first %s", len(failed), failed[0]
             )
 
-    def _made(self, moves: list[Move], features: Features) -> list[Made]:
+    def _made(self, moves: list[Propagation], features: Features) -> list[Made]:
         """What each object's next frame leaves behind."""
         if self._batch is None:
             return [self._made_of([move], self._plain_step(move, features.of(move.i)))[0] for move in moves]
@@ -205,7 +208,7 @@ class Engine:
             made.update(zip(group, self._made_of(together, self._batch.step(together, features)), strict=True))
         return [made[k] for k in range(len(moves))]
 
-    def _plain_step(self, move: Move, features: Features) -> Step:
+    def _plain_step(self, move: Propagation, features: Features) -> Step:
         net = self.model.net
         masks = forward.segment(net, features, self._remembered(move.bank, features), first=False)
         memory_btm = forward.encode_memory(net, features, masks.full_b1hw, masks.presence_b, prompted=False)
@@ -214,13 +217,13 @@ class Engine:
 
     def _prompted(
         self,
-        track: Track,
+        track: ObjectMemory,
         features: Features,
         frame: int,
-        found: Entry | None,
+        found: FrameMemory | None,
         prompt: Prompt,
         size_wh: tuple[int, int],
-    ) -> Entry:
+    ) -> FrameMemory:
         net = self.model.net
         points: Points | None = None
         if prompt.mask_hw is not None:
@@ -235,7 +238,7 @@ class Engine:
         ((logits_hw, _),) = self._filled(masks.logits_b1hw[:, 0].float())
         full_b1hw = forward.full_size(net, logits_hw[None, None])
         memory_btm = forward.encode_memory(net, features, full_b1hw, masks.presence_b, prompted=True)
-        return Entry(
+        return FrameMemory(
             frame=frame,
             step=track.step_for(frame),
             memory_tm=memory_btm[0],
@@ -247,8 +250,9 @@ class Engine:
             points=points,
         )
 
-    def _clicked(self, track: Track, features: Features, found: Entry | None, points: Points) -> Masks:
-        """Points, the mask so far if any, and memory if the object has tracked this frame (field note 6)."""
+    def _clicked(self, track: ObjectMemory, features: Features, found: FrameMemory | None, points: Points) -> Masks:
+        """Points, the mask so far if any, and memory if the object has tracked this frame; as upstream decides
+        between a prompt and a correction."""
         if found is not None and found.tracked:
             coarse_bchw = self._remembered(track.bank(found.frame, found.step), features)
         else:
@@ -265,16 +269,16 @@ class Engine:
             logits_b1hw=before_b1hw,
         )
 
-    def _remembered(self, bank: Bank, features: Features) -> Tensor:
+    def _remembered(self, bank: MemoryBank, features: Features) -> Tensor:
         net = self.model.net
         tokens = forward.memory_tokens(net, self._position_tm, bank)
         return forward.remember(net, features, tokens.memory_tm[None], tokens.position_tm[None], tokens.pointers)
 
-    def _made_of(self, moves: list[Move], step: Step) -> list[Made]:
+    def _made_of(self, moves: list[Propagation], step: Step) -> list[Made]:
         scores, presences = torch.stack((step.score_b, step.presence_b)).tolist()
         made = []
         for k, (logits_hw, seen_hw) in enumerate(self._filled(step.logits_bhw)):
-            entry = Entry(
+            entry = FrameMemory(
                 frame=moves[k].frame,
                 step=moves[k].track.next_step(),
                 memory_tm=step.memories[k],
@@ -316,13 +320,13 @@ class Engine:
             ) from None
 
 
-def _passing(track: Track, frame: int) -> Track:
+def _passing(track: ObjectMemory, frame: int) -> ObjectMemory:
     track = track.passing(frame)
     if track.is_past(frame):
         raise ValueError(f"frame {frame} is before the track's last one, {track.last_frame}: rewind first")
     return track
 
 
-def _object_mask(entry: Entry) -> ObjectMask:
+def _object_mask(entry: FrameMemory) -> ObjectMask:
     assert entry.logits_hw is not None
     return ObjectMask(entry.logits_hw.cpu().numpy(), entry.score, entry.presence)

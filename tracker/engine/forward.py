@@ -13,7 +13,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch import Tensor
 
-from tracker.engine.track import Bank
+from tracker.engine.memory import MemoryBank
 
 MEMORY_DTYPE = torch.bfloat16  # as upstream keeps them
 
@@ -74,7 +74,7 @@ def memory_position(net: SAM2Base, dtype: torch.dtype) -> Tensor:
     return position[0].flatten(1).T.float().contiguous()
 
 
-def memory_tokens(net: SAM2Base, position_tm: Tensor, bank: Bank) -> Tokens:
+def memory_tokens(net: SAM2Base, position_tm: Tensor, bank: MemoryBank) -> Tokens:
     """Lay out one object's bank (`SAM2Base._prepare_memory_conditioned_features`, step 1)."""
     spatial = [(net.num_maskmem, e) for e in bank.conditioning] + list(bank.memories)
     memories = [e.memory_tm.float() for _, e in spatial if e.memory_tm is not None]
@@ -89,12 +89,12 @@ def memory_tokens(net: SAM2Base, position_tm: Tensor, bank: Bank) -> Tokens:
     return Tokens(torch.cat(memories), torch.cat(positions), pointer_tokens)
 
 
-def pointer_ages(net: SAM2Base, agos: Tensor) -> Tensor:
+def pointer_ages(net: SAM2Base, steps_ago: Tensor) -> Tensor:
     """Encoding of how many steps ago each pointer is from: [..., m]. Ages are not clamped, as upstream."""
     if not net.add_tpos_enc_to_obj_ptrs:
-        return torch.zeros(*agos.shape, net.mem_dim, device=net.device)
+        return torch.zeros(*steps_ago.shape, net.mem_dim, device=net.device)
     dim = net.hidden_dim if net.proj_tpos_enc_in_obj_ptrs else net.mem_dim
-    encoded: Tensor = net.obj_ptr_tpos_proj(get_1d_sine_pe(agos / (net.max_obj_ptrs_in_encoder - 1), dim=dim))
+    encoded: Tensor = net.obj_ptr_tpos_proj(get_1d_sine_pe(steps_ago / (net.max_obj_ptrs_in_encoder - 1), dim=dim))
     return encoded
 
 

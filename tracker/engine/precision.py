@@ -31,7 +31,7 @@ FAST = Precision(attention=torch.bfloat16, memory=torch.bfloat16)
 
 
 def of_config(config: EngineConfig, device: torch.device) -> Precision:
-    """bfloat16 is the reference precision on a GPU (field note 8); on a CPU it is what `mode: fast` gives up."""
+    """bfloat16 is the reference precision on a GPU; on a CPU it is what `mode: fast` gives up."""
     if config.dtype == "auto" and device.type == "cpu":
         return FAST if config.mode == "fast" else Precision()
     dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16

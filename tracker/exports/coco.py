@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tracker.exports.results import FrameResult, mask_of_record, rle_of_record
-from tracker.geometry import shape_of_mask
-from tracker.protocol import ObjectRecord
+from tracker.masks.geometry import shape_of_mask
+from tracker.protocol.replies import ObjectRecord
 
 UNLABELLED = "object"
 

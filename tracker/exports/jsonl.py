@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from tracker.exports.results import FrameResult, rle_of_record
-from tracker.protocol import ObjectRecord, Rle
+from tracker.protocol.fields import Rle
+from tracker.protocol.replies import ObjectRecord
 
 
 class JsonLines:

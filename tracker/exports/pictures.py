@@ -5,10 +5,10 @@ from pathlib import Path
 from PIL import Image
 
 from tracker.exports.results import FrameResult, ids_of
-from tracker.overlay import Drawing, draw, palette
-from tracker.protocol import ObjectRecord
+from tracker.images.overlay import Drawing, draw, palette
+from tracker.images.video_writer import VideoWriter
+from tracker.protocol.replies import ObjectRecord
 from tracker.types import U8
-from tracker.video import VideoWriter
 
 
 class DavisPng:

@@ -8,9 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from tracker.errors import BadRequest
-from tracker.geometry import fill
-from tracker.protocol import ObjectRecord, Rle, Tracks
-from tracker.rle import rle_decode, rle_encode
+from tracker.masks.geometry import fill
+from tracker.masks.rle import rle_decode, rle_encode
+from tracker.protocol.fields import Rle
+from tracker.protocol.replies import ObjectRecord, Tracks
 from tracker.types import U8, Bool
 
 MAX_PNG_OBJECT = 255  # an indexed PNG's pixel is one byte, and 0 is the background

@@ -10,15 +10,15 @@ from typing import Protocol
 
 import numpy as np
 
-from tracker import imaging
 from tracker.config import LabelsConfig
 from tracker.engine.clip import Clip
 from tracker.errors import FrameGone, ModelError, NoFrame
-from tracker.geometry import mask_of
+from tracker.images import imaging
 from tracker.labels.crops import masked_crop
-from tracker.objects import Lane, TrackedObject, World
-from tracker.protocol import Guess
+from tracker.masks.geometry import mask_of
+from tracker.protocol.replies import Guess
 from tracker.threads import NamedThread
+from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
 from tracker.types import F32, U8, Frame, ObjectMask
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class LikelyTexts(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
+class LabelTask:
     """An object as it was on one frame, and what it may be."""
 
     object: TrackedObject
@@ -54,11 +54,11 @@ class Waiting:
 
     def __init__(self, room: int = WAITING) -> None:
         self._room = room
-        self._looks: OrderedDict[TrackedObject, Look] = OrderedDict()
+        self._looks: OrderedDict[TrackedObject, LabelTask] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, look: Look) -> None:
+    def put(self, look: LabelTask) -> None:
         with self._changed:
             self._looks.pop(look.object, None)
             self._looks[look.object] = look
@@ -66,7 +66,7 @@ class Waiting:
                 self._looks.popitem(last=False)
             self._changed.notify()
 
-    def take(self, most: int) -> list[Look]:
+    def take(self, most: int) -> list[LabelTask]:
         """The oldest ones, as soon as there are any; none: it was closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._looks or self._closed)
@@ -80,14 +80,14 @@ class Waiting:
 
 
 class Labeller:
-    """Guesses what the objects of `world` are. `keep_time` belongs to the engine thread; what CLIP says appears in
+    """Guesses what the objects of `world` are. `tick` belongs to the engine thread; what CLIP says appears in
     the objects' `guess`. Without a model, or with one that cannot be loaded, nothing else is different."""
 
     def __init__(
-        self, config: LabelsConfig, world: World, load: Callable[[LabelsConfig], LikelyTexts] = Clip.load
+        self, config: LabelsConfig, table: StreamTable, load: Callable[[LabelsConfig], LikelyTexts] = Clip.load
     ) -> None:
         self._config = config
-        self._world = world
+        self._world = table
         self._load = load
         self._waiting = Waiting()
         self._on = config.model is not None
@@ -102,28 +102,28 @@ class Labeller:
         if self._thread.is_alive():
             self._thread.join(STOP_S)
 
-    def keep_time(self) -> None:
+    def tick(self) -> None:
         """Hand over the objects whose turn it is. Waits for nothing."""
         if not self._on:
             return
         now_s = time.monotonic()
-        for lane in self._world:
-            texts = self._texts(lane)
-            for obj in lane.objects.values() if texts else ():
+        for tracked in self._world:
+            texts = self._texts(tracked)
+            for obj in tracked.objects.values() if texts else ():
                 if now_s >= obj.guess_due_s and obj.mask.presence > 0:
                     self._offer(obj, texts, now_s)
 
-    def _texts(self, lane: Lane) -> tuple[str, ...]:
-        own = lane.stream.config.labels
+    def _texts(self, tracked: TrackedStream) -> tuple[str, ...]:
+        own = tracked.stream.config.labels
         return tuple(self._config.texts if own is None else own)
 
     def _offer(self, obj: TrackedObject, texts: tuple[str, ...], now_s: float) -> None:
         try:
-            frame = obj.lane.stream.buffer.get(obj.frame)
+            frame = obj.tracked.stream.buffer.get(obj.frame)
         except (FrameGone, NoFrame):
             return  # a later frame will do
         obj.guess_due_s = now_s + AGAIN_S
-        self._waiting.put(Look(obj, frame, obj.mask, texts))
+        self._waiting.put(LabelTask(obj, frame, obj.mask, texts))
 
     # -------------------------------------------------------------------------------------- the thread of its own
 
@@ -152,7 +152,7 @@ class Labeller:
         log.info("labels: %s is ready after %.1f s", self._config.model, time.monotonic() - started_s)
         return clip
 
-    def _label(self, clip: LikelyTexts, looks: list[Look]) -> None:
+    def _label(self, clip: LikelyTexts, looks: list[LabelTask]) -> None:
         """One batch of pictures through the model."""
         crops = [(look, crop) for look in looks if (crop := _crop(look, clip.side)) is not None]
         if not crops:
@@ -172,7 +172,7 @@ def guess_of(texts: tuple[str, ...], likely_t: F32, min_confidence: float) -> Gu
     return Guess(label=best, confidence=confidence, runners_up=others)
 
 
-def _crop(look: Look, side: int) -> U8 | None:
+def _crop(look: LabelTask, side: int) -> U8 | None:
     if look.object.removed:
         return None
     mask_hw = mask_of(look.mask.logits_hw, look.frame.size_wh)

@@ -1,0 +1,277 @@
+"""`trackctl` against real sockets: what it asks, prints and exits with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from helpers.fake_daemon import FakeDaemon
+from tracker.cli.trackctl import main
+from tracker.errors import BadPrompt, Unavailable
+from tracker.masks.rle import rle_encode
+from tracker.protocol import fields, replies, requests
+
+
+@pytest.fixture
+def daemon() -> Iterator[FakeDaemon]:
+    daemon = FakeDaemon()
+    yield daemon
+    daemon.stop()
+
+
+def ctl(daemon: FakeDaemon, *arguments: object) -> Result:
+    return CliRunner().invoke(main, list(map(str, arguments)), env={"TRACKER_CONTROL": daemon.control.endpoint})
+
+
+def asked(daemon: FakeDaemon) -> replies.Struct:
+    return daemon.asked.get(timeout=20).args
+
+
+ASKED: list[tuple[str, replies.Struct]] = [
+    ("info", requests.ServerInfoArgs()),
+    ("streams", requests.StreamsListArgs()),
+    (
+        "streams add cam1 rtsp://x/ --option a=b=c --size 64 48 --loop",
+        requests.StreamsAdd(stream="cam1", url="rtsp://x/", options={"a": "b=c"}, size=(64, 48), loop=True),
+    ),
+    ("streams remove cam1", requests.StreamName(stream="cam1")),
+    ("streams pause cam1", requests.StreamName(stream="cam1")),
+    ("streams resume cam1", requests.StreamName(stream="cam1")),
+    (
+        "add cam1 --point 1,2 --point 3.5,4,0 --box 0,0,9,9 --frame 5 --label cat --expire 3",
+        requests.ObjectsAdd(
+            stream="cam1",
+            points=[(1, 2), (3.5, 4)],
+            labels=[1, 0],
+            box=(0, 0, 9, 9),
+            frame=5,
+            label="cat",
+            expire_s=3,
+        ),
+    ),
+    (
+        "add cam1 --box 0,0,9,9 --object 7 --time 12.5",
+        requests.ObjectsAdd(stream="cam1", box=(0, 0, 9, 9), object=7, time=12.5),
+    ),
+    (
+        "refine cam1 7 --point 1,2,0 --replace",
+        requests.ObjectsRefine(stream="cam1", object=7, points=[(1, 2)], labels=[0], replace=True),
+    ),
+    ("rm cam1 7", requests.ObjectsRemove(stream="cam1", object=7)),
+    ("rm cam1 --all", requests.ObjectsRemove(stream="cam1", all=True)),
+    ("ls", requests.ObjectsList()),
+    ("ls cam1", requests.ObjectsList(stream="cam1")),
+]
+
+
+@pytest.mark.parametrize("json_flag", [[], ["--json"]])
+@pytest.mark.parametrize(("line", "args"), ASKED)
+def test_what_is_typed_is_what_is_asked(
+    daemon: FakeDaemon, line: str, args: replies.Struct, json_flag: list[str]
+) -> None:
+    result = ctl(daemon, *line.split(), *json_flag)
+    assert result.exit_code == 0, result.output
+    assert asked(daemon) == args
+    if json_flag:
+        assert isinstance(json.loads(result.stdout), dict)
+
+
+def test_tables_say_what_matters(daemon: FakeDaemon) -> None:
+    assert "nano, 256 px, float32 on cpu" in ctl(daemon, "info").stdout
+    assert "64×48" in ctl(daemon, "streams").stdout
+    assert "visible" in ctl(daemon, "ls").stdout
+    assert ctl(daemon, "rm", "cam1", "7").stdout == "removed 7\n"
+
+
+def test_json_carries_the_record_with_its_run_lengths_as_text(daemon: FakeDaemon) -> None:
+    mask = fields.Rle((48, 64), rle_encode(np.eye(48, 64, dtype=bool)))
+    record = replies.ObjectEntry(
+        object=7, state="visible", mask=mask, meta={"raw": b"\xff"}, stream="cam1", frame=5
+    )
+    daemon.answers["objects.list"] = replies.ObjectList(objects=[record])
+    (found,) = json.loads(ctl(daemon, "ls", "--json").stdout)["objects"]
+    assert found["mask"] == {"size": [48, 64], "counts": mask.counts.decode()}
+    assert found["meta"] == {"raw": "/w=="}
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "RGB"])
+def test_a_mask_file_marks_what_is_not_zero(daemon: FakeDaemon, tmp_path: Path, mode: str) -> None:
+    mask_hw = np.zeros((48, 64), np.uint8)
+    mask_hw[3:9, 5:20] = 255
+    image = Image.fromarray(mask_hw)
+    if mode == "P":
+        image = Image.fromarray(mask_hw // 255).convert("P")
+        image.putpalette([0] * 768)
+    image.convert(mode).save(tmp_path / "mask.png")
+    assert ctl(daemon, "add", "cam1", "--mask", tmp_path / "mask.png").exit_code == 0
+    assert asked(daemon) == requests.ObjectsAdd(stream="cam1", mask=fields.Rle((48, 64), rle_encode(mask_hw > 0)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "format_", "file"),
+    [
+        ([], "jpeg", "cam1-5.jpg"),
+        (["-o", "x.png"], "png", "x.png"),
+        (["--format", "png"], "png", "cam1-5.png"),
+    ],
+)
+def test_a_snapshot_becomes_a_file(
+    daemon: FakeDaemon,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    format_: Any,
+    file: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = ctl(daemon, "snapshot", "cam1", *arguments, "--max-width", 320, "--overlay", "--json")
+    assert asked(daemon) == requests.FramesGet(stream="cam1", format=format_, max_width=320, overlay=True)
+    assert (tmp_path / file).read_bytes() == b"\x89PNG"
+    assert json.loads(result.stdout)["file"] == file
+
+
+def test_a_snapshot_goes_to_standard_output(daemon: FakeDaemon) -> None:
+    assert ctl(daemon, "snapshot", "cam1", "-o", "-").stdout_bytes == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (BadPrompt("points: (1, 2) is outside"), "trackctl: bad_prompt: points: (1, 2) is outside\n"),
+        (Unavailable("the daemon is stopping"), "trackctl: unavailable: the daemon is stopping\n"),
+    ],
+)
+def test_a_refusal_exits_with_1_and_says_why(daemon: FakeDaemon, error: Exception, text: str) -> None:
+    daemon.answers["objects.list"] = error
+    result = CliRunner().invoke(main, ["--control", daemon.control.endpoint, "ls"], prog_name="trackctl")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fly",
+        "add",
+        "add cam1 --point 1",
+        "add cam1 --point 1,x",
+        "add cam1 --box 1,2,3",
+        "add cam1 --mask no-such-file.png",
+        "add cam1 --mask pyproject.toml",
+        "refine cam1 seven --point 1,1",
+        "rm cam1",
+        "rm cam1 7 --all",
+        "streams add cam1 rtsp://x/ --option nothing",
+        "snapshot cam1 --format gif",
+        "snapshot cam1 -o /no/such/folder/x.png",
+        "watch cam1 --topic trakcs",
+        "--control nonsense info",
+        "--timeout 0 info",
+    ],
+)
+def test_wrong_usage_exits_with_2(daemon: FakeDaemon, line: str) -> None:
+    result = ctl(daemon, *line.split())
+    assert result.exit_code == 2, result.output
+    assert "Usage:" in result.stderr
+
+
+def test_no_answer_exits_with_3(daemon: FakeDaemon) -> None:
+    daemon.answers["objects.list"] = None
+    result = ctl(daemon, "--timeout", "0.1", "ls")
+    assert result.exit_code == 3
+    assert "is the daemon running there?" in result.stderr
+
+
+def publish_until(daemon: FakeDaemon, done: threading.Event) -> None:
+    frame = 0
+    while not done.wait(0.005):
+        event = replies.Event(
+            event="object_added", stream="cam1", frame=frame, epoch=0, time=1.0, object=7, label="cat"
+        )
+        daemon.publisher.publish("events/cam1/", event)
+        frame += 1
+
+
+@pytest.fixture
+def publishing(daemon: FakeDaemon) -> Iterator[None]:
+    done = threading.Event()
+    thread = threading.Thread(target=publish_until, args=(daemon, done))
+    thread.start()
+    yield
+    done.set()
+    thread.join()
+
+
+@pytest.mark.usefixtures("publishing")
+def test_watch_prints_what_comes(daemon: FakeDaemon) -> None:
+    lines = ctl(daemon, "watch", "cam1", "--count", 3).stdout.splitlines()
+    assert [line.split("  ")[1] for line in lines] == ["object_added 7 cat"] * 3
+    records = [json.loads(line) for line in ctl(daemon, "watch", "--count", 3, "--json").stdout.splitlines()]
+    assert [record["seq"] - records[0]["seq"] for record in records] == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("publishing")
+def test_watch_ends_well_with_ctrl_c(daemon: FakeDaemon) -> None:
+    environment = {**os.environ, "TRACKER_CONTROL": daemon.control.endpoint}
+    # Tests that run in the background of a shell have Ctrl-C ignored, and so have their children.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{listening}; from tracker.cli.trackctl import main; main()", "watch", "cam1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert b"object_added" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        (
+            replies.Tracks(
+                stream="cam1",
+                frame=3,
+                step=3,
+                epoch=0,
+                pts=None,
+                time=1.0,
+                camera_time=None,
+                mono_ns=1,
+                size=(64, 48),
+                dropped=0,
+                objects=[
+                    replies.ObjectRecord(object=7, state="visible", score=0.934, box=(1, 2, 3, 4), label="cat"),
+                    replies.ObjectRecord(object=8, state="pending", behind=12),
+                ],
+            ),
+            "cam1 #3  7 cat visible 1,2,3,4 0.93  8 pending, 12 behind",
+        ),
+        (
+            replies.Status(
+                time=1.0,
+                streams=[replies.StreamRecord(stream="cam1", url="x", state="live", frame=9, dropped=2)],
+                memory=replies.DeviceMemory(device="cpu", used_bytes=1, total_bytes=2),
+                steps=replies.StepTimes(),
+            ),
+            "cam1 live #9 dropped 2",
+        ),
+        (
+            replies.FrameMessage(stream="cam1", frame=3, time=1.0, size=(64, 48), format="jpeg"),
+            "cam1 #3  jpeg, 5 bytes",
+        ),
+    ],
+)
+def test_every_kind_of_message_has_a_line(body: Any, line: str) -> None:
+    from tracker.cli.show import message_line
+    from tracker.client.messages import Message
+
+    assert " ".join(message_line(Message("topic/", body, b"image")).split()) == " ".join(line.split())

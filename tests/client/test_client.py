@@ -1,0 +1,338 @@
+"""The client library against a real control and publish socket with a small handler behind them."""
+
+import asyncio
+import itertools
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import zmq
+from msgspec import structs
+
+from helpers.fake_daemon import OBJECT, STREAM, FakeDaemon
+from tracker import errors
+from tracker.client import AsyncClient, Client, mask_of
+from tracker.client.messages import Message, Reader, subscriptions
+from tracker.config import StreamConfig
+from tracker.masks.geometry import shape_of_mask
+from tracker.masks.rle import rle_encode
+from tracker.protocol import fields, replies, requests
+from tracker.protocol.codec import encode
+from tracker.sockets.publisher import Publisher
+
+
+@pytest.fixture
+def daemon() -> Iterator[FakeDaemon]:
+    daemon = FakeDaemon()
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def client(daemon: FakeDaemon) -> Iterator[Client]:
+    with Client(daemon.control.endpoint, timeout_s=20) as client:
+        yield client
+
+
+MASK_HW = np.eye(48, 64, dtype=bool)
+BOX = (1.0, 2.0, 30.0, 40.0)
+CALLS: list[tuple[str, Callable[[Any], Any], replies.Struct]] = [
+    ("server.info", lambda c: c.info(), requests.ServerInfoArgs()),
+    ("streams.list", lambda c: c.streams(), requests.StreamsListArgs()),
+    (
+        "streams.add",
+        lambda c: c.add_stream("cam1", StreamConfig(url="rtsp://x/", pace="all", size=(64, 48))),
+        requests.StreamsAdd(stream="cam1", url="rtsp://x/", pace="all", size=(64, 48)),
+    ),
+    ("streams.remove", lambda c: c.remove_stream("cam1"), requests.StreamName(stream="cam1")),
+    ("streams.pause", lambda c: c.pause_stream("cam1"), requests.StreamName(stream="cam1")),
+    ("streams.resume", lambda c: c.resume_stream("cam1"), requests.StreamName(stream="cam1")),
+    (
+        "frames.get",
+        lambda c: c.snapshot("cam1", 5, format="png", max_width=320, overlay=True),
+        requests.FramesGet(stream="cam1", frame=5, format="png", max_width=320, overlay=True),
+    ),
+    (
+        "objects.add",
+        lambda c: c.add("cam1", points=[(1, 2)], labels=[1], object=7, label="cat", meta={"k": b"v"}, expire_s=3),
+        requests.ObjectsAdd(
+            stream="cam1", points=[(1, 2)], labels=[1], object=7, label="cat", meta={"k": b"v"}, expire_s=3
+        ),
+    ),
+    (
+        "objects.add",
+        lambda c: c.add("cam1", mask=MASK_HW, time=12.5),
+        requests.ObjectsAdd(stream="cam1", mask=fields.Rle((48, 64), rle_encode(MASK_HW)), time=12.5),
+    ),
+    (
+        "objects.add_many",
+        lambda c: c.add_many("cam1", [requests.Detection(box=BOX, label="cat", score=0.5)], frame=5, match_iou=0.4),
+        requests.ObjectsAddMany(
+            stream="cam1", detections=[requests.Detection(box=BOX, label="cat", score=0.5)], frame=5, match_iou=0.4
+        ),
+    ),
+    (
+        "objects.refine",
+        lambda c: c.refine("cam1", 7, box=BOX, replace=True),
+        requests.ObjectsRefine(stream="cam1", object=7, box=BOX, replace=True),
+    ),
+    (
+        "objects.update",
+        lambda c: c.update("cam1", 7, label=None),
+        requests.ObjectsUpdate(stream="cam1", object=7, label=None),
+    ),
+    ("objects.remove", lambda c: c.remove("cam1", 7), requests.ObjectsRemove(stream="cam1", object=7)),
+    ("objects.remove", lambda c: c.remove("cam1", all=True), requests.ObjectsRemove(stream="cam1", all=True)),
+    ("objects.list", lambda c: c.objects(), requests.ObjectsList()),
+    (
+        "segment.prompt",
+        lambda c: c.segment("cam1", points=[(1, 2)], multimask=True),
+        requests.SegmentPrompt(stream="cam1", points=[(1, 2)], multimask=True),
+    ),
+    (
+        "segment.all",
+        lambda c: c.segment_all("cam1", job="j", points_per_side=8),
+        requests.SegmentAll(stream="cam1", points_per_side=8),
+    ),
+    ("segment.cancel", lambda c: c.cancel_segment_all("j"), requests.SegmentCancel(id="j")),
+    ("history.list", lambda c: c.history(stream="cam1"), requests.HistoryList(stream="cam1")),
+]
+
+
+def test_the_table_holds_every_operation() -> None:
+    assert {op for op, _, _ in CALLS} == set(requests.OPERATIONS)
+
+
+@pytest.mark.parametrize(("op", "call", "args"), CALLS)
+def test_arguments_arrive_and_results_come_back_typed(
+    daemon: FakeDaemon, client: Client, op: str, call: Callable[[Any], Any], args: replies.Struct
+) -> None:
+    assert call(client) == daemon.answers[op]
+    request = daemon.asked.get(timeout=20)
+    assert (request.op, request.args) == (op, args)
+
+
+@pytest.mark.parametrize(("op", "call", "args"), CALLS)
+def test_the_same_awaited(daemon: FakeDaemon, op: str, call: Callable[[Any], Any], args: replies.Struct) -> None:
+    async def ask() -> Any:
+        async with AsyncClient(daemon.control.endpoint, timeout_s=20) as client:
+            return await call(client)
+
+    assert asyncio.run(ask()) == daemon.answers[op]
+    assert daemon.asked.get(timeout=20).args == args
+
+
+ERRORS = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TrackerError)
+]
+ERRORS = [kind for kind in ERRORS if kind not in (errors.ConfigError, errors.ModelError, errors.SourceError)]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ERRORS if kind is not errors.Timeout])
+def test_errors_come_back_as_they_were_raised(
+    daemon: FakeDaemon, client: Client, kind: type[errors.TrackerError]
+) -> None:
+    daemon.answers["objects.add"] = kind("field: what was wrong; what would be right")
+    with pytest.raises(kind, match="what would be right") as caught:
+        client.add("cam1", points=[(1, 1)])
+    assert type(caught.value) is kind
+
+
+def test_what_the_daemon_refuses_unasked_comes_back_too(client: Client) -> None:
+    with pytest.raises(errors.BadRequest, match=r"args\.stream: expected `str` matching"):
+        client.remove_stream("Not A Name")
+    with pytest.raises(errors.TooLarge, match="at most 4096"):
+        client.add("cam1", points=[(1, 1)], meta={"blob": b"x" * 5000})
+
+
+def test_a_call_times_out_and_the_next_one_gets_its_own_reply(daemon: FakeDaemon, client: Client) -> None:
+    daemon.answers["objects.list"] = None
+    client.timeout_s = 0.1
+    with pytest.raises(errors.Timeout, match=r"no reply from tcp://.* within 0\.1 s; is the daemon running"):
+        client.objects()
+    daemon.asked.get(timeout=20).reply(replies.ObjectList(objects=[]))
+    client.timeout_s = 20
+    assert client.streams().streams == [STREAM]
+
+
+def test_a_request_that_timed_out_is_never_carried_out_later() -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as late:
+        port = late.bind_to_random_port("tcp://127.0.0.1")
+        late.unbind(f"tcp://127.0.0.1:{port}")
+        with Client(f"tcp://127.0.0.1:{port}", timeout_s=0.1) as client:
+            with pytest.raises(errors.Timeout):
+                client.remove("cam1", all=True)
+            late.bind(f"tcp://127.0.0.1:{port}")
+            assert not late.poll(500)
+
+
+def test_one_client_serves_many_threads_at_once(daemon: FakeDaemon, client: Client) -> None:
+    answers: list[replies.StreamList] = []
+
+    def work() -> None:
+        answers.extend(client.streams() for _ in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [daemon.answers["streams.list"]] * 160
+
+
+def test_many_awaited_at_once_and_some_cancelled(daemon: FakeDaemon) -> None:
+    async def ask() -> list[Any]:
+        async with AsyncClient(daemon.control.endpoint, timeout_s=20) as client:
+            daemon.answers["objects.list"] = None
+            doomed = [asyncio.create_task(client.objects()) for _ in range(5)]
+            await asyncio.sleep(0.05)
+            for task in doomed:
+                task.cancel()
+            return await asyncio.gather(*(client.streams() for _ in range(30)))
+
+    assert asyncio.run(ask()) == [daemon.answers["streams.list"]] * 30
+
+
+def test_awaiting_in_vain_times_out(daemon: FakeDaemon) -> None:
+    async def ask() -> None:
+        async with AsyncClient(daemon.control.endpoint, daemon.publisher.endpoint, timeout_s=0.1) as client:
+            daemon.answers["objects.list"] = None
+            with pytest.raises(errors.Timeout):
+                await client.objects()
+            async with await client.subscribe(timeout_s=0.1) as messages:
+                with pytest.raises(errors.Timeout, match="no message"):
+                    await anext(messages)
+
+    asyncio.run(ask())
+
+
+def tracks(frame: int, stream: str = "cam1") -> replies.Tracks:
+    return replies.Tracks(
+        stream=stream,
+        frame=frame,
+        step=frame,
+        epoch=0,
+        pts=None,
+        time=1.0,
+        camera_time=None,
+        mono_ns=1,
+        size=(64, 48),
+        dropped=0,
+        objects=[OBJECT],
+    )
+
+
+def feed(publisher: Publisher, stop: threading.Event) -> None:
+    for frame in itertools.count():
+        publisher.publish("tracks/cam1/", tracks(frame))
+        publisher.publish("tracks/cam10/", tracks(frame, "cam10"))
+        publisher.publish(
+            "frames/cam1/320/",
+            replies.FrameMessage(stream="cam1", frame=frame, time=1.0, size=(64, 48), format="jpeg"),
+            b"image",
+        )
+        if stop.wait(0.005):
+            return
+
+
+@pytest.fixture
+def feeding(daemon: FakeDaemon) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=feed, args=(daemon.publisher, stop))
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+@pytest.mark.usefixtures("feeding")
+def test_messages_come_typed_and_numbered(client: Client) -> None:
+    with client.subscribe("cam1", ("tracks",), timeout_s=20) as messages:
+        received = list(itertools.islice(messages, 5))
+    assert {message.topic for message in received} == {"tracks/cam1/"}
+    assert all(
+        isinstance(message.body, replies.Tracks) and message.body.objects == [OBJECT] for message in received
+    )
+    assert [message.lost for message in received] == [0] * 5
+
+
+@pytest.mark.usefixtures("feeding")
+def test_images_come_with_their_messages(client: Client) -> None:
+    with client.subscribe("cam1", ("frames/320",), timeout_s=20) as messages:
+        message = next(messages)
+    assert isinstance(message.body, replies.FrameMessage)
+    assert message.image == b"image"
+
+
+@pytest.mark.usefixtures("feeding")
+def test_all_streams_and_asynchronously(daemon: FakeDaemon) -> None:
+    async def listen() -> set[str]:
+        async with AsyncClient(daemon.control.endpoint) as client, await client.subscribe(timeout_s=20) as messages:
+            seen: set[str] = set()
+            async for message in messages:
+                seen.add(message.topic)
+                if len(seen) == 2:
+                    return seen
+        raise AssertionError
+
+    assert asyncio.run(listen()) == {"tracks/cam1/", "tracks/cam10/"}
+
+
+def read(reader: Reader, seq: int, instance: str = "i1", topic: str = "tracks/cam1/") -> Message:
+    return reader.read([topic.encode(), encode(structs.replace(tracks(0), seq=seq, instance=instance))])
+
+
+def test_gaps_are_counted_by_topic_and_a_new_instance_begins_anew() -> None:
+    reader = Reader()
+    assert (read(reader, 5).lost, read(reader, 6).lost, read(reader, 9).lost) == (0, 0, 2)
+    assert read(reader, 3, topic="tracks/cam2/").lost == 0
+    restarted = read(reader, 1, instance="i2")
+    assert (restarted.restarted, restarted.lost) == (True, 1)
+    after = read(reader, 2, instance="i2")
+    assert (after.restarted, after.lost) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[b"tracks/cam1/"], [b"tracks/cam1/", b"\xc1"], [b"tracks/cam1/", b"\x80"], [b"new/", b"\x80"], [b"\xff", b""]],
+)
+def test_messages_of_another_protocol_are_refused(parts: list[bytes]) -> None:
+    with pytest.raises(errors.TrackerError, match="is not of protocol version 1"):
+        Reader().read(parts)
+
+
+@pytest.mark.parametrize(
+    ("stream", "topics", "prefixes"),
+    [
+        ("cam1", ["tracks", "events", "status"], ["tracks/cam1/", "events/cam1/", "status/"]),
+        (None, ["tracks", "frames"], ["tracks/", "frames/"]),
+        ("cam1", ["frames", "frames/full"], ["frames/cam1/", "frames/cam1/full/"]),
+    ],
+)
+def test_topics_become_prefixes(stream: str | None, topics: list[str], prefixes: list[str]) -> None:
+    assert subscriptions(stream, topics) == prefixes
+
+
+@pytest.mark.parametrize(("stream", "topic"), [("cam1", "track"), (None, "frames/320"), ("cam1", "tracks/320")])
+def test_wrong_topics_are_refused(client: Client, stream: str | None, topic: str) -> None:
+    with pytest.raises(ValueError, match=r"no topic|name the stream"):
+        client.subscribe(stream, [topic])
+
+
+def test_masks_come_exactly_or_from_the_outline() -> None:
+    shape = shape_of_mask(MASK_HW, tolerance_px=0)
+    outlined = structs.replace(OBJECT, outline=shape.outline)
+    exact = structs.replace(OBJECT, mask=fields.Rle((48, 64), rle_encode(MASK_HW)))
+    for record in (outlined, exact):
+        assert np.array_equal(mask_of(record, (64, 48)), MASK_HW)
+
+
+def test_the_client_needs_neither_torch_nor_sam2_nor_opencv_nor_av() -> None:
+    heavy = ("torch", "sam2", "cv2", "av", "PIL")
+    program = f"import sys, tracker.client; print([m for m in {heavy!r} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,245 @@
+"""What must not end, starve or confuse the daemon: an engine that fails, floods of requests, stops at bad times."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+import zmq
+
+from helpers.fakes import BlobEngine
+from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
+from tracker.daemon.daemon import Daemon
+from tracker.errors import AtCapacity
+from tracker.types import Image
+
+MOVING = [20, 30]  # on frame 0
+RESTING = [120, 90]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return blobs(tmp_path_factory.mktemp("video") / "blobs.mp4")
+
+
+class Fragile(BlobEngine):
+    """Fails where it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bad_frames: set[int] = set()
+        self.bad_size: tuple[int, int] | None = None
+        self.most_objects = 99
+
+    def encode(self, images: Sequence[Image]) -> list[np.ndarray]:
+        if any(image.size_wh == self.bad_size for image in images):
+            raise ValueError("a bad picture")
+        return super().encode(images)
+
+    def propagate(self, items: Any, features: list[np.ndarray]) -> Any:
+        if any(frame in self.bad_frames for _, _, frame in items):
+            raise ValueError("a bad frame")
+        if len(items) > self.most_objects:
+            raise AtCapacity("out of device memory")
+        return super().propagate(items, features)
+
+
+@pytest.fixture
+def engine() -> Fragile:
+    return Fragile()
+
+
+@pytest.fixture
+def talk(video: Path, engine: Fragile) -> Iterator[Talk]:
+    with serving(configuration(streams={"cam": {"url": str(video), "loop": True}}), engine) as talk:
+        talk.wait_for_frame(0)
+        yield talk
+
+
+@contextmanager
+def flood(talk: Talk, op: str, **args: Any) -> Iterator[None]:
+    """Requests as fast as they can be sent, by somebody who keeps two hundred of them under way."""
+    done = threading.Event()
+    request = msgpack.packb({"op": op, "args": args})
+
+    def send() -> None:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.linger = 0
+            socket.connect(talk.daemon.control.endpoint)
+            for _ in range(200):
+                socket.send(request)
+            while not done.is_set():
+                if socket.poll(50):
+                    socket.recv()
+                    socket.send(request)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_frame_that_the_engine_cannot_take_is_skipped_and_told(talk: Talk, engine: Fragile) -> None:
+    talk.ask("objects.add", stream="cam", points=[RESTING])
+    talk.subscribe("tracks/cam/")
+    talk.subscribe("events/cam/")
+    _, first = talk.receive()
+    bad = engine.bad_frames = set(range(first["frame"] + 5, first["frame"] + 8))
+    event = talk.receive_until(lambda m: m.get("event") == "overload")
+    assert event["frame"] in bad
+    assert "ValueError" in event["message"]
+    after = talk.receive_until(lambda m: m["frame"] > max(bad) and "objects" in m)
+    assert after["objects"][0]["state"] == "visible"
+    assert after["dropped"] >= 3
+
+
+def test_other_streams_in_the_same_step_do_not_suffer(video: Path, engine: Fragile) -> None:
+    streams = {
+        "good": {"url": str(video), "loop": True},
+        "bad": {"url": str(video), "loop": True, "size": [80, 60]},
+    }
+    with serving(configuration(streams=streams), engine) as talk:
+        wait_until(lambda: all(stream["decoded"] for stream in talk.ask("streams.list")["streams"]))
+        talk.ask("objects.add", stream="good", points=[RESTING])
+        talk.ask("objects.add", stream="bad", points=[[60, 45]])
+        talk.subscribe("events/bad/")
+        engine.bad_size = (80, 60)
+        assert "bad picture" in talk.receive_until(lambda m: m["event"] == "overload")["message"]
+        age = talk.ask("objects.list", stream="good")["objects"][0]["age"]
+        wait_until(lambda: talk.ask("objects.list", stream="good")["objects"][0]["age"] > age + 10)
+        (good,) = talk.ask("objects.list", stream="good")["objects"]
+        assert good["state"] == "visible"
+
+
+def test_an_engine_that_only_fails_ends_the_daemon(video: Path, engine: Fragile) -> None:
+    """With an error: whoever watches it starts it again."""
+    config = configuration(streams={"cam": {"url": str(video), "pace": "all", "loop": True}})
+    daemon = Daemon(config, engine)
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            daemon.run()
+        except ValueError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(daemon.ready.is_set)
+    talk = Talk(daemon)
+    talk.wait_for_frame(0)
+    talk.ask("objects.add", stream="cam", points=[RESTING])
+    engine.bad_size = SIZE_WH
+    talk.close()
+    thread.join(30)
+    assert [str(error) for error in ended] == ["a bad picture"]
+
+
+def test_without_memory_the_newest_object_is_given_up(talk: Talk, engine: Fragile) -> None:
+    for _ in range(3):
+        talk.ask("objects.add", stream="cam", points=[RESTING])
+    talk.subscribe("events/cam/")
+    engine.most_objects = 2
+    told = [talk.receive_until(lambda m: m["event"] in ("overload", "object_removed")) for _ in range(2)]
+    assert {(m["event"], m["object"]) for m in told} == {("overload", 3), ("object_removed", 3)}
+    wait_until(lambda: [o["age"] > 3 for o in talk.ask("objects.list")["objects"]] == [True, True])
+
+
+def test_many_detections_do_not_hold_up_tracking(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = BlobEngine.prompt
+
+    def prompt(*args: Any) -> Any:
+        time.sleep(0.05)
+        return quick(*args)
+
+    talk.ask("objects.add", stream="cam", points=[RESTING])
+    talk.subscribe("tracks/cam/")
+    monkeypatch.setattr(BlobEngine, "prompt", prompt)
+    other = Talk(talk.daemon)
+    detections = [{"box": [110, 80, 130, 100]}] * 30
+    replies: list[Any] = []
+    asking = threading.Thread(
+        target=lambda: replies.append(other.reply("objects.add_many", stream="cam", detections=detections))
+    )
+    asking.start()
+    for _ in range(10):
+        talk.receive()
+    assert not replies
+    asking.join()
+    other.close()
+    assert replies[0]["result"]["objects"][0]["object"] == 1
+
+
+def test_an_overlay_is_given_though_the_tracked_frame_has_left_the_buffer(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = BlobEngine.propagate
+
+    def propagate(*args: Any) -> Any:
+        time.sleep(0.15)
+        return quick(*args)
+
+    monkeypatch.setattr(BlobEngine, "propagate", propagate)
+    one_frame = {"mib": 0.03}
+    with serving(configuration(streams={"cam": {"url": str(video), "loop": True, "buffer": one_frame}})) as talk:
+        talk.wait_for_frame(0)
+        talk.ask("objects.add", stream="cam", points=[RESTING])
+        for _ in range(10):
+            assert talk.ask("frames.get", stream="cam", overlay=True)["data"]
+
+
+def test_a_flood_of_requests_does_not_starve_tracking(talk: Talk) -> None:
+    talk.ask("objects.add", stream="cam", points=[RESTING])
+    talk.subscribe("tracks/cam/")
+    with flood(talk, "frames.get", stream="cam", format="png"):
+        frames = [talk.receive()[1]["frame"] for _ in range(20)]
+    assert frames == sorted(frames)
+
+
+def test_nor_does_it_hold_up_the_stop(video: Path) -> None:
+    with serving(configuration(streams={"cam": {"url": str(video), "loop": True}})) as talk:
+        talk.wait_for_frame(0)
+        with flood(talk, "frames.get", stream="cam", format="png"):
+            wait_until(lambda: talk.ask("server.info"))
+            talk.daemon.stop()
+            (runner,) = [thread for thread in threading.enumerate() if thread.name == "daemon"]
+            runner.join(10)
+            assert not runner.is_alive()
+
+
+def test_a_signal_that_comes_at_any_moment_stops_it(talk: Talk) -> None:
+    """Signal handlers run in the middle of what the main thread does: also while that holds the event's lock."""
+    with talk.daemon._wake._cond:
+        talk.daemon.stop()
+
+
+def test_nor_does_who_sends_without_end(video: Path) -> None:
+    with serving(configuration(streams={"cam": {"url": str(video), "loop": True}})) as talk:
+        talk.wait_for_frame(0)
+        done = threading.Event()
+
+        def send() -> None:
+            with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+                socket.linger = 0
+                socket.connect(talk.daemon.control.endpoint)
+                while not done.is_set():
+                    if socket.poll(50, zmq.POLLOUT):
+                        socket.send(msgpack.packb({"op": "server.info"}), zmq.NOBLOCK)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        talk.daemon.stop()
+        (runner,) = [thread for thread in threading.enumerate() if thread.name == "daemon"]
+        runner.join(10)
+        ended = not runner.is_alive()
+        done.set()
+        sender.join()
+        assert ended

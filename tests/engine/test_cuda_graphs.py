@@ -1,0 +1,219 @@
+"""Recorded steps give what steps give.
+
+On a CPU "recorded" means: run again into the same outputs, which is what a CUDA graph does with its buffers, so
+that padding, indices and copies are really tested. `test_gpu.py` has the graphs.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from helpers.sides import SIZE_WH, Pair
+from tracker.engine import cuda_graphs
+from tracker.engine.cuda_graphs import Inputs, Outputs, Replay, fitting
+from tracker.engine.engine import Engine
+from tracker.engine.forward import Features
+from tracker.engine.grouping import MAX_OBJECTS
+from tracker.engine.memory import ObjectMemory
+from tracker.types import Prompt
+
+FULL = 16  # steps until the memory is
+
+
+@dataclass
+class Again:
+    """A recorder that runs the function again, into the same outputs. Notes what was replayed."""
+
+    replayed: list[int] = field(default_factory=list)
+
+    def __call__(self, function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+        outputs = function()
+
+        def again() -> None:
+            self.replayed.append(len(outputs.score_b))
+            for held, new in zip(outputs, function(), strict=True):
+                held.copy_(new)
+
+        return again, outputs
+
+
+@pytest.mark.parametrize(
+    ("objects", "pictures", "size"),
+    [
+        (1, 1, (1, 1)),
+        (2, 1, (2, 1)),
+        (2, 2, (2, 2)),
+        (3, 1, (4, 1)),
+        (3, 2, (4, 4)),
+        (9, 4, (16, 16)),
+        (16, 1, (16, 1)),
+        (16, 16, (16, 16)),
+        (17, 1, None),
+    ],
+)
+def test_the_smallest_recording_that_fits(objects: int, pictures: int, size: tuple[int, int] | None) -> None:
+    assert fitting(objects, pictures, cuda_graphs.SIZES) == size
+
+
+def test_the_largest_is_recorded_first_and_takes_a_whole_pass() -> None:
+    assert sorted(cuda_graphs.SIZES, reverse=True) == cuda_graphs.SIZES
+    assert cuda_graphs.SIZES[0] == (MAX_OBJECTS, MAX_OBJECTS)
+    assert fitting(3, 1, []) is None
+
+
+def inputs(objects: int, pictures: int, value: float) -> Inputs:
+    picture = torch.full((pictures, 1, 1, 1), value)
+    index = torch.arange(objects)[:, None]
+    return Inputs(
+        picture, picture, picture, picture[:1], torch.arange(3), index, torch.full((objects, 1, 1), value)
+    )
+
+
+def sums(x: Inputs) -> Outputs:
+    """Something of every row, in every output."""
+    row_b = x.pointers_bpc[:, 0, 0] * 10 + x.index_bk[:, 0] + x.coarse_nchw.flatten()[:1]
+    return Outputs(*(row_b + k for k in range(6)))
+
+
+def test_a_replay_computes_on_what_it_is_given_and_cuts_off_the_rest() -> None:
+    replay = Replay(sums, inputs(4, 2, 0.0), Again())
+    for objects, pictures, value in ((3, 1, 1.0), (4, 2, 2.0), (1, 1, 3.0)):
+        given = inputs(objects, pictures, value)
+        for out, expected in zip(replay(given), sums(given), strict=True):
+            assert out.tolist() == expected.tolist()
+
+
+def test_what_a_replay_gave_outlives_the_next_one() -> None:
+    replay = Replay(sums, inputs(2, 1, 0.0), Again())
+    first = replay(inputs(2, 1, 1.0))
+    before = [out.tolist() for out in first[:-1]]
+    replay(inputs(2, 1, 5.0))
+    assert [out.tolist() for out in first[:-1]] == before
+    assert first.projected_bk.tolist() != sums(inputs(2, 1, 1.0)).projected_bk.tolist()  # the one that may
+
+
+@pytest.fixture(scope="module")
+def pair() -> Pair:
+    return Pair.make("sam2.1_hiera_tiny", 64, plain=False, trained=False)
+
+
+def recorded(pair: Pair) -> tuple[Engine, Again]:
+    engine, again = Engine(pair.engine.model, pair.engine.config), Again()
+    engine.record(pair.features.of(0), again)
+    return engine, again
+
+
+def on_pictures(pair: Pair, frame: int, streams: int) -> Features:
+    f, pictures = pair.features, [(frame + 5 * s) % len(pair.features) for s in range(streams)]
+    return Features(f.fine_nchw[pictures], f.middle_nchw[pictures], f.coarse_nchw[pictures], f.position_1chw)
+
+
+def click(k: int) -> Prompt:
+    return Prompt(np.array([[30 + 7 * (k % 15), 40 + 3 * k]], np.float32), np.ones(1, np.int32))
+
+
+def follow(
+    engine: Engine, pair: Pair, born: list[int], gone: dict[int, int], frames: int
+) -> dict[int, list[Tensor]]:
+    """Masks of objects that appear at the frames in `born`, on three streams in turn, and are removed at `gone`."""
+    tracks: dict[int, ObjectMemory] = {}
+    masks: dict[int, list[Tensor]] = {k: [] for k in range(len(born))}
+    for frame in range(frames):
+        features = on_pictures(pair, frame, 3)
+        tracks = {k: track for k, track in tracks.items() if frame < gone.get(k, frames)}
+        items = [(track, k % 3, frame) for k, track in tracks.items()]
+        for k, (track, mask) in zip(list(tracks), engine.propagate(items, features), strict=True):
+            tracks[k] = track
+            masks[k].append(torch.from_numpy(mask.logits_hw))
+        for k, start in enumerate(born):
+            if start == frame:
+                tracks[k], _ = engine.prompt(ObjectMemory(), features, k % 3, frame, click(k), SIZE_WH)
+    return masks
+
+
+def test_objects_that_join_and_leave_are_followed_alike(pair: Pair) -> None:
+    """18 objects at first, so that one pass is not enough; they leave and others grow up."""
+    engine, again = recorded(pair)
+    born = [0] * 18 + [1, 2]
+    gone = dict.fromkeys(range(4, 18), FULL + 3) | {0: FULL + 4, 2: FULL + 5}
+    frames = FULL + 6
+    ours, theirs = (follow(e, pair, born, gone, frames) for e in (engine, pair.engine))
+    assert set(again.replayed) == {16, 8, 4, 2}
+    every = torch.cat([torch.stack(masks) for masks in theirs.values()])
+    for k, masks in theirs.items():
+        assert (torch.stack(ours[k]) - torch.stack(masks)).abs().max() <= 1e-3 * every.std(), k
+
+
+def test_masks_and_memories_outlive_the_next_replay(pair: Pair) -> None:
+    engine, again = recorded(pair)
+    track, _ = engine.prompt(ObjectMemory(), pair.features, 0, 0, click(1), SIZE_WH)
+    seen = []
+    for frame in range(1, FULL + 4):
+        ((track, mask),) = engine.propagate([(track, frame % len(pair.features), frame)], pair.features)
+        entry = track.past[-1]
+        assert entry.memory_tm is not None
+        assert entry.logits_hw is not None
+        held = torch.from_numpy(mask.logits_hw), entry.logits_hw, entry.memory_tm, entry.pointer_c
+        seen.append((held, [part.clone() for part in held]))
+    assert len(again.replayed) == 4
+    for held, before in seen:
+        assert all(map(torch.equal, held, before))
+
+
+class Never(TorchDispatchMode):
+    """Refuses what makes a GPU's host wait, or sends something over: neither can be recorded."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "lift_fresh", "scalar_tensor", "unique")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = func.name().partition("::")[2].partition(".")[0]
+        picks = name == "index" and any(t is not None and t.dtype is torch.bool for t in args[1])
+        waits = picks or name in self.WAITING
+        assert not waits, f"{func.name()} cannot be recorded"
+        return func(*args, **(kwargs or {}))
+
+
+def refusing(function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+    with Never():
+        return lambda: None, function()
+
+
+def test_a_step_never_waits_for_the_device(
+    pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graphs, "SIZES", [(2, 2)])
+    Engine(pair.engine.model, pair.engine.config).record(pair.features.of(0), refusing)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "wait", [lambda: torch.ones(1).item(), lambda: torch.tensor([1, 2]), lambda: torch.ones(2).nonzero()]
+)
+def test_waiting_is_noticed(wait: Callable[[], object]) -> None:
+    with pytest.raises(AssertionError, match="cannot be recorded"), Never():
+        wait()
+
+
+def test_what_cannot_be_recorded_is_said_once_and_runs_as_it_is(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+        if len(function().score_b) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Again()(function)
+
+    engine = Engine(pair.engine.model, pair.engine.config)
+    with caplog.at_level(logging.WARNING):
+        engine.record(pair.features.of(0), failing)
+    (said,) = caplog.messages
+    assert "4 sizes" in said
+    assert "out of memory" in said
+    ours, theirs = (follow(e, pair, [0] * 6, {}, FULL + 2) for e in (engine, pair.engine))
+    for k, masks in theirs.items():
+        assert torch.equal(torch.stack(ours[k]), torch.stack(masks)), k

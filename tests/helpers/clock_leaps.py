@@ -1,0 +1,30 @@
+"""Runs one stream under libfaketime while the wall clock leaps: `python clock_leaps.py URL CLOCK_FILE`."""
+
+import json
+import sys
+from pathlib import Path
+
+from helpers.streams import running
+from tracker.types import Frame
+
+
+def main(url: str, clock: Path) -> None:
+    leaps_s = []
+    with running(url) as cam:
+        cam.wait_frames(10)
+        for setting in ("-3600", "+3600"):
+            before = cam.frames[-1]
+            clock.write_text(setting)
+            cam.wait(lambda before=before: abs(leap_s(before, cam.frames[-1])) > 1000)
+            leaps_s.append(leap_s(before, cam.frames[-1]))
+            cam.wait_frames(len(cam.frames) + 36)  # longer than a stall would take
+        told = {"events": cam.names(), "reconnects": cam.stream.reconnects, "leaps_s": leaps_s}
+    sys.stdout.write(json.dumps(told))
+
+
+def leap_s(before: Frame, after: Frame) -> float:
+    """How much further the wall clock went than the monotonic one."""
+    return after.time - before.time - (after.mono_ns - before.mono_ns) / 1e9
+
+
+main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,71 @@
+"""A control and a publish socket with a small handler where the daemon would be."""
+
+import queue
+from typing import Any
+
+from msgspec import structs
+
+from tracker.protocol import replies, requests
+from tracker.sockets.control import ControlServer, Request
+from tracker.sockets.publisher import Publisher
+
+STREAM = replies.StreamRecord(stream="cam1", url="rtsp://cam1.local/live", state="live", size=(64, 48))
+OBJECT = replies.ObjectRecord(object=7, state="visible", box=(1, 2, 3, 4), area=4)
+ENTRY = replies.ObjectEntry(**structs.asdict(OBJECT), stream="cam1", frame=5)
+RESULT = replies.ObjectResult(**structs.asdict(ENTRY), epoch=0, durable=True)
+MODEL = replies.ModelInfo(name="nano", image_size=256, device="cpu", dtype="float32", sha256=None)
+LIMITS = replies.Limits(objects=8, objects_free=7, history_frames=32)
+
+
+class FakeDaemon:
+    """The edge that is replaced: answers every operation from a table, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self.publisher = Publisher("tcp://127.0.0.1:*", 100, "i1")
+        self.publisher.start()
+        self.answers: dict[str, Any] = {
+            "server.info": replies.ServerInfo(
+                name="tracker",
+                version="0",
+                pid=1,
+                uptime_s=1.5,
+                model=MODEL,
+                limits=LIMITS,
+                publish=self.publisher.endpoint,
+            ),
+            "streams.list": replies.StreamList(streams=[STREAM]),
+            "streams.add": STREAM,
+            "streams.remove": STREAM,
+            "streams.pause": STREAM,
+            "streams.resume": STREAM,
+            "frames.get": replies.FrameImage(
+                stream="cam1", frame=5, time=1.0, size=(64, 48), format="png", data=b"\x89PNG"
+            ),
+            "objects.add": RESULT,
+            "objects.add_many": replies.AddedMany(
+                stream="cam1", frame=5, objects=[replies.Match(object=7, added=True, iou=None)]
+            ),
+            "objects.refine": RESULT,
+            "objects.update": ENTRY,
+            "objects.remove": replies.Removed(removed=[7]),
+            "objects.list": replies.ObjectList(objects=[ENTRY]),
+            "segment.prompt": replies.Candidates(stream="cam1", frame=5, candidates=[]),
+            "segment.all": replies.FoundMasks(stream="cam1", frame=5, masks=[]),
+            "segment.cancel": replies.Empty(),
+            "history.list": replies.EventList(events=[]),
+        }
+        self.control = ControlServer("tcp://127.0.0.1:*", self._handle, requests.OPERATIONS, "i1")
+        self.control.start()
+
+    def _handle(self, request: Request) -> None:
+        self.asked.put(request)
+        answer = self.answers[request.op]
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is not None:
+            request.reply(answer)
+
+    def stop(self) -> None:
+        self.control.stop()
+        self.publisher.stop()

@@ -1,0 +1,614 @@
+"""Guessing labels by CLIP: the real code on a tiny randomly initialised model, and beside a whole daemon."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from helpers.fakes import FakeStream, grey_frame
+from helpers.tracking import blobs, configuration, serving, wait_until
+from tracker import config
+from tracker.config import LabelsConfig, StreamConfig
+from tracker.engine.clip import Clip, source_of
+from tracker.engine.memory import ObjectMemory
+from tracker.errors import ConfigError, ModelError
+from tracker.images.imaging import decode
+from tracker.labels.check import check
+from tracker.labels.crops import GREY, masked_crop
+from tracker.labels.labeller import Labeller, LabelTask, Waiting, guess_of
+from tracker.masks.rle import rle_decode
+from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
+from tracker.types import ObjectMask
+
+SIDE = 32
+TEXTS = ("cat", "dog", "forklift", "a person on a bicycle", "box")
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of 32 pixels and a few thousand random weights, as `save_pretrained` leaves it."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+    from transformers.utils import logging as progress
+
+    progress.disable_progress_bar()
+    torch.manual_seed(0)
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokens = CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=40)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**sizes, "vocab_size": len(words), "max_position_embeddings": 40}
+    text |= {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
+    picture = {**sizes, "image_size": SIDE, "patch_size": 8}
+    settings = CLIPConfig(text_config=text, vision_config=picture, projection_dim=8, initializer_factor=5.0)
+    path = tmp_path_factory.mktemp("clip")
+    CLIPModel(settings).save_pretrained(path)
+    tokens.save_pretrained(path)
+    CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}).save_pretrained(
+        path
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(folder: Path) -> LabelsConfig:
+    return LabelsConfig(model=str(folder), device="cpu", min_confidence=0, texts=list(TEXTS))
+
+
+@pytest.fixture(scope="module")
+def clip(settings: LabelsConfig) -> Clip:
+    return Clip.load(settings)
+
+
+def noise(seed: int, side: int = SIDE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+
+
+class TestClip:
+    def test_equals_the_official_model(self, clip: Clip, folder: Path) -> None:
+        from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+        model = CLIPModel.from_pretrained(folder).eval()
+        whole = CLIPProcessor(CLIPImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+        crops = [noise(1), noise(2)]
+        sentences = [f"a photo of a {text}" for text in TEXTS]
+        with torch.inference_mode():
+            official = model(**whole(text=sentences, images=crops, return_tensors="pt", padding=True))
+        expected_nt = official.logits_per_image.softmax(1).numpy()
+        assert np.ptp(expected_nt) > 0.05
+        np.testing.assert_allclose(clip.likely(crops, [TEXTS] * 2), expected_nt, atol=1e-5)
+
+    def test_a_batch_gives_what_each_gives_alone(self, clip: Clip) -> None:
+        crops, texts = [noise(1), noise(2), noise(3)], [TEXTS, TEXTS[:2], TEXTS[::-1]]
+        together = clip.likely(crops, texts)
+        assert [len(answer) for answer in together] == [5, 2, 5]
+        for crop, one, answer in zip(crops, texts, together, strict=True):
+            np.testing.assert_allclose(clip.likely([crop], [one])[0], answer, atol=1e-5)
+
+    def test_one_pass_for_all_crops_and_none_for_known_texts(self, clip: Clip) -> None:
+        sizes: dict[str, list[int]] = {"vision_model": [], "text_model": []}
+        hooks = [
+            getattr(clip._net, name).register_forward_pre_hook(lambda _, args, seen=seen: seen.append(len(args[0])))
+            for name, seen in sizes.items()
+        ]
+        texts = ("goose", "duck", "swan")
+        for _ in range(2):
+            clip.likely([noise(1), noise(2)], [texts, texts])
+        for hook in hooks:
+            hook.remove()
+        assert sizes == {"vision_model": [2, 2], "text_model": [3]}
+
+    def test_a_text_that_is_too_long_is_cut(self, clip: Clip) -> None:
+        (answer,) = clip.likely([noise(1)], [("a" * 200, "b")])
+        assert answer.sum() == pytest.approx(1)
+
+    def test_the_template_is_what_is_read(self, settings: LabelsConfig, clip: Clip) -> None:
+        bare = Clip.load(msgspec.structs.replace(settings, template="{}"))
+        (short,), (long,) = bare.likely([noise(1)], [TEXTS]), clip.likely([noise(1)], [TEXTS])
+        assert np.abs(short - long).max() > 1e-3
+        np.testing.assert_allclose(
+            bare.likely([noise(1)], [tuple(f"a photo of a {t}" for t in TEXTS)])[0], long, atol=1e-5
+        )
+
+    def test_few_threads_in_its_own_thread_and_as_many_as_before_in_all_others(
+        self, settings: LabelsConfig
+    ) -> None:
+        numbers: list[int] = []
+        torch.set_num_threads(3)
+
+        def work() -> None:
+            Clip.load(settings)
+            numbers.append(torch.get_num_threads())
+
+        for target in (work, lambda: numbers.append(torch.get_num_threads())):
+            thread = threading.Thread(target=target)
+            thread.start()
+            thread.join()
+        assert [*numbers, torch.get_num_threads()] == [1, 3, 3]
+
+
+class TestLoading:
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            (lambda path: (path / "model.safetensors").unlink(), "no file named model.safetensors"),
+            (lambda path: (path / "model.safetensors").write_bytes(b"hello" * 100), "cannot be loaded"),
+            (lambda path: (path / "config.json").unlink(), "cannot be loaded"),
+            (lambda path: edit(path / "config.json", model_type="bert"), "of type 'bert'"),
+            (lambda path: edit(path / "config.json", projection_dim=12), "cannot be loaded"),
+            (lambda path: more_layers(path / "config.json"), "lacks 16 of CLIP's tensors"),
+            (lambda path: [p.unlink() for p in path.glob("tokenizer*")], "token"),
+            (lambda path: [p.unlink() for p in path.glob("*processor*")], "cannot be loaded"),
+        ],
+        ids=[
+            "no weights",
+            "no tensors",
+            "no config",
+            "not CLIP",
+            "other sizes",
+            "too few",
+            "no tokenizer",
+            "no pictures",
+        ],
+    )
+    def test_a_folder_with_wrong_files(
+        self, change: Any, says: str, settings: LabelsConfig, folder: Path, tmp_path: Path
+    ) -> None:
+        broken = tmp_path / "broken"
+        shutil.copytree(folder, broken)
+        change(broken)
+        with pytest.raises(ModelError, match=says) as refused:
+            Clip.load(msgspec.structs.replace(settings, model=str(broken)))
+        assert refused.value.message.startswith("labels.model: ")
+        assert str(broken) in refused.value.message
+
+    def test_a_hub_id_that_was_never_fetched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(ModelError, match=r"labels\.model: nobody/no-clip cannot be loaded: .+"):
+            Clip.load(LabelsConfig(model="nobody/no-clip", device="cpu"))
+
+    @pytest.mark.parametrize(
+        ("model", "source"),
+        [
+            ("clip-vit-base-patch32", "openai/clip-vit-base-patch32"),
+            ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
+        ],
+    )
+    def test_names_and_hub_ids(self, model: str, source: str) -> None:
+        assert source_of(model) == source
+
+    @pytest.mark.parametrize(
+        ("model", "says"),
+        [
+            ("clip-vit-base-patch23", "did you mean 'clip-vit-base-patch32'"),
+            ("zebra", "known: clip-vit-base-patch32, "),
+            ("/nowhere/clip", "there is no folder /nowhere/clip"),
+            ("./clip", "there is no folder ./clip"),
+            ("models/clip/base", "there is no folder models/clip/base"),
+            (__file__, "is a file; name the folder"),
+        ],
+    )
+    def test_what_is_no_model(self, model: str, says: str) -> None:
+        with pytest.raises(ModelError, match=says.replace(".", r"\.")):
+            source_of(model)
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def more_layers(path: Path) -> None:
+    text = json.loads(path.read_text())["text_config"]
+    edit(path, text_config={**text, "num_hidden_layers": 3})
+
+
+ON = "labels: {model: clip-vit-base-patch32, texts: [cat, dog]}\n"
+
+
+class TestCheck:
+    @pytest.mark.parametrize(
+        ("text", "problems"),
+        [
+            ("", []),
+            (ON, []),
+            ("labels: {model: clip-vit-base-patch32}\nstreams: {a: {url: x, labels: [cat, dog]}}", []),
+            ("labels: {model: clip-vit-base-patch32}\ncontrol: {allow_sources: ['rtsp://*/']}", []),
+            (ON + "streams: {a: {url: x, labels: []}}", []),
+            ("labels: {model: clip-vit-base-patch32}", ["labels.texts: there are none, and no stream"]),
+            ("labels: {texts: [cat, dog]}", ["labels.texts: guessing labels is off"]),
+            ("streams: {a: {url: x, labels: [cat, dog]}}", ["streams.a.labels: guessing labels is off"]),
+            ("labels: {model: clip-vit-base-patch32, texts: [cat]}", ["labels.texts: one text alone"]),
+            (
+                "labels: {model: clip-vit-base-patch32, texts: [cat, dog, cat]}",
+                ["labels.texts: 'cat' stands twice"],
+            ),
+            (ON + "streams: {a: {url: x, labels: [cat]}}", ["streams.a.labels: one text alone"]),
+            (ON.replace("}", ", template: a photo}"), ["labels.template: must hold {} once"]),
+            (
+                "labels: {model: /none, texts: [cat, dog], device: tpu}",
+                ["there is no folder /none", "labels.device: 'tpu'"],
+            ),
+        ],
+    )
+    def test_settings(self, text: str, problems: list[str]) -> None:
+        assert_problems(text, problems)
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (None, "config.json"),
+            ("{", "config.json"),
+            ('{"model_type": "bert"}', "of type 'bert'"),
+            ("[]", "of type None"),
+        ],
+    )
+    def test_folders(self, content: str | None, says: str, tmp_path: Path) -> None:
+        if content is not None:
+            (tmp_path / "config.json").write_text(content)
+        assert_problems(ON.replace("clip-vit-base-patch32", str(tmp_path)), [says])
+
+    def test_without_transformers(self, folder: Path) -> None:
+        """Nothing imports it unasked; where it is wanted and missing, one line names the remedy."""
+        text = ON.replace("clip-vit-base-patch32", str(folder))
+        script = (
+            "import sys\n"
+            "from tracker import config\n"
+            "from tracker.labels import check, labeller\n"
+            "assert 'transformers' not in sys.modules\n"
+            "sys.modules['transformers'] = None\n"
+            "try:\n"
+            f"    check.check(config.parse({text!r}))\n"
+            "except config.ConfigError as error:\n"
+            "    print(error)"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert done.stderr == ""
+        assert done.stdout == "labels need the package transformers: pip install 'tracker[labels]'\n"
+
+    def test_without_transformers_when_it_is_loaded(
+        self, settings: LabelsConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "transformers", None)
+        with pytest.raises(ModelError, match=r"pip install 'tracker\[labels\]'"):
+            Clip.load(settings)
+
+
+def assert_problems(text: str, problems: list[str]) -> None:
+    try:
+        check(config.parse(text))
+        found = []
+    except ConfigError as error:
+        found = error.problems
+    assert len(found) == len(problems), found
+    for expected, problem in zip(problems, found, strict=True):
+        assert expected in problem
+
+
+class TestCrops:
+    def test_the_object_stays_sharp_and_its_surroundings_are_blurred(self) -> None:
+        picture = noise(1, 100)
+        mask = np.zeros((100, 100), np.bool_)
+        mask[30:70, 30:70] = True
+        crop = masked_crop(picture, mask, 48)  # 40 pixels and a tenth more on each side
+        assert crop is not None
+        np.testing.assert_array_equal(crop[4:44, 4:44], picture[30:70, 30:70])
+        assert crop[:3].std() < picture[26:29, 26:74].std() / 4
+
+    def test_another_mask_is_another_picture(self, clip: Clip) -> None:
+        picture = noise(1, 100)
+        square, ring = np.zeros((2, 100, 100), np.bool_)
+        square[30:70, 30:70] = True
+        ring |= square
+        ring[35:65, 35:65] = False
+        one, other = (masked_crop(picture, mask, SIDE) for mask in (square, ring))
+        assert one is not None
+        assert other is not None
+        first, second = clip.likely([one, other], [TEXTS, TEXTS])
+        assert np.abs(first - second).max() > 1e-3
+
+    @pytest.mark.parametrize("side", [16, 64])
+    def test_beyond_the_frame_it_is_grey(self, side: int) -> None:
+        picture = np.full((30, 40, 3), 255, np.uint8)
+        mask = np.zeros((30, 40), np.bool_)
+        mask[0:20, 38:40] = True  # in the corner at the right, 20 high
+        crop = masked_crop(picture, mask, side)
+        assert crop is not None
+        assert crop.shape == (side, side, 3)
+        np.testing.assert_allclose(crop[side // 2, -1], GREY, atol=2)
+
+    def test_nothing_of_an_empty_mask(self) -> None:
+        assert masked_crop(noise(1), np.zeros((SIDE, SIDE), np.bool_), SIDE) is None
+
+
+@pytest.mark.parametrize(
+    ("min_confidence", "label", "confidence", "runners_up"),
+    [
+        (0.5, "c", 0.6, [("a", 0.2), ("e", 0.1), ("b", 0.06)]),
+        (0.7, None, 0.6, [("c", 0.6), ("a", 0.2), ("e", 0.1)]),
+    ],
+)
+def test_guesses(min_confidence: float, label: str | None, confidence: float, runners_up: list[Any]) -> None:
+    guess = guess_of(("a", "b", "c", "d", "e"), np.array([0.2, 0.06, 0.6, 0.04, 0.1], np.float32), min_confidence)
+    assert (guess.label, guess.confidence, guess.runners_up) == (label, confidence, runners_up)
+
+
+def test_a_guess_between_two() -> None:
+    assert guess_of(("a", "b"), np.array([0.4, 0.6], np.float32), 0.5).runners_up == [("a", 0.4)]
+
+
+# ------------------------------------------------------------------------------------------- beside the engine
+
+
+def lane_of(
+    table: StreamTable, objects: int = 1, labels: list[str] | None = None, name: str = "cam"
+) -> TrackedStream:
+    stream = FakeStream(name, StreamConfig(url="x", labels=labels))
+    stream.see(0)
+    tracked = TrackedStream(stream)  # type: ignore[arg-type]
+    table.add(tracked)
+    for number in range(1, objects + 1):
+        mask = ObjectMask(np.full((16, 16), 5, np.float32), 0.9, 5.0)
+        tracked.add(TrackedObject(number, tracked, ObjectMemory(), mask, 0, (64, 48)))
+    return tracked
+
+
+class Oracle:
+    """Stands in for `Clip`: the last text it is. `gate` keeps it from answering."""
+
+    side = 8
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[str, ...]]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.trouble: Exception | None = None
+
+    def likely(self, crops: list[Any], texts: list[tuple[str, ...]]) -> list[Any]:
+        assert all(crop.shape == (8, 8, 3) for crop in crops)
+        self.batches.append(texts)
+        assert self.gate.wait(PATIENCE_S)
+        if self.trouble is not None:
+            raise self.trouble
+        return [np.eye(len(t), dtype=np.float32)[-1] for t in texts]
+
+
+@pytest.fixture
+def oracle() -> Oracle:
+    return Oracle()
+
+
+@pytest.fixture
+def table() -> StreamTable:
+    return StreamTable()
+
+
+@pytest.fixture
+def labeller(oracle: Oracle, table: StreamTable) -> Iterator[Labeller]:
+    settings = LabelsConfig(model="x", every_s=1000, texts=["cat", "dog"])
+    labeller = Labeller(settings, table, load=lambda _: oracle)
+    labeller.start()
+    yield labeller
+    oracle.gate.set()
+    labeller.stop()
+
+
+def labels(tracked: TrackedStream) -> list[str | None]:
+    return [obj.guess.label if obj.guess else None for obj in tracked.objects.values()]
+
+
+class TestLabeller:
+    def test_new_objects_at_once_all_in_one_batch_and_then_rarely(
+        self, labeller: Labeller, oracle: Oracle, table: StreamTable
+    ) -> None:
+        oracle.gate.clear()
+        first = lane_of(table, 1)
+        labeller.tick()
+        wait_until(lambda: oracle.batches)
+        second = lane_of(table, 3, name="two", labels=["van", "bus"])
+        labeller.tick()
+        oracle.gate.set()
+        wait_until(lambda: labels(second) == ["bus"] * 3)
+        assert labels(first) == ["dog"]
+        for _ in range(3):
+            labeller.tick()
+        first.objects[1].guess_due_s = 0
+        labeller.tick()
+        wait_until(lambda: len(oracle.batches) == 3)
+        assert oracle.batches == [[("cat", "dog")], [("van", "bus")] * 3, [("cat", "dog")]]
+
+    def test_no_texts_no_guess(self, labeller: Labeller, oracle: Oracle, table: StreamTable) -> None:
+        lane_of(table, 1, labels=[])
+        seen = lane_of(table, 1, name="two")
+        labeller.tick()
+        wait_until(lambda: labels(seen) == ["dog"])
+        assert oracle.batches == [[("cat", "dog")]]
+
+    def test_what_is_lost_is_looked_at_when_it_is_back(self, labeller: Labeller, table: StreamTable) -> None:
+        tracked = lane_of(table, 2)
+        lost = tracked.objects[1]
+        there, lost.mask = lost.mask, ObjectMask(lost.mask.logits_hw, 0.1, -5.0)
+        labeller.tick()
+        wait_until(lambda: labels(tracked) == [None, "dog"])
+        lost.mask = there
+        labeller.tick()
+        wait_until(lambda: labels(tracked) == ["dog", "dog"])
+
+    def test_the_engine_never_waits_and_what_waits_is_bounded_and_fresh(
+        self, labeller: Labeller, oracle: Oracle, table: StreamTable
+    ) -> None:
+        oracle.gate.clear()
+        tracked = lane_of(table, 40)
+        labeller.tick()
+        wait_until(lambda: oracle.batches)  # the thread is stuck in its first batch from here on
+        for index in range(1, 5):
+            tracked.stream.see(index)  # type: ignore[attr-defined]
+            for obj in tracked.objects.values():
+                obj.frame, obj.guess_due_s = index, 0
+            labeller.tick()
+        waiting = list(labeller._waiting._looks.values())
+        assert len(waiting) == 16
+        assert {look.frame.index for look in waiting} == {4}
+        assert len(oracle.batches) == 1
+        oracle.gate.set()
+
+        def all_guessed() -> bool:
+            for obj in tracked.objects.values():  # as after AGAIN_S
+                obj.guess_due_s = 0 if not obj.guess else obj.guess_due_s
+            labeller.tick()
+            return labels(tracked) == ["dog"] * 40
+
+        wait_until(all_guessed)
+        assert max(map(len, oracle.batches)) == 8
+
+    def test_a_frame_that_is_gone_is_no_trouble(self, labeller: Labeller, table: StreamTable) -> None:
+        tracked = lane_of(table)
+        tracked.objects[1].frame = 7
+        labeller.tick()
+        tracked.objects[1].frame = 0
+        labeller.tick()
+        wait_until(lambda: labels(tracked) == ["dog"])
+
+    def test_trouble_is_told_and_does_not_last(
+        self, labeller: Labeller, oracle: Oracle, table: StreamTable, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        oracle.trouble = RuntimeError("out of memory")
+        tracked = lane_of(table)
+        labeller.tick()
+        wait_until(lambda: "1 objects were not labelled" in caplog.text)
+        assert "out of memory" in caplog.text
+        oracle.trouble = None
+        assert tracked.objects[1].guess_due_s > time.monotonic() + 100  # not again and again: after `every_s`
+        tracked.objects[1].guess_due_s = 0
+        labeller.tick()
+        wait_until(lambda: labels(tracked) == ["dog"])
+
+    def test_removed_objects_are_not_looked_at(
+        self, labeller: Labeller, oracle: Oracle, table: StreamTable
+    ) -> None:
+        oracle.gate.clear()
+        tracked = lane_of(table, 1)
+        labeller.tick()
+        wait_until(lambda: oracle.batches)
+        other = lane_of(table, 2, name="two")
+        gone = other.objects[1]
+        labeller.tick()
+        other.remove(gone)
+        oracle.gate.set()
+        wait_until(lambda: labels(other) == ["dog"])
+        assert not gone.guess
+        assert labels(tracked) == ["dog"]
+
+    def test_stopping_leaves_what_waits(self, oracle: Oracle, table: StreamTable) -> None:
+        labeller = Labeller(LabelsConfig(model="x", texts=["cat", "dog"]), table, load=lambda _: oracle)
+        labeller.start()
+        labeller.stop()
+        assert not labeller._thread.is_alive()
+
+    def test_off_it_has_no_thread(self, table: StreamTable) -> None:
+        labeller = Labeller(LabelsConfig(), table)
+        labeller.start()
+        lane_of(table)
+        labeller.tick()
+        assert not labeller._thread.is_alive()
+        labeller.stop()
+
+
+def test_waiting_keeps_the_newest_of_each_and_of_all() -> None:
+    tracked = lane_of(StreamTable(), 3)
+    waiting = Waiting(room=2)
+    looks = [
+        LabelTask(tracked.objects[i], grey_frame(n), tracked.objects[i].mask, ())
+        for n, i in enumerate([1, 2, 1, 3])
+    ]
+    for look in looks:
+        waiting.put(look)
+    assert waiting.take(8) == looks[2:]
+    waiting.put(looks[0])
+    waiting.close()
+    assert waiting.take(8) == []
+
+
+# -------------------------------------------------------------------------------------------- the whole daemon
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return blobs(tmp_path_factory.mktemp("video") / "blobs.mp4", frames=20)
+
+
+def arrived(listed: dict[str, Any], frame: int) -> bool:
+    (record,) = listed["objects"]
+    return "guess" in record and record["frame"] == frame
+
+
+class TestDaemon:
+    def test_a_guess_arrives(self, video: Path, settings: LabelsConfig, clip: Clip) -> None:
+        """On the last frame of a file, so that nothing moves between the guess and what it is compared with."""
+        served = configuration(
+            labels={**msgspec.to_builtins(settings), "every_s": 0.2},
+            publish={"masks": "rle"},
+            streams={"cam": {"url": str(video), "pace": "all"}},
+        )
+        with serving(served) as talk:
+            talk.wait_for_frame(19)
+            added = talk.ask("objects.add", stream="cam", points=[[120, 90]], label="mine")
+            assert "guess" not in added
+            wait_until(lambda: arrived(talk.ask("objects.list"), frame=19))
+            (record,) = talk.ask("objects.list")["objects"]
+            picture = decode(talk.ask("frames.get", stream="cam", frame=record["frame"], format="png")["data"])
+            talk.ask("objects.update", stream="cam", object=1, label=None)
+            drawn = talk.ask("frames.get", stream="cam", frame=record["frame"], format="png", overlay=True)["data"]
+            talk.ask("objects.update", stream="cam", object=1, label=record["guess"]["label"])
+            named = talk.ask("frames.get", stream="cam", frame=record["frame"], format="png", overlay=True)["data"]
+        crop = masked_crop(picture, rle_decode(record["mask"]["counts"], tuple(record["mask"]["size"])), SIDE)
+        assert crop is not None
+        expected = guess_of(TEXTS, clip.likely([crop], [TEXTS])[0], 0)
+        guess = record["guess"]
+        assert (record["label"], guess["label"]) == ("mine", expected.label)
+        assert drawn == named  # where there is no label, the guess is written
+        assert guess["confidence"] == pytest.approx(expected.confidence, abs=0.01)
+        assert [text for text, _ in guess["runners_up"]] == [text for text, _ in expected.runners_up]
+
+    def test_it_is_published_too(self, video: Path, settings: LabelsConfig) -> None:
+        streams = {"cam": {"url": str(video), "loop": True, "labels": ["one", "two"]}}
+        with serving(configuration(labels=msgspec.to_builtins(settings), streams=streams)) as talk:
+            talk.subscribe("tracks/cam/")
+            talk.wait_for_frame(0)
+            talk.ask("objects.add", stream="cam", points=[[120, 90]])
+            message = talk.receive_until(lambda m: m["objects"] and "guess" in m["objects"][0])
+            guess = message["objects"][0]["guess"]
+            assert {guess["label"], guess["runners_up"][0][0]} == {"one", "two"}
+            assert guess["confidence"] + guess["runners_up"][0][1] == pytest.approx(1, abs=1e-3)
+
+    def test_a_model_that_is_not_there_is_told_and_tracking_goes_on(
+        self, video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        streams = {"cam": {"url": str(video), "loop": True}}
+        wrong = {"model": str(tmp_path / "none"), "texts": ["cat", "dog"]}
+        with caplog.at_level(logging.ERROR), serving(configuration(labels=wrong, streams=streams)) as talk:
+            talk.wait_for_frame(0)
+            talk.ask("objects.add", stream="cam", points=[[120, 90]])
+            wait_until(
+                lambda: "labelling is off, tracking goes on: labels.model: there is no folder" in caplog.text
+            )
+            age = talk.ask("objects.list")["objects"][0]["age"]
+            wait_until(lambda: talk.ask("objects.list")["objects"][0]["age"] > age)
+            assert "guess" not in talk.ask("objects.list")["objects"][0]
+
+    def test_texts_of_a_new_stream_are_refused_where_there_is_no_model(self, video: Path) -> None:
+        with serving(configuration(control={"allow_sources": [str(video)]})) as talk:
+            code, message = talk.refused("streams.add", stream="cam", url=str(video), labels=["cat", "dog"])
+            assert (code, message[:32]) == ("bad_request", "labels: guessing labels is off; ")
+            assert talk.ask("streams.list") == {"streams": []}

@@ -1,0 +1,97 @@
+"""Prompt fields against a frame of 64 × 48 pixels: what becomes a prompt and what is refused, and why."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tracker.errors import BadPrompt
+from tracker.masks.rle import rle_encode
+from tracker.protocol.fields import Rle
+from tracker.protocol.prompts import box_of, prompt_of
+from tracker.protocol.requests import ObjectsAdd, ObjectsRefine
+
+SIZE_WH = (64, 48)
+
+
+def add(**fields: Any) -> ObjectsAdd:
+    return ObjectsAdd(stream="cam1", **fields)
+
+
+def square_mask() -> np.ndarray:
+    mask_hw = np.zeros((48, 64), bool)
+    mask_hw[10:20, 30:50] = True
+    return mask_hw
+
+
+def test_points_and_a_box() -> None:
+    prompt = prompt_of(add(points=[(0, 0), (63.9, 47.5)], labels=[1, 0], box=(0, 0, 64, 48)), SIZE_WH)
+    assert prompt.points_xy.tolist() == [[0, 0], [np.float32(63.9), 47.5]]
+    assert (prompt.points_xy.dtype, prompt.labels_n.dtype) == (np.float32, np.int32)
+    assert prompt.labels_n.tolist() == [1, 0]
+    assert prompt.box_xyxy is not None
+    assert prompt.box_xyxy.tolist() == [0, 0, 64, 48]
+    assert prompt.mask_hw is None
+
+
+def test_points_without_labels_are_all_on_the_object() -> None:
+    assert prompt_of(add(points=[(1, 1), (2, 2)]), SIZE_WH).labels_n.tolist() == [1, 1]
+
+
+def test_a_box_alone_has_no_points() -> None:
+    prompt = prompt_of(add(points=[], box=(1.5, 2, 9, 9)), SIZE_WH)
+    assert prompt.points_xy.shape == (0, 2)
+    assert prompt.labels_n.shape == (0,)
+
+
+def test_a_mask_alone() -> None:
+    prompt = prompt_of(add(mask=Rle((48, 64), rle_encode(square_mask()))), SIZE_WH)
+    assert prompt.mask_hw is not None
+    assert np.array_equal(prompt.mask_hw, square_mask())
+    assert prompt.box_xyxy is None
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_refinement_says_whether_it_replaces(replace: bool) -> None:
+    args = ObjectsRefine(stream="cam1", object=1, points=[(1, 1)], replace=replace)
+    assert prompt_of(args, SIZE_WH).replace is replace
+
+
+MASK = Rle((48, 64), rle_encode(square_mask()))
+NOTHING = Rle((48, 64), rle_encode(np.zeros((48, 64), bool)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "empty prompt: give points, box or mask"),
+        ({"points": []}, "empty prompt"),
+        ({"labels": [1]}, "empty prompt"),
+        ({"points": [(1, 1)], "labels": []}, "labels: 0 for 1 points; give one for each"),
+        ({"box": (1, 1, 9, 9), "labels": [1]}, "labels: 1 for 0 points"),
+        ({"points": [(1, 1)], "labels": [2]}, r"labels\[0\]: 2 is neither 1"),
+        ({"points": [(1, 1), (64, 1)]}, r"points\[1\]: \(64, 1\) is outside the frame of 64 × 48"),
+        ({"points": [(1, -0.1)]}, r"points\[0\]: \(1, -0.1\) is outside"),
+        ({"points": [(float("nan"), 1)]}, r"points\[0\]: \(nan, 1\) is outside"),
+        ({"points": [(1, 1)] * 257}, "points: 257 of them; at most 256"),
+        ({"box": (1, 1, 65, 9)}, r"box: \[1, 1, 65, 9\] is not inside the frame"),
+        ({"box": (-1, 1, 9, 9)}, "box: .* is not inside the frame"),
+        ({"box": (float("nan"), 1, 9, 9)}, "box: .* is not inside the frame"),
+        ({"box": (9, 1, 9, 9)}, "box: .* with x2 ≥ x1"),
+        ({"box": (9, 9, 1, 1)}, "box: .* with x2 ≥ x1"),
+        ({"mask": MASK, "points": [(1, 1)]}, "mask: stands alone"),
+        ({"mask": MASK, "box": (1, 1, 9, 9)}, "mask: stands alone"),
+        ({"mask": NOTHING}, "mask: marks no pixel"),
+        ({"mask": Rle((64, 48), MASK.counts)}, r"mask.size: \[64, 48\] is not .* which is \[48, 64\]"),
+        ({"mask": Rle((48, 64), b"zz")}, "mask.counts: not COCO's"),
+        ({"mask": Rle((48, 64), b"00")}, "mask.counts: the runs add up to 0"),
+    ],
+)
+def test_refused(fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(BadPrompt, match=text):
+        prompt_of(add(**fields), SIZE_WH)
+
+
+def test_a_detection_s_box_is_named_as_such() -> None:
+    with pytest.raises(BadPrompt, match=r"detections\[3\]\.box: "):
+        box_of((0, 0, 0, 0), SIZE_WH, "detections[3].box")

@@ -1,0 +1,311 @@
+"""Files and folders: what comes out is what was put in, and what cannot be read is refused in clear words."""
+
+import os
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image as Pil
+
+from helpers import videos
+from tracker.config import StreamConfig
+from tracker.errors import SourceError
+from tracker.images import imaging
+from tracker.streams import sources
+from tracker.streams.pacing import RateCap
+from tracker.types import I420, Colour, Rgb
+
+CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
+GREEN_709 = (173, 42, 26)  # pure green in BT.709, limited range
+
+
+def test_every_frame_of_a_file_in_order(tmp_path):
+    path = videos.write(tmp_path / "a.mp4", videos.moving(40), fps=20, crf="1")
+    frames = list(sources.frames(path, stream="clip"))
+    assert [videos.number_of(frame.image.y_hw) for frame in frames] == list(range(40))
+    assert [frame.index for frame in frames] == list(range(40))
+    assert [frame.pts for frame in frames] == pytest.approx([i / 20 for i in range(40)])
+    assert {(f.stream, f.epoch, f.size_wh, f.corrupt, f.camera_time) for f in frames} == {
+        ("clip", 0, (64, 48), False, None)
+    }
+    assert all(a.mono_ns < b.mono_ns for a, b in pairwise(frames))
+
+
+def test_what_a_file_says_of_itself(tmp_path):
+    with sources.open_path(videos.write(tmp_path / "a.mp4", videos.moving(7), fps=10)) as clip:
+        assert (clip.fps, clip.length, clip.size_wh, clip.live) == (10.0, 7, (64, 48), False)
+    with sources.open_path(videos.write(tmp_path / "a.mkv", videos.moving(7), codec="ffv1", fps=10)) as clip:
+        assert clip.length == 7  # no frame count in Matroska: from the duration
+
+
+@pytest.mark.parametrize(
+    ("tag", "full_range", "expected"),
+    [
+        (1, False, Colour("bt709", False)),
+        (1, True, Colour("bt709", True)),
+        (6, False, Colour("bt601", False)),
+        (5, True, Colour("bt601", True)),
+        (9, False, Colour("bt2020", False)),
+        (2, None, Colour("bt601", False)),  # untagged: as FFmpeg's own converter
+    ],
+)
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "suffix"),
+    [
+        ("libx264", "yuv420p", ".mp4"),
+        ("ffv1", "yuv420p10le", ".mkv"),
+        ("ffv1", "yuv422p10le", ".mkv"),
+        ("ffv1", "yuv444p", ".mkv"),
+    ],
+)
+def test_matrix_range_and_depth(tmp_path, codec, pix_fmt, suffix, tag, full_range, expected):
+    yuv = (90, 100, 170)
+    options = {"qp": "0"} if codec == "libx264" else {}
+    path = videos.write(
+        tmp_path / f"a{suffix}", [videos.flat(yuv, (16, 16))] * 2, codec, pix_fmt, 25, tag, full_range, **options
+    )
+    image = next(iter(sources.frames(path))).image
+    assert image.colour == expected
+    for plane, value in zip((image.y_hw, image.u_hw, image.v_hw), yuv, strict=True):
+        assert plane.dtype == np.uint8
+        assert np.abs(plane.astype(int) - value).max() <= 1
+
+
+def test_known_colours_through_a_real_decoder(tmp_path):
+    path = videos.write(tmp_path / "a.mp4", [videos.flat(GREEN_709, (32, 32))], colorspace=1, qp="0")
+    rgb_hwc = imaging.to_rgb(next(iter(sources.frames(path))).image)
+    assert np.abs(rgb_hwc.astype(int) - (0, 255, 0)).max() <= 2
+
+
+def test_motion_jpeg_is_full_range(tmp_path):
+    path = videos.write(
+        tmp_path / "a.avi", [videos.flat((255, 128, 128), (32, 32))], "mjpeg", "yuvj420p", full_range=True
+    )
+    image = next(iter(sources.frames(path))).image
+    assert image.colour.full_range
+    assert imaging.to_rgb(image).min() >= 253
+
+
+@pytest.mark.parametrize(("pix_fmt", "colour"), [("bgr0", (220, 60, 30)), ("gray", (77, 77, 77))])
+def test_rgb_and_grey_video(tmp_path, pix_fmt, colour):
+    import av
+
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, pix_fmt
+        pixels_hwc = np.full((16, 32, 3), colour, np.uint8)
+        if pix_fmt == "gray":
+            frame = av.VideoFrame.from_ndarray(pixels_hwc[..., 0].copy(), format="gray")
+        else:
+            frame = av.VideoFrame.from_ndarray(pixels_hwc, format="rgb24").reformat(format=pix_fmt)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    rgb_hwc = imaging.to_rgb(next(iter(sources.frames(path))).image)
+    assert np.abs(rgb_hwc.astype(int) - colour).max() <= 3
+
+
+@pytest.mark.parametrize("size_wh", [(35, 21), (34, 21), (35, 22), (1, 1)])
+def test_odd_sizes(tmp_path, size_wh):
+    w, h = size_wh
+    planes = videos.flat((100, 90, 200), size_wh)
+    planes[0][-1, -1] = 180
+    path = videos.write(tmp_path / "a.mkv", [planes] * 2, "ffv1")
+    image = next(iter(sources.frames(path))).image
+    assert image.size_wh == size_wh
+    assert image.u_hw.shape == image.v_hw.shape == ((h + 1) // 2, (w + 1) // 2)
+    for got, put in zip((image.y_hw, image.u_hw, image.v_hw), planes, strict=True):
+        assert np.array_equal(got, put)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_is_applied(tmp_path, degrees):
+    planes = videos.flat((50, 128, 128), (64, 32))
+    planes[0][:16, :16] = 200  # top left
+    planes[1][:8, :8] = 200
+    path = videos.write(tmp_path / "a.mp4", [planes] * 2, qp="0")
+    videos.rotate_mp4(path, degrees)
+    with sources.open_path(path) as clip:
+        image = next(iter(clip)).image
+        assert clip.size_wh == image.size_wh == ((64, 32) if degrees == 180 else (32, 64))
+    turns = -degrees // 90
+    assert np.array_equal(image.y_hw, np.rot90(planes[0], turns))
+    assert np.array_equal(image.u_hw, np.rot90(planes[1], turns))
+
+
+@pytest.mark.parametrize("degrees", [None, 90])
+def test_decode_size_is_that_of_the_upright_picture(tmp_path, degrees):
+    path = videos.write(tmp_path / "a.mp4", [videos.flat((90, 100, 170), (64, 32))] * 2, qp="0")
+    if degrees:
+        videos.rotate_mp4(path, degrees)
+    with sources.open_source(StreamConfig(url=str(path), size=(20, 30))) as clip:
+        image = next(iter(clip)).image
+    assert image.size_wh == (20, 30)
+    assert np.abs(image.y_hw.astype(int) - 90).max() <= 1
+    assert np.abs(image.v_hw.astype(int) - 170).max() <= 1
+
+
+def test_a_size_change_in_a_file_is_followed(tmp_path):
+    parts = []
+    for size_wh in ((64, 48), (32, 24)):
+        part = videos.write(tmp_path / f"{size_wh[0]}.h264", videos.moving(5, size_wh), qp="0")
+        parts.append(part.read_bytes())
+    path = tmp_path / "both.h264"
+    path.write_bytes(b"".join(parts))
+    sizes = [frame.size_wh for frame in sources.frames(path)]
+    assert sizes == [(64, 48)] * 5 + [(32, 24)] * 5
+
+
+@pytest.mark.parametrize(
+    ("fps", "source_fps", "expected"),
+    [(None, 30, 30), (15, 30, 15), (20, 30, 20), (10, 25, 10), (60, 30, 30), (1, 30, 1)],
+)
+def test_fps_cap_keeps_an_even_part(fps, source_fps, expected):
+    cap = RateCap(fps)
+    kept = [i for i in range(3 * source_fps) if cap.take(i / source_fps)]
+    assert 0 <= len(kept) - 3 * expected <= 1
+    gaps = {b - a for a, b in pairwise(kept)}
+    assert max(gaps) - min(gaps) <= max(1, 0.1 * source_fps / expected)
+
+
+def test_fps_cap_survives_a_clock_that_starts_anew():
+    cap = RateCap(10)
+    assert [cap.take(t) for t in (100.0, 100.05, 100.1, 0.0, 0.05, 0.1)] == [True, False, True, True, False, True]
+
+
+def folder_of(path: Path, names: list[str], size_wh=(20, 10), mode: str = "RGB") -> Path:
+    path.mkdir()
+    for i, name in enumerate(names):
+        Pil.new(mode, size_wh, i if mode == "L" else (i, 0, 0)).save(path / name)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["00002.jpg", "00000.jpg", "00001.jpg"], ["00000.jpg", "00001.jpg", "00002.jpg"]),
+        (["10.png", "9.png", "2.png"], ["2.png", "9.png", "10.png"]),
+        (["b.PNG", "a.jpeg", "c.JPG"], ["a.jpeg", "b.PNG", "c.JPG"]),
+    ],
+)
+def test_folders_play_in_order_and_keep_names(tmp_path, names, expected):
+    folder = folder_of(tmp_path / "in", names)
+    (folder / "notes.txt").write_text("not a picture")
+    frames = list(sources.frames(folder))
+    assert [frame.name for frame in frames] == expected
+    assert all(isinstance(frame.image, Rgb) for frame in frames)
+
+
+def test_folder_pixels_are_pils(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    noise_hwc = np.random.default_rng(3).integers(0, 256, (31, 41, 3), np.uint8)
+    Pil.fromarray(noise_hwc).save(folder / "0.jpg", quality=90)
+    Pil.fromarray(noise_hwc[..., 0]).save(folder / "1.png")
+    jpeg, grey = (frame.image.rgb_hwc for frame in sources.frames(folder))
+    assert np.array_equal(jpeg, np.asarray(Pil.open(folder / "0.jpg").convert("RGB")))
+    assert np.array_equal(grey, np.repeat(noise_hwc[..., :1], 3, 2))
+
+
+def test_folder_with_mixed_sizes(tmp_path):
+    folder = folder_of(tmp_path / "in", ["0.png", "1.png"])
+    Pil.new("RGB", (8, 6)).save(folder / "2.png")
+    assert [frame.size_wh for frame in sources.frames(folder)] == [(20, 10), (20, 10), (8, 6)]
+    with sources.open_source(StreamConfig(url=str(folder), size=(12, 12), fps=5)) as clip:
+        assert (clip.length, clip.fps, clip.size_wh) == (3, 5, (12, 12))
+        assert {picture.image.size_wh for picture in clip} == {(12, 12)}
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A folder of things that are no video."""
+    import av
+
+    (tmp_path / "text.mp4").write_text("hello\n" * 100)
+    (tmp_path / "text.txt").write_text("hello\n" * 100)
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "noise.mkv").write_bytes(np.random.default_rng(0).bytes(50_000))
+    whole = videos.write(tmp_path / "whole.mp4", videos.moving(20)).read_bytes()
+    (tmp_path / "headless.mp4").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "0.png").write_text("not a picture")
+    with av.open(str(tmp_path / "audio.m4a"), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.rate = 8000
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("text.mp4", "is not video that FFmpeg can read"),
+        ("text.txt", "is text, not video"),
+        ("empty.mp4", "is not video that FFmpeg can read"),
+        ("noise.mkv", "is not video that FFmpeg can read"),
+        ("headless.mp4", "is not video that FFmpeg can read"),
+        ("audio.m4a", "holds no video, only audio"),
+        ("missing.mp4", "no such file"),
+        ("folder", "has no pictures in it"),
+        ("pictures", "is not a picture that can be read"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_and_closed(broken, name, words):
+    before = psutil.Process().num_fds(), psutil.Process().num_threads()
+    for _ in range(3):
+        with pytest.raises(SourceError, match=words) as caught:
+            list(sources.frames(broken / name))
+        assert name in str(caught.value)
+    assert (psutil.Process().num_fds(), psutil.Process().num_threads()) == before
+
+
+def test_a_file_that_breaks_off_gives_what_it_has(tmp_path):
+    whole = videos.write(tmp_path / "whole.mkv", videos.moving(40), "ffv1").read_bytes()
+    path = tmp_path / "cut.mkv"
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    assert 10 < sum(1 for _ in sources.frames(path)) < 40
+
+
+def test_an_abandoned_iterator_closes_its_container(tmp_path):
+    path = videos.write(tmp_path / "a.mp4", videos.moving(30))
+    before = psutil.Process().num_fds()
+    frames = sources.frames(path)
+    assert len(list(islice(frames, 3))) == 3
+    assert psutil.Process().num_fds() > before
+    frames.close()
+    assert psutil.Process().num_fds() == before
+
+
+def test_a_hundred_opens_leave_nothing(tmp_path):
+    path = videos.write(tmp_path / "a.mp4", videos.moving(3))
+    process = psutil.Process()
+    list(sources.frames(path))
+    before = process.num_fds(), process.num_threads()
+    for _ in range(100):
+        assert next(iter(sources.frames(path))).index == 0
+    assert (process.num_fds(), process.num_threads()) == before
+
+
+def test_a_missing_decoder_device_falls_back_and_says_so(tmp_path):
+    if os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dri"):  # noqa: PTH110
+        pytest.skip("there is a decoder device here")
+    path = videos.write(tmp_path / "a.mp4", videos.moving(5))
+    for kind in ("cuda", "vaapi", "auto"):
+        with sources.open_source(StreamConfig(url=str(path), hwaccel=kind)) as clip:
+            assert sum(1 for _ in clip) == 5
+            assert clip.notice is not None
+            assert clip.notice.startswith("hwaccel: no such device here")
+            assert clip.notice.endswith("decoding on the CPU")
+
+
+@pytest.mark.skipif(not CLIPS.exists(), reason="the clips in ../shared are not here")
+def test_a_real_clip():
+    frames = list(islice(sources.frames(CLIPS / "01_dog.mp4"), 12))
+    assert {frame.size_wh for frame in frames} == {(1280, 720)}
+    assert isinstance(frames[0].image, I420)
+    assert frames[0].image.colour == Colour("bt709", False)

@@ -1,0 +1,111 @@
+"""The demo's scene and its judge: figures that a reader can work out by hand."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from helpers.leaks import ROOT
+from pond import scene
+from pond.report import HIDDEN_PX, contact_sheet, judge
+from tracker.masks.geometry import shape_of_mask
+from tracker.protocol.replies import ObjectRecord, Tracks
+
+SIZE_WH = (64, 48)
+LEFT = (slice(10, 20), slice(10, 30))  # 200 px
+RIGHT = (slice(10, 20), slice(20, 40))  # overlaps LEFT by 100 px: IoU 1 / 3
+TINY = (slice(0, 7), slice(0, 7))  # 49 px: hidden
+NOWHERE = (slice(0, 0), slice(0, 0))
+
+
+def mask(where: tuple[slice, slice]) -> np.ndarray:
+    mask_hw = np.zeros(SIZE_WH[::-1], bool)
+    mask_hw[where] = True
+    return mask_hw
+
+
+def published(frame: int, where: tuple[slice, slice]) -> Tracks:
+    shape = shape_of_mask(mask(where), tolerance_px=0)
+    state = "visible" if shape.area else "lost"
+    record = ObjectRecord(object=7, state=state, area=shape.area, box=shape.box_xyxy, outline=shape.outline)
+    return Tracks(
+        stream="pond", frame=frame, step=frame, epoch=0, pts=None, time=0.0, camera_time=None, mono_ns=0,
+        size=SIZE_WH, dropped=0, objects=[record],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "score"),
+    [
+        (LEFT, LEFT, 1.0),
+        (LEFT, RIGHT, 1 / 3),
+        (NOWHERE, LEFT, 0.0),  # missed
+        (NOWHERE, NOWHERE, 1.0),  # rightly lost
+        (NOWHERE, TINY, 1.0),
+        (LEFT, NOWHERE, 0.0),  # seen where nothing is
+        (TINY, TINY, 0.0),
+    ],
+)
+def test_what_one_frame_scores(found: tuple, truth: tuple, score: float) -> None:
+    judged = judge(7, [published(0, found)], mask(truth)[None])
+    assert judged.mean_iou == pytest.approx(score)
+
+
+def test_frames_that_were_dropped_do_not_count_and_the_others_meet_their_own_truth() -> None:
+    truth_nhw = np.stack([mask(where) for where in (LEFT, RIGHT, RIGHT, NOWHERE)])
+    judged = judge(7, [published(0, LEFT), published(2, LEFT), published(3, NOWHERE)], truth_nhw)
+    assert judged.iou_n.tolist() == pytest.approx([1, 1 / 3, 1])
+    assert judged.hidden_n.tolist() == [False, False, True]
+
+
+def test_an_object_that_was_never_published_is_an_error() -> None:
+    with pytest.raises(SystemExit, match="object 8 was never published"):
+        judge(8, [published(0, LEFT)], mask(LEFT)[None])
+
+
+def first_frames() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    return islice(scene.render(), 2)
+
+
+def test_the_scene_is_the_same_on_every_run() -> None:
+    for (picture, truth_hw), (again, truth_again_hw) in zip(first_frames(), first_frames(), strict=True):
+        assert (picture == again).all()
+        assert (truth_hw == truth_again_hw).all()
+
+
+def test_the_tracked_fish_are_whole_at_the_start_and_the_picture_is_that_of_a_camera() -> None:
+    (picture, truth_hw), (following, _) = first_frames()
+    assert picture.shape == (scene.HEIGHT, scene.WIDTH, 3)
+    assert all((truth_hw == number).sum() > 50 * HIDDEN_PX for number in (1, 2))
+    assert (picture != following).mean() > 0.5  # noise
+
+
+def test_the_contact_sheet_shows_half_size_pictures_in_order(tmp_path) -> None:
+    pictures = [np.full((48, 64, 3), level, np.uint8) for level in range(100)]
+    contact_sheet(tmp_path / "sheet.png", pictures)
+    sheet = np.asarray(Pil.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (4 * 24, 4 * 32, 3)
+    assert sheet[0, 0, 0] == 0
+    assert sheet[-1, -1, 0] == 99
+
+
+def test_the_demo_follows_two_fish_through_the_daemon(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    command = [str(ROOT / "tools" / "demo"), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert set(summary) == {"frames", "objects", "mean_iou", "fps", "latency_ms_p50"}
+    assert summary["objects"] == 2
+    assert summary["mean_iou"] > 0.5  # it was 0.76 at 4 frames/s; a busier machine drops more frames
+    lines = (out / "tracks.jsonl").read_text().splitlines()
+    assert len(lines) == summary["frames"] > 20
+    assert {"frame", "objects", "size"} <= json.loads(lines[-1]).keys()
+    assert (out / "overlay.mp4").stat().st_size > 50_000
+    with Pil.open(out / "contact-sheet.png") as sheet:
+        assert sheet.size == (1280, 720)

@@ -1,0 +1,1 @@
+"""The demo: a pond with fish, rendered with its truth, followed by the real daemon."""

@@ -1,0 +1,42 @@
+"""How many objects there is room for: overload is refused at the door, not noticed in the frame rates."""
+
+from tracker.daemon.context import Context
+from tracker.errors import AtCapacity
+from tracker.tracking.state import TrackedStream
+
+
+def free_slots(context: Context, tracked: TrackedStream) -> int:
+    """How many more objects the stream can get."""
+    free = max(0, context.config.engine.max_objects - context.table.object_count())
+    if all(other.stream.config.min_fps == 0 for other in context.table):
+        return free
+    return next((n for n in range(free) if _pushed_under(context, tracked, n + 1)), free)
+
+
+def admit(context: Context, tracked: TrackedStream, count: int, what: str) -> None:
+    """Raises AtCapacity where the stream has no room for `count` more; `what` names the field that asks."""
+    limit = context.config.engine.max_objects
+    free = limit - context.table.object_count()
+    if count > free:
+        raise AtCapacity(f"{what}: {count} more, but {free} of {limit} objects (engine.max_objects) are free")
+    slow = _pushed_under(context, tracked, count)
+    if slow is not None:
+        raise AtCapacity(
+            f"{what}: {count} more would push stream {slow.name!r} under its min_fps of "
+            f"{slow.stream.config.min_fps:g}; there is room for {free_slots(context, tracked)}"
+        )
+
+
+def _pushed_under(context: Context, tracked: TrackedStream, count: int) -> TrackedStream | None:
+    """A stream that would be slower than its `min_fps` with `count` more objects on `lane`."""
+    objects = {other: len(other.objects) + (count if other is tracked else 0) for other in context.table}
+    seconds = _round_s(context, list(objects.values()))
+    return next((o for o, n in objects.items() if n and o.stream.config.min_fps * seconds > 1.001), None)
+
+
+def _round_s(context: Context, objects_n: list[int]) -> float:
+    """How long it takes until every stream with objects had a frame."""
+    cost = context.engine.cost
+    if context.engine.streams_per_batch is None:
+        return cost.seconds(sum(objects_n))
+    return sum(cost.seconds(n) for n in objects_n if n)

@@ -1,0 +1,291 @@
+"""The daemon: builds all parts, runs the main loop, and takes everything down again.
+
+Threads: this one owns the device and all bookkeeping; each stream has one that decodes, the control and the publish
+socket have one each, and delivery turns masks into messages. They meet in queues and in the streams' buffers.
+"""
+
+import logging
+import queue
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from tracker.config import Config, StreamConfig
+from tracker.daemon.checks import check
+from tracker.daemon.context import Context
+from tracker.daemon.delivery import Delivery, ProcessedFrame
+from tracker.daemon.discovery import Discovery
+from tracker.daemon.faults import Faults
+from tracker.daemon.operations import operations
+from tracker.engine.engine import Engine
+from tracker.engine.models.build import load_model
+from tracker.errors import AtCapacity, TrackerError
+from tracker.labels.labeller import Labeller
+from tracker.protocol.fields import EventName
+from tracker.protocol.replies import DeviceMemory, Status, StepTimes
+from tracker.sockets.control import ControlServer, Request
+from tracker.sockets.publisher import Publisher
+from tracker.streams.stream import SWITCH_INTERVAL_S, Stream
+from tracker.tracking.jobs import Jobs
+from tracker.tracking.records import ObjectSnapshot, event, object_event, stream_record
+from tracker.tracking.scheduler import ScheduledFrame, Scheduler, frames_behind
+from tracker.tracking.state import StreamTable, TrackedStream
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 0.05  # how long a quiet loop sleeps before it looks at clocks again
+STATUS_S = 1.0
+REQUESTS_S = 0.05  # of answering requests between two steps, while there are more
+STOP_S = 1.0  # for the streams to end; one that blocks inside FFmpeg dies with the process
+
+
+class Daemon:
+    """One process's worth of tracking. `run` returns when `stop` was called, from any thread or signal handler."""
+
+    def __init__(self, config: Config, engine: Engine) -> None:
+        instance = secrets.token_hex(8)
+        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance)
+        self._config = config
+        self._engine = engine
+        self._world = StreamTable()
+        self._delivery = Delivery(self.publisher, config.publish)
+        self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
+        self._context = Context(config, self._world, engine, self.publisher)
+        self._jobs = Jobs(config.engine.catch_up_fraction)
+        self._operations, self._slow_operations = operations(
+            self._context, self._attach, self._detach, self._jobs.cancel
+        )
+        self.control = ControlServer(
+            config.control.endpoint, self._ask, {*self._operations, *self._slow_operations}, instance
+        )
+        self._discovery = Discovery(self._context, self._jobs)
+        self._faults = Faults(self._context)
+        self._labeller = Labeller(config.labels, self._world)
+        self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._stopping = False
+        self.ready = threading.Event()  # both sockets are bound
+        self._steps_ms: deque[tuple[float, float]] = deque(maxlen=1000)  # by the clock, of the processor
+        self._status_due_s = 0.0
+
+    @property
+    def device(self) -> str:
+        return str(self._engine.describe()["device"])
+
+    def stop(self) -> None:
+        # No lock: a signal handler may find the main loop in the middle of holding it, and would wait for ever.
+        self._stopping = True
+
+    def run(self) -> None:
+        with self._running_parts():
+            while not self._stopping:
+                self._wake.clear()
+                self._answer_requests()
+                self._keep_time()
+                batch = self._scheduler.next_batch(self._world)
+                if batch:
+                    self._process(batch)
+                worked = self._jobs.run_slice(tracking=self._world.object_count() > 0)
+                if not batch and not worked:
+                    self._wake.wait(min(IDLE_S, self._jobs.due_in_s()))
+
+    def _process(self, batch: list[ScheduledFrame]) -> None:
+        """One step of the model, and where its masks go."""
+        started_ns, cpu_started_s = time.monotonic_ns(), time.thread_time()
+        with_objects = [work for work in batch if work.objects]
+        if with_objects:
+            try:
+                self._follow(with_objects)
+            except Exception as error:  # noqa: BLE001 - whatever it is, everything else goes on
+                self._fail(batch, error)
+                return
+            self._faults.passed()
+            ended_ns, cpu_s = time.monotonic_ns(), time.thread_time() - cpu_started_s
+            self._scheduler.spent(batch, (ended_ns - started_ns) / 1e9)
+            self._steps_ms.append(((ended_ns - started_ns) / 1e6, cpu_s * 1e3))
+        for work in batch:
+            if work.live:
+                self._publish(work, (started_ns, ended_ns) if work.objects else None)
+            self._settle(work.tracked)
+
+    def _follow(self, batch: list[ScheduledFrame]) -> None:
+        """All images in one encoder pass, all objects on to their next frames."""
+        features = self._engine.encode([work.frame.image for work in batch])
+        moves = [(obj, i, work.frame) for i, work in enumerate(batch) for obj in work.objects]
+        results = self._engine.propagate([(obj.track, i, frame.index) for obj, i, frame in moves], features)
+        for (obj, _, frame), (track, mask) in zip(moves, results, strict=True):
+            obj.update(frame, track, mask)
+            obj.age += 1
+
+    def _fail(self, batch: list[ScheduledFrame], error: Exception) -> None:
+        """Streams that shared a step are tried one by one, so that one bad frame costs the others nothing."""
+        if len(batch) > 1 and not isinstance(error, AtCapacity):
+            for work in batch:
+                self._process([work])
+            return
+        self._faults.shed(batch, error)
+        for work in batch:
+            self._settle(work.tracked)
+
+    def _publish(self, work: ScheduledFrame, model_mono_ns: tuple[int, int] | None) -> None:
+        tracked, frame = work.tracked, work.frame
+        tracked.dropped += frame.index - tracked.processed - 1
+        tracked.processed = frame.index
+        tracked.step += 1
+        seen = tuple(ObjectSnapshot.of(o) for o in tracked.objects.values() if o.pending or o.frame == frame.index)
+        self._delivery.put(ProcessedFrame(tracked, frame, tracked.step, tracked.dropped, model_mono_ns, seen))
+        tracked.stream.buffer.consumed(frame.index)
+
+    def _settle(self, tracked: TrackedStream) -> None:
+        """Objects that have reached the live edge go on with the others."""
+        for obj in tracked.pending():
+            if not frames_behind(obj):
+                obj.arrived()
+                self.publisher.publish(f"events/{tracked.name}/", object_event(obj, "object_caught_up", obj.frame))
+
+    # ------------------------------------------------------------------------------------------------ requests
+
+    def _ask(self, request: Request) -> None:
+        """Called by the control socket's thread."""
+        self._requests.put(request)
+        self._wake.set()
+
+    def _answer_requests(self) -> None:
+        """What is waiting, but no longer than REQUESTS_S: who asks without end must not starve the tracking."""
+        deadline_s = time.monotonic() + REQUESTS_S
+        while not self._requests.empty():
+            if time.monotonic() > deadline_s:
+                self._wake.set()
+                return
+            request = self._requests.get()
+            try:
+                self._answer(request)
+            except TrackerError as error:
+                request.fail(error)
+            except Exception as error:
+                log.exception("%s failed", request.op)
+                request.fail(
+                    TrackerError(f"{request.op} failed inside the daemon: {type(error).__name__}; see its log")
+                )
+
+    def _answer(self, request: Request) -> None:
+        slow = self._slow_operations.get(request.op)
+        if slow is None:
+            request.reply(self._operations[request.op](request.args))
+        else:
+            self._jobs.check_room()
+            self._jobs.add(request, slow(request.args, request.id))
+
+    # ------------------------------------------------------------------------------------------------- streams
+
+    def _attach(self, name: str, config: StreamConfig) -> TrackedStream:
+        stream = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event)
+        tracked = TrackedStream(stream)
+        self._world.add(tracked)
+        self._publish_event(stream, "stream_added")
+        stream.start()
+        return tracked
+
+    def _detach(self, tracked: TrackedStream) -> None:
+        self._world.remove(tracked)
+        tracked.stream.stop(timeout_s=0)  # it ends by itself, at the latest with its time-out
+        self._publish_event(tracked.stream, "stream_removed")
+
+    def _on_stream_event(self, stream: Stream, name: str, details: dict[str, Any]) -> None:
+        """Called by the streams' threads."""
+        more = {"message": details["error"]} if "error" in details else {}
+        if "size" in details:
+            more["size"] = tuple(details["size"])
+        self._publish_event(stream, cast(EventName, name), **more)
+
+    def _publish_event(self, stream: Stream, name: EventName, **more: Any) -> None:
+        """Publish an event of a stream, from any thread."""
+        self.publisher.publish(
+            f"events/{stream.name}/", event(stream, name, stream.decoded - 1 if stream.decoded else None, **more)
+        )
+
+    # --------------------------------------------------------------------------------------------------- clocks
+
+    def _keep_time(self) -> None:
+        """What is due by the clock: searches, guesses, objects that were lost for too long, the status message."""
+        self._discovery.tick()
+        self._labeller.tick()
+        for tracked in self._world:
+            for obj in tracked.expired():
+                self._context.remove(obj, "object_expired")
+        if time.monotonic() >= self._status_due_s:
+            self._status_due_s = time.monotonic() + STATUS_S
+            self.publisher.publish("status/", self._status())
+
+    def _status(self) -> Status:
+        steps_ms, self._steps_ms = self._steps_ms, deque(maxlen=1000)
+        return Status(
+            time=time.time(),
+            streams=[stream_record(tracked) for tracked in self._world],
+            memory=DeviceMemory(**self._engine.memory()),
+            steps=_step_times(steps_ms),
+        )
+
+    # ---------------------------------------------------------------------------------------- start and stop
+
+    @contextmanager
+    def _running_parts(self) -> Iterator[None]:
+        """Everything that has a thread, stopped in the reverse order however the loop ends."""
+        with ExitStack() as stack:
+            for part in (self.publisher, self._delivery, self.control, self._labeller):
+                part.start()
+                stack.callback(part.stop)
+            self.ready.set()
+            stack.callback(self._stop_streams)
+            for name, config in self._config.streams.items():
+                self._attach(name, config)
+            yield
+            for tracked in self._world:
+                self._publish_event(tracked.stream, "daemon_stopping")
+
+    def _stop_streams(self) -> None:
+        for tracked in self._world:
+            tracked.stream.stop(timeout_s=0)
+        deadline_s = time.monotonic() + STOP_S
+        for tracked in self._world:
+            tracked.stream.stop(max(0.0, deadline_s - time.monotonic()))
+
+
+def _step_times(steps_ms: deque[tuple[float, float]]) -> StepTimes:
+    if not steps_ms:
+        return StepTimes()
+    wall_ms, cpu_ms = np.array(steps_ms).T
+    p50, p99, longest = np.percentile(wall_ms, [50, 99, 100]).tolist()
+    return StepTimes(count=len(wall_ms), p50_ms=p50, p99_ms=p99, max_ms=longest, cpu_ms=float(cpu_ms.sum()))
+
+
+def serve(path: str | Path) -> None:
+    """Run the daemon of a configuration file until SIGTERM or Ctrl-C. Raises ConfigError and ModelError."""
+    config = check(path)
+    logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    engine = Engine(load_model(config.model), config.engine)
+    engine.warm_up()
+    daemon = Daemon(config, engine)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: daemon.stop())
+    log.info(
+        "serving %d streams with %s on %s: control %s, publish %s",
+        len(config.streams),
+        config.model.name,
+        daemon.device,
+        config.control.endpoint,
+        config.publish.endpoint,
+    )
+    daemon.run()
+    log.info("stopped")

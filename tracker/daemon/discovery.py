@@ -1,0 +1,131 @@
+"""Watching a stream for new things: everything in a frame is looked for in spare time, and what is new and is still
+there a moment later is followed."""
+
+import logging
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import Struct
+
+from tracker.config import DiscoverConfig
+from tracker.daemon.admission import free_slots
+from tracker.daemon.context import Context
+from tracker.daemon.matching import SAME_IOU, matched, near, small, small_mask
+from tracker.engine import automatic
+from tracker.engine.memory import ObjectMemory
+from tracker.errors import TrackerError
+from tracker.images import imaging
+from tracker.protocol.replies import Empty
+from tracker.tracking.jobs import Jobs, Slices
+from tracker.tracking.state import TrackedObject, TrackedStream
+from tracker.types import Bool, Frame, ObjectMask, Prompt
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Watch:
+    """One stream that is watched; it is who asks for the searches."""
+
+    tracked: TrackedStream
+    config: DiscoverConfig
+    due_s: float = field(default_factory=time.monotonic)
+    found: list[ObjectMemory] = field(default_factory=list)  # new things of the last search, still to be seen again
+    at_work: bool = False
+    id: Any = field(default_factory=object)  # like no request's, so that segment.cancel never means it
+    op: str = "discover"
+
+    def reply(self, _: Struct) -> None:
+        self.at_work = False
+
+    def fail(self, error: TrackerError) -> None:
+        self.at_work = False
+        log.warning("stream %s: looking for new things failed: %s", self.tracked.name, error)
+
+
+class Discovery:
+    """Searches on the streams whose configuration asks for it. It belongs to the engine thread."""
+
+    def __init__(self, context: Context, jobs: Jobs) -> None:
+        self._context = context
+        self._jobs = jobs
+        self._watches: dict[TrackedStream, _Watch] = {}
+
+    def tick(self) -> None:
+        """Start what is due."""
+        tracked_streams = {tracked for tracked in self._context.table if tracked.stream.config.discover is not None}
+        self._watches = {tracked: w for tracked, w in self._watches.items() if tracked in tracked_streams}
+        for tracked in tracked_streams:
+            config = tracked.stream.config.discover
+            assert config is not None
+            watch = self._watches.setdefault(tracked, _Watch(tracked, config))
+            if not watch.at_work and time.monotonic() >= watch.due_s:
+                watch.at_work = True
+                self._jobs.add(watch, self._confirm(watch) if watch.found else self._search(watch))
+
+    def _search(self, watch: _Watch) -> Slices:
+        """Find what is new on the newest frame; it is confirmed `lasts_s` later."""
+        tracked, config = watch.tracked, watch.config
+        watch.due_s = time.monotonic() + config.every_s
+        if len(tracked.objects) >= config.max_objects or not len(tracked.stream.buffer):
+            return Empty()
+        frame = tracked.stream.buffer.newest()
+        masks = yield from self._everything(frame, config)
+        known = [small(near(obj, frame)) for obj in tracked.objects.values()]
+        followed = matched([small_mask(mask_hw) for mask_hw in masks], known, SAME_IOU)
+        features = self._context.features(frame)
+        for i, mask_hw in enumerate(masks):
+            if i not in followed:
+                prompt = Prompt(mask_hw=mask_hw)
+                track, _ = self._context.engine.prompt(
+                    ObjectMemory(), features, 0, frame.index, prompt, frame.size_wh
+                )
+                watch.found.append(track)
+                yield
+        if watch.found:
+            watch.due_s = frame.mono_ns / 1e9 + config.lasts_s
+        return Empty()
+
+    def _confirm(self, watch: _Watch) -> Slices:
+        """Follow what can still be seen on the newest frame."""
+        tracked, config = watch.tracked, watch.config
+        watch.due_s = time.monotonic() + config.every_s
+        found, watch.found = watch.found, []
+        frame = tracked.stream.buffer.newest()
+        for track in found:
+            if track.last_frame == frame.index or len(tracked.objects) >= config.max_objects:
+                continue
+            ((track, mask),) = self._context.engine.propagate(
+                [(track, 0, frame.index)], self._context.features(frame)
+            )
+            if small(mask).any():
+                self._follow(tracked, frame, track, mask, config)
+            yield
+        return Empty()
+
+    def _everything(self, frame: Frame, config: DiscoverConfig) -> Generator[None, None, list[Bool]]:
+        options = automatic.Options(
+            points_per_side=config.points_per_side,
+            pred_iou_thresh=config.pred_iou_thresh,
+            stability_score_thresh=config.stability_score_thresh,
+            min_mask_region_area=config.min_area // 4,
+        )
+        found: tuple[automatic.Found, ...] = ()
+        for progress in automatic.search(self._context.engine, imaging.to_rgb(frame.image), options):
+            found = progress.found or ()
+            yield
+        best = [mask for f in sorted(found, key=lambda f: -f.score) if (mask := f.mask_hw).sum() >= config.min_area]
+        return best[: config.max_objects]
+
+    def _follow(
+        self, tracked: TrackedStream, frame: Frame, track: ObjectMemory, mask: ObjectMask, config: DiscoverConfig
+    ) -> None:
+        """Unless it has turned out to be something that is followed already."""
+        known = [small(near(obj, frame)) for obj in tracked.objects.values()]
+        if free_slots(self._context, tracked) and not matched([small(mask)], known, SAME_IOU):
+            object_id = tracked.claim_id(None)
+            self._context.follow(
+                TrackedObject(object_id, tracked, track, mask, frame.index, frame.size_wh, expire_s=config.expire_s)
+            )

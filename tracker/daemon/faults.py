@@ -1,0 +1,63 @@
+"""What becomes of a step of the model that failed: as little as possible is lost, and an event says what."""
+
+import logging
+
+from tracker.daemon.context import Context
+from tracker.errors import AtCapacity
+from tracker.tracking.records import event
+from tracker.tracking.scheduler import ScheduledFrame
+from tracker.tracking.state import TrackedObject
+
+log = logging.getLogger(__name__)
+
+MAX_IN_A_ROW = 100  # steps; then it is not the frames: the daemon ends, and whoever watches it starts it again
+
+
+class Faults:
+    """It belongs to the engine thread."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._in_a_row = 0
+        self._last = ""
+
+    def passed(self) -> None:
+        """A step went well."""
+        self._in_a_row, self._last = 0, ""
+
+    def shed(self, batch: list[ScheduledFrame], error: Exception) -> None:
+        """Give something up because of `error`: the newest object for want of memory, else the frames themselves.
+        Raises `error` where that has not helped for long."""
+        self._in_a_row += 1
+        if self._in_a_row > MAX_IN_A_ROW:
+            raise error
+        news, self._last = repr(error) != self._last, repr(error)
+        log.log(logging.ERROR if news else logging.DEBUG, "a step of the model failed", exc_info=error)
+        objects = [obj for work in batch for obj in work.objects]
+        if isinstance(error, AtCapacity) and len(objects) > 1:
+            newest = min(objects, key=lambda obj: (obj.age, -obj.id))
+            self._give_up(newest, error)
+        else:
+            for work in batch:
+                self._skip(work, error)
+
+    def _give_up(self, obj: TrackedObject, error: AtCapacity) -> None:
+        message = event(
+            obj.tracked.stream, "overload", obj.frame, object=obj.id, message=f"object {obj.id} is removed: {error}"
+        )
+        self._context.publisher.publish(f"events/{obj.tracked.name}/", message)
+        self._context.remove(obj, "object_removed")
+
+    def _skip(self, work: ScheduledFrame, error: Exception) -> None:
+        """As if the frame had been dropped: no memory has a hole."""
+        tracked, index = work.tracked, work.frame.index
+        if work.live:
+            tracked.dropped += index - tracked.processed
+            tracked.processed = index
+            tracked.stream.buffer.consumed(index)
+        for obj in work.objects:
+            obj.frame = index
+        text = f"frame {index} is left out: {type(error).__name__}: {error}"
+        self._context.publisher.publish(
+            f"events/{tracked.name}/", event(tracked.stream, "overload", index, message=text)
+        )

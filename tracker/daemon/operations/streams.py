@@ -1,0 +1,117 @@
+"""`server.info`, `streams.*` and `frames.get`."""
+
+import os
+import time
+from collections.abc import Callable
+
+import tracker
+from tracker.config import StreamConfig
+from tracker.daemon.admission import free_slots
+from tracker.daemon.context import Context, Operations, frame_of
+from tracker.errors import AlreadyExists, BadRequest, Forbidden
+from tracker.images import imaging, overlay
+from tracker.labels.check import texts_problem
+from tracker.protocol import replies, requests
+from tracker.streams.allowlist import refusal
+from tracker.tracking.records import stream_record
+from tracker.tracking.state import TrackedObject, TrackedStream
+
+
+class StreamOperations:
+    """`attach` and `detach` are the daemon's, who owns the streams' threads."""
+
+    def __init__(
+        self,
+        context: Context,
+        attach: Callable[[str, StreamConfig], TrackedStream],
+        detach: Callable[[TrackedStream], None],
+    ) -> None:
+        self._context = context
+        self._attach = attach
+        self._detach = detach
+
+    @property
+    def table(self) -> Operations:
+        return {
+            "server.info": self.server_info,
+            "streams.list": self.streams_list,
+            "streams.add": self.streams_add,
+            "streams.remove": self.streams_remove,
+            "streams.pause": self.streams_pause,
+            "streams.resume": self.streams_resume,
+            "frames.get": self.frames_get,
+        }
+
+    def server_info(self, _: requests.ServerInfoArgs) -> replies.ServerInfo:
+        table, limits = self._context.table, self._context.config.engine
+        free = [free_slots(self._context, tracked) for tracked in table] or [
+            limits.max_objects - table.object_count()
+        ]
+        return replies.ServerInfo(
+            name="tracker",
+            version=tracker.__version__,
+            pid=os.getpid(),
+            uptime_s=(time.monotonic_ns() - self._context.started_ns) / 1e9,
+            model=replies.ModelInfo(**self._context.engine.describe()),
+            limits=replies.Limits(
+                objects=limits.max_objects,
+                objects_free=min(free),  # on whichever stream
+                history_frames=limits.history_frames,
+            ),
+            publish=self._context.publisher.endpoint,
+        )
+
+    def streams_list(self, _: requests.StreamsListArgs) -> replies.StreamList:
+        return replies.StreamList(streams=[stream_record(tracked) for tracked in self._context.table])
+
+    def streams_add(self, args: requests.StreamsAdd) -> replies.StreamRecord:
+        if args.stream in self._context.table:
+            raise AlreadyExists(
+                f"stream: {args.stream!r} is there already; remove it first, or choose another name"
+            )
+        if (why_not := refusal(args.config(), self._context.config.control.allow_sources)) is not None:
+            raise Forbidden(why_not)
+        if (why_not := texts_problem(args.labels or [], self._context.config.labels)) is not None:
+            raise BadRequest(f"labels: {why_not}")
+        return stream_record(self._attach(args.stream, args.config()))
+
+    def streams_remove(self, args: requests.StreamName) -> replies.StreamRecord:
+        tracked = self._context.table.tracked(args.stream)
+        record = stream_record(tracked)
+        self._detach(tracked)
+        return record
+
+    def streams_pause(self, args: requests.StreamName) -> replies.StreamRecord:
+        tracked = self._context.table.tracked(args.stream)
+        tracked.stream.pause()
+        return stream_record(tracked)
+
+    def streams_resume(self, args: requests.StreamName) -> replies.StreamRecord:
+        tracked = self._context.table.tracked(args.stream)
+        tracked.stream.resume()
+        return stream_record(tracked)
+
+    def frames_get(self, args: requests.FramesGet) -> replies.FrameImage:
+        tracked = self._context.table.tracked(args.stream)
+        followed = args.overlay and args.frame is None and tracked.processed in tracked.stream.buffer
+        frame = frame_of(tracked, tracked.processed if followed else args.frame)
+        rgb_hwc = imaging.to_rgb(frame.image)
+        if args.overlay:
+            objects = [obj for obj in tracked.objects.values() if obj.frame == frame.index and not obj.pending]
+            rgb_hwc = overlay.draw(rgb_hwc, [self._drawing(obj) for obj in objects])
+        data = imaging.encode(
+            imaging.scaled(rgb_hwc, args.max_width), args.format, self._context.config.publish.jpeg_quality
+        )
+        return replies.FrameImage(
+            stream=tracked.name,
+            frame=frame.index,
+            time=frame.time,
+            size=frame.size_wh,
+            format=args.format,
+            data=data,
+        )
+
+    def _drawing(self, obj: TrackedObject) -> overlay.Drawing:
+        shape = self._context.look.shape(obj.mask, obj.size_wh)
+        guessed = obj.guess.label if obj.guess else None
+        return overlay.Drawing.of(obj.id, shape, obj.label or guessed, obj.mask.score)

@@ -1,0 +1,250 @@
+"""Everything in a picture without being told: a grid of points, each prompted, the good and distinct masks kept.
+
+The same as `SAM2AutomaticMaskGenerator` with its knobs under their official names; small regions are removed as its
+`postprocess_small_regions` does, which the official `generate` only does where its CUDA extension is there. Memory
+stays small: masks are held as run lengths, and only those that the predicted IoU lets pass are ever enlarged.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sam2.utils.amg import (
+    batched_mask_to_box,
+    build_all_layer_point_grids,
+    calculate_stability_score,
+    generate_crop_boxes,
+    is_box_near_crop_edge,
+    remove_small_regions,
+)
+from torch import Tensor
+
+from tracker.engine.engine import Engine
+from tracker.engine.forward import Features
+from tracker.engine.segmenter import decode, encode
+from tracker.errors import AtCapacity
+from tracker.masks.rle import rle_decode, rle_encode
+from tracker.types import F32, U8, Bool
+
+ENLARGED_AT_ONCE = 8  # masks at source size, float32: 66 MB at 1080p
+
+Crop = tuple[int, int, int, int]  # x1, y1, x2, y2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The knobs, as `SAM2AutomaticMaskGenerator` explains them; areas and boxes in pixels of the source."""
+
+    points_per_side: int = 32
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.8
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    min_mask_region_area: int = 0
+    multimask: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """One mask: COCO run lengths at source size (h, w), the predicted IoU, how little the mask depends on the
+    threshold, and the point and crop that it came from. `box_xyxy` is upstream's: its far edges are inclusive."""
+
+    rle_counts: bytes
+    size_hw: tuple[int, int]
+    score: float
+    stability: float
+    box_xyxy: tuple[int, int, int, int]
+    point_xy: tuple[float, float]
+    crop_xyxy: Crop
+
+    @property
+    def mask_hw(self) -> Bool:
+        return rle_decode(self.rle_counts, self.size_hw)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Points done of all points; `found` once everything is done."""
+
+    done: int
+    total: int
+    found: tuple[Found, ...] | None = None
+
+
+def search(engine: Engine, rgb_hwc: U8, options: Options) -> Iterator[Progress]:
+    """Everything in a picture, uint8 [h, w, 3]: a `Progress` after each batch of points, the last with the result.
+
+    Empty masks are left out. Other work of the engine can go on between two steps; closing the iterator ends it.
+    A batch for which memory does not suffice is halved; raises AtCapacity where a single point is too much.
+    """
+    height, width = rgb_hwc.shape[:2]
+    crops, layers = generate_crop_boxes((height, width), options.crop_n_layers, options.crop_overlap_ratio)
+    grids = build_all_layer_point_grids(
+        options.points_per_side, options.crop_n_layers, options.crop_n_points_downscale_factor
+    )
+    total, done = sum(len(grids[layer]) for layer in layers), 0
+    found: list[Found] = []
+    for crop, layer in zip(crops, layers, strict=True):
+        x1, y1, x2, y2 = crop
+        points_xy = (grids[layer] * (x2 - x1, y2 - y1)).astype(np.float32)
+        here: list[Found] = []
+        for count, batch in _search_crop(engine, rgb_hwc, (x1, y1, x2, y2), points_xy, options):
+            here += batch
+            done += count
+            yield Progress(done, total)
+        found += _distinct(here, [f.score for f in here], options.box_nms_thresh)
+    if len(crops) > 1:
+        found = _distinct(found, [1 / _area(f.crop_xyxy) for f in found], options.crop_nms_thresh)
+    if options.min_mask_region_area > 0:
+        found = _without_small_regions(found, options)
+    yield Progress(total, total, tuple(f for f in found if f.mask_hw.any()))
+
+
+def exclusive(found: Sequence[Found]) -> list[tuple[Found, Bool]]:
+    """Each pixel to one mask only: the smaller one, so that parts stay beside their wholes. Masks of which nothing
+    is left are dropped; the order stays."""
+    if not found:
+        return []
+    owner_hw = np.full(found[0].size_hw, -1, np.int32)
+    by_area = sorted(range(len(found)), key=lambda i: -int(found[i].mask_hw.sum()))
+    for i in by_area:
+        owner_hw[found[i].mask_hw] = i
+    owned = [(f, owner_hw == i) for i, f in enumerate(found)]
+    return [(f, mask_hw) for f, mask_hw in owned if mask_hw.any()]
+
+
+def _search_crop(
+    engine: Engine, rgb_hwc: U8, crop: Crop, points_xy: F32, options: Options
+) -> Iterator[tuple[int, list[Found]]]:
+    """The good masks of one crop, batch by batch, with how many points each batch had."""
+    x1, y1, x2, y2 = crop
+    with engine._computing():
+        features = encode(engine, rgb_hwc[y1:y2, x1:x2])
+    done, batch = 0, options.points_per_batch
+    while done < len(points_xy):
+        points = points_xy[done : done + batch]
+        try:
+            with engine._computing():
+                found = _prompted(engine, features, points, crop, rgb_hwc.shape[:2], options)
+        except AtCapacity:
+            if batch == 1:
+                raise AtCapacity(
+                    "segment.all: out of device memory with one point at a time; free some, or choose a smaller "
+                    "model.image_size"
+                ) from None
+            batch = max(1, batch // 2)
+            continue
+        done += len(points)
+        yield len(points), found
+
+
+def _prompted(
+    engine: Engine, features: Features, points_xy: F32, crop: Crop, size_hw: tuple[int, ...], options: Options
+) -> list[Found]:
+    """The good masks of one batch of points (`SAM2AutomaticMaskGenerator._process_batch`)."""
+    device, side = engine.model.device, engine.model.image_size
+    crop_hw = (crop[3] - crop[1], crop[2] - crop[0])
+    model_xy = torch.from_numpy(points_xy) / torch.tensor(crop_hw[::-1]) * side
+    points = {
+        "point_coords": model_xy[:, None].to(device),
+        "point_labels": torch.ones(len(points_xy), 1, dtype=torch.int32, device=device),
+    }
+    decoded = decode(engine, features, points, multimask=options.multimask)
+    good = (decoded.scores_bm > options.pred_iou_thresh) | (options.pred_iou_thresh == 0)
+    found: list[Found] = []
+    for chunk in torch.split(good.nonzero(), ENLARGED_AT_ONCE):
+        logits_nhw, scores_n = (
+            decoded.logits_bmhw[chunk[:, 0], chunk[:, 1]],
+            decoded.scores_bm[chunk[:, 0], chunk[:, 1]],
+        )
+        full_nhw = F.interpolate(logits_nhw[:, None], crop_hw, mode="bilinear", align_corners=False)[:, 0]
+        from_xy = points_xy[chunk[:, 0].cpu().numpy()] + np.array(crop[:2], np.float32)
+        found += _stable(full_nhw, scores_n, from_xy, crop, size_hw, options)
+    return found
+
+
+def _stable(
+    full_nhw: Tensor, scores_n: Tensor, from_xy: F32, crop: Crop, size_hw: tuple[int, ...], options: Options
+) -> list[Found]:
+    """Those whose mask hardly depends on the threshold and is not cut off by the crop."""
+    height, width = size_hw
+    stability_n = calculate_stability_score(full_nhw, 0.0, options.stability_score_offset)
+    masks_nhw = full_nhw > 0
+    boxes_n4 = batched_mask_to_box(masks_nhw)
+    kept = ~is_box_near_crop_edge(boxes_n4, list(crop), [0, 0, width, height])
+    if options.stability_score_thresh > 0:
+        kept &= stability_n >= options.stability_score_thresh
+    x1, y1, x2, y2 = crop
+    found = []
+    for i in kept.nonzero()[:, 0].tolist():
+        whole_hw = np.zeros((height, width), np.bool_)
+        whole_hw[y1:y2, x1:x2] = masks_nhw[i].cpu().numpy()
+        left, top, right, bottom = boxes_n4[i].tolist()
+        found.append(
+            Found(
+                rle_encode(whole_hw),
+                (height, width),
+                float(scores_n[i]),
+                float(stability_n[i]),
+                (left + x1, top + y1, right + x1, bottom + y1),
+                (float(from_xy[i, 0]), float(from_xy[i, 1])),
+                crop,
+            )
+        )
+    return found
+
+
+def _distinct(found: Sequence[Found], scores: Sequence[float], iou_thresh: float) -> list[Found]:
+    """Without those whose box covers that of a better one; best first.
+
+    Greedy suppression with `torchvision.ops.nms`'s arithmetic: importing torchvision for this one function takes
+    longer than importing all the rest of the daemon.
+    """
+    boxes_n4 = torch.tensor([f.box_xyxy for f in found], dtype=torch.float32).reshape(-1, 4)
+    iou_nn = _box_iou(boxes_n4)
+    covered_n = torch.zeros(len(found), dtype=torch.bool)
+    kept = []
+    for i in torch.tensor(scores, dtype=torch.float32).argsort(descending=True, stable=True).tolist():
+        if not covered_n[i]:
+            kept.append(found[i])
+            covered_n |= iou_nn[i].double() > iou_thresh
+    return kept
+
+
+def _box_iou(boxes_n4: Tensor) -> Tensor:
+    """[n, 4] -> [n, n]."""
+    area_n = (boxes_n4[:, 2] - boxes_n4[:, 0]) * (boxes_n4[:, 3] - boxes_n4[:, 1])
+    far_nn2 = torch.minimum(boxes_n4[:, None, 2:], boxes_n4[None, :, 2:])
+    near_nn2 = torch.maximum(boxes_n4[:, None, :2], boxes_n4[None, :, :2])
+    both_nn = (far_nn2 - near_nn2).clamp(min=0).prod(-1)
+    return both_nn / (area_n[:, None] + area_n[None, :] - both_nn)
+
+
+def _without_small_regions(found: Sequence[Found], options: Options) -> list[Found]:
+    """Small holes filled, small islands removed, and what became alike with it
+    (`SAM2AutomaticMaskGenerator.postprocess_small_regions`)."""
+    cleaned, unchanged = [], []
+    for f in found:
+        mask_hw, filled = remove_small_regions(f.mask_hw, options.min_mask_region_area, "holes")
+        mask_hw, cut = remove_small_regions(mask_hw, options.min_mask_region_area, "islands")
+        changed = filled or cut
+        cleaned.append(_with_mask(f, mask_hw) if changed else f)
+        unchanged.append(0.0 if changed else 1.0)
+    return _distinct(cleaned, unchanged, max(options.box_nms_thresh, options.crop_nms_thresh))
+
+
+def _with_mask(found: Found, mask_hw: NDArray[np.bool_]) -> Found:
+    left, top, right, bottom = batched_mask_to_box(torch.from_numpy(mask_hw)).tolist()
+    return replace(found, rle_counts=rle_encode(mask_hw), box_xyxy=(left, top, right, bottom))
+
+
+def _area(crop: Crop) -> int:
+    return (crop[2] - crop[0]) * (crop[3] - crop[1])

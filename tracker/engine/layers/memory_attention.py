@@ -1,0 +1,188 @@
+"""Memory attention for many objects at once, equal to the official `MemoryAttention` (`memory_attention.py`).
+
+What the official module does for every object and frame is done once here: keys and values of a memory are
+projected and rotated when it is made (temporal encoding and rotation are linear, so the encoding is added
+afterwards), rotary tables are computed at the start, and the first self-attention, which sees no memory yet, runs
+per image.
+
+Channels of queries and keys are stored halves first, not in interleaved pairs: that leaves every product as it is
+and makes the rotation two contiguous halves of real arithmetic.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sam2.modeling.position_encoding import compute_axial_cis
+from torch import Tensor, nn
+
+from tracker.engine.layers.linear import Linear, after, attend, linear
+from tracker.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rotary:
+    """Rotation of each of t positions, float [t, c / 2] each."""
+
+    cos_tc: Tensor
+    sin_tc: Tensor
+
+    def rotate(self, x_btc: Tensor) -> Tensor:
+        """Rotate [..., t, c], whose channels are halves first (`apply_rotary_enc`, in real numbers)."""
+        a, b = x_btc.chunk(2, -1)
+        return torch.cat((a * self.cos_tc - b * self.sin_tc, b * self.cos_tc + a * self.sin_tc), -1)
+
+    def to(self, dtype: torch.dtype) -> "Rotary":
+        return Rotary(self.cos_tc.to(dtype), self.sin_tc.to(dtype))
+
+
+class Layer:
+    """One official `MemoryAttentionLayer`, its weights laid out for batches.
+
+    `narrow`: memories are their own values. What projects them is linear and comes after a mean, so that it is part
+    of the layer's output product instead.
+    """
+
+    def __init__(self, layer: Any, dtype: torch.dtype, *, narrow: bool) -> None:
+        _check(layer)
+        own, cross = layer.self_attn, layer.cross_attn_image
+        order = _halves_first(own.internal_dim, own.q_proj.weight.device)
+        scale = 1 / math.sqrt(own.internal_dim)
+        self._norms = layer.norm1, layer.norm2, layer.norm3
+        self._qkv = Linear.of(
+            _reordered(own.q_proj, order, scale), _reordered(own.k_proj, order), own.v_proj, dtype=dtype
+        )
+        self._own_out = Linear.of(own.out_proj, dtype=dtype)
+        self._q = Linear.of(_reordered(cross.q_proj, order, scale), dtype=dtype)
+        self._cross_out = Linear.of(after(cross.v_proj, cross.out_proj) if narrow else cross.out_proj, dtype=dtype)
+        self._in = Linear.of(layer.linear1, dtype=dtype)
+        self._out = Linear.of(layer.linear2, dtype=dtype)
+        self.key = _reordered(cross.k_proj, order)
+        self.value = cross.v_proj
+        self.dtype = dtype
+
+    def self_attention(self, x_ntc: Tensor, rotary: Rotary) -> Tensor:
+        """Self-attention of each picture's positions."""
+        q, k, v = self._qkv(self._norm(0, x_ntc)).chunk(3, -1)
+        return x_ntc + self._own_out(attend(rotary.rotate(q), rotary.rotate(k), v))
+
+    def cross_attention(self, x_btc: Tensor, rotary: Rotary, keys_bsc: Tensor, values_bsv: Tensor) -> Tensor:
+        """Attention to the memories, and the two linear layers after it."""
+        q_btc = rotary.rotate(self._q(self._norm(1, x_btc)))
+        x_btc = x_btc + self._cross_out(attend(q_btc, keys_bsc, values_bsv))
+        return x_btc + self._out(self._in(self._norm(2, x_btc), "relu"))
+
+    def _norm(self, i: int, x_btc: Tensor) -> Tensor:
+        out: Tensor = self._norms[i](x_btc)
+        return out.to(self.dtype)
+
+
+class Attention:
+    """The official module's layers and its last norm. `dtype` is that of products; sums stay float32.
+
+    Args:
+        position_tm: where each token of a memory lies.
+        times_am: what tells how many steps ago a memory is from.
+    """
+
+    def __init__(self, module: Any, dtype: torch.dtype, position_tm: Tensor, times_am: Tensor) -> None:
+        device = position_tm.device
+        self._narrow = device.type == "cpu"
+        self._layers = [Layer(layer, dtype, narrow=self._narrow) for layer in module.layers]
+        self._norm = module.norm
+        self.dtype = dtype
+        self._position_tm = position_tm
+        own = module.layers[0].self_attn
+        exact = _rotary(own, math.isqrt(len(position_tm)), device)
+        self._rotary, self._exact_rotary = exact.to(dtype), exact
+        self._key = Linear.of(*(layer.key for layer in self._layers))
+        self._value = Linear.of(*(layer.value for layer in self._layers))
+        at_m = F.linear(times_am, self._key.weight_oi)[:, None].expand(-1, len(position_tm), -1)
+        self._time_altc = exact.rotate(self._by_layer(at_m)).to(dtype)
+
+    def __call__(
+        self, x_ntc: Tensor, image_b: Tensor, keys_lbsc: list[Tensor], values_lbsv: list[Tensor]
+    ) -> Tensor:
+        """Pictures [n, t, c] (position encoding added) seen by b objects, each on picture `image_b` with its own
+        keys and values: [b, t, c]."""
+        x_btc = self._layers[0].self_attention(x_ntc, self._rotary)[image_b]
+        for i, layer in enumerate(self._layers):
+            if i > 0:
+                x_btc = layer.self_attention(x_btc, self._rotary)
+            x_btc = layer.cross_attention(x_btc, self._rotary, keys_lbsc[i], values_lbsv[i])
+        out: Tensor = self._norm(x_btc)
+        return out
+
+    def project(self, memory_ntm: Tensor) -> Tensor:
+        """Memories -> keys and values of every layer in a row, without a temporal encoding: [n, k]."""
+        memory_ntm = memory_ntm.float()
+        keys_nltc = self._exact_rotary.rotate(self._by_layer(self._key(memory_ntm + self._position_tm)))
+        values_nltv = memory_ntm[:, None] if self._narrow else self._by_layer(self._value(memory_ntm))
+        return torch.cat((keys_nltc.flatten(1), values_nltv.flatten(1)), 1).to(self.dtype)
+
+    def look_up(
+        self, projected_nk: Tensor, slots_bm: Tensor, times_m: Tensor, tokens_bpm: Tensor, ages_bpm: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values [b, s, c] of every layer: of the memories in these slots first, then of the pointers,
+        which lie nowhere and are not rotated."""
+        key_size = self._time_altc[0].numel()
+        count = len(projected_nk)
+        keys_nltc = projected_nk[:, :key_size].view(count, *self._time_altc.shape[1:])
+        values_nltv = projected_nk[:, key_size:].view(count, -1, len(self._position_tm), self._width)
+        pointer_keys = self._by_layer(self._key(tokens_bpm + ages_bpm)).to(self.dtype)
+        pointer_values = tokens_bpm[:, None] if self._narrow else self._by_layer(self._value(tokens_bpm))
+        keys = [
+            _joined(keys_nltc[slots_bm, i], pointer_keys[:, i], self._time_altc[times_m, i])
+            for i in range(len(self._layers))
+        ]
+        values = [
+            _joined(values_nltv[slots_bm, i], pointer_values[:, i].to(self.dtype))
+            for i in range(values_nltv.shape[1])
+        ]
+        return keys, values * (len(keys) // len(values))
+
+    @property
+    def _width(self) -> int:
+        return self._position_tm.shape[1] if self._narrow else self._time_altc.shape[3]
+
+    def _by_layer(self, x_ntk: Tensor) -> Tensor:
+        """[n, t, layers * c] -> [n, layers, t, c]."""
+        return x_ntk.reshape(*x_ntk.shape[:2], len(self._layers), -1).transpose(1, 2)
+
+
+def _joined(memories_bmtc: Tensor, pointers_bpc: Tensor, times_mtc: Tensor | None = None) -> Tensor:
+    """[b, m * t + p, c], each memory with what tells its time; in as few passes as can be."""
+    b, m, t, c = memories_bmtc.shape
+    out_bsc = memories_bmtc.new_empty(b, m * t + pointers_bpc.shape[1], c)
+    place_bmtc = out_bsc[:, : m * t].view(b, m, t, c)
+    if times_mtc is None:
+        place_bmtc.copy_(memories_bmtc)
+    else:
+        torch.add(memories_bmtc, times_mtc, out=place_bmtc)
+    out_bsc[:, m * t :] = pointers_bpc
+    return out_bsc
+
+
+def _check(layer: Any) -> None:
+    plain = (
+        not layer.pos_enc_at_attn and not layer.pos_enc_at_cross_attn_queries and layer.pos_enc_at_cross_attn_keys
+    )
+    if not plain or layer.self_attn.num_heads != 1 or layer.cross_attn_image.num_heads != 1:
+        raise ModelError("memory attention: the engine is made for one head and position encoding at the keys only")
+
+
+def _halves_first(channels: int, device: torch.device) -> Tensor:
+    """Interleaved pairs (0, 1), (2, 3), … -> all first ones, then all second ones."""
+    return torch.arange(channels, device=device).reshape(-1, 2).T.reshape(-1)
+
+
+def _reordered(layer: Any, order: Tensor, scale: float = 1.0) -> nn.Linear:
+    return linear(layer.weight[order] * scale, layer.bias[order] * scale)
+
+
+def _rotary(attention: Any, side: int, device: torch.device) -> Rotary:
+    theta = attention.compute_cis.keywords["theta"]
+    turns = compute_axial_cis(attention.internal_dim, side, side, theta).to(device)
+    return Rotary(turns.real.contiguous(), turns.imag.contiguous())

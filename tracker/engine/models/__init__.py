@@ -1,0 +1,1 @@
+"""Models by name: the zoo, downloads, and building one."""

@@ -1,0 +1,1 @@
+"""Pixels: colour, scaling, pictures and films written."""

@@ -1,0 +1,1 @@
+"""Masks as numbers: logits to boxes, outlines and run lengths, and back."""

@@ -1,0 +1,281 @@
+"""Objects followed through a whole file by the same engine, in this process, without dropping a frame.
+
+Frames stream through: what stays in memory is one picture and each object's bounded track. Tracking back in time
+goes first, over pictures that were spooled to a temporary folder at the model's size, and its masks wait there
+until the way forward comes by.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import yaml
+
+from tracker.engine.engine import Engine
+from tracker.engine.forward import Features
+from tracker.engine.memory import ObjectMemory
+from tracker.errors import BadPrompt, SourceError
+from tracker.exports import FrameResult, stem_of
+from tracker.images.imaging import to_rgb
+from tracker.masks.geometry import shape_of, upsample
+from tracker.masks.rle import rle_encode
+from tracker.offline.images import segment_everything
+from tracker.offline.spool import Masks, Spool
+from tracker.protocol.fields import FrameIndex, ObjectId, Rle
+from tracker.protocol.prompts import prompt_of
+from tracker.protocol.replies import ObjectRecord
+from tracker.protocol.requests import Prompted, SegmentAll
+from tracker.streams import sources
+from tracker.streams.folder import SUFFIXES
+from tracker.types import U8, Frame, Image, ObjectMask
+
+
+class PromptEntry(Prompted, frozen=True, kw_only=True):
+    """One entry of a prompts file; later entries of the same object are corrections."""
+
+    object: ObjectId
+    frame: FrameIndex = 0
+
+
+def read_entries(path: Path) -> list[PromptEntry]:
+    """A prompts file: a YAML list of `{object, frame, points?, labels?, box?}`. Raises BadPrompt."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPrompt(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise BadPrompt(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, list) or not data:
+        raise BadPrompt(f"{path}: must be a list of {{object, frame, points?, labels?, box?}}, one entry or more")
+    return [entry_of(item, f"{path}: entry {number}") for number, item in enumerate(data, 1)]
+
+
+def entry_of(item: Any, where: str) -> PromptEntry:
+    """An entry from plain data; `where` it stands is said in errors. Raises BadPrompt."""
+    if isinstance(item, dict) and "mask" in item:
+        raise BadPrompt(f"{where}: mask: is not taken here; give points, labels or box")
+    try:
+        return msgspec.convert(item, PromptEntry)
+    except msgspec.ValidationError as error:
+        raise BadPrompt(f"{where}: {error}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """All objects on one frame. What is made of the masks is made when it is first asked for."""
+
+    frame: Frame
+    masks: Masks
+
+    @property
+    def stem(self) -> str:
+        return stem_of(self.frame.name, self.frame.index)
+
+    @cached_property
+    def result(self) -> FrameResult:
+        """The record of every object, with its exact mask beside an outline that is good to a pixel."""
+        records = [_record(object_id, mask, self.frame.size_wh) for object_id, mask in sorted(self.masks.items())]
+        return FrameResult(self.frame.index, self.frame.size_wh, records, self.frame.pts, self.frame.name)
+
+    @cached_property
+    def ids_hw(self) -> U8:
+        """Object ids, uint8 [h, w], 0 for none; where objects overlap, the one with the higher logit."""
+        width, height = self.frame.size_wh
+        ids_hw, best_hw = np.zeros((height, width), np.uint8), np.zeros((height, width), np.float32)
+        for object_id, mask in sorted(self.masks.items()):
+            crop = upsample(mask.logits_hw, self.frame.size_wh)
+            if crop is None:
+                continue
+            h, w = crop.values_hw.shape
+            part = (slice(crop.y, crop.y + h), slice(crop.x, crop.x + w))
+            ids_hw[part][crop.values_hw > best_hw[part]] = object_id
+            np.maximum(best_hw[part], crop.values_hw, out=best_hw[part])
+        return ids_hw
+
+
+def _record(object_id: int, mask: ObjectMask, size_wh: tuple[int, int]) -> ObjectRecord:
+    shape = shape_of(mask.logits_hw, size_wh, tolerance_px=1.0, rle=True)
+    assert shape.rle_counts is not None
+    return ObjectRecord(
+        object=object_id,
+        state="visible" if shape.area else "lost",
+        score=round(mask.score, 4),
+        presence=round(mask.presence, 3),
+        box=shape.box_xyxy,
+        area=shape.area,
+        outline=shape.outline,
+        mask=Rle(size_wh[::-1], shape.rle_counts),
+    )
+
+
+def track(
+    engine: Engine,
+    path: Path,
+    entries: Sequence[PromptEntry],
+    *,
+    reverse: bool = False,
+    on_step: Callable[[int, int | None], object] = lambda *_: None,
+) -> Generator[Outcome]:
+    """Follow the prompted objects through a video file or folder of pictures: one `Outcome` a frame, in order.
+
+    An object is on every frame from its first prompt on; with `reverse` also before it, tracked back from that
+    prompt. `on_step` is told how many pictures are done, and of how many if the file says. Raises SourceError for
+    what cannot be read, BadPrompt for prompts that do not fit.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        raise SourceError(f"{path}: is one picture: give the folder of all of them, or use `trackerd segment`")
+    with sources.open_path(path) as opened:
+        length, size_wh = opened.length, opened.size_wh
+    _check_frames(entries, length)
+    for entry in entries:
+        with _naming(entry):
+            prompt_of(entry, size_wh)
+    back = max(_first_frames(entries).values()) + 1 if reverse else 0
+    total = None if length is None else length + back
+    steps = count(1)
+    return _outcomes(engine, path, entries, reverse, lambda: on_step(next(steps), total))
+
+
+def _outcomes(
+    engine: Engine, path: Path, entries: Sequence[PromptEntry], reverse: bool, on_step: Callable[[], object]
+) -> Generator[Outcome]:
+    with Spool() as spool:
+        if reverse:
+            for _ in _track_back(engine, path, entries, spool):
+                on_step()
+        for frame, masks in follow(engine, _steady(sources.frames(path)), entries):
+            on_step()
+            yield Outcome(frame, {**spool.masks(frame.index), **masks})
+
+
+def everything_on(
+    engine: Engine,
+    path: Path,
+    frame: int,
+    knobs: SegmentAll,
+    *,
+    first_id: int = 1,
+    on_step: Callable[[int, int], object] = lambda *_: None,
+) -> list[PromptEntry]:
+    """Everything that is found on one frame, best first, as prompts for `track`.
+
+    Raises BadPrompt where there is no such frame, or nothing on it.
+    """
+    picture = next(islice(sources.frames(path), frame, None), None)
+    if picture is None:
+        raise BadPrompt(f"frame {frame}: the video ends before it")
+    found = segment_everything(engine, to_rgb(picture.image), knobs, on_step)
+    if not found:
+        raise BadPrompt(f"frame {frame}: nothing was found; lower --pred-iou-thresh or --stability-score-thresh")
+    return [
+        PromptEntry(object=number, frame=frame, mask=Rle(f.size_hw, rle_encode(mask_hw)))
+        for number, (f, mask_hw) in enumerate(found, first_id)
+    ]
+
+
+def _first_frames(entries: Sequence[PromptEntry]) -> dict[int, int]:
+    """Object id -> the frame of its first prompt."""
+    first: dict[int, int] = {}
+    for entry in entries:
+        first[entry.object] = min(entry.frame, first.get(entry.object, entry.frame))
+    return first
+
+
+def follow(
+    engine: Engine, frames: Iterable[Frame], entries: Sequence[PromptEntry]
+) -> Iterator[tuple[Frame, Masks]]:
+    """Objects through frames in the order in which they come, prompts and corrections where they stand."""
+    tracks: dict[int, ObjectMemory] = {}
+    length = 0
+    for frame in frames:
+        length += 1
+        here = [entry for entry in entries if entry.frame == frame.index]
+        yield frame, _step(engine, tracks, frame.image, frame.size_wh, frame.index, here)
+    _check_frames(entries, length)
+
+
+def _track_back(engine: Engine, path: Path, entries: Sequence[PromptEntry], spool: Spool) -> Iterator[int]:
+    """Every object from its first prompt back to the first frame; its masks go to the spool. Gives the frames."""
+    first = _first_frames(entries)
+    size_wh, last = _spool_images(sources.frames(path), max(first.values()), engine, spool)
+    tracks: dict[int, ObjectMemory] = {}
+    for index in range(last, -1, -1):
+        here = [entry for entry in entries if entry.frame == index == first[entry.object]]
+        masks = _step(engine, tracks, spool.image(index), size_wh, index, here, direction=-1)
+        for object_id, mask in masks.items():
+            spool.put_mask(index, object_id, mask)
+        yield index
+
+
+def _spool_images(frames: Iterator[Frame], last: int, engine: Engine, spool: Spool) -> tuple[tuple[int, int], int]:
+    """Spool the pictures up to the one of index `last`; the size of all, and the index that was reached."""
+    for frame in _steady(frames):
+        spool.put_image(frame.index, engine.pixels(frame.image))
+        if frame.index == last:
+            break
+    return frame.size_wh, frame.index
+
+
+def _step(
+    engine: Engine,
+    tracks: dict[int, ObjectMemory],
+    image: Image,
+    size_wh: tuple[int, int],
+    index: int,
+    entries: Sequence[PromptEntry],
+    direction: int = 1,
+) -> dict[int, ObjectMask]:
+    """Every object's mask on one picture of a video of `size_wh`; `tracks` is brought up to date."""
+    if not tracks and not entries:
+        return {}
+    features = engine.encode([image])
+    masks: dict[int, ObjectMask] = {}
+    followed = engine.propagate([(track, 0, index) for track in tracks.values()], features)
+    for object_id, (track, mask) in zip(list(tracks), followed, strict=True):
+        tracks[object_id], masks[object_id] = track, mask
+    for entry in entries:
+        before = tracks.get(entry.object, ObjectMemory(direction))
+        tracks[entry.object], masks[entry.object] = _prompted(engine, before, features, entry, size_wh)
+    return masks
+
+
+def _prompted(
+    engine: Engine, track: ObjectMemory, features: Features, entry: PromptEntry, size_wh: tuple[int, int]
+) -> tuple[ObjectMemory, ObjectMask]:
+    with _naming(entry):
+        return engine.prompt(track, features, 0, entry.frame, prompt_of(entry, size_wh), size_wh)
+
+
+@contextmanager
+def _naming(entry: PromptEntry) -> Iterator[None]:
+    """What is wrong with a prompt is said with the object and the frame."""
+    try:
+        yield
+    except BadPrompt as error:
+        raise BadPrompt(f"object {entry.object}, frame {entry.frame}: {error}") from None
+
+
+def _steady(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The frames, as long as they stay at the first one's size."""
+    first_wh: tuple[int, int] | None = None
+    for frame in frames:
+        first_wh = first_wh or frame.size_wh
+        if frame.size_wh != first_wh:
+            raise SourceError(
+                f"frame {frame.index} ({frame.name or frame.pts}) is {frame.size_wh[0]}x{frame.size_wh[1]}, "
+                f"but the first one is {first_wh[0]}x{first_wh[1]}: give pictures of one size"
+            )
+        yield frame
+
+
+def _check_frames(entries: Sequence[PromptEntry], length: int | None) -> None:
+    late = [entry for entry in entries if length is not None and entry.frame >= length]
+    if late:
+        with _naming(late[0]):
+            raise BadPrompt(f"there are {length} frames, counted from 0")

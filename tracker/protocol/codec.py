@@ -1,0 +1,155 @@
+"""Bytes to typed requests, records to bytes. Whatever comes in, nothing but a Call or a Refusal comes out."""
+
+import difflib
+import math
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import msgpack
+import msgspec
+from msgspec import Struct
+
+from tracker.errors import BadPrompt, BadRequest, TooLarge, TrackerError, UnknownOp, UnsupportedVersion
+from tracker.protocol.fields import VERSION
+from tracker.protocol.requests import OPERATIONS
+
+MAX_PARTS = 8
+MAX_BYTES = 2**20
+MAX_ITEMS = 4096  # of one array or map
+MAX_VALUES = 65536  # in all: a megabyte of empty maps would be a million of them
+MAX_NESTING = 16
+
+T = TypeVar("T", bound=Struct)
+_SCALARS = (bool, int, str, bytes, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """A request that is right in itself: `args` is the struct that `OPERATIONS` names for `op`."""
+
+    id: Any
+    op: str
+    args: Struct
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that is wrong; `id` is its own where it could be read, else nil."""
+
+    id: Any
+    error: TrackerError
+
+
+class _Envelope(Struct, frozen=True, forbid_unknown_fields=True):
+    op: str
+    v: Any = VERSION
+    id: Any = None
+    args: dict[str, Any] = {}
+
+
+def encode(record: Struct) -> bytes:
+    return msgspec.msgpack.encode(record)
+
+
+def parse_request(parts: Sequence[bytes], served: Collection[str]) -> ParsedRequest | Refusal:
+    """Read one request, given as its parts without addresses; `served` are the operations known here."""
+    request_id = None
+    try:
+        data = _unpack(parts)
+        _check_values(data.get("id"), "id")
+        request_id = data.get("id")
+        _check_values(data, "")
+        return _call(data, served)
+    except TrackerError as error:
+        return Refusal(request_id, error)
+
+
+def _unpack(parts: Sequence[bytes]) -> dict[Any, Any]:
+    nbytes = sum(len(part) for part in parts)
+    if len(parts) > MAX_PARTS or nbytes > MAX_BYTES:
+        raise TooLarge(
+            f"the request has {len(parts)} parts and {nbytes} bytes; at most {MAX_PARTS} and {MAX_BYTES} are read"
+        )
+    if len(parts) != 1:
+        raise BadRequest(f"a request is one part, one msgpack map; this one has {len(parts)} parts")
+    try:
+        data = msgpack.unpackb(parts[0], max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        if "max_array_len" in str(error) or "max_map_len" in str(error):
+            raise TooLarge(f"an array or map holds more than {MAX_ITEMS} items") from None
+        reason = type(error).__name__ if isinstance(error, UnicodeDecodeError) else str(error)
+        raise BadRequest(f"the request is not one msgpack map with string keys: {reason}") from None
+    if not isinstance(data, dict):
+        raise BadRequest(f"a request is a msgpack map, not {type(data).__name__}")
+    return data
+
+
+def _check_values(root: object, name: str) -> None:
+    """Refuse what msgpack can say and the protocol cannot: odd keys, extension types, NaN, bottomless nesting."""
+    pending, seen = [(root, name, 1)], 1
+    while pending:
+        value, path, depth = pending.pop()
+        if isinstance(value, dict | list):
+            seen += len(value)
+            if depth > MAX_NESTING or seen > MAX_VALUES:
+                raise TooLarge(f"{path}: more than {MAX_NESTING} levels or {MAX_VALUES} values in one request")
+            pending += [(item, item_path, depth + 1) for item, item_path in _items(value, path)]
+        elif isinstance(value, float):
+            if not math.isfinite(value):
+                wrong = BadPrompt if re.match(r"args\.(points|box|detections)\b", path) else BadRequest
+                raise wrong(f"{path}: {value} is not a finite number")
+        elif not isinstance(value, _SCALARS):
+            raise BadRequest(f"{path}: msgpack extension types have no meaning here")
+
+
+def _items(value: dict[Any, Any] | list[Any], path: str) -> list[tuple[Any, str]]:
+    if isinstance(value, list):
+        return [(item, f"{path}[{i}]") for i, item in enumerate(value)]
+    for key in value:
+        if not isinstance(key, str):
+            raise BadRequest(f"{path or 'the request'}: keys are strings, not {type(key).__name__}")
+    return [(item, f"{path}.{key}" if path else key) for key, item in value.items()]
+
+
+def _call(data: dict[str, Any], served: Collection[str]) -> ParsedRequest:
+    version = data.get("v", VERSION)
+    if type(version) is not int or version != VERSION:
+        raise UnsupportedVersion(f"v: {version!r} is not spoken here; this daemon speaks version {VERSION}")
+    envelope = _convert(data, _Envelope, "")
+    if envelope.op not in served:
+        raise UnknownOp(f"op: {envelope.op!r} is unknown; {_suggest(envelope.op, served)}")
+    return ParsedRequest(envelope.id, envelope.op, _convert(envelope.args, OPERATIONS[envelope.op], "args"))
+
+
+def _convert(data: dict[str, Any], type_: type[T], name: str) -> T:
+    try:
+        return msgspec.convert(data, type_, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise BadRequest(_explain(str(error), type_, name)) from None
+
+
+def _explain(text: str, type_: type[Struct], name: str) -> str:
+    """msgspec's text with the path first, and with what would be right where msgspec does not say it."""
+    text, _, path = text.partition(" - at `$")
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(type_)}
+    where = f"{name}{path.rstrip('`')}".lstrip(".")
+    what = text[0].lower() + text[1:]
+    unknown = re.match("Object contains unknown field `(.*)`", text, re.DOTALL)
+    if unknown and not path:
+        what = f"unknown field {unknown[1]!r}; {_suggest(unknown[1], fields)}"
+    elif text.startswith("Invalid enum value"):
+        what += f"; expected one of: {', '.join(map(str, _choices(fields.get(path.strip('.`')))))}"
+    return f"{where}: {what}" if where else what
+
+
+def _choices(type_: object) -> tuple[object, ...]:
+    if get_origin(type_) is Literal:
+        return get_args(type_)
+    return tuple(choice for part in get_args(type_) for choice in _choices(part))
+
+
+def _suggest(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name[:64], known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known)) or 'nothing'}"

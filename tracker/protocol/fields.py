@@ -1,0 +1,54 @@
+"""Names, limits (each stated once) and field types that requests, replies and messages share."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from tracker.config import STREAM_NAME, Count
+
+VERSION = 1
+MAX_META_BYTES = 4096
+MAX_PROMPT_POINTS = 256
+MAX_OBJECT = 2**31 - 1
+
+StreamId = Annotated[str, Meta(pattern=STREAM_NAME)]
+ObjectId = Annotated[int, Meta(ge=1, le=MAX_OBJECT)]
+FrameIndex = Annotated[int, Meta(ge=0, le=2**53)]
+Label = Annotated[str, Meta(max_length=256)]
+Unit = Annotated[float, Meta(ge=0, le=1)]
+SizeWh = tuple[int, int]
+BoxXyxy = tuple[int, int, int, int]
+Outline = list[list[list[int]]]
+ImageFormat = Literal["jpeg", "png"]
+StreamState = Literal["connecting", "live", "stalled", "paused", "ended", "failed"]
+ObjectState = Literal["visible", "lost", "pending"]
+EventName = Literal[
+    "object_added",
+    "object_refined",
+    "object_caught_up",
+    "object_lost",
+    "object_found",
+    "object_removed",
+    "object_expired",
+    "stream_added",
+    "stream_live",
+    "stream_stalled",
+    "stream_down",
+    "stream_paused",
+    "stream_ended",
+    "stream_failed",
+    "stream_resized",
+    "stream_removed",
+    "segment_progress",
+    "overload",
+    "persist_failed",
+    "persist_recovered",
+    "daemon_stopping",
+]
+
+
+class Rle(Struct, frozen=True, forbid_unknown_fields=True):
+    """A mask as COCO's compressed run lengths; `size` is [h, w], unlike every other size here."""
+
+    size: tuple[Count, Count]
+    counts: bytes

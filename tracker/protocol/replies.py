@@ -1,0 +1,285 @@
+"""Records in replies and in published messages, one frozen struct each."""
+
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from tracker.protocol.fields import (
+    MAX_META_BYTES,
+    MAX_PROMPT_POINTS,
+    VERSION,
+    BoxXyxy,
+    EventName,
+    ImageFormat,
+    ObjectState,
+    Outline,
+    Rle,
+    SizeWh,
+    StreamState,
+)
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """Base of what the daemon sends. Readers ignore keys they do not know; UNSET fields stay off the wire."""
+
+
+class Guess(Record, frozen=True, kw_only=True):
+    """What CLIP takes an object for, among the texts of its stream."""
+
+    label: str | None  # nil: none is as likely as `labels.min_confidence`
+    confidence: float  # of the likeliest text
+    runners_up: list[tuple[str, float]]  # the next ones, the likeliest first
+
+
+class ObjectRecord(Record, frozen=True, kw_only=True):
+    object: int
+    state: ObjectState
+    score: float | None = None  # nil: not processed yet
+    presence: float | None = None
+    box: BoxXyxy | None = None
+    area: int = 0
+    outline: Outline = []
+    age: int = 0  # frames processed since the object was added
+    label: str | None = None
+    meta: dict[str, Any] = {}
+    guess: Guess | UnsetType = UNSET  # only with `labels`, once it was looked at
+    behind: int | UnsetType = UNSET  # frames still to catch up; only while pending
+    mask: Rle | UnsetType = UNSET  # only with `publish.masks: rle`
+
+
+class ObjectEntry(ObjectRecord, frozen=True, kw_only=True):
+    """An object's record by itself, outside of its stream's `tracks`."""
+
+    stream: str
+    frame: int | None
+
+
+class ObjectResult(ObjectEntry, frozen=True, kw_only=True):
+    """What `objects.add` and `objects.refine` answer: the record on the prompted frame."""
+
+    epoch: int
+    durable: bool
+
+
+class ObjectList(Record, frozen=True, kw_only=True):
+    objects: list[ObjectEntry]
+
+
+class Match(Record, frozen=True, kw_only=True):
+    object: int | None  # nil: there was nothing in the box
+    added: bool
+    iou: float | None  # with the tracked object that it matched; nil where it was added
+
+
+class AddedMany(Record, frozen=True, kw_only=True):
+    stream: str
+    frame: int
+    objects: list[Match]
+
+
+class Removed(Record, frozen=True, kw_only=True):
+    removed: list[int]
+
+
+class BufferRecord(Record, frozen=True, kw_only=True):
+    oldest: int | None = None  # frame indices
+    newest: int | None = None
+    seconds: float = 0.0
+    bytes: int = 0
+
+
+class StreamRecord(Record, frozen=True, kw_only=True):
+    stream: str
+    url: str  # credentials and query redacted
+    state: StreamState
+    size: SizeWh | None = None
+    fps: float | None = None
+    frame: int | None = None  # newest decoded
+    step: int = 0
+    epoch: int = 0
+    buffer: BufferRecord = BufferRecord()
+    decoded: int = 0
+    dropped: int = 0
+    corrupt: int = 0
+    reconnects: int = 0
+    objects: int = 0
+    error: str | None = None
+
+
+class StreamList(Record, frozen=True, kw_only=True):
+    streams: list[StreamRecord]
+
+
+class ModelInfo(Record, frozen=True, kw_only=True):
+    name: str
+    image_size: int
+    device: str
+    dtype: str
+    sha256: str | None
+
+
+class Limits(Record, frozen=True, kw_only=True):
+    objects: int
+    objects_free: int
+    history_frames: int
+    parts: int = 8
+    request_bytes: int = 2**20
+    array_items: int = 4096
+    values: int = 65536
+    nesting: int = 16
+    prompt_points: int = MAX_PROMPT_POINTS
+    meta_bytes: int = MAX_META_BYTES
+
+
+class ServerInfo(Record, frozen=True, kw_only=True):
+    name: str
+    version: str
+    pid: int
+    uptime_s: float
+    model: ModelInfo
+    limits: Limits
+    publish: str  # the endpoint to subscribe to
+    protocol: int = VERSION
+
+
+class FrameImage(Record, frozen=True, kw_only=True):
+    """`size` is the source frame's, in whose pixels everything is measured; `data` may be scaled down."""
+
+    stream: str
+    frame: int
+    time: float
+    size: SizeWh
+    format: ImageFormat
+    data: bytes
+
+
+class Candidate(Record, frozen=True, kw_only=True):
+    score: float
+    box: BoxXyxy | None
+    area: int
+    outline: Outline
+    ref: str
+
+
+class Candidates(Record, frozen=True, kw_only=True):
+    stream: str
+    frame: int
+    candidates: list[Candidate]
+
+
+class FoundMask(Record, frozen=True, kw_only=True):
+    score: float
+    stability: float
+    box: BoxXyxy
+    area: int
+    outline: Outline
+    object: int | UnsetType = UNSET  # only with `track: true`
+
+
+class FoundMasks(Record, frozen=True, kw_only=True):
+    stream: str
+    frame: int
+    masks: list[FoundMask]
+
+
+class Empty(Record, frozen=True, kw_only=True):
+    pass
+
+
+class Reply(Record, frozen=True, kw_only=True):
+    id: Any
+    result: Any
+    instance: str
+    ok: Literal[True] = True
+    v: int = VERSION
+
+
+class ErrorBody(Record, frozen=True, kw_only=True):
+    code: str
+    message: str
+
+
+class ErrorReply(Record, frozen=True, kw_only=True):
+    id: Any
+    error: ErrorBody
+    instance: str
+    ok: Literal[False] = False
+    v: int = VERSION
+
+
+class Published(Record, frozen=True, kw_only=True):
+    """Base of published messages: the publisher fills in these four."""
+
+    v: int = VERSION
+    instance: str = ""
+    seq: int = 0
+    published_mono_ns: int = 0
+
+
+class Tracks(Published, frozen=True, kw_only=True):
+    stream: str
+    frame: int
+    step: int
+    epoch: int
+    pts: float | None
+    time: float
+    camera_time: float | None
+    mono_ns: int
+    model_mono_ns: tuple[int, int] | None = None  # began, ended
+    size: SizeWh
+    dropped: int
+    objects: list[ObjectRecord]
+
+
+class Event(Published, frozen=True, kw_only=True):
+    """Something changed. Which of the UNSET fields an event carries, `docs/protocol.md` says."""
+
+    event: EventName
+    stream: str
+    frame: int | None
+    epoch: int
+    time: float
+    object: int | UnsetType = UNSET
+    label: str | UnsetType | None = UNSET
+    message: str | UnsetType = UNSET
+    size: SizeWh | UnsetType = UNSET
+    id: Any = UNSET
+    done: int | UnsetType = UNSET
+    total: int | UnsetType = UNSET
+
+
+class EventList(Record, frozen=True, kw_only=True):
+    events: list[Event]
+
+
+class FrameMessage(Published, frozen=True, kw_only=True):
+    """Goes with a third part: the image."""
+
+    stream: str
+    frame: int
+    time: float
+    size: SizeWh  # of the source frame
+    format: ImageFormat
+
+
+class DeviceMemory(Record, frozen=True, kw_only=True):
+    device: str
+    used_bytes: int
+    total_bytes: int
+
+
+class StepTimes(Record, frozen=True, kw_only=True):
+    """Milliseconds of the engine's steps since the last status; all 0 where there was none."""
+
+    count: int = 0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    max_ms: float = 0.0
+    cpu_ms: float = 0.0  # processor time of the daemon's main thread in all of them together
+
+
+class Status(Published, frozen=True, kw_only=True):
+    time: float
+    streams: list[StreamRecord]
+    memory: DeviceMemory
+    steps: StepTimes

@@ -1,0 +1,208 @@
+"""What each operation takes, one frozen struct each, and the one table of operations.
+
+Requests refuse keys that they do not know; `tracker.protocol.codec` turns bytes into structs and
+`tracker.protocol.prompts` makes prompts of them. `docs/protocol.md` is the contract in prose: what is not described
+there is a bug.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from tracker.config import NonNegative, Positive, StreamConfig
+from tracker.errors import TooLarge
+from tracker.protocol.fields import MAX_META_BYTES, FrameIndex, ImageFormat, Label, ObjectId, Rle, StreamId, Unit
+
+
+class Args(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Base of what an operation takes. Errors that concern several fields are found in `__post_init__`."""
+
+
+class Prompted(Args, frozen=True, kw_only=True):
+    """The fields that mark an object; `tracker.prompts.prompt_of` checks them against a frame."""
+
+    points: list[tuple[float, float]] | None = None
+    labels: list[int] | None = None
+    box: tuple[float, float, float, float] | None = None
+    mask: Rle | None = None
+
+
+class ServerInfoArgs(Args, frozen=True, kw_only=True):
+    pass
+
+
+class StreamsListArgs(Args, frozen=True, kw_only=True):
+    pass
+
+
+class StreamsAdd(StreamConfig, frozen=True, omit_defaults=True, kw_only=True):
+    """A stream's name and everything that the configuration says of a stream."""
+
+    stream: StreamId
+
+    def config(self) -> StreamConfig:
+        fields = StreamConfig.__struct_fields__
+        return StreamConfig(**{name: getattr(self, name) for name in fields})
+
+
+class StreamName(Args, frozen=True, kw_only=True):
+    stream: StreamId
+
+
+class FramesGet(Args, frozen=True, kw_only=True):
+    stream: StreamId
+    frame: FrameIndex | None = None
+    format: ImageFormat = "jpeg"
+    max_width: Annotated[int, Meta(ge=16, le=16384)] | None = None
+    overlay: bool = False
+
+
+class ObjectsAdd(Prompted, frozen=True, kw_only=True):
+    stream: StreamId
+    frame: FrameIndex | None = None
+    time: float | None = None
+    object: ObjectId | None = None
+    label: Label | None = None
+    meta: dict[str, Any] = {}
+    expire_s: Positive | None = None
+
+    def __post_init__(self) -> None:
+        _frame_or_time(self.frame, self.time)
+        _check_meta(self.meta)
+
+
+class Detection(Args, frozen=True, kw_only=True):
+    box: tuple[float, float, float, float]
+    label: Label | None = None
+    score: Unit | None = None
+    meta: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        _check_meta(self.meta)
+
+
+class ObjectsAddMany(Args, frozen=True, kw_only=True):
+    stream: StreamId
+    detections: Annotated[list[Detection], Meta(min_length=1)]
+    frame: FrameIndex | None = None
+    time: float | None = None
+    match_iou: Unit = 0.5
+
+    def __post_init__(self) -> None:
+        _frame_or_time(self.frame, self.time)
+
+
+class ObjectsRefine(Prompted, frozen=True, kw_only=True):
+    stream: StreamId
+    object: ObjectId
+    frame: FrameIndex | None = None
+    replace: bool = False
+
+
+class ObjectsUpdate(Args, frozen=True, kw_only=True):
+    """What is absent stays as it is; a nil label or expire_s is taken away."""
+
+    stream: StreamId
+    object: ObjectId
+    label: Label | UnsetType | None = UNSET
+    meta: dict[str, Any] | UnsetType = UNSET
+    expire_s: Positive | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        if self.label is UNSET and self.meta is UNSET and self.expire_s is UNSET:
+            raise ValueError("nothing to update: give label, meta or expire_s")
+        if self.meta is not UNSET:
+            _check_meta(self.meta)
+
+
+class ObjectsRemove(Args, frozen=True, kw_only=True):
+    stream: StreamId
+    object: ObjectId | None = None
+    all: bool = False
+
+    def __post_init__(self) -> None:
+        if self.all == (self.object is not None):
+            raise ValueError("give either object or all: true")
+
+
+class ObjectsList(Args, frozen=True, kw_only=True):
+    stream: StreamId | None = None
+
+
+class SegmentPrompt(Prompted, frozen=True, kw_only=True):
+    stream: StreamId
+    frame: FrameIndex | None = None
+    ref: str | None = None
+    multimask: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and self.ref is not None:
+            raise ValueError("mask and ref exclude each other: both are the previous mask")
+
+
+class SegmentAll(Args, frozen=True, kw_only=True):
+    """The knobs of SAM 2's automatic mask generator under their official names."""
+
+    stream: StreamId
+    frame: FrameIndex | None = None
+    points_per_side: Annotated[int, Meta(ge=1, le=64)] = 32
+    points_per_batch: Annotated[int, Meta(ge=1, le=1024)] = 64
+    pred_iou_thresh: Unit = 0.8
+    stability_score_thresh: Unit = 0.95
+    stability_score_offset: NonNegative = 1.0
+    box_nms_thresh: Unit = 0.7
+    crop_n_layers: Annotated[int, Meta(ge=0, le=3)] = 0
+    crop_nms_thresh: Unit = 0.7
+    crop_overlap_ratio: Annotated[float, Meta(ge=0, lt=1)] = 512 / 1500
+    crop_n_points_downscale_factor: Annotated[int, Meta(ge=1, le=8)] = 1
+    min_mask_region_area: Annotated[int, Meta(ge=0)] = 0
+    multimask: bool = True
+    max_masks: Annotated[int, Meta(ge=1, le=4096)] = 256
+    exclusive: bool = False
+    track: bool = False
+
+
+class SegmentCancel(Args, frozen=True, kw_only=True):
+    """`id` is the `id` of the `segment.all` request."""
+
+    id: Any
+
+
+class HistoryList(Args, frozen=True, kw_only=True):
+    stream: StreamId | None = None
+    object: ObjectId | None = None
+    since: float | None = None  # Unix seconds
+    limit: Annotated[int, Meta(ge=1, le=4096)] = 100
+
+
+OPERATIONS: dict[str, type[Struct]] = {
+    "server.info": ServerInfoArgs,
+    "streams.list": StreamsListArgs,
+    "streams.add": StreamsAdd,
+    "streams.remove": StreamName,
+    "streams.pause": StreamName,
+    "streams.resume": StreamName,
+    "frames.get": FramesGet,
+    "objects.add": ObjectsAdd,
+    "objects.add_many": ObjectsAddMany,
+    "objects.refine": ObjectsRefine,
+    "objects.update": ObjectsUpdate,
+    "objects.remove": ObjectsRemove,
+    "objects.list": ObjectsList,
+    "segment.prompt": SegmentPrompt,
+    "segment.all": SegmentAll,
+    "segment.cancel": SegmentCancel,
+    "history.list": HistoryList,
+}
+
+
+def _frame_or_time(frame: int | None, time: float | None) -> None:
+    if frame is not None and time is not None:
+        raise ValueError("frame and time exclude each other: give one of them")
+
+
+def _check_meta(meta: dict[str, Any]) -> None:
+    nbytes = len(msgspec.msgpack.encode(meta))
+    if nbytes > MAX_META_BYTES:
+        raise TooLarge(f"meta takes {nbytes} bytes as msgpack; at most {MAX_META_BYTES} are kept")

@@ -1,0 +1,1 @@
+"""ZeroMQ on the daemon's side."""

@@ -1,0 +1,1 @@
+"""Sources kept going, and the last seconds of each."""

@@ -1,0 +1,51 @@
+"""Everything that gives pictures: video files, cameras and devices by PyAV, folders of images by PIL."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tracker.config import StreamConfig
+from tracker.streams.decoder import VideoSource
+from tracker.streams.folder import FolderSource
+from tracker.streams.picture import Picture, Source
+from tracker.streams.urls import local_path
+from tracker.types import Frame
+
+
+def open_source(config: StreamConfig, read_timeout_s: float | None = None) -> Source:
+    """Open what the config names; the caller closes it (or uses it in a `with`).
+
+    Raises SourceError, its text free of credentials, and Misconfigured where trying again is of no use.
+    """
+    path = local_path(config.url)
+    if path is not None and config.format is None and path.is_dir():
+        return FolderSource(path, config.fps, config.size)
+    return VideoSource(config, read_timeout_s)
+
+
+def open_path(path: str | Path) -> Source:
+    """Open a video file or a folder of pictures, every frame of it, as it is. Raises SourceError."""
+    return open_source(StreamConfig(url=str(Path(path).absolute()), pace="all"))
+
+
+def frames(path: str | Path, stream: str = "file") -> Iterator[Frame]:
+    """Every frame of a video file or folder of pictures, in order, from capture index 0. Raises SourceError."""
+    with open_path(path) as source:
+        for index, picture in enumerate(source):
+            yield stamped(picture, stream, index, epoch=0)
+
+
+def stamped(picture: Picture, stream: str, index: int, epoch: int) -> Frame:
+    """A picture with its number, and the clocks of now."""
+    return Frame(
+        stream=stream,
+        index=index,
+        epoch=epoch,
+        pts=picture.pts,
+        time=time.time(),
+        mono_ns=time.monotonic_ns(),
+        camera_time=picture.camera_time,
+        image=picture.image,
+        corrupt=picture.corrupt,
+        name=picture.name,
+    )

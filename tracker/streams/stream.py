@@ -1,0 +1,267 @@
+"""One stream: a thread that keeps its source open and fills its rolling buffer; its state and its counters."""
+
+import logging
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+
+from tracker.config import StreamConfig
+from tracker.errors import SourceError
+from tracker.streams.buffer import RollingBuffer
+from tracker.streams.pacing import Pacer
+from tracker.streams.picture import Misconfigured, Picture, Source
+from tracker.streams.sources import open_source, stamped
+from tracker.streams.urls import is_live, redacted
+from tracker.threads import NamedThread
+from tracker.types import Frame
+
+State = Literal["connecting", "live", "stalled", "paused", "ended", "failed"]
+
+# Beside one busy Python thread, a decoder at Python's own 5 ms waits for the GIL ten times per frame.
+SWITCH_INTERVAL_S = 0.0002
+BACK_OFF_S = (0.25, 10.0)  # the first wait before trying again, doubled up to the last
+STALL_S = 2.0
+STALL_INTERVALS = 3.0
+# A silent camera is given up later than it is called stalled: reconnecting costs it a discontinuity.
+GIVE_UP_STALLS = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class Stream:
+    """A source that is kept going: opened, paced, stamped, buffered, and opened again after a fault.
+
+    `on_frame(frame)` is called for every frame when it is in the buffer, `on_event(stream, event, details)` for
+    everything that happens to the stream ("stream_live", …, see the protocol's events), both from this stream's own
+    threads, events in order: neither may block. Texts never hold credentials.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: StreamConfig,
+        on_frame: Callable[[Frame], None],
+        on_event: Callable[["Stream", str, dict[str, Any]], None],
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.url = redacted(config.url)
+        self.buffer = RollingBuffer(config.buffer.seconds, round(config.buffer.mib * 2**20))
+        self.state: State = "connecting"
+        self.error: str | None = None  # why it is not live; None while it is
+        self.size_wh: tuple[int, int] | None = None
+        self.epoch = 0
+        self.decoded = 0  # frames; the newest one's capture index plus one
+        self.corrupt = 0  # frames that the decoder marked, and packets that gave none
+        self.reconnects = 0  # times that frames came back
+        self._on_frame = on_frame
+        self._on_event = on_event
+        self._nominal_fps: float | None = config.fps
+        self._live = is_live(config)
+        self._desired: Literal["run", "pause", "rest", "stop"] = "run"
+        self._changed = threading.Condition()  # of everything above; guards it too
+        self._stamps_ns: deque[int] = deque(maxlen=32)  # of this connection's newest frames
+        self._last_frame_ns = 0
+        self._back_off_s = BACK_OFF_S[0]
+        self._reopened = False
+        self._notice: str | None = None
+        self._due = Pacer()
+        self._threads = [NamedThread(target=self._run, name=f"source-{name}", daemon=True)]
+        if self._live:
+            self._threads.append(NamedThread(target=self._watch, name=f"watch-{name}", daemon=True))
+
+    @property
+    def fps(self) -> float:
+        """Frames per second: measured on cameras, a file's own rate; 0 while unknown."""
+        stamps_ns = list(self._stamps_ns) if self._live else []
+        if len(stamps_ns) > 1 and stamps_ns[-1] > stamps_ns[0]:
+            return (len(stamps_ns) - 1) * 1e9 / (stamps_ns[-1] - stamps_ns[0])
+        return self._nominal_fps or 0.0
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def pause(self) -> None:
+        """A camera is let go; a file stays where it is."""
+        with self._changed:
+            if self._desired in ("run", "rest"):
+                self._desired = "pause"
+                self._enter("paused", "stream_paused")
+
+    def resume(self) -> None:
+        """Go on after a pause; after an end or a failure, from the start."""
+        with self._changed:
+            if self._desired in ("pause", "rest"):
+                self._desired = "run"
+                self._back_off_s = BACK_OFF_S[0]
+                self._enter("connecting")
+
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Ask the thread to end, and wait at most `timeout_s` for it (0: not at all). Returns whether it has ended.
+
+        A thread inside FFmpeg on a silent camera ends when its time-out comes, which nothing can shorten.
+        """
+        with self._changed:
+            self._desired = "stop"
+            self._changed.notify_all()
+        deadline_s = time.monotonic() + (timeout_s if timeout_s is not None else threading.TIMEOUT_MAX / 2)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    # The source's thread, from here on.
+
+    def _run(self) -> None:
+        while self._wait_while("pause", "rest"):
+            try:
+                if self._read():
+                    self._at_end()
+            except SourceError as error:
+                self._at_error(str(error), hopeless=isinstance(error, Misconfigured) or not self._live)
+            except Exception as error:  # noqa: BLE001
+                # A stream must say that it died; the exception's own text may hold the URL with its password.
+                log.error("stream %s: %s\n%s", self.name, type(error).__name__, _where(error))
+                self._at_error(f"internal error: {type(error).__name__}", hopeless=True)
+
+    def _read(self) -> bool:
+        """Open the source and take its pictures until it ends (True) or somebody wants otherwise."""
+        with open_source(self.config, self._stall_s() * GIVE_UP_STALLS) as source:
+            self._opened(source)
+            for picture in source:
+                if not self._await_turn(picture, source) or not self._take(picture, source):
+                    return False
+        return True
+
+    def _opened(self, source: Source) -> None:
+        with self._changed:
+            self._live = source.live
+            self._nominal_fps = source.fps
+            self._reopened = self.decoded > 0
+            self._stamps_ns.clear()
+        if source.live and self.config.pace == "all":
+            raise Misconfigured(f"{self.url}: pace: all is for files; a camera does not wait")
+        if source.notice and source.notice != self._notice:
+            self._notice = source.notice
+            log.warning("stream %s: %s", self.name, source.notice)
+
+    def _await_turn(self, picture: Picture, source: Source) -> bool:
+        """Hold a file's picture until it is due, or until the one before it was taken. False: stop reading."""
+        if source.live:
+            return self._desired == "run"
+        if not self._wait_while("pause"):
+            return False
+        if self.config.pace == "real":
+            self._wait_until(self._due.next_ns(picture.pts, 1 / (source.fps or 25.0)))
+        else:
+            self.buffer.wait_consumed(self.decoded - 1, cancelled=lambda: self._desired == "stop")
+        return self._wait_while("pause")
+
+    def _take(self, picture: Picture, source: Source) -> bool:
+        """Stamp a picture, put it into the buffer, and say what has changed."""
+        with self._changed:
+            if self._desired not in ("run", "pause") or (self._desired == "pause" and source.live):
+                return False
+            size_wh = picture.image.size_wh
+            if picture.corrupt and self.size_wh not in (None, size_wh):
+                self.corrupt += 1  # damaged headers announce sizes that the camera never had
+                return True
+            resized = self.size_wh not in (None, size_wh)
+            self.epoch += resized or self._reopened
+            frame = stamped(picture, self.name, self.decoded, self.epoch)
+            self.buffer.put(frame)
+            self.size_wh = size_wh
+            self.decoded += 1
+            self.corrupt += picture.corrupt + source.lost
+            source.lost = 0
+            self._last_frame_ns = frame.mono_ns
+            self._stamps_ns.append(frame.mono_ns)
+            self._came(resized)
+        if frame.corrupt:
+            self.buffer.consumed(frame.index)  # nobody will: the model is not shown it
+        self._on_frame(frame)
+        return True
+
+    def _came(self, resized: bool) -> None:
+        """A frame came: the stream lives."""
+        self.reconnects += self._reopened and self._live
+        self._reopened = False
+        if resized:
+            self._publish_event("stream_resized")
+        if self.state in ("connecting", "stalled"):
+            self.error = None
+            self._back_off_s = BACK_OFF_S[0]
+            self._enter("live", "stream_live")
+
+    def _at_end(self) -> None:
+        if self._live:
+            raise SourceError(f"{self.url}: the camera ended the stream")
+        if self.config.loop:
+            return
+        with self._changed:
+            if self._desired == "run":
+                self._desired = "rest"
+                self._enter("ended", "stream_ended")
+
+    def _at_error(self, text: str, hopeless: bool) -> None:
+        """After a fault: wait and try again, or rest where that is of no use."""
+        with self._changed:
+            if self._desired != "run":
+                return
+            news, self.error = text != self.error, text
+            if hopeless:
+                self._desired = "rest"
+                self._enter("failed", "stream_failed", error=text)
+                return
+            self._enter("connecting", "stream_down" if news else None, error=text)
+        log.log(logging.WARNING if news else logging.DEBUG, "stream %s: %s", self.name, text)
+        self._wait_until(time.monotonic_ns() + round(self._next_back_off_s() * 1e9))
+
+    def _next_back_off_s(self) -> float:
+        """Twice as long each time; short again once frames have come."""
+        wait_s, self._back_off_s = self._back_off_s, min(BACK_OFF_S[1], 2 * self._back_off_s)
+        return wait_s
+
+    def _wait_while(self, *wishes: str) -> bool:
+        """Block while one of `wishes` holds. Returns whether to run now."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._desired not in wishes)
+            return self._desired == "run"
+
+    def _wait_until(self, due_ns: int) -> None:
+        with self._changed:
+            left_s = (due_ns - time.monotonic_ns()) / 1e9
+            if left_s > 0:
+                self._changed.wait_for(lambda: self._desired != "run", left_s)
+
+    def _watch(self) -> None:
+        """See a stall while the source's thread blocks inside FFmpeg."""
+        with self._changed:
+            while not self._changed.wait_for(lambda: self._desired == "stop", 0.25):
+                silent_s = (time.monotonic_ns() - self._last_frame_ns) / 1e9
+                if self._live and self.state == "live" and silent_s > self._stall_s():
+                    self.error = f"no frame for {silent_s:.1f} s"
+                    self._enter("stalled", "stream_stalled", error=self.error)
+
+    def _stall_s(self) -> float:
+        fps = self.fps
+        return max(STALL_S, STALL_INTERVALS / fps) if fps else STALL_S
+
+    def _enter(self, state: State, event: str | None = None, **details: Any) -> None:
+        self.state = state
+        self._changed.notify_all()
+        if event:
+            self._publish_event(event, **details)
+
+    def _publish_event(self, event: str, **details: Any) -> None:
+        if self.size_wh:
+            details["size"] = list(self.size_wh)
+        self._on_event(self, event, details)
+
+
+def _where(error: BaseException) -> str:
+    return "".join(traceback.format_tb(error.__traceback__))

@@ -1,0 +1,1 @@
+"""Who is tracked where, and what comes next: plain Python without tensors."""

@@ -1,0 +1,94 @@
+"""Long work in slices, beside tracking: a request whose reply takes many steps of the model."""
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from tracker.errors import AtCapacity, BadRequest, TrackerError, Unavailable
+
+log = logging.getLogger(__name__)
+
+MAX_JOBS = 16  # at once; each holds a picture and its features
+
+Slices = Generator[None, None, Struct]  # yields between two slices, returns the reply
+
+
+class Requester(Protocol):
+    """Who waits for a job's result: a request, or a part of the daemon itself."""
+
+    id: Any
+    op: str
+
+    def reply(self, result: Struct, /) -> None: ...
+
+    def fail(self, error: TrackerError, /) -> None: ...
+
+
+@dataclass(eq=False)
+class _Job:
+    asker: Requester
+    slices: Slices
+
+
+class Jobs:
+    """Runs one slice at a time, in turn; `fraction` of the time is theirs while objects are tracked."""
+
+    def __init__(self, fraction: float) -> None:
+        self._fraction = fraction
+        self._jobs: deque[_Job] = deque()
+        self._due_s = 0.0
+
+    def check_room(self) -> None:
+        """Raises AtCapacity where another job would only hold memory and wait."""
+        if len(self._jobs) >= MAX_JOBS:
+            raise AtCapacity(f"{MAX_JOBS} requests that take long are at work; wait for one, or segment.cancel it")
+
+    def add(self, asker: Requester, slices: Slices) -> None:
+        self._jobs.append(_Job(asker, slices))
+
+    def cancel(self, request_id: Any) -> None:
+        """End a job; its request is refused. Raises BadRequest where there is none of that id."""
+        for job in self._jobs:
+            if job.asker.id == request_id:
+                self._end(job)
+                job.asker.fail(Unavailable("cancelled by segment.cancel"))
+                return
+        raise BadRequest(f"id: no request {request_id!r} is at work")
+
+    def due_in_s(self) -> float:
+        """How long until the next slice may run."""
+        return max(0.0, self._due_s - time.monotonic()) if self._jobs else math.inf
+
+    def run_slice(self, tracking: bool) -> bool:
+        """Returns whether there was one to run now."""
+        if not self._jobs or (tracking and time.monotonic() < self._due_s):
+            return False
+        started_s = time.monotonic()
+        self._jobs.rotate(-1)
+        self._advance(self._jobs[-1])
+        ended_s = time.monotonic()
+        self._due_s = ended_s + (ended_s - started_s) * (1 - self._fraction) / self._fraction
+        return True
+
+    def _advance(self, job: _Job) -> None:
+        try:
+            next(job.slices)
+            return
+        except StopIteration as done:
+            job.asker.reply(done.value)
+        except TrackerError as error:
+            job.asker.fail(error)
+        except Exception as error:
+            log.exception("%s failed", job.asker.op)
+            job.asker.fail(TrackerError(f"{job.asker.op} failed inside the daemon: {type(error).__name__}"))
+        self._jobs.remove(job)
+
+    def _end(self, job: _Job) -> None:
+        job.slices.close()
+        self._jobs.remove(job)

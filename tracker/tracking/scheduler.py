@@ -1,0 +1,123 @@
+"""Which frame the model sees next, and for which objects. Plain Python: no tensor, no device, no socket.
+
+Live frames first: on a camera the newest one wins and what it passes over is counted; of a file that is read at
+`pace: all` every frame is taken.
+Objects that were added or corrected in the past are led through the buffered frames to the live edge, in the time
+that the live frames leave or, where they leave none, in `catch_up_fraction` of it, with a stride that arrives.
+"""
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tracker.tracking.state import TrackedObject, TrackedStream
+from tracker.types import Frame
+
+ARRIVE_S = 2.0  # a stride is chosen so that the live edge is reached within about this time
+MAX_CREDIT_S = 0.5  # catch-up time saved up while there was nothing to catch up
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScheduledFrame:
+    """One frame, and the objects of its stream that go on to it. Only live work is published."""
+
+    tracked: TrackedStream
+    frame: Frame
+    objects: tuple[TrackedObject, ...]
+    live: bool
+
+
+class Scheduler:
+    """Turns lanes into batches.
+
+    `streams_per_batch`: how many streams share one step; None for all that have a frame. One at a time keeps frames
+    fresh where a batch costs as much as its parts one after the other (a CPU).
+    """
+
+    def __init__(self, catch_up_fraction: float, streams_per_batch: int | None) -> None:
+        self._fraction = catch_up_fraction
+        self._streams_per_batch = streams_per_batch
+        self._turn = 0.0  # of the stream served last
+        self._credit_s = 0.0
+        self._catch_up_step_s = 0.05  # a moving mean; the start is a guess that the first steps correct
+        self._live_load = 0.0  # part of the wall time that live work takes, a moving mean
+        self._last_live_ns = time.monotonic_ns()
+
+    def next_batch(self, tracked_streams: Iterable[TrackedStream]) -> list[ScheduledFrame]:
+        """The next step's work; empty if there is nothing to do."""
+        tracked_streams = list(tracked_streams)
+        live = self._live(tracked_streams)
+        if live and self._credit_s <= 0:
+            return live
+        return self._catch_up(tracked_streams) or live
+
+    def spent(self, batch: list[ScheduledFrame], seconds: float) -> None:
+        """What the step for `batch` took: the measure of everything decided here."""
+        if batch[0].live:
+            earned = seconds * self._fraction / (1 - self._fraction)
+            self._credit_s = min(MAX_CREDIT_S, self._credit_s + earned)
+            now_ns = time.monotonic_ns()
+            load = min(1.0, seconds * 1e9 / max(1, now_ns - self._last_live_ns))
+            self._live_load += 0.2 * (load - self._live_load)
+            self._last_live_ns = now_ns
+        else:
+            self._credit_s = max(-seconds, self._credit_s - seconds)
+            self._catch_up_step_s += 0.2 * (seconds - self._catch_up_step_s)
+
+    def _live(self, tracked_streams: list[TrackedStream]) -> list[ScheduledFrame]:
+        """Start-time fair queueing: a stream's next turn comes the sooner the higher its priority is, and one that
+        was silent has no turns saved up."""
+        waiting = [work for tracked in tracked_streams if (work := live_work(tracked)) is not None]
+        waiting.sort(key=lambda work: max(work.tracked.turn, self._turn))
+        chosen = waiting[: self._streams_per_batch]
+        for tracked in (work.tracked for work in chosen):
+            self._turn = max(tracked.turn, self._turn)
+            tracked.turn = self._turn + 1 / (1 + tracked.stream.config.priority)
+        return chosen
+
+    def _catch_up(self, tracked_streams: list[TrackedStream]) -> list[ScheduledFrame]:
+        """One past frame for the object that is furthest behind, and for those that wait with it."""
+        behind = [obj for tracked in tracked_streams for obj in tracked.pending()]
+        if not behind:
+            return []
+        last = min(behind, key=lambda obj: obj.frame - obj.tracked.processed)
+        frame = self._next_past_frame(last)
+        if frame is None:
+            return []
+        group = tuple(obj for obj in last.tracked.pending() if obj.frame == last.frame)
+        return [ScheduledFrame(last.tracked, frame, group, live=False)]
+
+    def _next_past_frame(self, obj: TrackedObject) -> Frame | None:
+        """The next frame at the stride, or the last one before the live edge."""
+        frames = frames_behind(obj)
+        return frames[min(self._stride(obj, len(frames)), len(frames)) - 1] if frames else None
+
+    def _stride(self, obj: TrackedObject, behind: int) -> int:
+        """Frames per step that closes the gap, as it was at its widest, in ARRIVE_S while new frames come."""
+        stream = obj.tracked.stream
+        if stream.config.pace == "all":
+            return 1  # the file waits
+        obj.closing_fps = max(obj.closing_fps, behind / ARRIVE_S)
+        steps_per_s = max(self._fraction, 1 - self._live_load) / self._catch_up_step_s
+        return max(1, math.ceil((obj.closing_fps + stream.fps) / steps_per_s))
+
+
+def live_work(tracked: TrackedStream) -> ScheduledFrame | None:
+    """The frame to publish next on a lane, with all objects that are at the live edge."""
+    every_frame = tracked.stream.config.pace == "all"
+    pending = tracked.pending()
+    if every_frame and pending:
+        return None  # nothing is skipped on a file: it waits until everybody is there
+    frames = [f for f in tracked.stream.buffer.since(tracked.processed) if not f.corrupt]
+    if not frames:
+        return None
+    frame = frames[0] if every_frame else frames[-1]
+    objects = tuple(o for o in tracked.objects.values() if not o.pending and o.frame < frame.index)
+    return ScheduledFrame(tracked, frame, objects, live=True)
+
+
+def frames_behind(obj: TrackedObject) -> list[Frame]:
+    """The buffered, sound frames between an object and the live edge; none: it has arrived."""
+    tracked = obj.tracked
+    return [f for f in tracked.stream.buffer.since(obj.frame) if f.index <= tracked.processed and not f.corrupt]
