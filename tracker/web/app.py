@@ -14,7 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from tracker.errors import TrackerError
-from tracker.protocol import ErrorBody
+from tracker.protocol.replies import ErrorBody
 from tracker.web.access import Access
 from tracker.web.guard import Guard, caller_of
 from tracker.web.hub import Hub

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tracker.client import AsyncClient
 from tracker.errors import TrackerError
-from tracker.protocol import FrameMessage, Tracks
+from tracker.protocol.replies import FrameMessage, Tracks
 from tracker.web.messages import picture
 
 log = logging.getLogger(__name__)

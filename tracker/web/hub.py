@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from tracker.client import AsyncClient
 from tracker.errors import Timeout, TrackerError
-from tracker.protocol import Event, ServerInfo, Status
+from tracker.protocol.replies import Event, ServerInfo, Status
 from tracker.web.feed import Feed, Sink, topic_width
 from tracker.web.messages import DaemonSeen, EventSeen, StatusSeen
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from tracker.protocol import Event, FrameMessage, ServerInfo, Status, StreamId, Tracks
+from tracker.protocol.fields import StreamId
+from tracker.protocol.replies import Event, FrameMessage, ServerInfo, Status, Tracks
 
 PageSize = Annotated[int, Meta(ge=1, le=16384)]
 

@@ -5,29 +5,31 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from tracker import protocol as p
-from tracker.calls import SEGMENT_ALL_S, Ask
 from tracker.client import AsyncClient
+from tracker.client.requests import SEGMENT_ALL_S, Request
 from tracker.errors import BadRequest, UnknownOp
-from tracker.outline import fill_outline
-from tracker.rle import rle_encode
+from tracker.masks.outline import fill_outline
+from tracker.masks.rle import rle_encode
+from tracker.protocol import replies
+from tracker.protocol.fields import Outline, Rle, SizeWh
+from tracker.protocol.requests import OPERATIONS, FramesGet
 
 RESULTS: dict[str, type[Struct]] = {
-    "server.info": p.ServerInfo,
-    "streams.list": p.StreamList,
-    "streams.add": p.StreamRecord,
-    "streams.remove": p.StreamRecord,
-    "streams.pause": p.StreamRecord,
-    "streams.resume": p.StreamRecord,
-    "objects.add": p.ObjectResult,
-    "objects.refine": p.ObjectResult,
-    "objects.update": p.ObjectEntry,
-    "objects.remove": p.Removed,
-    "objects.list": p.ObjectList,
-    "segment.prompt": p.Candidates,
-    "segment.all": p.FoundMasks,
-    "segment.cancel": p.Empty,
-    "history.list": p.EventList,
+    "server.info": replies.ServerInfo,
+    "streams.list": replies.StreamList,
+    "streams.add": replies.StreamRecord,
+    "streams.remove": replies.StreamRecord,
+    "streams.pause": replies.StreamRecord,
+    "streams.resume": replies.StreamRecord,
+    "objects.add": replies.ObjectResult,
+    "objects.refine": replies.ObjectResult,
+    "objects.update": replies.ObjectEntry,
+    "objects.remove": replies.Removed,
+    "objects.list": replies.ObjectList,
+    "segment.prompt": replies.Candidates,
+    "segment.all": replies.FoundMasks,
+    "segment.cancel": replies.Empty,
+    "history.list": replies.EventList,
 }
 SLOW_S = {"segment.all": SEGMENT_ALL_S, "segment.prompt": 30.0, "objects.add": 30.0, "objects.refine": 30.0}
 
@@ -35,8 +37,8 @@ SLOW_S = {"segment.all": SEGMENT_ALL_S, "segment.prompt": 30.0, "objects.add": 3
 class Drawing(Struct, frozen=True, forbid_unknown_fields=True):
     """A mask as the page has it: the outline of a candidate that it was sent before."""
 
-    outline: p.Outline
-    size: p.SizeWh
+    outline: Outline
+    size: SizeWh
 
 
 class Wrapped(Struct, frozen=True):
@@ -56,29 +58,29 @@ async def ask(client: AsyncClient, op: str, args: Raw) -> Struct:
     try:
         fields = msgspec.json.decode(args, type=dict[str, Any])
         wrapped = msgspec.convert({key: fields.pop(key) for key in ("drawing", "job") if key in fields}, Wrapped)
-        struct = msgspec.convert(fields, p.OPERATIONS[op])
+        struct = msgspec.convert(fields, OPERATIONS[op])
     except msgspec.MsgspecError as error:
         raise BadRequest(str(error)) from None
     if wrapped.drawing:
         struct = msgspec.structs.replace(struct, mask=mask_of(wrapped.drawing))
-    return await client.call(Ask(op, struct, RESULTS[op], wrapped.job, SLOW_S.get(op)))
+    return await client.call(Request(op, struct, RESULTS[op], wrapped.job, SLOW_S.get(op)))
 
 
-def mask_of(drawing: Drawing) -> p.Rle:
+def mask_of(drawing: Drawing) -> Rle:
     w, h = drawing.size
     if not (0 < w <= 2**14 and 0 < h <= 2**14):
         raise BadRequest(f"drawing.size: {w} × {h} is no size of a frame")
     mask_hw = fill_outline(drawing.outline, drawing.size)
-    return p.Rle((h, w), rle_encode(mask_hw))
+    return Rle((h, w), rle_encode(mask_hw))
 
 
-async def snapshot(client: AsyncClient, fields: dict[str, str]) -> p.FrameImage:
+async def snapshot(client: AsyncClient, fields: dict[str, str]) -> replies.FrameImage:
     """`frames.get` from the texts of an address; `newest` names no frame."""
-    known = {field.name for field in msgspec.structs.fields(p.FramesGet)}
+    known = {field.name for field in msgspec.structs.fields(FramesGet)}
     optional = {"pin_s"} - known  # a daemon that keeps no frame on request gives it all the same
     args = {key: text for key, text in fields.items() if key not in optional and (key, text) != ("frame", "newest")}
     try:
-        struct = msgspec.convert(args, p.FramesGet, strict=False)
+        struct = msgspec.convert(args, FramesGet, strict=False)
     except msgspec.ValidationError as error:
         raise BadRequest(str(error)) from None
-    return await client.call(Ask("frames.get", struct, p.FrameImage))
+    return await client.call(Request("frames.get", struct, replies.FrameImage))
