@@ -14,7 +14,7 @@ import sam2
 from tracker.engine.models.download import download
 from tracker.errors import ModelError
 
-_BUNDLED = Path(__file__).resolve().parent.parent / "models"
+_BUNDLED = Path(__file__).resolve().parents[2] / "models"
 _OFFICIAL = Path(sam2.__file__).resolve().parent / "configs"
 _URL = "https://dl.fbaipublicfiles.com/segment_anything_2"
 

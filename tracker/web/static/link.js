@@ -2,6 +2,7 @@
 
 const RETRY_MS = [200, 500, 1000, 2000];
 const PING_MS = 5000;
+const FIRST_PINGS_MS = [0, 300, 700, 1200, 2000]; // while a page loads, its answers are late
 
 export class Refusal extends Error {
   constructor(code, message) {
@@ -39,7 +40,7 @@ export class Link {
     this.bestTripMs = Infinity;
     this.handlers.connection(true);
     this.send({ kind: "look", streams: this.looks });
-    this.ping();
+    for (const waitMs of FIRST_PINGS_MS) setTimeout(() => this.ping(), waitMs);
   }
 
   closed() {
