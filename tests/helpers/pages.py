@@ -78,10 +78,10 @@ def app(page: Any, expression: str) -> Any:
     return page.evaluate(f"import('/static/app.js').then(({{ app }}) => {expression})")
 
 
-def until(page: Any, expression: str) -> Any:
+def until(page: Any, expression: str, timeout_s: float = 60) -> Any:
     """The value of an expression in the page, once it is true. (Playwright's own way evaluates texts, which the
     page's policy forbids.)"""
-    wait_until(lambda: app(page, expression))
+    wait_until(lambda: app(page, expression), timeout_s)
     return app(page, expression)
 
 

@@ -261,7 +261,8 @@ def test_everything_is_found_and_what_is_picked_is_tracked(address: str, browser
     with looking(browser, address) as page:
         frozen(page, pond, 1)
         page.keyboard.press("a")
-        masks = until(page, "app.everything.masks.map((mask) => mask.box)")
+        until(page, "app.everything.masks.length", 120)
+        masks = app(page, "app.everything.masks.map((mask) => mask.box)")
         x1, y1, x2, y2 = masks[0]
         for x, y in ((x, y) for x in np.linspace(x1 + 1, x2 - 1, 9) for y in np.linspace(y1 + 1, y2 - 1, 9)):
             if app(page, f"app.everything.at([{x}, {y}])") is not None:
