@@ -79,7 +79,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def test_every_format_holds_the_same_frames(talk: Talk, tmp_path: Path, capsys: Any) -> None:
-    names = {"jsonl": "a.jsonl", "coco": "a.json", "coco-polygons": "replies.json", "cvat": "a.xml", "mot": "a.txt"}
+    names = {"jsonl": "a.jsonl", "coco": "a.json", "coco-polygons": "p.json", "cvat": "a.xml", "mot": "a.txt"}
     paths = {name: tmp_path / file for name, file in names.items()} | {"davis": tmp_path / "masks"}
     exports = [word for name, path in paths.items() for word in ("--export", f"{name}={path}")]
     overlay = tmp_path / "a.mp4"

@@ -66,7 +66,7 @@ def test_commands_and_options_exist(line: str) -> None:
 
 
 def test_the_architecture_names_every_module_and_no_other() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text()
+    text = (ROOT / "docs" / "architecture.md").read_text().split("## Packages")[1]
     named = {
         name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(.*?)`", row)
     }

@@ -79,7 +79,7 @@ def predictor(engine) -> Any:
 
 
 def official_predictor(image_size: int, weights: dict[str, Any]) -> Any:
-    overrides = [f"++build.image_size={image_size}", "++build.add_all_frames_to_correct_as_cond=true"]
+    overrides = [f"++model.image_size={image_size}", "++model.add_all_frames_to_correct_as_cond=true"]
     predictor = build_sam2_video_predictor(
         f"//{zoo.config_path('nano')}", device="cpu", hydra_overrides_extra=overrides
     )
@@ -322,8 +322,8 @@ def test_wrong_options(folder, options, message):
     ("options", "message"),
     [
         (["--model=nanno"], "did you mean 'nano'?"),
-        (["--device=cuda:77"], "build.device: 'cuda:77'"),
-        (["--checkpoint=/none.pt"], "build.checkpoint: there is no file /none.pt"),
+        (["--device=cuda:77"], "model.device: 'cuda:77'"),
+        (["--checkpoint=/none.pt"], "model.checkpoint: there is no file /none.pt"),
         (["--masks=m", "--object=256"], "ids go up to 255"),
     ],
 )

@@ -1,6 +1,7 @@
 """Requests from bytes: what is right comes out typed, what is wrong as one refusal that says what is right."""
 
 import math
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -173,11 +174,37 @@ def nested(levels: int) -> object:
         ([msgpack.packb({"id": nested(16)})], "too_large", "16 levels"),
         ([msgpack.packb({"id": [[{}] * 4096] * 17})], "too_large", "65536 values"),
         ([msgpack.packb({"op": "objects.add", "args": {"meta": nested(15)}})], "too_large", "16 levels"),
+        (
+            [msgpack.packb({"op": "objects.add", "args": {"k" * 257: 1}})],
+            "too_large",
+            "args: a key of 257 characters",
+        ),
+        (
+            [msgpack.packb({"op": "o", "args": {"a": {"b": [1, {"c": math.nan}]}}})],
+            "bad_request",
+            "args.a.b[1].c: nan",
+        ),
     ],
 )
 def test_refused_bytes(parts: list[bytes], code: str, text: str) -> None:
     found_code, message = refusal(parse_request(parts, SERVED))
     assert (found_code, text.lower() in message.lower()) == (code, True), message
+
+
+@pytest.mark.parametrize(("key_chars", "lists"), [(900_000, 1), (50_000, 13), (256, 15)])
+def test_a_check_costs_memory_in_proportion_to_the_request(key_chars: int, lists: int) -> None:
+    """A path written out for each value would be key length × values: gigabytes from one megabyte."""
+    value: list[object] = [0] * 4095
+    for _ in range(lists - 1):
+        value = [0] * 4095 + [value]
+    payload = msgpack.packb({"op": "x", "args": {"k" * key_chars: value}})
+    tracemalloc.start()
+    try:
+        refusal(parse_request([payload], SERVED))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 2**20
 
 
 @given(st.lists(st.binary(max_size=200), max_size=10))

@@ -25,6 +25,7 @@ from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.discovery import Discovery
 from tracker.daemon.faults import Faults
+from tracker.daemon.lifecycle import ObjectLifecycle
 from tracker.daemon.operations import operations
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import load_model
@@ -36,8 +37,8 @@ from tracker.sockets.control import ControlServer, Request
 from tracker.sockets.publisher import Publisher
 from tracker.streams.stream import SWITCH_INTERVAL_S, Stream
 from tracker.tracking.jobs import Jobs
-from tracker.tracking.records import ObjectSnapshot, event, object_event, stream_record
-from tracker.tracking.scheduler import ScheduledFrame, Scheduler, frames_behind
+from tracker.tracking.records import ObjectSnapshot, event, stream_record
+from tracker.tracking.scheduler import ScheduledFrame, Scheduler
 from tracker.tracking.state import StreamTable, TrackedStream
 
 log = logging.getLogger(__name__)
@@ -56,10 +57,12 @@ class Daemon:
         self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance)
         self._config = config
         self._engine = engine
-        self._world = StreamTable()
-        self._delivery = Delivery(self.publisher, config.publish)
+        self._table = StreamTable()
+        self._wake = threading.Event()
+        self._delivery = Delivery(self.publisher, config.publish, self._wake.set)
         self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
-        self._context = Context(config, self._world, engine, self.publisher)
+        self._objects = ObjectLifecycle(self._table, self.publisher)
+        self._context = Context(config, self._table, engine, self.publisher, self._objects)
         self._jobs = Jobs(config.engine.catch_up_fraction)
         self._operations, self._slow_operations = operations(
             self._context, self._attach, self._detach, self._jobs.cancel
@@ -69,9 +72,8 @@ class Daemon:
         )
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
-        self._labeller = Labeller(config.labels, self._world)
+        self._labeller = Labeller(config.labels, self._table)
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self._wake = threading.Event()
         self._stopping = False
         self.ready = threading.Event()  # both sockets are bound
         self._steps_ms: deque[tuple[float, float]] = deque(maxlen=1000)  # by the clock, of the processor
@@ -89,12 +91,13 @@ class Daemon:
         with self._running_parts():
             while not self._stopping:
                 self._wake.clear()
+                self._take_results()
                 self._answer_requests()
-                self._keep_time()
-                batch = self._scheduler.next_batch(self._world)
+                self._tick()
+                batch = self._scheduler.next_batch(self._table)
                 if batch:
                     self._process(batch)
-                worked = self._jobs.run_slice(tracking=self._world.object_count() > 0)
+                worked = self._jobs.run_slice(tracking=self._table.object_count() > 0)
                 if not batch and not worked:
                     self._wake.wait(min(IDLE_S, self._jobs.due_in_s()))
 
@@ -115,15 +118,21 @@ class Daemon:
         for work in batch:
             if work.live:
                 self._publish(work, (started_ns, ended_ns) if work.objects else None)
-            self._settle(work.tracked)
+            self._objects.settle(work.stream)
+
+    def _take_results(self) -> None:
+        """Take down what delivery and the labeller found out: no other thread writes to an object."""
+        for sighting in self._delivery.take_sightings():
+            self._objects.sight(sighting)
+        self._labeller.take_guesses()
 
     def _follow(self, batch: list[ScheduledFrame]) -> None:
         """All images in one encoder pass, all objects on to their next frames."""
         features = self._engine.encode([work.frame.image for work in batch])
         moves = [(obj, i, work.frame) for i, work in enumerate(batch) for obj in work.objects]
-        results = self._engine.propagate([(obj.track, i, frame.index) for obj, i, frame in moves], features)
-        for (obj, _, frame), (track, mask) in zip(moves, results, strict=True):
-            obj.update(frame, track, mask)
+        results = self._engine.propagate([(obj.memory, i, frame.index) for obj, i, frame in moves], features)
+        for (obj, _, frame), (memory, mask) in zip(moves, results, strict=True):
+            obj.followed(frame, memory, mask)
             obj.age += 1
 
     def _fail(self, batch: list[ScheduledFrame], error: Exception) -> None:
@@ -134,23 +143,16 @@ class Daemon:
             return
         self._faults.shed(batch, error)
         for work in batch:
-            self._settle(work.tracked)
+            self._objects.settle(work.stream)
 
     def _publish(self, work: ScheduledFrame, model_mono_ns: tuple[int, int] | None) -> None:
-        tracked, frame = work.tracked, work.frame
-        tracked.dropped += frame.index - tracked.processed - 1
-        tracked.processed = frame.index
-        tracked.step += 1
-        seen = tuple(ObjectSnapshot.of(o) for o in tracked.objects.values() if o.pending or o.frame == frame.index)
-        self._delivery.put(ProcessedFrame(tracked, frame, tracked.step, tracked.dropped, model_mono_ns, seen))
-        tracked.stream.buffer.consumed(frame.index)
-
-    def _settle(self, tracked: TrackedStream) -> None:
-        """Objects that have reached the live edge go on with the others."""
-        for obj in tracked.pending():
-            if not frames_behind(obj):
-                obj.arrived()
-                self.publisher.publish(f"events/{tracked.name}/", object_event(obj, "object_caught_up", obj.frame))
+        stream, frame = work.stream, work.frame
+        stream.dropped += frame.index - stream.processed - 1
+        stream.processed = frame.index
+        stream.step += 1
+        seen = tuple(ObjectSnapshot.of(o) for o in stream.objects.values() if o.pending or o.frame == frame.index)
+        self._delivery.put(ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen))
+        stream.source.buffer.consumed(frame.index)
 
     # ------------------------------------------------------------------------------------------------ requests
 
@@ -160,7 +162,7 @@ class Daemon:
         self._wake.set()
 
     def _answer_requests(self) -> None:
-        """What is waiting, but no longer than REQUESTS_S: who asks without end must not starve the tracking."""
+        """Answer requests for at most REQUESTS_S, so that a busy client cannot starve tracking."""
         deadline_s = time.monotonic() + REQUESTS_S
         while not self._requests.empty():
             if time.monotonic() > deadline_s:
@@ -188,40 +190,37 @@ class Daemon:
     # ------------------------------------------------------------------------------------------------- streams
 
     def _attach(self, name: str, config: StreamConfig) -> TrackedStream:
-        stream = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event)
-        tracked = TrackedStream(stream)
-        self._world.add(tracked)
-        self._publish_event(stream, "stream_added")
-        stream.start()
-        return tracked
+        source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event)
+        stream = TrackedStream(source)
+        self._table.add(stream)
+        self._publish_event(source, "stream_added")
+        source.start()
+        return stream
 
-    def _detach(self, tracked: TrackedStream) -> None:
-        self._world.remove(tracked)
-        tracked.stream.stop(timeout_s=0)  # it ends by itself, at the latest with its time-out
-        self._publish_event(tracked.stream, "stream_removed")
+    def _detach(self, stream: TrackedStream) -> None:
+        self._table.remove(stream)
+        stream.source.stop(timeout_s=0)  # it ends by itself, at the latest with its time-out
+        self._publish_event(stream.source, "stream_removed")
 
-    def _on_stream_event(self, stream: Stream, name: str, details: dict[str, Any]) -> None:
+    def _on_stream_event(self, source: Stream, name: str, details: dict[str, Any]) -> None:
         """Called by the streams' threads."""
         more = {"message": details["error"]} if "error" in details else {}
         if "size" in details:
             more["size"] = tuple(details["size"])
-        self._publish_event(stream, cast(EventName, name), **more)
+        self._publish_event(source, cast(EventName, name), **more)
 
-    def _publish_event(self, stream: Stream, name: EventName, **more: Any) -> None:
+    def _publish_event(self, source: Stream, name: EventName, **more: Any) -> None:
         """Publish an event of a stream, from any thread."""
-        self.publisher.publish(
-            f"events/{stream.name}/", event(stream, name, stream.decoded - 1 if stream.decoded else None, **more)
-        )
+        newest = source.decoded - 1 if source.decoded else None
+        self.publisher.publish(f"events/{source.name}/", event(source, name, newest, **more))
 
     # --------------------------------------------------------------------------------------------------- clocks
 
-    def _keep_time(self) -> None:
+    def _tick(self) -> None:
         """What is due by the clock: searches, guesses, objects that were lost for too long, the status message."""
         self._discovery.tick()
         self._labeller.tick()
-        for tracked in self._world:
-            for obj in tracked.expired():
-                self._context.remove(obj, "object_expired")
+        self._objects.expire()
         if time.monotonic() >= self._status_due_s:
             self._status_due_s = time.monotonic() + STATUS_S
             self.publisher.publish("status/", self._status())
@@ -230,7 +229,7 @@ class Daemon:
         steps_ms, self._steps_ms = self._steps_ms, deque(maxlen=1000)
         return Status(
             time=time.time(),
-            streams=[stream_record(tracked) for tracked in self._world],
+            streams=[stream_record(stream) for stream in self._table],
             memory=DeviceMemory(**self._engine.memory()),
             steps=_step_times(steps_ms),
         )
@@ -241,7 +240,10 @@ class Daemon:
     def _running_parts(self) -> Iterator[None]:
         """Everything that has a thread, stopped in the reverse order however the loop ends."""
         with ExitStack() as stack:
-            for part in (self.publisher, self._delivery, self.control, self._labeller):
+            self.publisher.start()
+            stack.callback(self.publisher.stop)
+            stack.callback(self._take_results)  # of the last frames, once they are delivered
+            for part in (self._delivery, self.control, self._labeller):
                 part.start()
                 stack.callback(part.stop)
             self.ready.set()
@@ -249,15 +251,15 @@ class Daemon:
             for name, config in self._config.streams.items():
                 self._attach(name, config)
             yield
-            for tracked in self._world:
-                self._publish_event(tracked.stream, "daemon_stopping")
+            for stream in self._table:
+                self._publish_event(stream.source, "daemon_stopping")
 
     def _stop_streams(self) -> None:
-        for tracked in self._world:
-            tracked.stream.stop(timeout_s=0)
+        for stream in self._table:
+            stream.source.stop(timeout_s=0)
         deadline_s = time.monotonic() + STOP_S
-        for tracked in self._world:
-            tracked.stream.stop(max(0.0, deadline_s - time.monotonic()))
+        for stream in self._table:
+            stream.source.stop(max(0.0, deadline_s - time.monotonic()))
 
 
 def _step_times(steps_ms: deque[tuple[float, float]]) -> StepTimes:

@@ -14,7 +14,7 @@ MAX_IN_A_ROW = 100  # steps; then it is not the frames: the daemon ends, and who
 
 
 class Faults:
-    """It belongs to the engine thread."""
+    """It belongs to the main loop."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -43,21 +43,21 @@ class Faults:
 
     def _give_up(self, obj: TrackedObject, error: AtCapacity) -> None:
         message = event(
-            obj.tracked.stream, "overload", obj.frame, object=obj.id, message=f"object {obj.id} is removed: {error}"
+            obj.stream.source, "overload", obj.frame, object=obj.id, message=f"object {obj.id} is removed: {error}"
         )
-        self._context.publisher.publish(f"events/{obj.tracked.name}/", message)
-        self._context.remove(obj, "object_removed")
+        self._context.publisher.publish(f"events/{obj.stream.name}/", message)
+        self._context.objects.remove(obj)
 
     def _skip(self, work: ScheduledFrame, error: Exception) -> None:
         """As if the frame had been dropped: no memory has a hole."""
-        tracked, index = work.tracked, work.frame.index
+        stream, index = work.stream, work.frame.index
         if work.live:
-            tracked.dropped += index - tracked.processed
-            tracked.processed = index
-            tracked.stream.buffer.consumed(index)
+            stream.dropped += index - stream.processed
+            stream.processed = index
+            stream.source.buffer.consumed(index)
         for obj in work.objects:
             obj.frame = index
         text = f"frame {index} is left out: {type(error).__name__}: {error}"
         self._context.publisher.publish(
-            f"events/{tracked.name}/", event(tracked.stream, "overload", index, message=text)
+            f"events/{stream.name}/", event(stream.source, "overload", index, message=text)
         )

@@ -12,6 +12,7 @@ _GROUP_BITS = 5
 _MORE, _SIGN, _VALUE = 0x20, 0x10, 0x1F
 _FIRST_CHARACTER = 48
 _MAX_GROUPS = 7  # 35 bits: more than any picture's number of pixels
+MAX_MASK_PIXELS = 2**28  # 16384 × 16384; sums of runs that passed their checks stay far below 2**63
 
 
 def rle_encode(mask_hw: NDArray[np.bool_]) -> bytes:
@@ -20,10 +21,16 @@ def rle_encode(mask_hw: NDArray[np.bool_]) -> bytes:
 
 
 def rle_decode(counts: bytes, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """The bool mask [h, w] of compressed counts. Raises ValueError where they are not of such a mask."""
-    runs = _decompress(counts)
+    """The bool mask [h, w] of compressed counts. Raises ValueError where they are not of such a mask.
+
+    Counts and size may come from a stranger: every run is known to fit the mask before runs are added up.
+    """
     height, width = size_hw
-    if (runs < 0).any() or runs.sum() != height * width:
+    pixels = height * width
+    if height < 1 or width < 1 or pixels > MAX_MASK_PIXELS:
+        raise ValueError(f"a mask of {height} × {width} pixels; at least 1 and at most {MAX_MASK_PIXELS} are read")
+    runs = _decompress(counts, pixels)
+    if runs.sum() != pixels:
         raise ValueError(f"the runs add up to {int(runs.sum())}, not to the mask's {height} × {width} pixels")
     column_major = np.repeat(np.arange(runs.size) % 2 == 1, runs)
     return np.ascontiguousarray(column_major.reshape(width, height).T)
@@ -60,7 +67,10 @@ def _compress(runs: NDArray[np.int64]) -> bytes:
     return characters.tobytes()
 
 
-def _decompress(counts: bytes) -> NDArray[np.int64]:
+def _decompress(counts: bytes, pixels: int) -> NDArray[np.int64]:
+    """The runs, each from 0 to `pixels`, and not more of them than a mask can have."""
+    if len(counts) > _MAX_GROUPS * (pixels + 1):
+        raise ValueError(f"{len(counts)} bytes of run lengths for a mask of {pixels} pixels")
     codes = np.frombuffer(counts, np.uint8).astype(np.int64) - _FIRST_CHARACTER
     if codes.size == 0 or codes.min() < 0 or codes.max() > (_MORE | _VALUE) or codes[-1] & _MORE:
         raise ValueError("not COCO's compressed run lengths")
@@ -69,9 +79,15 @@ def _decompress(counts: bytes) -> NDArray[np.int64]:
     lengths = last - first + 1
     if lengths.max() > _MAX_GROUPS:
         raise ValueError("a run of more pixels than any picture has")
+    if lengths.size > pixels + 1:
+        raise ValueError(f"{lengths.size} runs for a mask of {pixels} pixels")
     places = np.arange(codes.size) - np.repeat(first, lengths)
     values = np.add.reduceat((codes & _VALUE) << (_GROUP_BITS * places), first)
     values -= np.where(codes[last] & _SIGN, 1 << (_GROUP_BITS * lengths), 0)
+    if (np.abs(values) > pixels).any():
+        raise ValueError(f"a run that differs from another by more than the mask's {pixels} pixels")
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
+    if (values < 0).any() or (values > pixels).any():
+        raise ValueError(f"a run that is negative or longer than the mask's {pixels} pixels")
     return values

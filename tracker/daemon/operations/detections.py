@@ -25,17 +25,17 @@ class DetectionOperations:
     def objects_add_many(self, args: requests.ObjectsAddMany, _: Any) -> Slices:
         """Every detection is prompted with its box, a slice for each; the mask decides whether it is one of the
         tracked objects. Nothing changes before all were prompted."""
-        tracked = self._context.table.tracked(args.stream)
-        frame = frame_of(tracked, args.frame, args.time)
+        stream = self._context.table.stream(args.stream)
+        frame = frame_of(stream, args.frame, args.time)
         prompted = yield from self._prompted(args.detections, frame)
-        followed = {obj: small(near(obj, frame)) for obj in tracked.objects.values()}
+        followed = {obj: small(near(obj, frame)) for obj in stream.objects.values()}
         matches = matched([small(mask) for _, mask in prompted], list(followed.values()), args.match_iou)
         objects = list(followed)
         fresh = [i for i, (_, mask) in enumerate(prompted) if i not in matches and small(mask).any()]
-        admit(self._context, tracked, len(fresh), "detections")
-        added = {i: self._add(tracked, frame, prompted[i], args.detections[i]) for i in fresh}
+        admit(self._context, stream, len(fresh), "detections")
+        added = {i: self._start(stream, frame, prompted[i], args.detections[i]) for i in fresh}
         return replies.AddedMany(
-            stream=tracked.name,
+            stream=stream.name,
             frame=frame.index,
             objects=[
                 replies.Match(object=objects[matches[i][0]].id, added=False, iou=round(matches[i][1], 4))
@@ -59,15 +59,11 @@ class DetectionOperations:
             yield
         return prompted
 
-    def _add(
+    def _start(
         self,
-        tracked: TrackedStream,
+        stream: TrackedStream,
         frame: Frame,
         prompted: tuple[ObjectMemory, ObjectMask],
         detection: requests.Detection,
     ) -> TrackedObject:
-        obj = TrackedObject(
-            tracked.claim_id(None), tracked, *prompted, frame.index, frame.size_wh, detection.label, detection.meta
-        )
-        self._context.follow(obj)
-        return obj
+        return self._context.objects.start(stream, frame, *prompted, label=detection.label, meta=detection.meta)

@@ -44,7 +44,7 @@ class StreamOperations:
 
     def server_info(self, _: requests.ServerInfoArgs) -> replies.ServerInfo:
         table, limits = self._context.table, self._context.config.engine
-        free = [free_slots(self._context, tracked) for tracked in table] or [
+        free = [free_slots(self._context, stream) for stream in table] or [
             limits.max_objects - table.object_count()
         ]
         return replies.ServerInfo(
@@ -62,7 +62,7 @@ class StreamOperations:
         )
 
     def streams_list(self, _: requests.StreamsListArgs) -> replies.StreamList:
-        return replies.StreamList(streams=[stream_record(tracked) for tracked in self._context.table])
+        return replies.StreamList(streams=[stream_record(stream) for stream in self._context.table])
 
     def streams_add(self, args: requests.StreamsAdd) -> replies.StreamRecord:
         if args.stream in self._context.table:
@@ -76,34 +76,34 @@ class StreamOperations:
         return stream_record(self._attach(args.stream, args.config()))
 
     def streams_remove(self, args: requests.StreamName) -> replies.StreamRecord:
-        tracked = self._context.table.tracked(args.stream)
-        record = stream_record(tracked)
-        self._detach(tracked)
+        stream = self._context.table.stream(args.stream)
+        record = stream_record(stream)
+        self._detach(stream)
         return record
 
     def streams_pause(self, args: requests.StreamName) -> replies.StreamRecord:
-        tracked = self._context.table.tracked(args.stream)
-        tracked.stream.pause()
-        return stream_record(tracked)
+        stream = self._context.table.stream(args.stream)
+        stream.source.pause()
+        return stream_record(stream)
 
     def streams_resume(self, args: requests.StreamName) -> replies.StreamRecord:
-        tracked = self._context.table.tracked(args.stream)
-        tracked.stream.resume()
-        return stream_record(tracked)
+        stream = self._context.table.stream(args.stream)
+        stream.source.resume()
+        return stream_record(stream)
 
     def frames_get(self, args: requests.FramesGet) -> replies.FrameImage:
-        tracked = self._context.table.tracked(args.stream)
-        followed = args.overlay and args.frame is None and tracked.processed in tracked.stream.buffer
-        frame = frame_of(tracked, tracked.processed if followed else args.frame)
+        stream = self._context.table.stream(args.stream)
+        followed = args.overlay and args.frame is None and stream.processed in stream.source.buffer
+        frame = frame_of(stream, stream.processed if followed else args.frame)
         rgb_hwc = imaging.to_rgb(frame.image)
         if args.overlay:
-            objects = [obj for obj in tracked.objects.values() if obj.frame == frame.index and not obj.pending]
+            objects = [obj for obj in stream.objects.values() if obj.frame == frame.index and not obj.pending]
             rgb_hwc = overlay.draw(rgb_hwc, [self._drawing(obj) for obj in objects])
         data = imaging.encode(
             imaging.scaled(rgb_hwc, args.max_width), args.format, self._context.config.publish.jpeg_quality
         )
         return replies.FrameImage(
-            stream=tracked.name,
+            stream=stream.name,
             frame=frame.index,
             time=frame.time,
             size=frame.size_wh,
@@ -112,6 +112,6 @@ class StreamOperations:
         )
 
     def _drawing(self, obj: TrackedObject) -> overlay.Drawing:
-        shape = self._context.look.shape(obj.mask, obj.size_wh)
+        shape = self._context.shape_options.shape(obj.mask, obj.size_wh)
         guessed = obj.guess.label if obj.guess else None
         return overlay.Drawing.of(obj.id, shape, obj.label or guessed, obj.mask.score)

@@ -1,0 +1,97 @@
+"""Where objects start, are corrected, lost, found and end, each with its event. It belongs to the main loop."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from tracker.errors import UnknownStream
+from tracker.protocol.fields import EventName
+from tracker.sockets.publisher import Publisher
+from tracker.tracking.records import object_event
+from tracker.tracking.scheduler import frames_behind
+from tracker.tracking.state import Sighting, StreamTable, TrackedObject, TrackedStream
+from tracker.types import Frame, ObjectMask
+
+if TYPE_CHECKING:
+    from tracker.engine.memory import ObjectMemory
+
+
+class ObjectLifecycle:
+    """The one place that changes which objects there are, and whether they are visible."""
+
+    def __init__(self, table: StreamTable, publisher: Publisher) -> None:
+        self._table = table
+        self._publisher = publisher
+
+    def start(
+        self,
+        stream: TrackedStream,
+        frame: Frame,
+        memory: ObjectMemory,
+        mask: ObjectMask,
+        *,
+        object_id: int | None = None,
+        label: str | None = None,
+        meta: dict[str, Any] | None = None,
+        expire_s: float | None = None,
+    ) -> TrackedObject:
+        """Track what was prompted on `frame`; `object_id` None: the next free one.
+
+        Raises UnknownStream where the stream was removed while the object was looked for.
+        """
+        if self._table.stream(stream.name) is not stream:
+            raise UnknownStream(f"stream: {stream.name!r} was removed, and is another one now")
+        obj = TrackedObject(
+            stream.claim_id(object_id),
+            stream,
+            memory,
+            mask,
+            frame.index,
+            frame.size_wh,
+            label,
+            meta or {},
+            expire_s,
+        )
+        stream.add(obj)
+        obj.pending = bool(frames_behind(obj))
+        self._publish(obj, "object_added", obj.frame)
+        return obj
+
+    def correct(self, obj: TrackedObject, frame: Frame, memory: ObjectMemory, mask: ObjectMask) -> None:
+        """A prompt on `frame` gave `mask`: what was found out about the object before counts no longer."""
+        was_lost = not obj.visible
+        obj.corrected(frame, memory, mask)
+        obj.pending = bool(frames_behind(obj))
+        self._publish(obj, "object_refined", frame.index)
+        if was_lost:
+            self._publish(obj, "object_found", frame.index)
+
+    def sight(self, sighting: Sighting) -> None:
+        """Take down whether an object is visible, unless it was corrected or removed since that frame."""
+        obj = sighting.object
+        if obj.is_outdated(sighting.revision) or sighting.visible == obj.visible:
+            return
+        obj.lost_since_ns = None if sighting.visible else time.monotonic_ns()
+        self._publish(obj, "object_found" if sighting.visible else "object_lost", sighting.frame)
+
+    def settle(self, stream: TrackedStream) -> None:
+        """Objects that have reached the live edge go on with the others."""
+        for obj in stream.pending():
+            if not frames_behind(obj):
+                obj.arrived()
+                self._publish(obj, "object_caught_up", obj.frame)
+
+    def expire(self) -> None:
+        """Remove the objects that were lost for too long."""
+        for stream in self._table:
+            for obj in stream.expired():
+                self.remove(obj, "object_expired")
+
+    def remove(self, obj: TrackedObject, why: EventName = "object_removed") -> None:
+        """Track an object no longer."""
+        obj.stream.remove(obj)
+        self._publish(obj, why, obj.frame)
+
+    def _publish(self, obj: TrackedObject, name: EventName, frame: int) -> None:
+        self._publisher.publish(f"events/{obj.stream.name}/", object_event(obj, name, frame))
