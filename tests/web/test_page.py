@@ -1,9 +1,10 @@
 """The page in a browser, with the real daemon and model on a film whose truth is known."""
 
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,13 @@ def client(pond: Pond) -> Iterator[Client]:
         client.info()
         yield client
         client.remove("pond", all=True)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port: int = bound.getsockname()[1]
+    return port
 
 
 @contextmanager
@@ -369,3 +377,36 @@ def test_the_daemon_is_killed_and_comes_back(address: str, browser: Any, pond: P
         until(page, f"app.view.picture.frame > {frame} || app.view.picture.frame < 100")
         moving = app(page, "app.drawnFrames")
         until(page, f"app.drawnFrames > {moving} + 5")
+
+
+def test_a_tap_and_a_long_press(address: str, browser: Any, pond: Pond) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with looking(browser, address, **phone) as page:
+        frame = frozen(page, pond, 1, 2)
+        page.touchscreen.tap(*at(page, *pond.inside(frame, 1)))
+        until(page, "app.prompt.active && !app.prompt.waiting")
+        page.tap("#off")
+        page.touchscreen.tap(*at(page, *pond.inside(frame, 2)))
+        assert app(page, "app.prompt.labels") == [1, 0]
+        page.tap("#leave")
+        until(page, "!app.hold.held && !app.prompt.active")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_pages_server_restarts_and_what_was_marked_is_still_there(
+    browser: Any, pond: Pond, unused_port: int
+) -> None:
+    listen = f"127.0.0.1:{unused_port}"
+    with ExitStack() as stack, page_server(pond.control, listen=listen) as address:
+        page = stack.enter_context(looking(browser, address))
+        frame = frozen(page, pond, 1)
+        click(page, pond.inside(frame, 1))
+        previewed(page)
+        still_open = stack.pop_all()
+    with still_open:
+        page.wait_for_selector("#banner:has-text('server does not answer')")
+        with page_server(pond.control, listen=listen):
+            page.wait_for_selector("#banner", state="hidden")
+            assert len(app(page, "app.prompt.points")) == 1
+            page.keyboard.press("Enter")
+            page.wait_for_selector(".object[data-object]")
