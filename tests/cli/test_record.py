@@ -171,7 +171,7 @@ def daemon() -> Iterator[FakeDaemon]:
 
 def tracks(frame: int, size: tuple[int, int] = (64, 48), **object_fields: Any) -> replies.Tracks:
     fields = {"box": (8, 8, 40, 40), "area": 1024, "outline": [[[8, 8, 40, 8, 40, 40, 8, 40]]], "object": 1}
-    clocks = {"pts": None, "time": 1.0, "camera_time": None, "mono_ns": frame * 100_000_000}
+    clocks: dict[str, Any] = {"pts": None, "time": 1.0, "camera_time": None, "mono_ns": frame * 100_000_000}
     objects = [structs.replace(OBJECT, **fields | object_fields)]
     return replies.Tracks(
         stream="cam1", frame=frame, step=frame, epoch=0, size=size, dropped=0, objects=objects, **clocks
@@ -212,7 +212,7 @@ def test_pictures_are_scaled_and_a_video_keeps_its_size_when_the_camera_changes_
     daemon: FakeDaemon, tmp_path: Path
 ) -> None:
     big = {"size": (640, 480), "box": (80, 80, 400, 400), "outline": [[[80, 80, 400, 80, 400, 400, 80, 400]]]}
-    sizes = [{"size": (64, 48)}, {"size": (64, 48)}, big]
+    sizes: list[dict[str, Any]] = [{"size": (64, 48)}, {"size": (64, 48)}, big]
     messages: list[tuple[str, Any, bytes | None]] = []
     for frame, fields in enumerate(sizes):
         messages.append(("tracks/cam1/", tracks(frame, **fields), None))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import Struct
 from PIL import Image
 
 from helpers.fake_daemon import FakeDaemon
@@ -33,11 +34,11 @@ def ctl(daemon: FakeDaemon, *arguments: object) -> Result:
     return CliRunner().invoke(main, list(map(str, arguments)), env={"TRACKER_CONTROL": daemon.control.endpoint})
 
 
-def asked(daemon: FakeDaemon) -> replies.Struct:
+def asked(daemon: FakeDaemon) -> Struct:
     return daemon.asked.get(timeout=20).args
 
 
-ASKED: list[tuple[str, replies.Struct]] = [
+ASKED: list[tuple[str, Struct]] = [
     ("info", requests.ServerInfoArgs()),
     ("streams", requests.StreamsListArgs()),
     (
@@ -76,9 +77,7 @@ ASKED: list[tuple[str, replies.Struct]] = [
 
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
 @pytest.mark.parametrize(("line", "args"), ASKED)
-def test_what_is_typed_is_what_is_asked(
-    daemon: FakeDaemon, line: str, args: replies.Struct, json_flag: list[str]
-) -> None:
+def test_what_is_typed_is_what_is_asked(daemon: FakeDaemon, line: str, args: Struct, json_flag: list[str]) -> None:
     result = ctl(daemon, *line.split(), *json_flag)
     assert result.exit_code == 0, result.output
     assert asked(daemon) == args

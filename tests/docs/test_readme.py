@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,14 @@ def test_the_python_example_reads_masks(tmp_path: Path) -> None:
         assert (number, label, state) == (1, "pallet", "visible")
         assert box == pytest.approx([110, 80, 130, 100], abs=3)
         assert area == pytest.approx(400, rel=0.3)
+
+
+def test_the_python_example_is_typed(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "example.py").write_text(example)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", str(tmp_path / "example.py")]
+    done = subprocess.run([*command, f"--cache-dir={tmp_path}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_camera_of_the_example_is_a_valid_configuration() -> None:

@@ -171,7 +171,7 @@ class Never(TorchDispatchMode):
 
     WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "lift_fresh", "scalar_tensor", "unique")
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.name().partition("::")[2].partition(".")[0]
         picks = name == "index" and any(t is not None and t.dtype is torch.bool for t in args[1])
         waits = picks or name in self.WAITING

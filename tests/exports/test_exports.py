@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import supervision
+from msgspec import UNSET
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -23,7 +24,7 @@ from tracker.exports import (
 from tracker.masks.geometry import fill, shape_of_mask
 from tracker.masks.rle import rle_encode
 from tracker.protocol.fields import Rle
-from tracker.protocol.replies import UNSET, ObjectRecord, Tracks
+from tracker.protocol.replies import ObjectRecord, Tracks
 from tracker.streams import sources
 from tracker.types import Bool
 

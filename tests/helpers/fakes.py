@@ -21,7 +21,8 @@ SIDE = 64  # of the fake engine's logits
 def grey_frame(index: int, size_wh: tuple[int, int] = (64, 48), *, corrupt: bool = False, fps: float = 10) -> Frame:
     """A frame of a stream of `fps` that started at time 0."""
     w, h = size_wh
-    image = I420(np.full((h, w), 90, np.uint8), *(np.full((h // 2, w // 2), 128, np.uint8) for _ in "uv"))
+    grey_hw = np.full((h // 2, w // 2), 128, np.uint8)
+    image = I420(np.full((h, w), 90, np.uint8), grey_hw, grey_hw)
     seconds = index / fps
     return Frame("cam", index, 0, seconds, seconds, round(seconds * 1e9), None, image, corrupt)
 

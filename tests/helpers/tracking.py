@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import msgpack
@@ -89,7 +89,7 @@ class Talk:
         self.image = b"".join(images)
         return topic.decode(), msgpack.unpackb(payload)
 
-    def receive_until(self, wanted: Callable[[Message], bool]) -> Message:
+    def receive_until(self, wanted: Callable[[Message], object]) -> Message:
         """The first message that is as wanted; all before it are thrown away."""
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
@@ -116,7 +116,7 @@ def configuration(**sections: Any) -> Config:
 @contextmanager
 def serving(config: Config, engine: Any = None) -> Iterator[Talk]:
     """Runs a daemon on a thread of its own, and ends it."""
-    daemon = Daemon(config, engine or BlobEngine())
+    daemon = Daemon(config, engine or cast(Any, BlobEngine()))
     thread = threading.Thread(target=daemon.run, name="daemon")
     thread.start()
     wait_until(lambda: daemon.ready.is_set() or not thread.is_alive())

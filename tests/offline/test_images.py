@@ -178,7 +178,7 @@ def test_two_pictures_of_one_name_are_refused(folder, tmp_path):
 def test_a_prompt_outside_the_picture_is_refused(engine, folder):
     rgb_hwc = images.read_picture(folder / "shot0.png")
     with pytest.raises(BadPrompt, match="outside the frame of 96 × 64"):
-        images.segment_prompted(engine, rgb_hwc, Prompted(points=[(96, 5)]), multimask=False)
+        images.segment_prompted(engine, rgb_hwc, Prompted(points=[(96.5, 5)]), multimask=False)
 
 
 @pytest.mark.parametrize(

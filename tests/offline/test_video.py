@@ -27,6 +27,7 @@ from tracker.images.video_writer import VideoWriter
 from tracker.masks.rle import rle_decode
 from tracker.offline import video
 from tracker.offline.video import Outcome, PromptEntry
+from tracker.protocol.fields import Rle
 from tracker.streams import sources
 from tracker.types import Frame, ObjectMask, Rgb
 
@@ -112,7 +113,8 @@ def quiet_tqdm(monkeypatch):
 
 
 def seen_masks(outcome: Outcome) -> dict[int, np.ndarray]:
-    return {r.object: rle_decode(r.mask.counts, r.mask.size) for r in outcome.result.objects}
+    masks = {record.object: record.mask for record in outcome.result.objects}
+    return {number: rle_decode(m.counts, m.size) for number, m in masks.items() if isinstance(m, Rle)}
 
 
 def assert_same(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray], share: float = 0.999) -> None:
@@ -287,6 +289,11 @@ def test_prompt_files_that_are_refused(tmp_path, text, message):
         ),
         (PromptEntry(object=4, points=[(5, 1)], labels=[1, 1]), "labels: 2 for 1 points"),
         (PromptEntry(object=4, points=[(5, 1)], labels=[2]), r"labels\[0\]: 2 is neither 1"),
+        (PromptEntry(object=4, points=[(5, 1)], labels=[0]), "labels: all points are off the object"),
+        (
+            PromptEntry(object=1, box=(1, 1, 9, 9)),  # BOX is on this frame already
+            "object 1, frame 0: box: .* give points to correct it, or put box and points into one entry",
+        ),
     ],
 )
 def test_prompts_are_refused_before_anything_is_done(engine, folder, entry, message):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tracker.protocol import codec, fields, replies, requests
 from tracker.protocol.codec import ParsedRequest, Refusal, parse_request
+from tracker.protocol.operations import OPERATIONS
 
-SERVED = requests.OPERATIONS
+SERVED = OPERATIONS
 
 
 def parse(op: str = "objects.add", args: dict[str, Any] | None = None, **envelope: Any) -> ParsedRequest | Refusal:
@@ -50,11 +51,11 @@ MINIMAL_ARGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("op", requests.OPERATIONS)
+@pytest.mark.parametrize("op", OPERATIONS)
 def test_every_operation_takes_its_arguments_and_refuses_others(op: str) -> None:
     call = parse(op, MINIMAL_ARGS[op])
     assert isinstance(call, ParsedRequest)
-    assert (call.id, call.op, type(call.args)) == (7, op, requests.OPERATIONS[op])
+    assert (call.id, call.op, type(call.args)) == (7, op, OPERATIONS[op].args)
     code, message = refusal(parse(op, MINIMAL_ARGS[op] | {"colour": 1}))
     assert code == "bad_request"
     assert "args: unknown field 'colour'" in message
@@ -219,7 +220,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )
-ARG_NAMES = sorted({name for type_ in SERVED.values() for name in type_.__struct_fields__})
+ARG_NAMES = sorted({name for operation in SERVED.values() for name in operation.args.__struct_fields__})
 
 
 @given(st.sampled_from(sorted(SERVED)), st.dictionaries(st.sampled_from(ARG_NAMES), VALUES, max_size=6), VALUES)

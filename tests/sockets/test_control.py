@@ -16,8 +16,8 @@ import zmq
 
 from tracker.errors import ConfigError, UnknownObject
 from tracker.protocol import codec
+from tracker.protocol.operations import OPERATIONS
 from tracker.protocol.replies import Empty, ObjectList, Removed
-from tracker.protocol.requests import OPERATIONS
 from tracker.sockets.control import MAX_WAITING, ControlServer, Request
 from tracker.sockets.socket_thread import Mailbox
 

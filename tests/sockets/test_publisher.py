@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgpack
@@ -35,7 +36,7 @@ def subscribed(publisher: Publisher, *topics: str, receive_hwm: int = 1000) -> I
         socket.connect(publisher.endpoint)
         for topic in topics:
             socket.subscribe(topic)
-            wait_until(lambda topic=topic: publisher.wanted(topic))
+            wait_until(partial(publisher.wanted, topic))
         yield socket
 
 

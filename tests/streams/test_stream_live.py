@@ -226,6 +226,7 @@ def test_a_wall_clock_that_leaps_changes_nothing(tmp_path):
     script = Path(__file__).parents[1] / "helpers" / "clock_leaps.py"
     faked = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(clock)}
     faked |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"}
+    faked |= {"PYTHONPATH": str(script.parents[1])}
     with cameras.rtsp() as server:
         result = subprocess.run(
             [sys.executable, str(script), server.url(), str(clock)],

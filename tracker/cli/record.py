@@ -109,7 +109,7 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _messages(subscription: Subscription, stop: threading.Event) -> Iterator[Message]:
+def _messages(subscription: Subscription[Message], stop: threading.Event) -> Iterator[Message]:
     while not stop.is_set():
         try:
             message = next(subscription)

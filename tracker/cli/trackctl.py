@@ -18,7 +18,8 @@ from tracker.cli import show
 from tracker.cli.options import Numbers
 from tracker.cli.record import record
 from tracker.client import CONTROL, TIMEOUT_S, Client
-from tracker.client.requests import Box, Marks
+from tracker.client.marks import Box
+from tracker.client.requests import Marks
 from tracker.config import StreamConfig
 from tracker.errors import ConfigError, Timeout, TrackerError
 

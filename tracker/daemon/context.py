@@ -2,24 +2,16 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-from msgspec import Struct
 
 from tracker.config import Config
 from tracker.daemon.lifecycle import ObjectLifecycle
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.sockets.publisher import Publisher
-from tracker.tracking.jobs import Slices
 from tracker.tracking.records import ShapeOptions
 from tracker.tracking.state import StreamTable, TrackedStream
 from tracker.types import Frame
-
-Operations = dict[str, Callable[[Any], Struct]]
-SlowOperations = dict[str, Callable[[Any, Any], Slices]]  # of the arguments and the request's id
 
 ENCODED_FRAMES = 4  # kept for further prompts on the same frame
 

@@ -64,12 +64,8 @@ class Daemon:
         self._objects = ObjectLifecycle(self._table, self.publisher)
         self._context = Context(config, self._table, engine, self.publisher, self._objects)
         self._jobs = Jobs(config.engine.catch_up_fraction)
-        self._operations, self._slow_operations = operations(
-            self._context, self._attach, self._detach, self._jobs.cancel
-        )
-        self.control = ControlServer(
-            config.control.endpoint, self._ask, {*self._operations, *self._slow_operations}, instance
-        )
+        self._answers = operations(self._context, self._attach, self._detach, self._jobs.cancel)
+        self.control = ControlServer(config.control.endpoint, self._ask, self._answers.names, instance)
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
         self._labeller = Labeller(config.labels, self._table)
@@ -180,12 +176,12 @@ class Daemon:
                 )
 
     def _answer(self, request: Request) -> None:
-        slow = self._slow_operations.get(request.op)
-        if slow is None:
-            request.reply(self._operations[request.op](request.args))
+        in_slices = self._answers.in_slices.get(request.op)
+        if in_slices is None:
+            request.reply(self._answers.at_once[request.op](request.args))
         else:
             self._jobs.check_room()
-            self._jobs.add(request, slow(request.args, request.id))
+            self._jobs.add(request, in_slices(request.args, request.id))
 
     # ------------------------------------------------------------------------------------------------- streams
 

@@ -13,7 +13,7 @@ from tracker.tracking.records import (
     ObjectSnapshot,
     ShapeOptions,
     frame_message,
-    object_record,
+    snapshot_record,
     tracks_message,
 )
 from tracker.tracking.state import Sighting
@@ -87,7 +87,7 @@ class Delivery:
         shapes = [options.shape(seen.mask, frame.size_wh) for seen in processed.seen]
         self._report(processed, shapes)
         if wanted:
-            records = [object_record(seen, shape) for seen, shape in zip(processed.seen, shapes, strict=True)]
+            records = [snapshot_record(seen, shape) for seen, shape in zip(processed.seen, shapes, strict=True)]
             message = tracks_message(
                 frame, processed.step, processed.dropped, processed.model_mono_ns, objects=records
             )

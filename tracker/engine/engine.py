@@ -27,12 +27,13 @@ from tracker.engine.cuda_graphs import CudaRecorder, Recorder
 from tracker.engine.forward import Features, Masks
 from tracker.engine.grouping import Propagation, groups, pool_slots
 from tracker.engine.layers.image_encoder import Encoder
-from tracker.engine.memory import FrameMemory, MemoryBank, ObjectMemory
+from tracker.engine.memory import FrameMemory, MemoryBank, MemoryLayout, ObjectMemory, TensorKind
 from tracker.engine.models.build import Model
 from tracker.engine.postprocess import fill_holes
 from tracker.engine.precision import Precision, of_config
 from tracker.engine.prompts import Points
-from tracker.errors import AtCapacity, FrameGone
+from tracker.errors import AtCapacity, FrameGone, FrameMarked
+from tracker.protocol.prompts import checked
 from tracker.types import F32, U8, Image, ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,16 @@ class Engine:
             "sha256": self.model.sha256,
         }
 
+    def memory_layout(self) -> MemoryLayout:
+        """What the tensors of this model's memories are like."""
+        net = self.model.net
+        tokens, side = net.sam_image_embedding_size**2, self.model.image_size // 4
+        return MemoryLayout(
+            memory_tm=TensorKind((tokens, int(net.mem_dim)), "bfloat16", 2),
+            pointer_c=TensorKind((int(net.hidden_dim),), "float32", 4),
+            logits_hw=TensorKind((side, side), "float32", 4),
+        )
+
     def memory(self) -> dict[str, Any]:
         """Memory of the device: held by this process, and there in all."""
         device = self.model.device
@@ -134,7 +145,8 @@ class Engine:
         corrected with its memory and its mask there. Either way the frame becomes a conditioning frame. What was
         tracked after a corrected frame is out of date: `rewind(frame)` the new track and propagate again.
 
-        Raises BadPrompt for what cannot mark anything, FrameGone for a frame that the track cannot correct.
+        Raises BadPrompt for what cannot mark anything, FrameMarked for a box where points are already, FrameGone
+        for a frame that the track cannot correct.
         The track that was given is never changed, so a mask that the caller does not like costs nothing.
         """
         found = track.find(frame)
@@ -142,7 +154,9 @@ class Engine:
         if gone or track.to_come(frame):
             known = ", ".join(map(str, track.frames))
             raise FrameGone(f"frame: the object has no mask of frame {frame}; it can be corrected on {known}")
-        prompts.check(prompt, size_wh, has_points=found is not None and found.points is not None)
+        prompt = checked(prompt, size_wh, correction=track.last_frame is not None)
+        if prompt.box_xyxy is not None and not prompt.replace and found is not None and found.points is not None:
+            raise FrameMarked("box: the object is marked on this frame already, and a box comes before points")
         with self._computing():
             entry = self._prompted(track, features.of(i), frame, found, prompt, size_wh)
         return track.with_prompt(entry), _object_mask(entry)

@@ -20,6 +20,7 @@ from tracker.engine.forward import Features
 from tracker.engine.preprocess import moments
 from tracker.errors import RefGone
 from tracker.images import imaging
+from tracker.protocol.prompts import checked
 from tracker.types import F32, U8, Bool, Image, Prompt
 
 KEPT_PICTURES = 8  # 16 MB each at 1024 pixels
@@ -62,7 +63,7 @@ class Segmenter:
         """
         before_b1hw = self._before(ref)
         if before_b1hw is None or len(prompt.points_xy) or prompt.box_xyxy is not None:
-            prompts.check(prompt, image.size_wh, has_points=False)
+            prompt = checked(prompt, image.size_wh, correction=before_b1hw is not None)
         net = self._engine.model.net
         if prompt.mask_hw is not None:
             before_b1hw = mask_logits(prompt.mask_hw, net.sam_prompt_encoder.mask_input_size).to(net.device)

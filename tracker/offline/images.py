@@ -12,12 +12,11 @@ from tracker.errors import SourceError
 from tracker.exports import FrameResult
 from tracker.images import imaging
 from tracker.masks.geometry import mask_of, shape_of_mask
-from tracker.masks.rle import rle_encode
-from tracker.protocol.fields import Rle
 from tracker.protocol.prompts import prompt_of
 from tracker.protocol.replies import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
 from tracker.streams.folder import SUFFIXES, pictures_in
+from tracker.tracking.records import object_record
 from tracker.types import U8, Bool, Rgb
 
 Scored = tuple[Bool, float]  # a mask [h, w] and the model's own predicted IoU
@@ -78,13 +77,4 @@ def result_of(number: int, name: str, size_wh: tuple[int, int], masks: Iterable[
 
 
 def _record(object_id: int, mask_hw: Bool, score: float) -> ObjectRecord:
-    shape = shape_of_mask(mask_hw, tolerance_px=1.0)
-    return ObjectRecord(
-        object=object_id,
-        state="visible" if shape.area else "lost",
-        score=round(score, 4),
-        box=shape.box_xyxy,
-        area=shape.area,
-        outline=shape.outline,
-        mask=Rle(mask_hw.shape, rle_encode(mask_hw)),
-    )
+    return object_record(object_id, shape_of_mask(mask_hw, tolerance_px=1.0, rle=True), score)

@@ -20,7 +20,7 @@ import yaml
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.memory import ObjectMemory
-from tracker.errors import BadPrompt, SourceError
+from tracker.errors import BadPrompt, FrameMarked, SourceError
 from tracker.exports import FrameResult, stem_of
 from tracker.images.imaging import to_rgb
 from tracker.masks.geometry import shape_of, upsample
@@ -33,6 +33,7 @@ from tracker.protocol.replies import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
 from tracker.streams import sources
 from tracker.streams.folder import SUFFIXES
+from tracker.tracking.records import object_record
 from tracker.types import U8, Frame, Image, ObjectMask
 
 
@@ -101,17 +102,7 @@ class Outcome:
 
 def _record(object_id: int, mask: ObjectMask, size_wh: tuple[int, int]) -> ObjectRecord:
     shape = shape_of(mask.logits_hw, size_wh, tolerance_px=1.0, rle=True)
-    assert shape.rle_counts is not None
-    return ObjectRecord(
-        object=object_id,
-        state="visible" if shape.area else "lost",
-        score=round(mask.score, 4),
-        presence=round(mask.presence, 3),
-        box=shape.box_xyxy,
-        area=shape.area,
-        outline=shape.outline,
-        mask=Rle(size_wh[::-1], shape.rle_counts),
-    )
+    return object_record(object_id, shape, mask.score, mask.presence)
 
 
 def track(
@@ -133,9 +124,7 @@ def track(
     with sources.open_path(path) as opened:
         length, size_wh = opened.length, opened.size_wh
     _check_frames(entries, length)
-    for entry in entries:
-        with _naming(entry):
-            prompt_of(entry, size_wh)
+    _check_marks(entries, size_wh)
     back = max(_first_frames(entries).values()) + 1 if reverse else 0
     total = None if length is None else length + back
     steps = count(1)
@@ -249,7 +238,8 @@ def _prompted(
     engine: Engine, track: ObjectMemory, features: Features, entry: PromptEntry, size_wh: tuple[int, int]
 ) -> tuple[ObjectMemory, ObjectMask]:
     with _naming(entry):
-        return engine.prompt(track, features, 0, entry.frame, prompt_of(entry, size_wh), size_wh)
+        prompt = prompt_of(entry, size_wh, correction=track.last_frame is not None)
+        return engine.prompt(track, features, 0, entry.frame, prompt, size_wh)
 
 
 @contextmanager
@@ -257,6 +247,9 @@ def _naming(entry: PromptEntry) -> Iterator[None]:
     """What is wrong with a prompt is said with the object and the frame."""
     try:
         yield
+    except FrameMarked as error:
+        remedy = "give points to correct it, or put box and points into one entry"
+        raise BadPrompt(f"object {entry.object}, frame {entry.frame}: {error}: {remedy}") from None
     except BadPrompt as error:
         raise BadPrompt(f"object {entry.object}, frame {entry.frame}: {error}") from None
 
@@ -272,6 +265,20 @@ def _steady(frames: Iterator[Frame]) -> Iterator[Frame]:
                 f"but the first one is {first_wh[0]}x{first_wh[1]}: give pictures of one size"
             )
         yield frame
+
+
+def _check_marks(entries: Sequence[PromptEntry], size_wh: tuple[int, int]) -> None:
+    """Raises BadPrompt before anything is computed; what comes after an object's first entry corrects it."""
+    marked: set[int] = set()
+    clicked: set[tuple[int, int]] = set()
+    for entry in sorted(entries, key=lambda entry: entry.frame):
+        with _naming(entry):
+            prompt_of(entry, size_wh, correction=entry.object in marked)
+            if entry.box is not None and (entry.object, entry.frame) in clicked:
+                raise FrameMarked("box: the object is marked on this frame already, and a box comes before points")
+        marked.add(entry.object)
+        if entry.mask is None:
+            clicked.add((entry.object, entry.frame))
 
 
 def _check_frames(entries: Sequence[PromptEntry], length: int | None) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from tracker.errors import BadPrompt, BadRequest, TooLarge, TrackerError, UnknownOp, UnsupportedVersion
 from tracker.protocol.fields import VERSION
-from tracker.protocol.requests import OPERATIONS
+from tracker.protocol.operations import OPERATIONS
 
 MAX_PARTS = 8
 MAX_BYTES = 2**20
@@ -150,7 +150,7 @@ def _call(data: dict[str, Any], served: Collection[str]) -> ParsedRequest:
     envelope = _convert(data, _Envelope, "")
     if envelope.op not in served:
         raise UnknownOp(f"op: {envelope.op!r} is unknown; {_suggest(envelope.op, served)}")
-    return ParsedRequest(envelope.id, envelope.op, _convert(envelope.args, OPERATIONS[envelope.op], "args"))
+    return ParsedRequest(envelope.id, envelope.op, _convert(envelope.args, OPERATIONS[envelope.op].args, "args"))
 
 
 def _convert(data: dict[str, Any], type_: type[T], name: str) -> T:

@@ -66,9 +66,10 @@ class ObjectList(Record, frozen=True, kw_only=True):
 
 
 class Match(Record, frozen=True, kw_only=True):
-    object: int | None  # nil: there was nothing in the box
+    object: int | None  # nil: there was nothing in the box, or it was refused
     added: bool
     iou: float | None  # with the tracked object that it matched; nil where it was added
+    refused: str | UnsetType = UNSET  # why the box was not looked at
 
 
 class AddedMany(Record, frozen=True, kw_only=True):

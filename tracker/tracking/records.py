@@ -2,9 +2,9 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from tracker.masks.geometry import shape_of
 from tracker.protocol.fields import EventName, Rle
@@ -58,28 +58,47 @@ class ShapeOptions:
         return shape_of(mask.logits_hw, size_wh, tolerance_px=self.tolerance_px, outline=self.outline, rle=self.rle)
 
 
-def object_record(seen: ObjectSnapshot, shape: Shape) -> ObjectRecord:
-    """The record of an object whose mask has the geometry `shape`, which is not looked at while it is pending."""
-    pending = seen.behind is not None
-    if pending:
-        shape = Shape(shape.size_wh)
-    visible = shape.area > 0
+class RecordFields(TypedDict, total=False):
+    """What a record says beside the mask."""
+
+    age: int
+    label: str | None
+    meta: dict[str, Any]
+    guess: Guess | UnsetType
+
+
+def object_record(
+    object_id: int, shape: Shape, score: float, presence: float | None = None, **more: Unpack[RecordFields]
+) -> ObjectRecord:
+    """What is said of an object whose mask has the geometry `shape`: live, of files and of pictures."""
     width, height = shape.size_wh
     return ObjectRecord(
-        object=seen.id,
-        state="pending" if pending else "visible" if visible else "lost",
-        score=round(seen.mask.score, 4),
-        presence=round(seen.mask.presence, 3),
+        object=object_id,
+        state="visible" if shape.area else "lost",
+        score=round(score, 4),
+        presence=None if presence is None else round(presence, 3),
         box=shape.box_xyxy,
         area=shape.area,
         outline=shape.outline,
+        mask=Rle((height, width), shape.rle_counts) if shape.rle_counts is not None else UNSET,
+        **more,
+    )
+
+
+def snapshot_record(seen: ObjectSnapshot, shape: Shape) -> ObjectRecord:
+    """The record of a tracked object; while it is pending, its mask is of an older frame, and is left out."""
+    pending = seen.behind is not None
+    record = object_record(
+        seen.id,
+        Shape(shape.size_wh) if pending else shape,
+        seen.mask.score,
+        seen.mask.presence,
         age=seen.age,
         label=seen.label,
         meta=seen.meta,
         guess=seen.guess,
-        behind=seen.behind if seen.behind is not None else UNSET,
-        mask=Rle((height, width), shape.rle_counts) if shape.rle_counts is not None else UNSET,
     )
+    return structs.replace(record, state="pending", behind=seen.behind) if pending else record
 
 
 def tracks_message(

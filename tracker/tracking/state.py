@@ -47,6 +47,10 @@ class TrackedObject:
     lost_since_ns: int | None = None  # time.monotonic_ns(); None: it is visible
     guess: Guess | UnsetType = UNSET  # the labeller's
     guess_due_s: float = 0.0  # time.monotonic() from which the labeller looks at it again
+    prompted: tuple[int, ObjectMask] = field(init=False)  # the frame of the last prompt, and the mask that it gave
+
+    def __post_init__(self) -> None:
+        self.prompted = self.frame, self.mask
 
     @property
     def visible(self) -> bool:
@@ -64,6 +68,7 @@ class TrackedObject:
     def corrected(self, frame: Frame, memory: ObjectMemory, mask: ObjectMask) -> None:
         """A prompt on `frame` gave `mask`. It is visible there, and must not expire while it catches up."""
         self.followed(frame, memory, mask)
+        self.prompted = frame.index, mask
         self.revision += 1
         self.lost_since_ns = None
         self.guess_due_s = 0.0

@@ -5,12 +5,14 @@ from dataclasses import replace
 from msgspec import UNSET, structs
 
 from tracker.daemon.admission import admit
-from tracker.daemon.context import Context, Operations, frame_of
+from tracker.daemon.answers import answers
+from tracker.daemon.context import Context, frame_of
 from tracker.engine.memory import ObjectMemory
-from tracker.errors import FrameGone, NoObject
+from tracker.errors import BadPrompt, FrameGone, FrameMarked, NoObject
 from tracker.protocol import replies, requests
+from tracker.protocol.operations import OBJECTS_ADD, OBJECTS_LIST, OBJECTS_REFINE, OBJECTS_REMOVE, OBJECTS_UPDATE
 from tracker.protocol.prompts import prompt_of
-from tracker.tracking.records import ObjectSnapshot, object_record
+from tracker.tracking.records import ObjectSnapshot, snapshot_record
 from tracker.tracking.state import TrackedObject
 from tracker.types import Frame, ObjectMask, Prompt, Shape
 
@@ -19,16 +21,7 @@ class ObjectOperations:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    @property
-    def table(self) -> Operations:
-        return {
-            "objects.add": self.objects_add,
-            "objects.refine": self.objects_refine,
-            "objects.update": self.objects_update,
-            "objects.remove": self.objects_remove,
-            "objects.list": self.objects_list,
-        }
-
+    @answers(OBJECTS_ADD)
     def objects_add(self, args: requests.ObjectsAdd) -> replies.ObjectResult:
         stream = self._context.table.stream(args.stream)
         admit(self._context, stream, 1, "object")
@@ -48,16 +41,21 @@ class ObjectOperations:
         )
         return _result(obj, frame, shape)
 
+    @answers(OBJECTS_REFINE)
     def objects_refine(self, args: requests.ObjectsRefine) -> replies.ObjectResult:
         stream = self._context.table.stream(args.stream)
         obj = stream.object(args.object)
         frame = frame_of(stream, args.frame)
-        prompt = prompt_of(args, frame.size_wh)
-        memory, mask = self._prompted(self._led_to(obj, frame), frame, prompt)
+        prompt = prompt_of(args, frame.size_wh, correction=True)
+        try:
+            memory, mask = self._prompted(self._led_to(obj, frame), frame, prompt)
+        except FrameMarked as error:
+            raise BadPrompt(f"{error}: give points, or say replace: true to mark the frame afresh") from None
         shape = self._shape(mask, frame)
         self._context.objects.correct(obj, frame, memory, mask)
         return _result(obj, frame, shape)
 
+    @answers(OBJECTS_UPDATE)
     def objects_update(self, args: requests.ObjectsUpdate) -> replies.ObjectEntry:
         obj = self._context.table.stream(args.stream).object(args.object)
         for name in ("label", "meta", "expire_s"):
@@ -65,6 +63,7 @@ class ObjectOperations:
                 setattr(obj, name, value)
         return self._entry(obj)
 
+    @answers(OBJECTS_REMOVE)
     def objects_remove(self, args: requests.ObjectsRemove) -> replies.Removed:
         stream = self._context.table.stream(args.stream)
         gone = list(stream.objects.values()) if args.object is None else [stream.object(args.object)]
@@ -72,6 +71,7 @@ class ObjectOperations:
             self._context.objects.remove(obj)
         return replies.Removed(removed=[obj.id for obj in gone])
 
+    @answers(OBJECTS_LIST)
     def objects_list(self, args: requests.ObjectsList) -> replies.ObjectList:
         table = self._context.table
         streams = list(table) if args.stream is None else [table.stream(args.stream)]
@@ -109,13 +109,13 @@ class ObjectOperations:
 
     def _entry(self, obj: TrackedObject) -> replies.ObjectEntry:
         shape = self._context.shape_options.shape(obj.mask, obj.size_wh)
-        record = object_record(ObjectSnapshot.of(obj), shape)
+        record = snapshot_record(ObjectSnapshot.of(obj), shape)
         return replies.ObjectEntry(**structs.asdict(record), stream=obj.stream.name, frame=obj.frame)
 
 
 def _result(obj: TrackedObject, frame: Frame, shape: Shape) -> replies.ObjectResult:
     """The reply to a prompt on `frame`: the object as it is there, even while it has yet to catch up."""
-    record = object_record(replace(ObjectSnapshot.of(obj), behind=None), shape)
+    record = snapshot_record(replace(ObjectSnapshot.of(obj), behind=None), shape)
     return replies.ObjectResult(
         **structs.asdict(record), stream=obj.stream.name, frame=frame.index, epoch=frame.epoch, durable=False
     )

@@ -7,7 +7,8 @@ from typing import Any
 from msgspec import structs
 
 from tracker.daemon.admission import free_slots
-from tracker.daemon.context import Context, Operations, SlowOperations, frame_of
+from tracker.daemon.answers import Slices, answers, answers_in_slices
+from tracker.daemon.context import Context, frame_of
 from tracker.daemon.matching import SAME_IOU, matched, near, small, small_mask
 from tracker.engine import automatic
 from tracker.engine.memory import ObjectMemory
@@ -15,8 +16,8 @@ from tracker.engine.segmenter import Candidate, Segmenter
 from tracker.images import imaging
 from tracker.masks.geometry import shape_of, shape_of_mask
 from tracker.protocol import replies, requests
+from tracker.protocol.operations import SEGMENT_ALL, SEGMENT_CANCEL, SEGMENT_PROMPT
 from tracker.protocol.prompts import prompt_of
-from tracker.tracking.jobs import Slices
 from tracker.tracking.records import event
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Bool, Frame, ObjectMask, Prompt
@@ -30,33 +31,25 @@ class SegmentOperations:
         self._cancel = cancel
         self._segmenter = Segmenter(context.engine)
 
-    @property
-    def table(self) -> Operations:
-        return {
-            "segment.prompt": self.segment_prompt,
-            "segment.cancel": self.segment_cancel,
-        }
-
-    @property
-    def slow_table(self) -> SlowOperations:
-        return {"segment.all": self.segment_all}
-
+    @answers(SEGMENT_PROMPT)
     def segment_prompt(self, args: requests.SegmentPrompt) -> replies.Candidates:
         stream = self._context.table.stream(args.stream)
         frame = frame_of(stream, args.frame)
         only_ref = args.ref is not None and not (args.points or args.box or args.mask)
-        prompt = Prompt() if only_ref else prompt_of(args, frame.size_wh)
+        prompt = Prompt() if only_ref else prompt_of(args, frame.size_wh, correction=args.ref is not None)
         key = stream.name, frame.index
         found = self._segmenter.candidates(key, frame.image, prompt, ref=args.ref, multimask=args.multimask)
         return replies.Candidates(
             stream=stream.name, frame=frame.index, candidates=[self._candidate(c, frame) for c in found]
         )
 
+    @answers(SEGMENT_CANCEL)
     def segment_cancel(self, args: requests.SegmentCancel) -> replies.Empty:
         self._cancel(args.id)
         return replies.Empty()
 
-    def segment_all(self, args: requests.SegmentAll, request_id: Any) -> Slices:
+    @answers_in_slices(SEGMENT_ALL)
+    def segment_all(self, args: requests.SegmentAll, request_id: Any) -> Slices[replies.FoundMasks]:
         """A slice for each batch of points."""
         stream = self._context.table.stream(args.stream)
         frame = frame_of(stream, args.frame)
