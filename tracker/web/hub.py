@@ -1,4 +1,4 @@
-"""The one connection to the daemon for all viewers: whether it answers, its status and events, feeds of pictures."""
+"""The one connection to the daemon for all viewers: does it answer, its status and events, feeds of pictures."""
 
 import asyncio
 import logging

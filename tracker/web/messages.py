@@ -1,7 +1,7 @@
 """What page and server say to each other over the WebSocket: JSON both ways, and pictures as bytes.
 
-A picture message is the length of its head (4 bytes, little endian), the head as JSON, and the JPEG. The head has the
-tracks of that very frame, so that an outline can never be drawn on another one.
+A picture message is the length of its head (4 bytes, little endian), the head as JSON, and the JPEG. The head has
+the tracks of that very frame, so that an outline can never be drawn on another one.
 """
 
 from typing import Annotated, Any
