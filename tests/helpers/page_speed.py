@@ -36,7 +36,8 @@ def place(k: int, phase: float) -> tuple[int, int]:
 
 
 def film(path: Path) -> Path:
-    ground_hwc = cv2.resize(np.random.default_rng(0).integers(20, 90, (54, 96, 3), np.uint8), SIZE_WH)
+    coarse_hwc = np.random.default_rng(0).integers(20, 90, (54, 96, 3), np.uint8)
+    ground_hwc = np.asarray(cv2.resize(coarse_hwc, SIZE_WH), np.uint8)
     with VideoWriter(path, SIZE_WH, FPS) as video:
         for frame in range(FILM_S * FPS):
             picture_hwc = ground_hwc.copy()

@@ -1,6 +1,7 @@
 """Who may use the page, and who is told what instead."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def token_file(tmp_path: Path) -> str:
     return str(path)
 
 
-def caller(peer: str = "127.0.0.1", cookies: dict[str, str] | None = None, websocket: bool = False, **headers: str):
+def caller(peer: str = "127.0.0.1", cookies: Any = None, websocket: Any = False, **headers: str) -> Caller:
     named = {name.replace("_", "-"): value for name, value in {**LOCAL, **headers}.items()}
     return Caller(peer, named, cookies or {}, "ws" if websocket else "http", websocket)
 

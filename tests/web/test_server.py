@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from helpers.fake_daemon import OBJECT, FakeDaemon
 from helpers.pages import page_server
@@ -48,14 +49,9 @@ def get(url: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
             return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()
 
 
-def socket(address: str, origin: str | None = None, **options: Any) -> ClientConnection:
-    return connect(
-        f"{address.replace('http', 'ws')}ws",
-        origin=origin or address.rstrip("/"),  # type: ignore[arg-type]
-        proxy=None,
-        compression=None,
-        **options,
-    )
+def socket(address: str, origin: str | None = None) -> ClientConnection:
+    named = Origin(origin or address.rstrip("/"))
+    return connect(f"{address.replace('http', 'ws')}ws", origin=named, proxy=None, compression=None)
 
 
 def receive(connection: ClientConnection, kind: str) -> dict[str, Any]:

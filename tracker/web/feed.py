@@ -46,7 +46,7 @@ class Feed:
     async def _listen(self) -> None:
         tracks: Tracks | None = None
         topics = ("tracks", f"frames/{self._width}")
-        async with await self._client.subscribe(self._stream, topics) as messages:
+        async with self._client.subscribe(self._stream, topics) as messages:
             async for message in messages:
                 body = message.body
                 if isinstance(body, Tracks):  # published before the picture of the same frame

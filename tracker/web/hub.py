@@ -82,7 +82,7 @@ class Hub:
 
     async def _listen(self, info: ServerInfo) -> None:
         """Until nothing comes any more; a daemon that is only slow says so by answering."""
-        async with await self.client.subscribe(None, ("status", "events"), SILENCE_S) as messages:
+        async with self.client.subscribe(None, ("status", "events"), SILENCE_S) as messages:
             while True:
                 try:
                     body = (await anext(messages)).body

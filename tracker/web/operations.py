@@ -12,25 +12,11 @@ from tracker.masks.outline import fill_outline
 from tracker.masks.rle import rle_encode
 from tracker.protocol import replies
 from tracker.protocol.fields import Outline, Rle, SizeWh
-from tracker.protocol.requests import OPERATIONS, FramesGet
+from tracker.protocol.operations import FRAMES_GET, OPERATIONS
+from tracker.protocol.requests import FramesGet
 
-RESULTS: dict[str, type[Struct]] = {
-    "server.info": replies.ServerInfo,
-    "streams.list": replies.StreamList,
-    "streams.add": replies.StreamRecord,
-    "streams.remove": replies.StreamRecord,
-    "streams.pause": replies.StreamRecord,
-    "streams.resume": replies.StreamRecord,
-    "objects.add": replies.ObjectResult,
-    "objects.refine": replies.ObjectResult,
-    "objects.update": replies.ObjectEntry,
-    "objects.remove": replies.Removed,
-    "objects.list": replies.ObjectList,
-    "segment.prompt": replies.Candidates,
-    "segment.all": replies.FoundMasks,
-    "segment.cancel": replies.Empty,
-    "history.list": replies.EventList,
-}
+# Pictures go by HTTP, where browsers decode them beside the page's scripts.
+SERVED = {name: operation for name, operation in OPERATIONS.items() if name != FRAMES_GET.name}
 SLOW_S = {"segment.all": SEGMENT_ALL_S, "segment.prompt": 30.0, "objects.add": 30.0, "objects.refine": 30.0}
 
 
@@ -53,17 +39,18 @@ async def ask(client: AsyncClient, op: str, args: Raw) -> Struct:
 
     `drawing` among the arguments becomes the `mask`; `job` is the id by which `segment.all` can be cancelled.
     """
-    if op not in RESULTS:
-        raise UnknownOp(f"{op!r} is not served to pages; there are {', '.join(RESULTS)}")
+    if op not in SERVED:
+        raise UnknownOp(f"{op!r} is not served to pages; there are {', '.join(SERVED)}")
     try:
         fields = msgspec.json.decode(args, type=dict[str, Any])
         wrapped = msgspec.convert({key: fields.pop(key) for key in ("drawing", "job") if key in fields}, Wrapped)
-        struct = msgspec.convert(fields, OPERATIONS[op])
+        struct = msgspec.convert(fields, SERVED[op].args)
     except msgspec.MsgspecError as error:
         raise BadRequest(str(error)) from None
     if wrapped.drawing:
         struct = msgspec.structs.replace(struct, mask=mask_of(wrapped.drawing))
-    return await client.call(Request(op, struct, RESULTS[op], wrapped.job, SLOW_S.get(op)))
+    reply: Struct = await client.call(Request(SERVED[op], struct, wrapped.job, SLOW_S.get(op)))
+    return reply
 
 
 def mask_of(drawing: Drawing) -> Rle:
@@ -83,4 +70,4 @@ async def snapshot(client: AsyncClient, fields: dict[str, str]) -> replies.Frame
         struct = msgspec.convert(args, FramesGet, strict=False)
     except msgspec.ValidationError as error:
         raise BadRequest(str(error)) from None
-    return await client.call(Request("frames.get", struct, replies.FrameImage))
+    return await client.call(Request(FRAMES_GET, struct))

@@ -12,7 +12,7 @@ export class Events {
   }
 
   add(event) {
-    const key = [event.instance, event.stream, event.event, event.object, event.frame, event.time].join();
+    const key = [event.stream, event.event, event.object, event.frame, event.time].join();
     if (QUIET.has(event.event) || this.known.has(key)) return;
     this.known.add(key);
     const newer = [...this.list.children].find((item) => Number(item.dataset.time) <= event.time);
