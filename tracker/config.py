@@ -120,6 +120,16 @@ class WebConfig(_Section, frozen=True):
     user_header: str | None = None  # in which such a proxy names its user
 
 
+class LimitsConfig(_Section, frozen=True):
+    """Bounds on what peers and sources can cost."""
+
+    connections: Annotated[int, Meta(ge=1, le=65536)] = 256  # of each socket
+    subscriptions: Count = 4096  # of all subscribers together
+    replies_mib: Positive = 64.0  # that wait for clients which do not read, all together
+    memory_mib: Annotated[int, Meta(ge=64)] | None = None  # resident; None: three quarters of the machine's
+    picture_mpx: Positive = 64.0  # millions of pixels of one decoded picture
+
+
 class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -130,6 +140,7 @@ class Config(_Section, frozen=True):
     control: ControlConfig = ControlConfig()
     publish: PublishConfig = PublishConfig()
     labels: LabelsConfig = LabelsConfig()
+    limits: LimitsConfig = LimitsConfig()
     streams: dict[str, StreamConfig] = {}
     web: WebConfig = WebConfig()
     log: LogConfig = LogConfig()

@@ -1,4 +1,4 @@
-"""Runs one stream under libfaketime while the wall clock leaps: `python clock_leaps.py URL CLOCK_FILE`."""
+"""Runs one stream under libfaketime while the wall clock leaps: `python -m helpers.clock_leaps URL CLOCK_FILE`."""
 
 import json
 import sys

@@ -74,8 +74,13 @@ def number_of(y_hw: np.ndarray) -> int:
 
 
 def rotate_mp4(path: Path, degrees_clockwise: int) -> None:
-    """Write a display matrix into an MP4's track header, as phones do."""
-    a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees_clockwise]
+    """Turn an MP4 as phones do."""
+    set_matrix(path, {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees_clockwise])
+
+
+def set_matrix(path: Path, abcd: tuple[int, int, int, int]) -> None:
+    """Write a display matrix into an MP4's track header."""
+    a, b, c, d = abcd
     one, data = 0x10000, bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 4 + 20 + 16  # version 0: version and flags, times and ids, layer and volume
     struct.pack_into(">9i", data, at, a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)

@@ -25,6 +25,7 @@ from tracker.errors import SourceError
 from tracker.exports import MAX_PNG_OBJECT, CocoJson, DavisPng, FrameResult, drawing_of
 from tracker.images import imaging
 from tracker.images.overlay import draw
+from tracker.images.stills import read_still
 from tracker.protocol.requests import SegmentAll
 from tracker.types import U8
 
@@ -91,7 +92,7 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
     with outputs.sinks() as sinks, progress_bar() as bar:
         for number, path in enumerate(bar.track(pictures, description="pictures")):
             try:
-                rgb_hwc = images.read_picture(path)
+                rgb_hwc = read_still(path)
             except SourceError as error:
                 failed.append(error)
                 bar.console.print(str(error), highlight=False)

@@ -72,8 +72,8 @@ class Outputs(Group):
                 sinks.append(lambda outcome, write=writer.write: write(outcome.result))  # type: ignore[misc]
             if self.overlay:
                 with sources.open_path(path) as opened:
-                    fps = opened.fps
-                video = stack.enter_context(closing(OverlayVideo(self.overlay, fps or DEFAULT_FPS)))
+                    fps, pixel_aspect = opened.fps or DEFAULT_FPS, opened.pixel_aspect
+                video = stack.enter_context(closing(OverlayVideo(self.overlay, fps, pixel_aspect)))
                 sinks.append(lambda outcome: video.write(to_rgb(outcome.frame.image), outcome.result))
             yield sinks
 

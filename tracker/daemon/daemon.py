@@ -5,14 +5,14 @@ socket have one each, and delivery turns masks into messages. They meet in queue
 """
 
 import logging
-import queue
+import os
 import secrets
 import signal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -24,9 +24,11 @@ from tracker.daemon.checks import check
 from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.discovery import Discovery
+from tracker.daemon.fairness import REQUESTS_S, FairRequests
 from tracker.daemon.faults import Faults
 from tracker.daemon.lifecycle import ObjectLifecycle
 from tracker.daemon.operations import operations
+from tracker.daemon.watch import Watch, memory_bound
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import load_model
 from tracker.errors import AtCapacity, TrackerError
@@ -45,16 +47,16 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 0.05  # how long a quiet loop sleeps before it looks at clocks again
 STATUS_S = 1.0
-REQUESTS_S = 0.05  # of answering requests between two steps, while there are more
 STOP_S = 1.0  # for the streams to end; one that blocks inside FFmpeg dies with the process
 
 
 class Daemon:
     """One process's worth of tracking. `run` returns when `stop` was called, from any thread or signal handler."""
 
-    def __init__(self, config: Config, engine: Engine) -> None:
+    def __init__(self, config: Config, engine: Engine, abandon: Callable[[str], None] | None = None) -> None:
+        """`abandon(why)` ends the process where a stop takes too long."""
         instance = secrets.token_hex(8)
-        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance)
+        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance, config.limits)
         self._config = config
         self._engine = engine
         self._table = StreamTable()
@@ -64,13 +66,26 @@ class Daemon:
         self._objects = ObjectLifecycle(self._table, self.publisher)
         self._context = Context(config, self._table, engine, self.publisher, self._objects)
         self._jobs = Jobs(config.engine.catch_up_fraction)
-        self._answers = operations(self._context, self._attach, self._detach, self._jobs.cancel)
-        self.control = ControlServer(config.control.endpoint, self._ask, self._answers.names, instance)
+        self._answers = operations(self._context, self._attach, self._detach, self._cancel)
+        self.control = ControlServer(
+            config.control.endpoint, self._ask, self._answers.names, instance, config.limits
+        )
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
         self._labeller = Labeller(config.labels, self._table)
-        self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._requests = FairRequests()
+        self._asker = b""  # whose request is being answered
         self._stopping = False
+        self._failure: str | None = None
+        self._in_step = False
+        self._watch = Watch(
+            {"delivery": self._delivery, "control": self.control, "publish": self.publisher},
+            (self.control, self.publisher),
+            memory_bound(config.limits.memory_mib),
+            self._end_with,
+            abandon or log.critical,
+            lambda: self._in_step,
+        )
         self.ready = threading.Event()  # both sockets are bound
         self._steps_ms: deque[tuple[float, float]] = deque(maxlen=1000)  # by the clock, of the processor
         self._status_due_s = 0.0
@@ -82,6 +97,13 @@ class Daemon:
     def stop(self) -> None:
         # No lock: a signal handler may find the main loop in the middle of holding it, and would wait for ever.
         self._stopping = True
+        self._watch.stopping()
+
+    def _end_with(self, failure: str) -> None:
+        """Called by the watch: save what can be saved, and end with an error."""
+        self._failure = failure
+        self._wake.set()
+        self.stop()
 
     def run(self) -> None:
         with self._running_parts():
@@ -96,6 +118,8 @@ class Daemon:
                 worked = self._jobs.run_slice(tracking=self._table.object_count() > 0)
                 if not batch and not worked:
                     self._wake.wait(min(IDLE_S, self._jobs.due_in_s()))
+        if self._failure is not None:
+            raise TrackerError(self._failure)
 
     def _process(self, batch: list[ScheduledFrame]) -> None:
         """One step of the model, and where its masks go."""
@@ -103,11 +127,14 @@ class Daemon:
         with_objects = [work for work in batch if work.objects]
         if with_objects:
             try:
+                self._in_step = True
                 self._follow(with_objects)
             except Exception as error:  # noqa: BLE001 - whatever it is, everything else goes on
                 self._fail(batch, error)
                 return
-            self._faults.passed()
+            finally:
+                self._in_step = False
+            self._faults.passed(with_objects)
             ended_ns, cpu_s = time.monotonic_ns(), time.thread_time() - cpu_started_s
             self._scheduler.spent(batch, (ended_ns - started_ns) / 1e9)
             self._steps_ms.append(((ended_ns - started_ns) / 1e6, cpu_s * 1e3))
@@ -137,9 +164,36 @@ class Daemon:
             for work in batch:
                 self._process([work])
             return
-        self._faults.shed(batch, error)
+        self._faults.end_if_hopeless(error)
+        if isinstance(error, AtCapacity) or not self._followed_one_by_one(batch[0]):
+            self._faults.shed(batch, error)
+        elif batch[0].live:
+            self._publish(batch[0], None)
         for work in batch:
             self._objects.settle(work.stream)
+
+    def _followed_one_by_one(self, work: ScheduledFrame) -> bool:
+        """Lead each object on alone, so that one whose step raises costs the others nothing. Returns whether the
+        frame counts as processed: not where it could not be encoded, or no object of several could be led on."""
+        try:
+            features = self._engine.encode([work.frame.image])
+        except Exception:  # noqa: BLE001 - the caller has its error
+            return False
+        failed = []
+        for obj in work.objects:
+            try:
+                ((memory, mask),) = self._engine.propagate([(obj.memory, 0, work.frame.index)], features)
+            except Exception as reason:  # noqa: BLE001 - told by `object_failed`
+                failed.append((obj, reason))
+            else:
+                obj.followed(work.frame, memory, mask)
+                obj.age += 1
+                self._faults.object_passed(obj)
+        if failed and len(failed) == len(work.objects) > 1:
+            return False
+        for obj, error in failed:
+            self._faults.object_failed(obj, work.frame.index, error)
+        return len(failed) < len(work.objects)
 
     def _publish(self, work: ScheduledFrame, model_mono_ns: tuple[int, int] | None) -> None:
         stream, frame = work.stream, work.frame
@@ -160,11 +214,10 @@ class Daemon:
     def _answer_requests(self) -> None:
         """Answer requests for at most REQUESTS_S, so that a busy client cannot starve tracking."""
         deadline_s = time.monotonic() + REQUESTS_S
-        while not self._requests.empty():
-            if time.monotonic() > deadline_s:
-                self._wake.set()
-                return
-            request = self._requests.get()
+        self._requests.refill(tracking=self._table.object_count() > 0)
+        while (request := self._requests.take()) is not None:
+            started_s = time.monotonic()
+            self._asker = request.owner
             try:
                 self._answer(request)
             except TrackerError as error:
@@ -174,13 +227,20 @@ class Daemon:
                 request.fail(
                     TrackerError(f"{request.op} failed inside the daemon: {type(error).__name__}; see its log")
                 )
+            self._requests.spent(request.owner, time.monotonic() - started_s)
+            if time.monotonic() > deadline_s or self._stopping:
+                self._wake.set()
+                return
+
+    def _cancel(self, request_id: Any) -> None:
+        self._jobs.cancel(request_id, self._asker)
 
     def _answer(self, request: Request) -> None:
         in_slices = self._answers.in_slices.get(request.op)
         if in_slices is None:
             request.reply(self._answers.at_once[request.op](request.args))
         else:
-            self._jobs.check_room()
+            self._jobs.check_room(request.owner)
             self._jobs.add(request, in_slices(request.args, request.id))
 
     # ------------------------------------------------------------------------------------------------- streams
@@ -219,7 +279,10 @@ class Daemon:
         self._objects.expire()
         if time.monotonic() >= self._status_due_s:
             self._status_due_s = time.monotonic() + STATUS_S
-            self.publisher.publish("status/", self._status())
+            try:
+                self.publisher.publish("status/", self._status())
+            except Exception:  # nobody's tracking ends for want of a status
+                log.exception("the status cannot be told")
 
     def _status(self) -> Status:
         steps_ms, self._steps_ms = self._steps_ms, deque(maxlen=1000)
@@ -236,12 +299,18 @@ class Daemon:
     def _running_parts(self) -> Iterator[None]:
         """Everything that has a thread, stopped in the reverse order however the loop ends."""
         with ExitStack() as stack:
+            stack.callback(self._watch.stop)
             self.publisher.start()
-            stack.callback(self.publisher.stop)
+            stack.callback(self.publisher.stop, STOP_S)
             stack.callback(self._take_results)  # of the last frames, once they are delivered
-            for part in (self._delivery, self.control, self._labeller):
-                part.start()
-                stack.callback(part.stop)
+            self._delivery.start()
+            stack.callback(self._delivery.stop)
+            self.control.start()
+            stack.callback(self.control.stop, STOP_S)
+            self._labeller.start()
+            stack.callback(self._labeller.stop)
+            self._watch.start()
+            stack.callback(self._watch.stopping)
             self.ready.set()
             stack.callback(self._stop_streams)
             for name, config in self._config.streams.items():
@@ -266,6 +335,12 @@ def _step_times(steps_ms: deque[tuple[float, float]]) -> StepTimes:
     return StepTimes(count=len(wall_ms), p50_ms=p50, p99_ms=p99, max_ms=longest, cpu_ms=float(cpu_ms.sum()))
 
 
+def _abandon(_: str) -> None:
+    """End at once, with an error: what hangs in FFmpeg or on the device does not come back."""
+    logging.shutdown()
+    os._exit(1)
+
+
 def serve(path: str | Path) -> None:
     """Run the daemon of a configuration file until SIGTERM or Ctrl-C. Raises ConfigError and ModelError."""
     config = check(path)
@@ -274,7 +349,7 @@ def serve(path: str | Path) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     engine = Engine(load_model(config.model), config.engine)
     engine.warm_up()
-    daemon = Daemon(config, engine)
+    daemon = Daemon(config, engine, abandon=_abandon)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     log.info(

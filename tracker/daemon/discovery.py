@@ -36,6 +36,8 @@ class _Watch:
     at_work: bool = False
     id: Any = field(default_factory=object)  # like no request's, so that segment.cancel never means it
     op: str = "discover"
+    owner: bytes = b""  # no client's
+    gone: bool = False
 
     def reply(self, _: Struct) -> None:
         self.at_work = False

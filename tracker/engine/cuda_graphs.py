@@ -81,9 +81,13 @@ class Replay:
         self._again, self._outputs = record(lambda: function(inputs))
 
     def __call__(self, inputs: Inputs) -> Outputs:
-        """Of no more objects and pictures than were recorded; rows beyond are what they were, and cut off."""
+        """Take no more objects and pictures than were recorded. Rows beyond repeat the last one given, and are cut
+        off: recordings of all sizes share their inputs, so what an earlier replay left there may name a picture
+        that this one does not have, and an index out of range ends the device's context."""
         for held, new in zip(self._inputs, inputs, strict=True):
-            held[: len(new)].copy_(new, non_blocking=True)
+            given, beyond = held[: len(new)], held[len(new) :]
+            given.copy_(new, non_blocking=True)
+            beyond.copy_(new[-1:].expand_as(beyond), non_blocking=True)
         self._again()
         return self._outputs.head(len(inputs.index_bk))
 

@@ -32,7 +32,7 @@ from tracker.protocol.prompts import prompt_of
 from tracker.protocol.replies import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
 from tracker.streams import sources
-from tracker.streams.folder import SUFFIXES
+from tracker.streams.folder import is_picture
 from tracker.tracking.records import object_record
 from tracker.types import U8, Frame, Image, ObjectMask
 
@@ -116,17 +116,17 @@ def track(
     """Follow the prompted objects through a video file or folder of pictures: one `Outcome` a frame, in order.
 
     An object is on every frame from its first prompt on; with `reverse` also before it, tracked back from that
-    prompt. `on_step` is told how many pictures are done, and of how many if the file says. Raises SourceError for
+    prompt. `on_step` is told how many pictures are done, and of about how many. Raises SourceError for
     what cannot be read, BadPrompt for prompts that do not fit.
     """
-    if path.suffix.lower() in SUFFIXES:
+    if is_picture(path) and path.is_file():
         raise SourceError(f"{path}: is one picture: give the folder of all of them, or use `trackerd segment`")
     with sources.open_path(path) as opened:
-        length, size_wh = opened.length, opened.size_wh
+        length, estimate, size_wh = opened.length, opened.estimate, opened.size_wh
     _check_frames(entries, length)
     _check_marks(entries, size_wh)
     back = max(_first_frames(entries).values()) + 1 if reverse else 0
-    total = None if length is None else length + back
+    total = None if estimate is None else estimate + back
     steps = count(1)
     return _outcomes(engine, path, entries, reverse, lambda: on_step(next(steps), total))
 
@@ -138,7 +138,7 @@ def _outcomes(
         if reverse:
             for _ in _track_back(engine, path, entries, spool):
                 on_step()
-        for frame, masks in follow(engine, _steady(sources.frames(path)), entries):
+        for frame, masks in follow(engine, steady_frames(path), entries):
             on_step()
             yield Outcome(frame, {**spool.masks(frame.index), **masks})
 
@@ -156,7 +156,7 @@ def everything_on(
 
     Raises BadPrompt where there is no such frame, or nothing on it.
     """
-    picture = next(islice(sources.frames(path), frame, None), None)
+    picture = next(islice(steady_frames(path), frame, None), None)
     if picture is None:
         raise BadPrompt(f"frame {frame}: the video ends before it")
     found = segment_everything(engine, to_rgb(picture.image), knobs, on_step)
@@ -192,7 +192,7 @@ def follow(
 def _track_back(engine: Engine, path: Path, entries: Sequence[PromptEntry], spool: Spool) -> Iterator[int]:
     """Every object from its first prompt back to the first frame; its masks go to the spool. Gives the frames."""
     first = _first_frames(entries)
-    size_wh, last = _spool_images(sources.frames(path), max(first.values()), engine, spool)
+    size_wh, last = _spool_images(steady_frames(path), max(first.values()), engine, spool)
     tracks: dict[int, ObjectMemory] = {}
     for index in range(last, -1, -1):
         here = [entry for entry in entries if entry.frame == index == first[entry.object]]
@@ -204,7 +204,7 @@ def _track_back(engine: Engine, path: Path, entries: Sequence[PromptEntry], spoo
 
 def _spool_images(frames: Iterator[Frame], last: int, engine: Engine, spool: Spool) -> tuple[tuple[int, int], int]:
     """Spool the pictures up to the one of index `last`; the size of all, and the index that was reached."""
-    for frame in _steady(frames):
+    for frame in frames:
         spool.put_image(frame.index, engine.pixels(frame.image))
         if frame.index == last:
             break
@@ -254,15 +254,28 @@ def _naming(entry: PromptEntry) -> Iterator[None]:
         raise BadPrompt(f"object {entry.object}, frame {entry.frame}: {error}") from None
 
 
-def _steady(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The frames, as long as they stay at the first one's size."""
+def steady_frames(path: Path) -> Iterator[Frame]:
+    """All frames at the first one's size: a video that changes its size is scaled to that, as a player would.
+
+    Pictures of a folder are files of their own, whose masks must fit them: raises SourceError where sizes differ.
+    """
+    if path.is_dir():
+        yield from _of_one_size(sources.frames(path))
+        return
+    with sources.open_path(path) as opened:
+        size_wh = opened.size_wh
+    yield from sources.frames(path, size_wh=size_wh)
+
+
+def _of_one_size(frames: Iterator[Frame]) -> Iterator[Frame]:
     first_wh: tuple[int, int] | None = None
     for frame in frames:
-        first_wh = first_wh or frame.size_wh
-        if frame.size_wh != first_wh:
+        w, h = frame.size_wh
+        first_w, first_h = first_wh = first_wh or (w, h)
+        if (w, h) != first_wh:
             raise SourceError(
-                f"frame {frame.index} ({frame.name or frame.pts}) is {frame.size_wh[0]}x{frame.size_wh[1]}, "
-                f"but the first one is {first_wh[0]}x{first_wh[1]}: give pictures of one size"
+                f"frame {frame.index} ({frame.name}) is {w}x{h}, but the first one is {first_w}x{first_h}: "
+                "give pictures of one size"
             )
         yield frame
 

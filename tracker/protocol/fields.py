@@ -31,6 +31,7 @@ EventName = Literal[
     "object_found",
     "object_removed",
     "object_expired",
+    "object_failed",
     "stream_added",
     "stream_live",
     "stream_stalled",

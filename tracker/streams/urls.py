@@ -37,6 +37,11 @@ def is_live(config: StreamConfig) -> bool:
     return scheme(config.url) in _LIVE
 
 
+def is_network(scheme: str) -> bool:
+    """Whether a scheme is one of those that cameras are reached by."""
+    return scheme in _LIVE
+
+
 def for_ffmpeg(url: str) -> str:
     path = local_path(url)
     return url if path is None else str(path)
