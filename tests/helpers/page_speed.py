@@ -4,7 +4,7 @@
 
 Latency goes from the decoded frame to the drawn picture, by the clock of this machine, which browser, server and
 daemon share. `jpeg_core` is the daemon's delivery thread (geometry, records, JPEGs), `server_core` the page's
-server: processor seconds a second.
+server, `browser_core` all of Chromium, which draws in software here: processor seconds a second.
 """
 
 import json
@@ -81,7 +81,7 @@ def measured(browser: Any, talk: Talk, address: str, pid: int, viewers: int, wid
         time.sleep(MEASURED_S)
         took_s = time.monotonic() - began_s
         latencies_ms = np.array(app(page, "app.latenciesS")) * 1000
-        jpeg_s, server_s = (after - before for after, before in zip(cpu(pid), cpu_s, strict=True))
+        jpeg_s, server_s, browser_s = (after - before for after, before in zip(cpu(pid), cpu_s, strict=True))
         return {
             "viewers": viewers,
             "width": width,
@@ -91,6 +91,7 @@ def measured(browser: Any, talk: Talk, address: str, pid: int, viewers: int, wid
             "latency_ms_p99": round(float(np.percentile(latencies_ms, 99)), 1),
             "jpeg_core": round(jpeg_s / took_s, 2),
             "server_core": round(server_s / took_s, 2),
+            "browser_core": round(browser_s / took_s, 2),
         }
 
 
@@ -111,14 +112,19 @@ def pictures(talk: Talk) -> int:
     return sum(seq for topic, seq in seqs.items() if topic.startswith("frames/"))
 
 
-def cpu(pid: int) -> tuple[float, float]:
-    """Processor seconds of the daemon's delivery thread and of the page's server."""
+def cpu(pid: int) -> tuple[float, float, float]:
+    """Processor seconds of the daemon's delivery thread, of the page's server, and of the browser."""
     delivery_s = 0.0
     for thread in psutil.Process().threads():
         if Path(f"/proc/self/task/{thread.id}/comm").read_text().strip() == "delivery":
             delivery_s += thread.user_time + thread.system_time
-    times = psutil.Process(pid).cpu_times()
-    return delivery_s, times.user + times.system
+    browser = [p for p in psutil.Process().children(recursive=True) if "chrom" in p.name()]
+    return delivery_s, spent_s(psutil.Process(pid)), sum(map(spent_s, browser))
+
+
+def spent_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 if __name__ == "__main__":
