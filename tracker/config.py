@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
 from tracker.errors import ConfigError
@@ -130,6 +129,10 @@ class LimitsConfig(_Section, frozen=True):
     picture_mpx: Positive = 64.0  # millions of pixels of one decoded picture
 
 
+class KeysConfig(_Section, frozen=True):
+    dir: str | None = None  # a folder of CURVE keys (`trackerd keys`); None: no keys, for this machine only
+
+
 class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -141,6 +144,7 @@ class Config(_Section, frozen=True):
     publish: PublishConfig = PublishConfig()
     labels: LabelsConfig = LabelsConfig()
     limits: LimitsConfig = LimitsConfig()
+    keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}
     web: WebConfig = WebConfig()
     log: LogConfig = LogConfig()
@@ -157,27 +161,16 @@ def load(path: str | Path) -> Config:
 
 def parse(text: str, origin: str = "config") -> Config:
     """Parse YAML text; `origin` names it in messages."""
+    from tracker.yaml import load_yaml  # takes its time to import, and clients read no configuration
+
     try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{origin}: not valid YAML: {' '.join(str(error).split())}"]) from None
+        data = load_yaml(text)
+    except ValueError as error:
+        raise ConfigError([f"{origin}: {error}"]) from None
     problems = [f"{origin}: {problem}" for problem in _problems(data if data is not None else {})]
     if problems:
         raise ConfigError(problems)
     return msgspec.convert(data or {}, Config)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys without a word; here the second one is refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if isinstance(key, str) and keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
 
 
 def _problems(data: object) -> Iterator[str]:

@@ -185,8 +185,8 @@ def test_a_prompt_outside_the_picture_is_refused(engine, folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--coco=x"], "give --point and --box, or --everything"),
-        (["--point=1,1", "--everything", "--coco=x"], "give --point and --box, or --everything"),
+        (["--coco=x.json"], "give --point and --box, or --everything"),
+        (["--point=1,1", "--everything", "--coco=x.json"], "give --point and --box, or --everything"),
         (["--point=1,1"], "nothing to write"),
         (["--everything", "--masks=m", "--max-masks=256"], "--max-masks is at most 255"),
     ],
@@ -200,6 +200,6 @@ def test_wrong_options(folder, options, message):
 def test_knobs_have_the_defaults_and_limits_of_the_protocol(folder):
     defaults = {field: getattr(SegmentAll(stream="file"), field) for field in SegmentAll.__struct_fields__}
     assert knobs_of(dict(defaults)) == SegmentAll(stream="file")
-    command = ["segment", str(folder), "--everything", "--coco=x", "--pred-iou-thresh=2"]
+    command = ["segment", str(folder), "--everything", "--coco=x.json", "--pred-iou-thresh=2"]
     error = CliRunner().invoke(trackerd, command).exception
     assert "--everything: Expected `float` <= 1.0 - at `$.pred_iou_thresh`" in str(error)

@@ -35,6 +35,7 @@ from tracker.errors import AtCapacity, TrackerError
 from tracker.labels.labeller import Labeller
 from tracker.protocol.fields import EventName
 from tracker.protocol.replies import DeviceMemory, Status, StepTimes
+from tracker.sockets.access import guard_of
 from tracker.sockets.control import ControlServer, Request
 from tracker.sockets.publisher import Publisher
 from tracker.streams.stream import SWITCH_INTERVAL_S, Stream
@@ -56,7 +57,9 @@ class Daemon:
     def __init__(self, config: Config, engine: Engine, abandon: Callable[[str], None] | None = None) -> None:
         """`abandon(why)` ends the process where a stop takes too long."""
         instance = secrets.token_hex(8)
-        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance, config.limits)
+        self.publisher = Publisher(
+            config.publish.endpoint, config.publish.send_hwm, instance, config.limits, guard_of(config, "publish")
+        )
         self._config = config
         self._engine = engine
         self._table = StreamTable()
@@ -68,7 +71,12 @@ class Daemon:
         self._jobs = Jobs(config.engine.catch_up_fraction)
         self._answers = operations(self._context, self._attach, self._detach, self._cancel)
         self.control = ControlServer(
-            config.control.endpoint, self._ask, self._answers.names, instance, config.limits
+            config.control.endpoint,
+            self._ask,
+            self._answers.names,
+            instance,
+            config.limits,
+            guard_of(config, "control"),
         )
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)

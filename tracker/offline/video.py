@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
-import yaml
 
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
@@ -25,46 +22,17 @@ from tracker.exports import FrameResult, stem_of
 from tracker.images.imaging import to_rgb
 from tracker.masks.geometry import shape_of, upsample
 from tracker.masks.rle import rle_encode
+from tracker.offline.entries import PromptEntry
 from tracker.offline.images import segment_everything
 from tracker.offline.spool import Masks, Spool
-from tracker.protocol.fields import FrameIndex, ObjectId, Rle
+from tracker.protocol.fields import Rle
 from tracker.protocol.prompts import prompt_of
 from tracker.protocol.replies import ObjectRecord
-from tracker.protocol.requests import Prompted, SegmentAll
+from tracker.protocol.requests import SegmentAll
 from tracker.streams import sources
 from tracker.streams.folder import is_picture
 from tracker.tracking.records import object_record
 from tracker.types import U8, Frame, Image, ObjectMask
-
-
-class PromptEntry(Prompted, frozen=True, kw_only=True):
-    """One entry of a prompts file; later entries of the same object are corrections."""
-
-    object: ObjectId
-    frame: FrameIndex = 0
-
-
-def read_entries(path: Path) -> list[PromptEntry]:
-    """A prompts file: a YAML list of `{object, frame, points?, labels?, box?}`. Raises BadPrompt."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadPrompt(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise BadPrompt(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, list) or not data:
-        raise BadPrompt(f"{path}: must be a list of {{object, frame, points?, labels?, box?}}, one entry or more")
-    return [entry_of(item, f"{path}: entry {number}") for number, item in enumerate(data, 1)]
-
-
-def entry_of(item: Any, where: str) -> PromptEntry:
-    """An entry from plain data; `where` it stands is said in errors. Raises BadPrompt."""
-    if isinstance(item, dict) and "mask" in item:
-        raise BadPrompt(f"{where}: mask: is not taken here; give points, labels or box")
-    try:
-        return msgspec.convert(item, PromptEntry)
-    except msgspec.ValidationError as error:
-        raise BadPrompt(f"{where}: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)

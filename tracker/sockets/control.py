@@ -11,10 +11,11 @@ import zmq
 from msgspec import Struct
 
 from tracker.config import LimitsConfig
-from tracker.errors import AtCapacity, TrackerError, Unavailable
+from tracker.errors import AtCapacity, Forbidden, TrackerError, Unavailable
 from tracker.protocol import codec
 from tracker.protocol.replies import ErrorBody, ErrorReply, Reply
-from tracker.sockets.connections import NOBODY, Connections, descriptor_of
+from tracker.sockets.connections import NOBODY, Connections, descriptor_of, user_of
+from tracker.sockets.guard import Guard
 from tracker.sockets.socket_thread import Mailbox, SocketThread
 from tracker.sockets.types import Socket
 
@@ -121,6 +122,7 @@ class ControlServer:
         served: Collection[str],
         instance: str,
         limits: LimitsConfig = DEFAULT_LIMITS,
+        guard: Guard | None = None,
     ) -> None:
         self._handle = handle
         self._served = served
@@ -138,7 +140,10 @@ class ControlServer:
             zmq.MAXMSGSIZE: MAX_PART_BYTES,
             zmq.ROUTER_MANDATORY: 1,
         }
-        self._thread = SocketThread("control", zmq.ROUTER, endpoint, options, self._serve, limits.connections)
+        self._guard = guard
+        self._thread = SocketThread(
+            "control", zmq.ROUTER, endpoint, options, self._serve, limits.connections, guard
+        )
 
     @property
     def endpoint(self) -> str:
@@ -233,18 +238,21 @@ class ControlServer:
     def _receive(self, socket: Socket, connections: Connections) -> None:
         frames = _receive_frames(socket)
         fd = descriptor_of(frames[-1])
-        if fd not in connections:  # a connection that is new; or that is gone already, whose message is carried out
-            self._forget(connections.update())
-        connections.spoke(fd)
+        # Before the message is attributed: its descriptor may have been that of a connection which is gone.
+        self._forget(connections.update())
+        user = user_of(frames[-1])
+        connections.spoke(fd, user)
         address, body = _split([frame.bytes for frame in frames])
         outcome = codec.parse_request(body, self._served)
         nbytes = sum(map(len, body))
-        if isinstance(outcome, codec.ParsedRequest) and (full := self._no_room(fd, nbytes)):
+        if self._guard is not None and (user is None or not self._guard.allows(user)):
+            outcome = codec.Refusal(outcome.id, Forbidden("this key is not allowed any more"))
+        elif isinstance(outcome, codec.ParsedRequest) and (full := self._no_room(fd, nbytes)):
             outcome = codec.Refusal(outcome.id, full)
         if isinstance(outcome, codec.Refusal):
             self._unread.send(socket, address, self._encoded(outcome.id, _body(outcome.error)))
             return
-        request = Request(outcome, address, self._answer, _owner(frames[-1], address[0]), fd, nbytes)
+        request = Request(outcome, address, self._answer, _owner(user, address[0]), fd, nbytes)
         request.gone = fd != NOBODY and fd not in connections
         self._waiting[fd].add(request)
         self._waiting_n += 1
@@ -305,11 +313,10 @@ def _receive_frames(socket: Socket) -> list[zmq.Frame]:
     return frames
 
 
-def _owner(frame: zmq.Frame, routing_id: bytes) -> bytes:
-    try:
-        return str(frame.get("User-Id")).encode()
-    except zmq.ZMQError:  # without keys
-        return routing_id[:OWNER_BYTES] if len(routing_id) == ROUTING_ID_BYTES else routing_id
+def _owner(user: str | None, routing_id: bytes) -> bytes:
+    if user is not None:
+        return user.encode()
+    return routing_id[:OWNER_BYTES] if len(routing_id) == ROUTING_ID_BYTES else routing_id
 
 
 def _split(parts: Parts) -> tuple[Parts, Parts]:

@@ -13,7 +13,8 @@ from msgspec import structs
 from tracker.config import LimitsConfig
 from tracker.protocol import codec
 from tracker.protocol.replies import Published
-from tracker.sockets.connections import Connections, descriptor_of
+from tracker.sockets.connections import Connections, descriptor_of, user_of
+from tracker.sockets.guard import Guard
 from tracker.sockets.socket_thread import Mailbox, SocketThread
 from tracker.sockets.types import Socket
 
@@ -26,6 +27,7 @@ MAX_NOTICES_PER_S = 2000  # of one connection: subscribing and taking it back wi
 NOTICES_AT_ONCE = 512  # taken between two messages
 # Of subscriptions that ZeroMQ has read. Few: it takes them as long as there are any, and sends nothing meanwhile.
 UNREAD_NOTICES = 8
+REVOKED_MS = 500  # until keys that were taken off the list are looked for
 _SHED = object()
 DEFAULT_LIMITS = LimitsConfig()
 
@@ -58,7 +60,14 @@ class _Subscriber:
 class Publisher:
     """Sends published records. `send_hwm` messages are kept for one slow subscriber; then it loses the newest."""
 
-    def __init__(self, endpoint: str, send_hwm: int, instance: str, limits: LimitsConfig = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        send_hwm: int,
+        instance: str,
+        limits: LimitsConfig = DEFAULT_LIMITS,
+        guard: Guard | None = None,
+    ) -> None:
         self._instance = instance
         self._prefixes: frozenset[bytes] = frozenset()  # replaced whole, so that any thread may read it
         self._max_subscriptions = limits.subscriptions
@@ -73,7 +82,7 @@ class Publisher:
             zmq.MAXMSGSIZE: MAX_SUBSCRIPTION_BYTES,
             zmq.XPUB_MANUAL: 1,
         }
-        self._thread = SocketThread("publish", zmq.XPUB, endpoint, options, self._serve, limits.connections)
+        self._thread = SocketThread("publish", zmq.XPUB, endpoint, options, self._serve, limits.connections, guard)
 
     @property
     def endpoint(self) -> str:
@@ -125,7 +134,7 @@ class Publisher:
             poller.register(readable, zmq.POLLIN)
         while True:
             self.busy_since_s = None
-            poller.poll()
+            poller.poll(REVOKED_MS)
             self.busy_since_s = time.monotonic()
             self._forget(connections.update())
             self._take_notices(socket, connections)
@@ -154,11 +163,10 @@ class Publisher:
         """Returns whether something changed. What a lost connection had subscribed to comes without a descriptor,
         and is gone already. The socket applies what is set to the connection that the notice came over."""
         fd = descriptor_of(notice)
-        if fd not in connections:
-            self._forget(connections.update())
+        self._forget(connections.update())  # before: the descriptor may have been another connection's
         if fd not in connections:
             return False
-        connections.spoke(fd)
+        connections.spoke(fd, user_of(notice))
         subscriber = self._subscribers.setdefault(fd, _Subscriber())
         kind, prefix = notice.bytes[:1], notice.bytes[1:]
         if kind == b"\0":

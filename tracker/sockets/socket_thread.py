@@ -16,6 +16,7 @@ import zmq
 
 from tracker.errors import ConfigError
 from tracker.sockets.connections import Connections
+from tracker.sockets.guard import Guard
 from tracker.sockets.types import Socket
 from tracker.threads import NamedThread
 
@@ -70,13 +71,23 @@ Serve = Callable[[Socket, Connections], None]
 class SocketThread:
     """Binds a socket in a thread of its own and runs `serve(socket, connections)` there until that returns."""
 
-    def __init__(self, name: str, kind: int, endpoint: str, options: Options, serve: Serve, connections: int):
+    def __init__(
+        self,
+        name: str,
+        kind: int,
+        endpoint: str,
+        options: Options,
+        serve: Serve,
+        connections: int,
+        guard: Guard | None = None,
+    ) -> None:
         self.endpoint = endpoint  # once started, as bound: port `*` is a number then
         self._name = name
         self._kind = kind
         self._options = options
         self._serve = serve
         self._max_connections = connections
+        self._guard = guard
         self._bound: Future[str] = Future()
         self._thread = NamedThread(target=self._run, name=name, daemon=True)
 
@@ -97,8 +108,8 @@ class SocketThread:
 
     def _run(self) -> None:
         try:
-            with bound_socket(self._kind, self.endpoint, self._options) as socket:
-                connections = Connections(socket, self._max_connections)
+            with bound_socket(self._kind, self.endpoint, self._options, self._guard) as socket:
+                connections = Connections(socket, self._max_connections, self._guard)
                 self._bound.set_result(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
                 try:
                     self._serve(socket, connections)
@@ -112,7 +123,7 @@ class SocketThread:
 
 
 @contextlib.contextmanager
-def bound_socket(kind: int, endpoint: str, options: Options) -> Iterator[Socket]:
+def bound_socket(kind: int, endpoint: str, options: Options, guard: Guard | None = None) -> Iterator[Socket]:
     """A bound socket in a context of its own. Raises ZMQError or OSError."""
     with contextlib.ExitStack() as stack:
         path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
@@ -123,6 +134,8 @@ def bound_socket(kind: int, endpoint: str, options: Options) -> Iterator[Socket]
         socket = context.socket(kind)
         stack.callback(socket.close, linger=LAST_WORDS_MS)
         _configure(socket, {zmq.IPV6: int("[" in endpoint), **options})
+        if guard is not None:
+            stack.enter_context(guard.on(context, socket))
         with _umask(IPC_UMASK) if path is not None else contextlib.nullcontext():
             socket.bind(endpoint)
         yield socket

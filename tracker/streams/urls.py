@@ -67,8 +67,8 @@ def with_credentials(config: StreamConfig) -> str:
 
     Raises Misconfigured where a variable or file is missing.
     """
-    username = _secret(config.username_env, config.username_file, "username")
-    password = _secret(config.password_env, config.password_file, "password")
+    username = secret(config.username_env, config.username_file, "username")
+    password = secret(config.password_env, config.password_file, "password")
     if username is None and password is None:
         return config.url
     try:
@@ -79,8 +79,8 @@ def with_credentials(config: StreamConfig) -> str:
         raise Misconfigured(f"{redacted(config.url)}: a user name and password need a URL with a host")
     host = parts.netloc.rpartition("@")[2]
     user = quote(username, safe="") if username is not None else parts.username or ""
-    secret = f":{quote(password, safe='')}" if password is not None else ""
-    return parts._replace(netloc=f"{user}{secret}@{host}").geturl()
+    after_user = f":{quote(password, safe='')}" if password is not None else ""
+    return parts._replace(netloc=f"{user}{after_user}@{host}").geturl()
 
 
 def problems(config: StreamConfig) -> list[str]:
@@ -98,7 +98,11 @@ def problems(config: StreamConfig) -> list[str]:
     return found
 
 
-def _secret(variable: str | None, file: str | None, what: str) -> str | None:
+def secret(variable: str | None, file: str | None, what: str) -> str | None:
+    """The user name or password (`what`) from where the config points; None where it points nowhere.
+
+    Raises Misconfigured where it is not there.
+    """
     if variable is not None and file is not None:
         raise Misconfigured(f"{what}_env and {what}_file are both set; one of them is enough")
     if variable is not None:
