@@ -15,6 +15,9 @@ from tracker.errors import ConfigError
 
 STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}\Z"  # not $: that lets a final newline through
 
+# No control characters, line separators or marks of writing direction: labels reach terminals, logs and pages.
+PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]*\Z"
+
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -72,7 +75,9 @@ class DiscoverConfig(_Section, frozen=True):
     expire_s: Positive | None = 10.0  # a found object is removed after being lost for so long
 
 
-Texts = Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(max_length=1000)]
+Texts = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)]], Meta(max_length=1000)
+]
 
 
 class LabelsConfig(_Section, frozen=True):
@@ -119,6 +124,15 @@ class WebConfig(_Section, frozen=True):
     user_header: str | None = None  # in which such a proxy names its user
 
 
+class PersistConfig(_Section, frozen=True):
+    """What outlives a restart."""
+
+    dir: Annotated[str, Meta(min_length=1)] | None = None  # None: $STATE_DIRECTORY, which systemd sets
+    interval_s: Positive = 2.0  # between two saves of an object's memory
+    history_days: Positive = 30.0
+    history_mib: Positive = 256.0
+
+
 class LimitsConfig(_Section, frozen=True):
     """Bounds on what peers and sources can cost."""
 
@@ -126,7 +140,6 @@ class LimitsConfig(_Section, frozen=True):
     subscriptions: Count = 4096  # of all subscribers together
     replies_mib: Positive = 64.0  # that wait for clients which do not read, all together
     memory_mib: Annotated[int, Meta(ge=64)] | None = None  # resident; None: three quarters of the machine's
-    picture_mpx: Positive = 64.0  # millions of pixels of one decoded picture
 
 
 class KeysConfig(_Section, frozen=True):
@@ -147,6 +160,7 @@ class Config(_Section, frozen=True):
     keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}
     web: WebConfig = WebConfig()
+    persist: PersistConfig = PersistConfig()
     log: LogConfig = LogConfig()
 
 

@@ -74,6 +74,9 @@ ASKED: list[tuple[str, Struct]] = [
     ("rm cam1 --all", requests.ObjectsRemove(stream="cam1", all=True)),
     ("ls", requests.ObjectsList()),
     ("ls cam1", requests.ObjectsList(stream="cam1")),
+    ("ls --all", requests.ObjectsList(all=True)),
+    ("history", requests.HistoryList()),
+    ("history cam1 7 --limit 5", requests.HistoryList(stream="cam1", object=7, limit=5)),
 ]
 
 
@@ -91,6 +94,7 @@ def test_tables_say_what_matters(daemon: FakeDaemon) -> None:
     assert "nano, 256 px, float32 on cpu" in ctl(daemon, "info").stdout
     assert "64×48" in ctl(daemon, "streams").stdout
     assert "visible" in ctl(daemon, "ls").stdout
+    assert "waiting" not in ctl(daemon, "ls").stderr
     assert ctl(daemon, "rm", "cam1", "7").stdout == "removed 7\n"
 
 
@@ -368,3 +372,12 @@ def test_every_kind_of_message_has_a_line(body: Any, line: str) -> None:
     from tracker.client.messages import Message
 
     assert " ".join(message_line(Message("topic/", body, b"image")).split()) == " ".join(line.split())
+
+
+def test_history_and_what_waits_are_shown(daemon: FakeDaemon) -> None:
+    waiting = replies.WaitingObject(object=3, stream="door", frame=9, label="cup", meta={})
+    daemon.answers["objects.list"] = replies.ObjectList(objects=[], waiting=[waiting])
+    assert "door" in ctl(daemon, "ls", "--all").stdout
+    lost = replies.Event(event="object_lost", stream="cam1", frame=5, epoch=0, time=1.7e9, object=7, label="cup")
+    daemon.answers["history.list"] = replies.EventList(events=[lost])
+    assert "cam1 #5  object_lost 7 cup" in ctl(daemon, "history", "--since", "60").stdout

@@ -13,6 +13,7 @@ WRONG = [
     ("model: {name: sam3}", "model.name"),
     ("model: {checkpoint: /nowhere.pt}", "model.checkpoint"),
     ("model: {device: 'cuda:99'}", "model.device"),
+    ("persist: {dir: /etc/hostname}", "persist.dir: /etc/hostname is no folder"),
     ("streams: {a: {url: 'rtsp://cam/live', pace: all}}", "streams.a.pace"),
     ("streams: {a: {url: 'rtsp://cam/live', password_env: A, password_file: b}}", "streams.a.password_env"),
 ]

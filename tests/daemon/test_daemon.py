@@ -56,7 +56,7 @@ class TestObjects:
             return int(talk.ask("objects.add", stream="cam", points=[RESTING], **more)["object"])
 
         assert [add(), add(object=7), add()] == [1, 7, 8]
-        assert talk.ask("objects.remove", stream="cam", object=8) == {"removed": [8]}
+        assert talk.ask("objects.remove", stream="cam", object=8) == {"removed": [8], "durable": False}
         assert add() == 9
         for taken in (7, 8):
             code, message = talk.refused("objects.add", stream="cam", points=[RESTING], object=taken)
@@ -72,7 +72,7 @@ class TestObjects:
     def test_remove_all(self, talk: Talk) -> None:
         for _ in range(3):
             talk.ask("objects.add", stream="cam", points=[RESTING])
-        assert talk.ask("objects.remove", stream="cam", all=True) == {"removed": [1, 2, 3]}
+        assert talk.ask("objects.remove", stream="cam", all=True) == {"removed": [1, 2, 3], "durable": False}
         assert talk.ask("objects.list") == {"objects": []}
 
     def test_refine_moves_the_object(self, talk: Talk) -> None:

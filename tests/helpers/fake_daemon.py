@@ -49,7 +49,7 @@ class FakeDaemon:
                 stream="cam1", frame=5, objects=[replies.Match(object=7, added=True, iou=None)]
             ),
             "objects.refine": RESULT,
-            "objects.update": ENTRY,
+            "objects.update": replies.UpdatedObject(**structs.asdict(ENTRY), durable=True),
             "objects.remove": replies.Removed(removed=[7]),
             "objects.list": replies.ObjectList(objects=[ENTRY]),
             "segment.prompt": replies.Candidates(stream="cam1", frame=5, candidates=[]),

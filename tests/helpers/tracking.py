@@ -16,6 +16,7 @@ import zmq
 from helpers.fakes import BlobEngine
 from tracker.config import Config, parse
 from tracker.daemon.daemon import Daemon
+from tracker.daemon.persistence import open_store
 from tracker.images.video_writer import VideoWriter
 
 PATIENCE_S = 30.0
@@ -116,7 +117,8 @@ def configuration(**sections: Any) -> Config:
 @contextmanager
 def serving(config: Config, engine: Any = None) -> Iterator[Talk]:
     """Runs a daemon on a thread of its own, and ends it."""
-    daemon = Daemon(config, engine or cast(Any, BlobEngine()))
+    store = open_store(config.persist)
+    daemon = Daemon(config, engine or cast(Any, BlobEngine()), store)
     thread = threading.Thread(target=daemon.run, name="daemon")
     thread.start()
     wait_until(lambda: daemon.ready.is_set() or not thread.is_alive())

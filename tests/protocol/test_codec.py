@@ -116,6 +116,10 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str]] = [
         "bad_request",
         "args.detections[0]: object contains unknown field `cls`",
     ),
+    *[
+        ("objects.add", CAM | {"label": f"a{bad}b"}, "bad_request", "args.label: control characters and marks of")
+        for bad in ("\n", "\x1b[31m", "\x00", "\x7f", "\x9b", "\u202e", "\u2066", "\u2028", "\ufeff")
+    ],
     ("objects.remove", CAM, "bad_request", "give either object or all: true"),
     ("objects.remove", CAM | {"object": 1, "all": True}, "bad_request", "give either object or all: true"),
     ("objects.update", CAM | {"object": 1}, "bad_request", "nothing to update: give label, meta or expire_s"),
@@ -126,6 +130,11 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str]] = [
     ("streams.add", CAM | {"url": "x", "size": [0, 2]}, "bad_request", "args.size[0]: expected `int` >= 1"),
     ("streams.lisst", {}, "unknown_op", "op: 'streams.lisst' is unknown; did you mean 'streams.list'?"),
 ]
+
+
+@pytest.mark.parametrize("label", ["cat", "chat noir", "猫", "قط", "héron – 2", "👩🏽", ""])
+def test_labels_of_any_writing_are_taken(label: str) -> None:
+    assert isinstance(parse("objects.add", CAM | {"label": label, "points": [[1, 2]]}), ParsedRequest)
 
 
 @pytest.mark.parametrize(("op", "args", "code", "text"), REFUSALS)

@@ -30,7 +30,7 @@ CAM = SavedStream("cam", StreamConfig(url="rtsp://camera"), 100, 2, [(1, 8)])
 
 
 def saved(object_id: int, **fields: object) -> SavedObject:
-    obj = SavedObject("cam", object_id, 7, (640, 480), "forklift", {"a": 1}, None, 3, True, None)
+    obj = SavedObject("cam", object_id, 7, (640, 480), "forklift", {"a": 1}, None, 3, None)
     return structs.replace(obj, **fields)
 
 
@@ -47,10 +47,10 @@ def event(name: EventName = "object_added", stream: str = "cam", object_id: int 
 @contextmanager
 def opened(folder: Path, history_days: float = 30, history_nbytes: int = 2**20) -> Iterator[tuple[Store, Saved]]:
     store = Store(folder, history_days, history_nbytes)
-    found = store.open()
+    store.open()
     store.start()
     try:
-        yield store, found
+        yield store, store.saved
     finally:
         assert store.stop(30)
 
@@ -276,7 +276,7 @@ from tracker.registry.rows import DropObject, PutObject, SavedObject
 from tracker.registry.store import Store
 
 def put(n, late=False):
-    obj = SavedObject("cam", n, 7, (640, 480), None, {}, None, 3, True, None)
+    obj = SavedObject("cam", n, 7, (640, 480), None, {}, None, 3, None)
     return PutObject(obj, lambda: str(n).encode() * 2000, late)
 
 def say(*what):

@@ -72,7 +72,7 @@ def test_a_reply_carries_version_id_result_and_instance() -> None:
             "v": 1,
             "id": {"any": [b"id"]},
             "ok": True,
-            "result": {"removed": [4]},
+            "result": {"removed": [4], "durable": False},
             "instance": "i1",
         }
 

@@ -434,3 +434,16 @@ def test_a_real_clip():
     assert {frame.size_wh for frame in frames} == {(1280, 720)}
     assert isinstance(frames[0].image, I420)
     assert frames[0].image.colour == Colour("bt709", False)
+
+
+@pytest.mark.parametrize("name", ["a.m3u8", "a.ffconcat"])
+def test_a_client_s_source_names_no_other_files(tmp_path: Path, name: str) -> None:
+    """The operator's own may: what is in the configuration was written by who owns the files."""
+    (tmp_path / "other.mp4").write_bytes(b"secret")
+    texts = {
+        "a.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nother.mp4\n#EXT-X-ENDLIST\n",
+        "a.ffconcat": "ffconcat version 1.0\nfile other.mp4\n",
+    }
+    (tmp_path / name).write_text(texts[name])
+    with pytest.raises(SourceError, match="playlists, which name other files or hosts"):
+        sources.open_source(StreamConfig(url=str(tmp_path / name)), playlists=False)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -13,8 +14,10 @@ from msgspec import UNSET, Struct
 from tracker.client.messages import Message
 from tracker.protocol.replies import (
     Event,
+    EventList,
     FrameMessage,
     ObjectEntry,
+    ObjectList,
     ObjectRecord,
     ServerInfo,
     StreamRecord,
@@ -68,14 +71,32 @@ def object_table(entries: Iterable[ObjectEntry]) -> None:
     print_table(columns, rows)
 
 
+def object_list(result: ObjectList) -> None:
+    object_table(result.objects)
+    if result.waiting:
+        say("kept, and waiting for a stream or a memory:")
+        rows = [(o.stream, o.object, o.label, o.frame) for o in result.waiting]
+        print_table(("stream", "object", "label", "frame"), rows)
+
+
+def event_lines(result: EventList) -> None:
+    for event in result.events:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
+        line(f"{when}  {event_text(event)}")
+
+
+def event_text(event: Event) -> str:
+    what = [event.event, *(str(v) for v in (event.object, event.label, event.message) if v is not UNSET and v)]
+    return f"{event.stream} #{event.frame}  {' '.join(what)}"
+
+
 def message_line(message: Message) -> str:
     """A published message as one line for people."""
     body = message.body
     if isinstance(body, Tracks):
         return f"{body.stream} #{body.frame}  " + "  ".join(map(_object, body.objects))
     if isinstance(body, Event):
-        what = [body.event, *(str(v) for v in (body.object, body.label, body.message) if v is not UNSET and v)]
-        return f"{body.stream} #{body.frame}  {' '.join(what)}"
+        return event_text(body)
     if isinstance(body, FrameMessage):
         return f"{body.stream} #{body.frame}  {body.format}, {len(message.image or b'')} bytes"
     return "  ".join(f"{s.stream} {s.state} #{s.frame} dropped {s.dropped}" for s in body.streams)

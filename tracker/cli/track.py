@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,7 @@ class Report:
     "--frame", type=click.IntRange(0), default=0, show_default=True, help="Of --point, --box, --everything."
 )
 @click.option("--object", "object_id", type=click.IntRange(1), default=1, show_default=True, help="Its (first) id.")
+@click.option("--display", is_flag=True, help="Marks are where a player shows them, if pixels are not square.")
 @click.option("--reverse", is_flag=True, help="Also track back from the first prompt to the start.")
 @click.option("--masks", type=OUT_FOLDER, help="A folder for indexed PNGs, pixel = object id.")
 @click.option("--jsonl", type=OutFile(".jsonl"), help="A file for one line of JSON a frame.")
@@ -126,20 +128,31 @@ class Report:
 @knob_options
 @model_options
 def track(
-    path: Path, prompts: Path | None, everything: bool, frame: int, object_id: int, reverse: bool, **options: Any
+    path: Path,
+    prompts: Path | None,
+    everything: bool,
+    frame: int,
+    object_id: int,
+    display: bool,
+    reverse: bool,
+    **options: Any,
 ) -> None:
     """Follow objects through a video file or a folder of pictures, every frame.
 
     Prompts come from a file, a list of {object, frame, points?, labels?, box?} in which later entries of an object
     are corrections; or from --point and --box for one object; or are what --everything finds.
     """
+    from tracker.offline.entries import in_decoded_pixels
+
     marks, outputs, knobs = Marks.take(options), Outputs.take(options), knobs_of(options)
     if bool(prompts) + bool(marks) + everything != 1:
         raise click.UsageError("give --prompts FILE, or --point and --box for one object, or --everything")
     outputs.check()
     entries = _entries(prompts, marks, object_id, frame)
     _check_ids(entries, outputs)
-    _check_input(path)
+    pixel_aspect = _look_at(path)
+    if display:
+        entries = [in_decoded_pixels(entry, pixel_aspect) for entry in entries]
     engine = ModelOptions.take(options).load()
     begun_s, report = time.monotonic(), Report()
     with progress_bar() as bar:
@@ -163,12 +176,17 @@ def _entries(prompts: Path | None, marks: Marks, object_id: int, frame: int) -> 
     return []
 
 
-def _check_input(path: Path) -> None:
-    """Open it once, before seconds go into loading the model. Raises SourceError."""
+def _look_at(path: Path) -> Fraction:
+    """The shape of the input's pixels. It is opened before seconds go into loading the model.
+
+    Raises SourceError.
+    """
     from tracker.streams import sources
 
-    with sources.open_path(path):
-        pass
+    with sources.open_path(path) as opened:
+        if opened.notice:
+            click.echo(opened.notice, err=True)
+        return opened.pixel_aspect
 
 
 def _run(

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import itertools
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,11 +189,27 @@ def rm(client: Client, stream: str, objects: tuple[int, ...], everything: bool, 
 
 @main.command()
 @click.argument("stream", required=False)
+@click.option("--all", "everything", is_flag=True, help="Also those that are kept and wait for their stream.")
 @json_option
 @pass_client
-def ls(client: Client, stream: str | None, as_json: bool) -> None:
+def ls(client: Client, stream: str | None, everything: bool, as_json: bool) -> None:
     """List the objects."""
-    _print(client.objects(stream), as_json, lambda result: show.object_table(result.objects))
+    _print(client.objects(stream, all=everything), as_json, show.object_list)
+
+
+@main.command()
+@click.argument("stream", required=False)
+@click.argument("object", type=int, required=False)
+@click.option("--since", "since_s", type=POSITIVE, metavar="SECONDS", help="From so many seconds ago on.")
+@click.option("--limit", type=click.IntRange(1, 4096), default=100, show_default=True)
+@json_option
+@pass_client
+def history(
+    client: Client, stream: str | None, object: int | None, since_s: float | None, limit: int, as_json: bool
+) -> None:
+    """Show what happened, the newest last."""
+    since = None if since_s is None else time.time() - since_s
+    _print(client.history(stream, object, since, limit), as_json, show.event_lines)
 
 
 # ------------------------------------------------------------------------------------------- pictures, messages

@@ -88,4 +88,5 @@ def check_page(config: Config) -> None:
 def _need_extra() -> None:
     missing = [name for name in ("starlette", "uvicorn", "websockets") if find_spec(name) is None]
     if missing:
-        raise ConfigError([f"the page needs {', '.join(missing)}: tools/install brings them along; elsewhere pip install starlette uvicorn websockets"])
+        names = ", ".join(missing)
+        raise ConfigError([f"the page needs {names}: tools/install brings them along; elsewhere pip install them"])

@@ -160,7 +160,7 @@ def refine(stream: str, object: int, **options: Unpack[RefineOptions]) -> Reques
     return Request(operations.OBJECTS_REFINE, args)
 
 
-def update(stream: str, object: int, **options: Unpack[UpdateOptions]) -> Request[replies.ObjectEntry]:
+def update(stream: str, object: int, **options: Unpack[UpdateOptions]) -> Request[replies.UpdatedObject]:
     """Change an object's label, meta or expiry."""
     return Request(
         operations.OBJECTS_UPDATE,
@@ -173,9 +173,9 @@ def remove(stream: str, object: int | None = None, *, all: bool = False) -> Requ
     return Request(operations.OBJECTS_REMOVE, requests.ObjectsRemove(stream=stream, object=object, all=all))
 
 
-def objects(stream: str | None = None) -> Request[replies.ObjectList]:
-    """The records of all objects, or of one stream's."""
-    return Request(operations.OBJECTS_LIST, requests.ObjectsList(stream=stream))
+def objects(stream: str | None = None, *, all: bool = False) -> Request[replies.ObjectList]:
+    """The records of all objects, or of one stream's; with `all` also of those that wait for their stream."""
+    return Request(operations.OBJECTS_LIST, requests.ObjectsList(stream=stream, all=all))
 
 
 def segment(stream: str, **options: Unpack[SegmentOptions]) -> Request[replies.Candidates]:

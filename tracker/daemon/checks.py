@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracker.config import Config, load
+from tracker.daemon.persistence import state_folder
 from tracker.engine.models.build import check_model
 from tracker.errors import ConfigError, ModelError
 from tracker.labels.check import check as check_labels
@@ -42,6 +43,9 @@ def _problems(config: Config) -> Iterator[str]:
             yield from error.problems
         except ModelError as error:
             yield error.message
+    folder = state_folder(config.persist)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        yield f"persist.dir: {folder} is no folder"
     for pattern in config.control.allow_sources:
         if problem := pattern_problem(pattern):
             yield f"control.allow_sources: {pattern!r} {problem}"

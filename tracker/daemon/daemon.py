@@ -4,8 +4,10 @@ Threads: this one owns the device and all bookkeeping; each stream has one that 
 socket have one each, and delivery turns masks into messages. They meet in queues and in the streams' buffers.
 """
 
+import contextlib
 import logging
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -24,23 +26,29 @@ from tracker.daemon.checks import check
 from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.discovery import Discovery
+from tracker.daemon.events import Events
 from tracker.daemon.fairness import REQUESTS_S, FairRequests
 from tracker.daemon.faults import Faults
+from tracker.daemon.history import DurableRequest, History
 from tracker.daemon.lifecycle import ObjectLifecycle
 from tracker.daemon.operations import operations
-from tracker.daemon.watch import Watch, memory_bound
+from tracker.daemon.persistence import Persistence, open_store
+from tracker.daemon.restore import Restorer
+from tracker.daemon.watch import Part, Watch, memory_bound
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import load_model
 from tracker.errors import AtCapacity, TrackerError
 from tracker.labels.labeller import Labeller
 from tracker.protocol.fields import EventName
+from tracker.protocol.operations import HISTORY_LIST
 from tracker.protocol.replies import DeviceMemory, Status, StepTimes
+from tracker.registry.store import Store
 from tracker.sockets.access import guard_of
 from tracker.sockets.control import ControlServer, Request
 from tracker.sockets.publisher import Publisher
 from tracker.streams.stream import SWITCH_INTERVAL_S, Stream
 from tracker.tracking.jobs import Jobs
-from tracker.tracking.records import ObjectSnapshot, event, stream_record
+from tracker.tracking.records import ObjectSnapshot, stream_record
 from tracker.tracking.scheduler import ScheduledFrame, Scheduler
 from tracker.tracking.state import StreamTable, TrackedStream
 
@@ -54,8 +62,15 @@ STOP_S = 1.0  # for the streams to end; one that blocks inside FFmpeg dies with 
 class Daemon:
     """One process's worth of tracking. `run` returns when `stop` was called, from any thread or signal handler."""
 
-    def __init__(self, config: Config, engine: Engine, abandon: Callable[[str], None] | None = None) -> None:
-        """`abandon(why)` ends the process where a stop takes too long."""
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        store: Store | None = None,
+        *,
+        abandon: Callable[[str], None] | None = None,
+    ) -> None:
+        """`store` keeps what outlives a restart; `abandon(why)` ends the process where a stop takes too long."""
         instance = secrets.token_hex(8)
         self.publisher = Publisher(
             config.publish.endpoint, config.publish.send_hwm, instance, config.limits, guard_of(config, "publish")
@@ -66,14 +81,20 @@ class Daemon:
         self._wake = threading.Event()
         self._delivery = Delivery(self.publisher, config.publish, self._wake.set)
         self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
-        self._objects = ObjectLifecycle(self._table, self.publisher)
-        self._context = Context(config, self._table, engine, self.publisher, self._objects)
+        self._events = Events(self.publisher, store.record if store is not None else None)
+        self._persistence = Persistence(store, config, self._table, engine)
+        self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
+        self._context = Context(
+            config, self._table, engine, self.publisher, self._objects, self._events, self._persistence
+        )
+        self._restorer = Restorer(self._context)
         self._jobs = Jobs(config.engine.catch_up_fraction)
         self._answers = operations(self._context, self._attach, self._detach, self._cancel)
+        self._history = History(store)
         self.control = ControlServer(
             config.control.endpoint,
             self._ask,
-            self._answers.names,
+            self._answers.names | {HISTORY_LIST.name},
             instance,
             config.limits,
             guard_of(config, "control"),
@@ -86,8 +107,11 @@ class Daemon:
         self._stopping = False
         self._failure: str | None = None
         self._in_step = False
+        parts: dict[str, Part] = {"delivery": self._delivery, "control": self.control, "publish": self.publisher}
+        if store is not None:
+            parts["registry"] = store
         self._watch = Watch(
-            {"delivery": self._delivery, "control": self.control, "publish": self.publisher},
+            parts,
             (self.control, self.publisher),
             memory_bound(config.limits.memory_mib),
             self._end_with,
@@ -244,24 +268,29 @@ class Daemon:
         self._jobs.cancel(request_id, self._asker)
 
     def _answer(self, request: Request) -> None:
-        in_slices = self._answers.in_slices.get(request.op)
-        if in_slices is None:
-            request.reply(self._answers.at_once[request.op](request.args))
-        else:
+        if request.op == HISTORY_LIST.name:
+            self._history.answer(request)
+        elif (in_slices := self._answers.in_slices.get(request.op)) is not None:
             self._jobs.check_room(request.owner)
-            self._jobs.add(request, in_slices(request.args, request.id))
+            self._jobs.add(DurableRequest(request, self._persistence), in_slices(request.args, request.id))
+        else:
+            self._persistence.reply(request, self._answers.at_once[request.op](request.args))
 
     # ------------------------------------------------------------------------------------------------- streams
 
-    def _attach(self, name: str, config: StreamConfig) -> TrackedStream:
-        source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event)
+    def _attach(self, name: str, config: StreamConfig, *, playlists: bool = False) -> TrackedStream:
+        """`playlists`: the operator's own streams may name other files and hosts; a client's may not."""
+        source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event, playlists=playlists)
         stream = TrackedStream(source)
         self._table.add(stream)
+        self._persistence.stream_added(stream)
         self._publish_event(source, "stream_added")
-        source.start()
+        self._restorer.bring_back(stream)
+        self._persistence.write_then(source.start)  # its frames' numbers are reserved first
         return stream
 
     def _detach(self, stream: TrackedStream) -> None:
+        self._persistence.stream_removed(stream)
         self._table.remove(stream)
         stream.source.stop(timeout_s=0)  # it ends by itself, at the latest with its time-out
         self._publish_event(stream.source, "stream_removed")
@@ -275,8 +304,7 @@ class Daemon:
 
     def _publish_event(self, source: Stream, name: EventName, **more: Any) -> None:
         """Publish an event of a stream, from any thread."""
-        newest = source.decoded - 1 if source.decoded else None
-        self.publisher.publish(f"events/{source.name}/", event(source, name, newest, **more))
+        self._events.of_stream(source, name, source.decoded - 1 if source.decoded else None, **more)
 
     # --------------------------------------------------------------------------------------------------- clocks
 
@@ -285,12 +313,23 @@ class Daemon:
         self._discovery.tick()
         self._labeller.tick()
         self._objects.expire()
+        self._restorer.tick()
+        self._persistence.tick()
+        self._tell_failures()
         if time.monotonic() >= self._status_due_s:
             self._status_due_s = time.monotonic() + STATUS_S
             try:
                 self.publisher.publish("status/", self._status())
             except Exception:  # nobody's tracking ends for want of a status
                 log.exception("the status cannot be told")
+
+    def _tell_failures(self) -> None:
+        """Say so where the state could not be saved, or can be again."""
+        while self._persistence.failures:
+            failure = self._persistence.failures.popleft()
+            name: EventName = "persist_recovered" if failure is None else "persist_failed"
+            for stream in self._table:
+                self._publish_event(stream.source, name, message=failure or "everything is saved")
 
     def _status(self) -> Status:
         steps_ms, self._steps_ms = self._steps_ms, deque(maxlen=1000)
@@ -310,6 +349,8 @@ class Daemon:
             stack.callback(self._watch.stop)
             self.publisher.start()
             stack.callback(self.publisher.stop, STOP_S)
+            self._persistence.start()
+            stack.callback(self._persistence.stop)
             stack.callback(self._take_results)  # of the last frames, once they are delivered
             self._delivery.start()
             stack.callback(self._delivery.stop)
@@ -321,8 +362,10 @@ class Daemon:
             stack.callback(self._watch.stopping)
             self.ready.set()
             stack.callback(self._stop_streams)
-            for name, config in self._config.streams.items():
-                self._attach(name, config)
+            for name, config, paused in self._restorer.streams():
+                stream = self._attach(name, config, playlists=name in self._config.streams)
+                if paused:
+                    stream.source.pause()
             yield
             for stream in self._table:
                 self._publish_event(stream.source, "daemon_stopping")
@@ -343,6 +386,13 @@ def _step_times(steps_ms: deque[tuple[float, float]]) -> StepTimes:
     return StepTimes(count=len(wall_ms), p50_ms=p50, p99_ms=p99, max_ms=longest, cpu_ms=float(cpu_ms.sum()))
 
 
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the system lets the process have: connections and sources need them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _abandon(_: str) -> None:
     """End at once, with an error: what hangs in FFmpeg or on the device does not come back."""
     logging.shutdown()
@@ -355,9 +405,11 @@ def serve(path: str | Path) -> None:
     logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _raise_descriptor_limit()
+    store = open_store(config.persist)
     engine = Engine(load_model(config.model), config.engine)
     engine.warm_up()
-    daemon = Daemon(config, engine, abandon=_abandon)
+    daemon = Daemon(config, engine, store, abandon=_abandon)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     log.info(

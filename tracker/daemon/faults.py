@@ -4,7 +4,6 @@ import logging
 
 from tracker.daemon.context import Context
 from tracker.errors import AtCapacity
-from tracker.tracking.records import event
 from tracker.tracking.scheduler import ScheduledFrame
 from tracker.tracking.state import TrackedObject
 
@@ -68,10 +67,8 @@ class Faults:
                 self._skip(work, error)
 
     def _give_up(self, obj: TrackedObject, error: AtCapacity) -> None:
-        message = event(
-            obj.stream.source, "overload", obj.frame, object=obj.id, message=f"object {obj.id} is removed: {error}"
-        )
-        self._context.publisher.publish(f"events/{obj.stream.name}/", message)
+        text = f"object {obj.id} is removed: {error}"
+        self._context.events.of_stream(obj.stream.source, "overload", obj.frame, object=obj.id, message=text)
         self._context.objects.remove(obj)
 
     def _skip(self, work: ScheduledFrame, error: Exception) -> None:
@@ -84,6 +81,4 @@ class Faults:
         for obj in work.objects:
             obj.frame = index
         text = f"frame {index} is left out: {type(error).__name__}: {error}"
-        self._context.publisher.publish(
-            f"events/{stream.name}/", event(stream.source, "overload", index, message=text)
-        )
+        self._context.events.of_stream(stream.source, "overload", index, message=text)

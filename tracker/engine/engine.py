@@ -150,12 +150,10 @@ class Engine:
         The track that was given is never changed, so a mask that the caller does not like costs nothing.
         """
         found = track.find(frame)
-        gone = track.is_past(frame) if found is None else found.logits_hw is None
-        if gone or track.to_come(frame):
-            known = ", ".join(map(str, track.frames))
-            raise FrameGone(f"frame: the object has no mask of frame {frame}; it can be corrected on {known}")
+        _check_correctable(track, frame, found)
         prompt = checked(prompt, size_wh, correction=track.last_frame is not None)
-        if prompt.box_xyxy is not None and not prompt.replace and found is not None and found.points is not None:
+        marked = found is not None and found.points is not None
+        if marked and prompt.box_xyxy is not None and not prompt.replace:
             raise FrameMarked("box: the object is marked on this frame already, and a box comes before points")
         with self._computing():
             entry = self._prompted(track, features.of(i), frame, found, prompt, size_wh)
@@ -168,33 +166,36 @@ class Engine:
         direction. A conditioning frame that is met again gives the mask of its prompt.
         """
         started_s = time.perf_counter()
-        tracks = [_passing(track, frame) for track, _, frame in items]
-        moves = {
-            k: Propagation(track, i, frame, track.bank(frame, track.next_step()))
-            for k, (track, (_, i, frame)) in enumerate(zip(tracks, items, strict=True))
-            if track.last_frame != frame
-        }
-        masks: dict[int, ObjectMask] = {}
+        moves: dict[int, Propagation] = {}
+        results: dict[int, Result] = {}
+        for k, (before, i, frame) in enumerate(items):
+            memory = _passing(before, frame)
+            if memory.last_frame == frame:
+                results[k] = memory, _object_mask(memory.past[-1])
+                continue
+            bank = memory.bank(frame, memory.next_step())
+            moves[k] = Propagation(memory, i, frame, bank)
         with self._computing():
-            for k, (entry, mask) in zip(moves, self._made(list(moves.values()), features), strict=True):
-                tracks[k], masks[k] = tracks[k].advanced(entry, self.config.history_frames), mask
-        results = [(track, masks.get(k) or _object_mask(track.past[-1])) for k, track in enumerate(tracks)]
+            made = self._made(list(moves.values()), features)
+        for (k, move), (entry, mask) in zip(moves.items(), made, strict=True):
+            results[k] = move.track.advanced(entry, self.config.history_frames), mask
         if moves:
-            self.cost.observe(len(moves), self._encoding_s + time.perf_counter() - started_s)
-        return results
+            propagating_s = time.perf_counter() - started_s
+            self.cost.observe(len(moves), self._encoding_s + propagating_s)
+        return [results[k] for k in range(len(items))]
 
     def warm_up(self) -> None:
         """A few steps on a blank picture: the first real one is not slow, and `cost` has something to go by."""
         side = self.model.image_size
-        blank = self.encode_tensor(torch.zeros(1, 3, side, side))
+        picture_1chw = torch.zeros(1, 3, side, side)
         whole = Prompt(box_xyxy=np.array([0, 0, side, side], np.float32))
-        track, _ = self.prompt(ObjectMemory(), blank, 0, 0, whole, (side, side))
-        for objects in (1, 4):
-            self.propagate([(track, 0, 1)] * objects, blank)  # not counted: it allocates
-            self.cost = StepCost() if objects == 1 else self.cost
-            for _ in range(2):
-                blank = self.encode_tensor(torch.zeros(1, 3, side, side))
-                self.propagate([(track, 0, 1)] * objects, blank)
+        blank = self.encode_tensor(picture_1chw)
+        memory, _ = self.prompt(ObjectMemory(), blank, 0, 0, whole, (side, side))
+        self.propagate([(memory, 0, 1)], blank)
+        self.cost = StepCost()  # the first step is not counted: it allocates
+        for objects in (1, 1, 4, 4, 4):
+            blank = self.encode_tensor(picture_1chw)
+            self.propagate([(memory, 0, 1)] * objects, blank)
         if self.model.device.type == "cuda":
             self.record(blank, CudaRecorder(self.model.device))
 
@@ -332,6 +333,14 @@ class Engine:
             raise AtCapacity(
                 "out of device memory; remove objects, or choose a smaller model or model.image_size"
             ) from None
+
+
+def _check_correctable(track: ObjectMemory, frame: int, found: FrameMemory | None) -> None:
+    """Raise FrameGone for a frame whose mask the object's memory has no more, or not yet."""
+    gone = track.is_past(frame) if found is None else found.logits_hw is None
+    if gone or track.to_come(frame):
+        known = ", ".join(map(str, track.frames))
+        raise FrameGone(f"frame: the object has no mask of frame {frame}; it can be corrected on {known}")
 
 
 def _passing(track: ObjectMemory, frame: int) -> ObjectMemory:

@@ -65,23 +65,25 @@ class VideoWriter:
         if (w, h) != self._size_wh:
             raise ValueError(f"a picture of {w}x{h} in a video of {self._size_wh}")
         frame = _encodable(rgb_hwc)
-        frame.pts = self._pts_of(time_s)
+        self._last_pts = self._pts_of(time_s)
+        frame.pts = self._last_pts
         frame.time_base = TIME_BASE
         self._container.mux(self._stream.encode(frame))
 
     def _pts_of(self, time_s: float | None) -> int:
         """When the next picture is shown, in `TIME_BASE`; the encoder wants these numbers to rise."""
-        next_pts = 0 if self._last_pts is None else self._last_pts + self._period
-        pts = next_pts
-        if time_s is not None:
-            if self._last_s is None or time_s < self._last_s:
-                self._begin_s = time_s - float(next_pts * TIME_BASE)
-            since_begin = round((time_s - self._begin_s) / TIME_BASE)
-            earliest = 0 if self._last_pts is None else self._last_pts + 1
-            pts = max(since_begin, earliest)
-            self._last_s = time_s
-        self._last_pts = pts
-        return pts
+        earliest, next_pts = 0, 0
+        if self._last_pts is not None:
+            earliest = self._last_pts + 1
+            next_pts = self._last_pts + self._period
+        if time_s is None:
+            return next_pts
+        went_back = self._last_s is None or time_s < self._last_s
+        if went_back:
+            self._begin_s = time_s - float(next_pts * TIME_BASE)
+        self._last_s = time_s
+        since_begin = round((time_s - self._begin_s) / TIME_BASE)
+        return max(since_begin, earliest)
 
     def close(self) -> None:
         """Write what the encoder still holds, and close the file."""

@@ -1,5 +1,6 @@
 """Prompts files: which objects to follow through a file, and where they are marked. Needs no torch."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +42,15 @@ def entry_of(item: Any, where: str) -> PromptEntry:
         return msgspec.convert(item, PromptEntry)
     except msgspec.ValidationError as error:
         raise BadPrompt(f"{where}: {error}") from None
+
+
+def in_decoded_pixels(entry: PromptEntry, pixel_aspect: Fraction) -> PromptEntry:
+    """An entry whose marks were read off a player, which makes pixels square by changing the picture's width."""
+    factor = float(1 / pixel_aspect)
+    points, box = entry.points, entry.box
+    if points is not None:
+        points = [(x * factor, y) for x, y in points]
+    if box is not None:
+        x1, y1, x2, y2 = box
+        box = (x1 * factor, y1, x2 * factor, y2)
+    return msgspec.structs.replace(entry, points=points, box=box)

@@ -49,13 +49,21 @@ def segment_everything(
     engine: Engine, rgb_hwc: U8, knobs: SegmentAll, on_step: Callable[[int, int], object] = lambda *_: None
 ) -> list[tuple[Found, Bool]]:
     """Everything on a picture, best first, at most `max_masks`; with `exclusive` each pixel in one mask only."""
-    values = {field.name: getattr(knobs, field.name) for field in dataclasses.fields(automatic.Options)}
+    options = _options_of(knobs)
     found: Sequence[Found] = ()
-    for progress in automatic.search(engine, rgb_hwc, automatic.Options(**values)):
+    for progress in automatic.search(engine, rgb_hwc, options):
         on_step(progress.done, progress.total)
         found = progress.found or ()
-    best = sorted(found, key=lambda f: -f.score)[: knobs.max_masks]
-    return automatic.exclusive(best) if knobs.exclusive else [(f, f.mask_hw) for f in best]
+    by_score = sorted(found, key=lambda f: -f.score)
+    best = by_score[: knobs.max_masks]
+    if knobs.exclusive:
+        return automatic.exclusive(best)
+    return [(f, f.mask_hw) for f in best]
+
+
+def _options_of(knobs: SegmentAll) -> automatic.Options:
+    names = [field.name for field in dataclasses.fields(automatic.Options)]
+    return automatic.Options(**{name: getattr(knobs, name) for name in names})
 
 
 def result_of(number: int, name: str, size_wh: tuple[int, int], masks: Iterable[Scored]) -> FrameResult:

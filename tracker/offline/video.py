@@ -20,9 +20,10 @@ from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt, FrameMarked, SourceError
 from tracker.exports import FrameResult, stem_of
 from tracker.images.imaging import to_rgb
-from tracker.masks.geometry import shape_of, upsample
+from tracker.masks.geometry import Crop, shape_of, upsample
 from tracker.masks.rle import rle_encode
 from tracker.offline.entries import PromptEntry
+from tracker.offline.frames import steady_frames
 from tracker.offline.images import segment_everything
 from tracker.offline.spool import Masks, Spool
 from tracker.protocol.fields import Rle
@@ -32,7 +33,7 @@ from tracker.protocol.requests import SegmentAll
 from tracker.streams import sources
 from tracker.streams.folder import is_picture
 from tracker.tracking.records import object_record
-from tracker.types import U8, Frame, Image, ObjectMask
+from tracker.types import F32, U8, Frame, Image, ObjectMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +57,23 @@ class Outcome:
     def ids_hw(self) -> U8:
         """Object ids, uint8 [h, w], 0 for none; where objects overlap, the one with the higher logit."""
         width, height = self.frame.size_wh
-        ids_hw, best_hw = np.zeros((height, width), np.uint8), np.zeros((height, width), np.float32)
+        ids_hw = np.zeros((height, width), np.uint8)
+        best_hw = np.zeros((height, width), np.float32)
         for object_id, mask in sorted(self.masks.items()):
             crop = upsample(mask.logits_hw, self.frame.size_wh)
-            if crop is None:
-                continue
-            h, w = crop.values_hw.shape
-            part = (slice(crop.y, crop.y + h), slice(crop.x, crop.x + w))
-            ids_hw[part][crop.values_hw > best_hw[part]] = object_id
-            np.maximum(best_hw[part], crop.values_hw, out=best_hw[part])
+            if crop is not None:
+                _win(ids_hw, best_hw, crop, object_id)
         return ids_hw
+
+
+def _win(ids_hw: U8, best_hw: F32, crop: Crop, object_id: int) -> None:
+    """Give an object the pixels where its logits are the best so far."""
+    logits_hw = crop.values_hw
+    h, w = logits_hw.shape
+    here = (slice(crop.y, crop.y + h), slice(crop.x, crop.x + w))
+    ids_here_hw, best_here_hw = ids_hw[here], best_hw[here]
+    ids_here_hw[logits_hw > best_here_hw] = object_id
+    np.maximum(best_here_hw, logits_hw, out=best_here_hw)
 
 
 def _record(object_id: int, mask: ObjectMask, size_wh: tuple[int, int]) -> ObjectRecord:
@@ -160,11 +168,14 @@ def follow(
 def _track_back(engine: Engine, path: Path, entries: Sequence[PromptEntry], spool: Spool) -> Iterator[int]:
     """Every object from its first prompt back to the first frame; its masks go to the spool. Gives the frames."""
     first = _first_frames(entries)
-    size_wh, last = _spool_images(steady_frames(path), max(first.values()), engine, spool)
+    begun = [entry for entry in entries if entry.frame == first[entry.object]]
+    frames = steady_frames(path)
+    size_wh, last = _spool_images(frames, max(first.values()), engine, spool)
     tracks: dict[int, ObjectMemory] = {}
-    for index in range(last, -1, -1):
-        here = [entry for entry in entries if entry.frame == index == first[entry.object]]
-        masks = _step(engine, tracks, spool.image(index), size_wh, index, here, direction=-1)
+    for index in reversed(range(last + 1)):
+        image = spool.image(index)
+        here = [entry for entry in begun if entry.frame == index]
+        masks = _step(engine, tracks, image, size_wh, index, here, direction=-1)
         for object_id, mask in masks.items():
             spool.put_mask(index, object_id, mask)
         yield index
@@ -220,32 +231,6 @@ def _naming(entry: PromptEntry) -> Iterator[None]:
         raise BadPrompt(f"object {entry.object}, frame {entry.frame}: {error}: {remedy}") from None
     except BadPrompt as error:
         raise BadPrompt(f"object {entry.object}, frame {entry.frame}: {error}") from None
-
-
-def steady_frames(path: Path) -> Iterator[Frame]:
-    """All frames at the first one's size: a video that changes its size is scaled to that, as a player would.
-
-    Pictures of a folder are files of their own, whose masks must fit them: raises SourceError where sizes differ.
-    """
-    if path.is_dir():
-        yield from _of_one_size(sources.frames(path))
-        return
-    with sources.open_path(path) as opened:
-        size_wh = opened.size_wh
-    yield from sources.frames(path, size_wh=size_wh)
-
-
-def _of_one_size(frames: Iterator[Frame]) -> Iterator[Frame]:
-    first_wh: tuple[int, int] | None = None
-    for frame in frames:
-        w, h = frame.size_wh
-        first_w, first_h = first_wh = first_wh or (w, h)
-        if (w, h) != first_wh:
-            raise SourceError(
-                f"frame {frame.index} ({frame.name}) is {w}x{h}, but the first one is {first_w}x{first_h}: "
-                "give pictures of one size"
-            )
-        yield frame
 
 
 def _check_marks(entries: Sequence[PromptEntry], size_wh: tuple[int, int]) -> None:

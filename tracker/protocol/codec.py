@@ -11,6 +11,7 @@ import msgpack
 import msgspec
 from msgspec import Struct
 
+from tracker.config import PLAIN_TEXT
 from tracker.errors import BadPrompt, BadRequest, TooLarge, TrackerError, UnknownOp, UnsupportedVersion
 from tracker.protocol.fields import VERSION
 from tracker.protocol.operations import OPERATIONS
@@ -169,6 +170,8 @@ def _explain(text: str, type_: type[Struct], name: str) -> str:
     unknown = re.match("Object contains unknown field `(.*)`", text, re.DOTALL)
     if unknown and not path:
         what = f"unknown field {unknown[1]!r}; {_suggest(unknown[1], fields)}"
+    elif PLAIN_TEXT in text or repr(PLAIN_TEXT)[1:-1] in text:
+        what = "control characters and marks of writing direction are not taken; plain text is"
     elif text.startswith("Invalid enum value"):
         what += f"; expected one of: {', '.join(map(str, _choices(fields.get(path.strip('.`')))))}"
     return f"{where}: {what}" if where else what

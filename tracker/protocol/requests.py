@@ -139,6 +139,7 @@ class ObjectsRemove(Args, frozen=True, kw_only=True):
 
 class ObjectsList(Args, frozen=True, kw_only=True):
     stream: StreamId | None = None
+    all: bool = False  # also those that wait
 
 
 class SegmentPrompt(Prompted, frozen=True, kw_only=True):
@@ -185,6 +186,10 @@ class HistoryList(Args, frozen=True, kw_only=True):
     object: ObjectId | None = None
     since: float | None = None  # Unix seconds
     limit: Annotated[int, Meta(ge=1, le=4096)] = 100
+
+    def __post_init__(self) -> None:
+        if self.object is not None and self.stream is None:
+            raise ValueError("object: an id means nothing without its stream; give both")
 
 
 def _frame_or_time(frame: int | None, time: float | None) -> None:

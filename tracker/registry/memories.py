@@ -147,6 +147,19 @@ def last_mask(memory: ObjectMemory) -> ObjectMask:
     return ObjectMask(last.logits_hw.numpy(), last.score, last.presence)
 
 
+def any_last_mask(data: bytes) -> ObjectMask:
+    """The mask on the newest frame of a memory of whatever model. Raises BadRequest."""
+    header = _header(data)
+    _check_order(header)
+    try:
+        logits_hw = safetensors.torch.load(data)[f"{len(header.past) - 1}.logits_hw"]
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BadRequest(f"the memory is damaged: {error}") from None
+    side = header.model.image_size // 4
+    _check_tensor("last mask", logits_hw, TensorKind((side, side), "float32", 4))
+    return ObjectMask(logits_hw.numpy(), header.past[-1].score, header.past[-1].presence)
+
+
 def _slim(entry: FrameMemory, age: int) -> FrameMemory:
     """An entry without what a frame `age` steps later does not look at."""
     needed = entry.conditioning or age <= MEMORIES

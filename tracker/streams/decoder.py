@@ -28,10 +28,14 @@ _Packet = Any  # av.Packet[av.VideoStream], whose stubs know only streams of any
 class VideoSource:
     """One container, opened. Raises SourceError where it cannot be opened or has no picture that can be decoded.
 
-    `read_timeout_s`: how long a camera may give no picture before it is given up.
+    `read_timeout_s`: how long a camera may give no picture before it is given up. `playlists`: whether what names
+    other files or hosts may be opened.
     """
 
-    def __init__(self, config: StreamConfig, read_timeout_s: float | None = None) -> None:
+    def __init__(
+        self, config: StreamConfig, read_timeout_s: float | None = None, *, playlists: bool = True
+    ) -> None:
+        self._playlists = playlists
         self._where = urls.redacted(config.url)
         self._config = config
         self._converter = Converter(config.size)
@@ -58,12 +62,17 @@ class VideoSource:
             return av.open(
                 url,
                 format=opening.format_of(self._config),
-                options=opening.options_of(self._config, self.live),
+                options=opening.options_of(self._config, self.live, self._playlists),
                 timeout=(OPEN_TIMEOUT_S, read_timeout_s) if self.live else None,
                 hwaccel=hwaccel,
                 metadata_errors="replace",
             )
         except (av.FFmpegError, OSError, ValueError) as error:
+            if not self._playlists and isinstance(error, av.error.ArgumentError):
+                raise Misconfigured(
+                    f"{self._where}: is no video by itself; playlists, which name other files or hosts, are for "
+                    "the configuration file"
+                ) from None
             raise self._error(error) from None
 
     def _start(self) -> None:

@@ -1,5 +1,7 @@
 """What FFmpeg is told when it opens a source."""
 
+from functools import cache
+
 import av
 from av.codec.hwaccel import HWAccel
 
@@ -10,6 +12,19 @@ from tracker.streams.picture import Misconfigured
 
 # Without these a camera's first picture takes seconds: FFmpeg would watch the stream first.
 _FAST_START = {"fpsprobesize": "0", "analyzeduration": "1"}
+# These open further files or hosts, which no pattern of `control.allow_sources` admitted.
+_PLAYLISTS = {
+    "hls",
+    "dash",
+    "concat",
+    "concatf",
+    "imf",
+    "sdp",
+    "webm_dash_manifest",
+    "avisynth",
+    "vapoursynth",
+    "lavfi",
+}
 _HWACCELS = {"auto": ("cuda", "vaapi"), "cuda": ("cuda",), "vaapi": ("vaapi",), "none": ()}
 
 
@@ -25,8 +40,15 @@ def format_of(config: StreamConfig) -> str | None:
     return name
 
 
-def options_of(config: StreamConfig, live: bool) -> dict[str, str]:
-    """Options of demuxer and decoder; the configuration's own come last."""
+@cache
+def _formats_without_playlists() -> str:
+    """Input formats that open nothing but what they are given, as FFmpeg's `format_whitelist` wants them."""
+    return ",".join(sorted(name for name in av.formats_available if not _PLAYLISTS & set(name.split(","))))
+
+
+def options_of(config: StreamConfig, live: bool, playlists: bool = True) -> dict[str, str]:
+    """Options of demuxer and decoder; the configuration's own come last. Without `playlists`, formats that name
+    other files or hosts are not opened."""
     ours = {"max_pixels": str(MAX_PIXELS)}  # for the pictures that FFmpeg decodes to find out what is there
     if live:
         ours |= _FAST_START
@@ -35,7 +57,7 @@ def options_of(config: StreamConfig, live: bool) -> dict[str, str]:
         # Sound and metadata are not asked for: a camera may refuse them (an audio back channel: 406), and what goes
         # on arriving would hide that the pictures have stopped.
         ours["allowed_media_types"] = "video"
-    return ours | config.options
+    return ours | config.options | ({} if playlists else {"format_whitelist": _formats_without_playlists()})
 
 
 def hwaccel_of(config: StreamConfig) -> tuple[HWAccel | None, str | None]:

@@ -12,7 +12,7 @@ from tracker.streams.urls import local_path
 from tracker.types import Frame
 
 
-def open_source(config: StreamConfig, read_timeout_s: float | None = None) -> Source:
+def open_source(config: StreamConfig, read_timeout_s: float | None = None, *, playlists: bool = True) -> Source:
     """Open what the config names; the caller closes it (or uses it in a `with`).
 
     Raises SourceError, its text free of credentials, and Misconfigured where trying again is of no use.
@@ -20,7 +20,7 @@ def open_source(config: StreamConfig, read_timeout_s: float | None = None) -> So
     path = local_path(config.url)
     if path is not None and config.format is None and path.is_dir():
         return FolderSource(path, config.fps, config.size)
-    return VideoSource(config, read_timeout_s)
+    return VideoSource(config, read_timeout_s, playlists=playlists)
 
 
 def open_path(path: str | Path, size_wh: tuple[int, int] | None = None) -> Source:

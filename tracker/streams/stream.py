@@ -36,7 +36,8 @@ class Stream:
 
     `on_frame(frame)` is called for every frame when it is in the buffer, `on_event(stream, event, details)` for
     everything that happens to the stream ("stream_live", …, see the protocol's events), both from this stream's own
-    threads, events in order: neither may block. Texts never hold credentials.
+    threads, events in order: neither may block. Texts never hold credentials. `playlists`: whether the source may
+    name other files or hosts.
     """
 
     def __init__(
@@ -45,7 +46,10 @@ class Stream:
         config: StreamConfig,
         on_frame: Callable[[Frame], None],
         on_event: Callable[["Stream", str, dict[str, Any]], None],
+        *,
+        playlists: bool = True,
     ) -> None:
+        self._playlists = playlists
         self.name = name
         self.config = config
         self.url = redacted(config.url)
@@ -128,7 +132,7 @@ class Stream:
 
     def _read(self) -> bool:
         """Open the source and take its pictures until it ends (True) or somebody wants otherwise."""
-        with open_source(self.config, self._stall_s() * GIVE_UP_STALLS) as source:
+        with open_source(self.config, self._stall_s() * GIVE_UP_STALLS, playlists=self._playlists) as source:
             self._opened(source)
             for picture in source:
                 if picture is None:

@@ -12,6 +12,9 @@ from tracker.streams.picture import Misconfigured
 _LIVE = {"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srtp", "udp", "tcp", "srt", "rist", "mmsh", "http", "https"}
 _DEVICES = {"v4l2", "video4linux2", "x11grab", "fbdev", "kmsgrab"}
 CREDENTIAL_FIELDS = ("username_env", "username_file", "password_env", "password_file")
+_IN_PATH = re.compile(
+    r"((?:user(?:name)?|usr|pass(?:word|wd)?|pwd|token|auth|secret|key)[=:])[^/?#]*", re.IGNORECASE
+)
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 
 
@@ -48,7 +51,8 @@ def for_ffmpeg(url: str) -> str:
 
 
 def redacted(url: str) -> str:
-    """The URL as it may be shown: no user, no password, no query.
+    """The URL as it may be shown: no user, no password, no query, and none of these in its path, where some cameras
+    want them (`/user=admin_password=…`).
 
     A password with an unescaped `/`, `?` or `@` makes a URL that cannot be read for certain: then all before the
     last `@` is left out.
@@ -59,6 +63,7 @@ def redacted(url: str) -> str:
     userinfo, at, after = rest.rpartition("@")
     if at and re.search("[/?#@]", userinfo):
         after = f"…@{after}"
+    after = _IN_PATH.sub(r"\1…", after)
     return head + separator + re.sub(r"\?.*", "?…", after, flags=re.DOTALL)
 
 

@@ -27,7 +27,9 @@ class Requester(Protocol):
     id: Any
     op: str
     owner: bytes
-    gone: bool  # nobody waits any more
+
+    @property
+    def gone(self) -> bool: ...  # nobody waits any more
 
     def reply(self, result: Struct, /) -> None: ...
 

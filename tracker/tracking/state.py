@@ -179,6 +179,10 @@ class StreamTable:
             stream.source.decoded, stream.source.epoch, stream.used_ids = self._gone.pop(stream.name)
             stream.processed = stream.source.decoded - 1
 
+    def go_on_from(self, name: str, decoded: int, epoch: int, used_ids: UsedIds) -> None:
+        """A stream that is not here yet will count on from these numbers."""
+        self._gone[name] = decoded, epoch, used_ids
+
     def remove(self, stream: TrackedStream) -> None:
         """Forget a stream but for its numbers: a stream of that name that comes back goes on counting."""
         for obj in list(stream.objects.values()):
