@@ -149,6 +149,10 @@ class KeysConfig(_Section, frozen=True):
     dir: str | None = None  # a folder of CURVE keys (`trackerd keys`); None: no keys, for this machine only
 
 
+class MetricsConfig(_Section, frozen=True):
+    endpoint: Annotated[str, Meta(pattern=r"^[^:/]*:[0-9]{1,5}\Z")] | None = None  # host:port; None: off
+
+
 class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -164,6 +168,7 @@ class Config(_Section, frozen=True):
     streams: dict[str, StreamConfig] = {}
     web: WebConfig = WebConfig()
     persist: PersistConfig = PersistConfig()
+    metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
 
 
