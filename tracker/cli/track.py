@@ -89,7 +89,11 @@ class Outputs(Group):
     "--frame", type=click.IntRange(0), default=0, show_default=True, help="Of --point, --box, --everything."
 )
 @click.option("--object", "object_id", type=click.IntRange(1), default=1, show_default=True, help="Its (first) id.")
-@click.option("--reverse", is_flag=True, help="Also track back from the first prompt to the start.")
+@click.option(
+    "--reverse",
+    is_flag=True,
+    help="Also track back from the first prompt to the start, each direction with a memory of its own.",
+)
 @click.option("--masks", type=OUT_FOLDER, help="A folder for indexed PNGs, pixel = object id.")
 @click.option("--jsonl", type=OUT_FILE, help="A file for one line of JSON a frame.")
 @click.option("--overlay", type=OUT_FILE, help="An MP4 with the objects drawn on the frames.")
