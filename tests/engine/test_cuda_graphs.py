@@ -144,7 +144,7 @@ def corrected(pair: Pair) -> list[ObjectMemory]:
         track, _ = pair.engine.prompt(ObjectMemory(), pair.features, 0, 0, click(corrections), SIZE_WH)
         for frame in range(1, last):
             ((track, _),) = pair.engine.propagate([(track, frame % len(pair.features), frame)], pair.features)
-            if last - 3 * corrections <= frame and (last - frame) % 3 == 0:
+            if frame in (4, 7, 10)[:corrections]:
                 picture = frame % len(pair.features)
                 track, _ = pair.engine.prompt(track, pair.features, picture, frame, click(3), SIZE_WH)
         found.append(track)
