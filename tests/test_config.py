@@ -47,7 +47,10 @@ BAD = {
     "misspelt section": ("modle: {}", ["modle: unknown key; did you mean 'model'?"]),
     "unknown section": (
         "gizmo: {}",
-        ["gizmo: unknown key; known here: control, engine, labels, log, model, publish, streams"],
+        [
+            "gizmo: unknown key; known here: control, engine, keys, labels, limits, log, model, persist, publish, "
+            "streams"
+        ],
     ),
     "misspelt key": ("engine: {theads: 2}", ["engine.theads: unknown key; did you mean 'threads'?"]),
     "misspelt key of a stream": (

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
 from tracker.errors import ConfigError
 
 STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}\Z"  # not $: that lets a final newline through
+
+# No control characters, line separators or marks of writing direction: labels reach terminals, logs and pages.
+PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]*\Z"
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -45,6 +47,7 @@ class EngineConfig(_Section, frozen=True):
 
 class ControlConfig(_Section, frozen=True):
     endpoint: str = "tcp://127.0.0.1:5570"
+    allow_credentials: bool = False  # whether streams.add may name variables and systemd credentials
     allow_sources: list[str] = []  # patterns of URLs that streams.add may open; nothing by default
 
 
@@ -74,7 +77,9 @@ class DiscoverConfig(_Section, frozen=True):
     expire_s: Positive | None = 10.0  # a found object is removed after being lost for so long
 
 
-Texts = Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(max_length=1000)]
+Texts = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)]], Meta(max_length=1000)
+]
 
 
 class LabelsConfig(_Section, frozen=True):
@@ -111,6 +116,28 @@ class StreamConfig(_Section, frozen=True):
     password_file: str | None = None
 
 
+class PersistConfig(_Section, frozen=True):
+    """What outlives a restart."""
+
+    dir: Annotated[str, Meta(min_length=1)] | None = None  # None: $STATE_DIRECTORY, which systemd sets
+    interval_s: Positive = 2.0  # between two saves of an object's memory
+    history_days: Positive = 30.0
+    history_mib: Positive = 256.0
+
+
+class LimitsConfig(_Section, frozen=True):
+    """Bounds on what peers and sources can cost."""
+
+    connections: Annotated[int, Meta(ge=1, le=65536)] = 256  # of each socket
+    subscriptions: Count = 4096  # of all subscribers together
+    replies_mib: Positive = 64.0  # that wait for clients which do not read, all together
+    memory_mib: Annotated[int, Meta(ge=64)] | None = None  # resident; None: three quarters of the machine's
+
+
+class KeysConfig(_Section, frozen=True):
+    dir: str | None = None  # a folder of CURVE keys (`trackerd keys`); None: no keys, for this machine only
+
+
 class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -121,7 +148,10 @@ class Config(_Section, frozen=True):
     control: ControlConfig = ControlConfig()
     publish: PublishConfig = PublishConfig()
     labels: LabelsConfig = LabelsConfig()
+    limits: LimitsConfig = LimitsConfig()
+    keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}
+    persist: PersistConfig = PersistConfig()
     log: LogConfig = LogConfig()
 
 
@@ -136,27 +166,16 @@ def load(path: str | Path) -> Config:
 
 def parse(text: str, origin: str = "config") -> Config:
     """Parse YAML text; `origin` names it in messages."""
+    from tracker.yaml import load_yaml  # takes its time to import, and clients read no configuration
+
     try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{origin}: not valid YAML: {' '.join(str(error).split())}"]) from None
+        data = load_yaml(text)
+    except ValueError as error:
+        raise ConfigError([f"{origin}: {error}"]) from None
     problems = [f"{origin}: {problem}" for problem in _problems(data if data is not None else {})]
     if problems:
         raise ConfigError(problems)
     return msgspec.convert(data or {}, Config)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys without a word; here the second one is refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if isinstance(key, str) and keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
 
 
 def _problems(data: object) -> Iterator[str]:

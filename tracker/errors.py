@@ -6,6 +6,7 @@ and what would be right.
     │   ├── UnsupportedVersion   unsupported_version
     │   ├── UnknownOp            unknown_op
     │   └── BadPrompt            bad_prompt
+    │       └── FrameMarked      bad_prompt
     ├── UnknownStream            unknown_stream
     ├── UnknownObject            unknown_object
     ├── AlreadyExists            already_exists
@@ -17,7 +18,8 @@ and what would be right.
     ├── Forbidden                forbidden
     ├── TooLarge                 too_large
     ├── Unavailable              unavailable
-    │   └── Timeout              unavailable      (raised by the client: no reply in time)
+    │   └── Timeout              unavailable      (raised by the client: no reply, or no message, in time)
+    │       └── DaemonGone       unavailable      (raised by the client: who listens hears nothing, and it is away)
     ├── ConfigError              (start-up only)
     ├── ModelError               (start-up only)
     └── SourceError              (a stream's `error` text)
@@ -50,6 +52,10 @@ class UnknownOp(BadRequest):
 
 class BadPrompt(BadRequest):
     code = "bad_prompt"
+
+
+class FrameMarked(BadPrompt):
+    """A box for an object on a frame where it is marked already. Each door adds the remedy that it has."""
 
 
 class UnknownStream(TrackerError):
@@ -98,6 +104,10 @@ class Unavailable(TrackerError):
 
 class Timeout(Unavailable):
     """The client waited and no reply came."""
+
+
+class DaemonGone(Timeout):
+    """The client listened, nothing came, and the daemon does not answer either."""
 
 
 class ConfigError(TrackerError):

@@ -8,7 +8,6 @@ control socket than tcp://127.0.0.1:5570.
 """
 
 import itertools
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from tracker.client import CONTROL, Client
+from tracker.client import Client
 from tracker.images.imaging import decode
 from tracker.protocol.requests import Detection
 
@@ -36,7 +35,7 @@ def boxes_in(rgb_hwc: np.ndarray) -> Iterator[tuple[str, float, tuple[int, int, 
 
 
 def main(stream: str, seconds: str = "1", times: str | None = None) -> None:
-    with Client(os.environ.get("TRACKER_CONTROL", CONTROL)) as client:
+    with Client() as client:
         for _ in itertools.repeat(None) if times is None else range(int(times)):
             picture = client.snapshot(stream)
             found = [

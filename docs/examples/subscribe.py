@@ -6,10 +6,9 @@ TRACKER_CONTROL names another control socket than tcp://127.0.0.1:5570.
 """
 
 import itertools
-import os
 import sys
 
-from tracker.client import CONTROL, Client, mask_of
+from tracker.client import Client, mask_of
 from tracker.protocol.replies import ObjectRecord, Tracks
 
 
@@ -20,7 +19,7 @@ def describe(record: ObjectRecord, size_wh: tuple[int, int]) -> str:
 
 def main(stream: str | None = None, count: str | None = None) -> None:
     with (
-        Client(os.environ.get("TRACKER_CONTROL", CONTROL)) as client,
+        Client() as client,
         client.subscribe(stream, ["tracks"]) as messages,
     ):
         for message in itertools.islice(messages, int(count) if count else None):

@@ -6,22 +6,24 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import zmq
-from msgspec import structs
+from msgspec import Struct, structs
 
 from helpers.fake_daemon import OBJECT, STREAM, FakeDaemon
 from tracker import errors
-from tracker.client import AsyncClient, Client, mask_of
+from tracker.client import AsyncClient, Client, connection, mask_of
 from tracker.client.messages import Message, Reader, subscriptions
 from tracker.config import StreamConfig
 from tracker.masks.geometry import shape_of_mask
 from tracker.masks.rle import rle_encode
 from tracker.protocol import fields, replies, requests
 from tracker.protocol.codec import encode
+from tracker.protocol.operations import OPERATIONS
 from tracker.sockets.publisher import Publisher
 
 
@@ -40,7 +42,7 @@ def client(daemon: FakeDaemon) -> Iterator[Client]:
 
 MASK_HW = np.eye(48, 64, dtype=bool)
 BOX = (1.0, 2.0, 30.0, 40.0)
-CALLS: list[tuple[str, Callable[[Any], Any], replies.Struct]] = [
+CALLS: list[tuple[str, Callable[[Any], Any], Struct]] = [
     ("server.info", lambda c: c.info(), requests.ServerInfoArgs()),
     ("streams.list", lambda c: c.streams(), requests.StreamsListArgs()),
     (
@@ -104,12 +106,12 @@ CALLS: list[tuple[str, Callable[[Any], Any], replies.Struct]] = [
 
 
 def test_the_table_holds_every_operation() -> None:
-    assert {op for op, _, _ in CALLS} == set(requests.OPERATIONS)
+    assert {op for op, _, _ in CALLS} == set(OPERATIONS)
 
 
 @pytest.mark.parametrize(("op", "call", "args"), CALLS)
 def test_arguments_arrive_and_results_come_back_typed(
-    daemon: FakeDaemon, client: Client, op: str, call: Callable[[Any], Any], args: replies.Struct
+    daemon: FakeDaemon, client: Client, op: str, call: Callable[[Any], Any], args: Struct
 ) -> None:
     assert call(client) == daemon.answers[op]
     request = daemon.asked.get(timeout=20)
@@ -117,7 +119,7 @@ def test_arguments_arrive_and_results_come_back_typed(
 
 
 @pytest.mark.parametrize(("op", "call", "args"), CALLS)
-def test_the_same_awaited(daemon: FakeDaemon, op: str, call: Callable[[Any], Any], args: replies.Struct) -> None:
+def test_the_same_awaited(daemon: FakeDaemon, op: str, call: Callable[[Any], Any], args: Struct) -> None:
     async def ask() -> Any:
         async with AsyncClient(daemon.control.endpoint, timeout_s=20) as client:
             return await call(client)
@@ -132,7 +134,10 @@ ERRORS = [
 ERRORS = [kind for kind in ERRORS if kind not in (errors.ConfigError, errors.ModelError, errors.SourceError)]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ERRORS if kind is not errors.Timeout])
+NEVER_SENT = (errors.Timeout, errors.FrameMarked)  # the client's own; each door gives it as a BadPrompt
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ERRORS if not issubclass(kind, NEVER_SENT)])
 def test_errors_come_back_as_they_were_raised(
     daemon: FakeDaemon, client: Client, kind: type[errors.TrackerError]
 ) -> None:
@@ -203,7 +208,7 @@ def test_awaiting_in_vain_times_out(daemon: FakeDaemon) -> None:
             daemon.answers["objects.list"] = None
             with pytest.raises(errors.Timeout):
                 await client.objects()
-            async with await client.subscribe(timeout_s=0.1) as messages:
+            async with client.subscribe(timeout_s=0.1) as messages:
                 with pytest.raises(errors.Timeout, match="no message"):
                     await anext(messages)
 
@@ -271,7 +276,7 @@ def test_images_come_with_their_messages(client: Client) -> None:
 @pytest.mark.usefixtures("feeding")
 def test_all_streams_and_asynchronously(daemon: FakeDaemon) -> None:
     async def listen() -> set[str]:
-        async with AsyncClient(daemon.control.endpoint) as client, await client.subscribe(timeout_s=20) as messages:
+        async with AsyncClient(daemon.control.endpoint) as client, client.subscribe(timeout_s=20) as messages:
             seen: set[str] = set()
             async for message in messages:
                 seen.add(message.topic)
@@ -323,6 +328,173 @@ def test_wrong_topics_are_refused(client: Client, stream: str | None, topic: str
         client.subscribe(stream, [topic])
 
 
+@pytest.mark.usefixtures("feeding")
+def test_tracks_come_typed_and_alone(client: Client) -> None:
+    with client.tracks("cam1", timeout_s=20) as frames:
+        received = [next(frames) for _ in range(3)]
+    assert [tracks.objects for tracks in received] == [[OBJECT]] * 3
+
+
+@pytest.mark.usefixtures("feeding")
+def test_tracks_come_without_with_too_when_awaited(daemon: FakeDaemon) -> None:
+    async def listen() -> int:
+        async with AsyncClient(daemon.control.endpoint) as client:
+            async for tracks in client.tracks("cam1", timeout_s=20):
+                return len(tracks.objects)
+        raise AssertionError
+
+    assert asyncio.run(listen()) == 1
+
+
+def listen_both(daemon: FakeDaemon, stream: str) -> list[Callable[[], Any]]:
+    """The same subscription by both clients, up to its first message."""
+
+    def listen() -> Any:
+        with Client(daemon.control.endpoint, timeout_s=0.2) as client, client.tracks(stream) as frames:
+            return next(frames)
+
+    async def wait() -> Any:
+        client = AsyncClient(daemon.control.endpoint, timeout_s=0.2)
+        async with client, client.tracks(stream) as frames:
+            return await anext(frames)
+
+    return [listen, lambda: asyncio.run(wait())]
+
+
+def test_who_listens_to_a_stream_that_is_not_there_is_told(daemon: FakeDaemon) -> None:
+    for listen in listen_both(daemon, "cam2"):
+        with pytest.raises(errors.UnknownStream, match="no stream is called 'cam2'; there: cam1"):
+            listen()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SILENCE_S", 0.05)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_listens_to_a_stream_that_is_removed_meanwhile_is_told(daemon: FakeDaemon) -> None:
+    for listen in listen_both(daemon, "cam1"):
+        with gone_after(daemon, replies.StreamList(streams=[])), pytest.raises(errors.UnknownStream):
+            listen()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_listens_to_a_daemon_that_goes_away_is_told(daemon: FakeDaemon) -> None:
+    for listen in listen_both(daemon, "cam1"):
+        with gone_after(daemon, None), pytest.raises(errors.DaemonGone, match="the daemon is gone"):
+            listen()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_silence_of_a_daemon_that_is_there_is_borne(client: Client) -> None:
+    with (
+        client.tracks("cam1", timeout_s=0.3) as frames,
+        pytest.raises(errors.Timeout, match="no message") as caught,
+    ):
+        next(frames)
+    assert type(caught.value) is errors.Timeout
+
+
+@contextmanager
+def gone_after(daemon: FakeDaemon, then: Any) -> Iterator[None]:
+    """The stream is there when it is subscribed to; whoever asks again is answered `then`, or not at all."""
+    before = daemon.answers["streams.list"]
+    handle = daemon.asked.put
+
+    def asked(request: Any) -> None:
+        handle(request)
+        if request.op == "streams.list":
+            asks.append(request)
+            daemon.answers["streams.list"] = before if len(asks) == 1 else then
+
+    asks: list[Any] = []
+    daemon.on_request = asked  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        daemon.answers["streams.list"] = before
+
+
+def test_the_environment_names_the_daemon(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client() as client:
+        assert client.control == "tcp://127.0.0.1:5570"
+    monkeypatch.setenv("TRACKER_CONTROL", daemon.control.endpoint)
+    with Client(timeout_s=20) as client:
+        assert client.streams().streams == [STREAM]
+    with Client("tcp://127.0.0.1:1") as client:
+        assert client.control == "tcp://127.0.0.1:1"
+
+
+# ---------------------------------------------------------------------------------------------- numpy's numbers
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"box": np.array([1, 2, 30, 40], np.float32)}, {"box": BOX}),
+        ({"box": tuple(np.array([1, 2, 30, 40], np.int64))}, {"box": BOX}),
+        ({"box": [1, 2, 30, 40]}, {"box": BOX}),
+        ({"points": [(np.int64(5), np.float16(6))]}, {"points": [(5, 6)]}),
+        ({"points": np.array([[5, 6], [7, 8]], np.uint8)}, {"points": [(5, 6), (7, 8)]}),
+        ({"points": [[5, 6]], "labels": np.array([0])}, {"points": [(5, 6)], "labels": [0]}),
+        ({"points": [[5, 6]], "labels": [True]}, {"points": [(5, 6)], "labels": [1]}),
+        ({"mask": MASK_HW}, {"mask": fields.Rle((48, 64), rle_encode(MASK_HW))}),
+        ({"mask": MASK_HW.astype(np.uint8) * 255}, {"mask": fields.Rle((48, 64), rle_encode(MASK_HW))}),
+        ({"mask": MASK_HW.astype(np.float32)}, {"mask": fields.Rle((48, 64), rle_encode(MASK_HW))}),
+        ({"mask": MASK_HW.tolist()}, {"mask": fields.Rle((48, 64), rle_encode(MASK_HW))}),
+        ({"box": BOX, "frame": np.int64(5), "expire_s": np.float32(2)}, {"box": BOX, "frame": 5, "expire_s": 2}),
+        (
+            {"box": BOX, "meta": {"a": np.float32(0.5), "b": np.arange(2)}},
+            {"box": BOX, "meta": {"a": 0.5, "b": [0, 1]}},
+        ),
+    ],
+)
+def test_marks_may_be_numpy_s(
+    daemon: FakeDaemon, client: Client, given: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    client.add("cam1", **given)
+    assert daemon.asked.get(timeout=20).args == requests.ObjectsAdd(stream="cam1", **wanted)
+
+
+def test_a_detector_s_boxes_may_be_too(daemon: FakeDaemon, client: Client) -> None:
+    box: Any = np.array(BOX, np.float32)
+    score: Any = np.float32(0.5)
+    client.add_many("cam1", [requests.Detection(box=box, score=score)])
+    assert daemon.asked.get(timeout=20).args.detections == [requests.Detection(box=BOX, score=0.5)]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"box": np.zeros((1, 4))},
+            r"box: an array of shape \(1, 4\) where x1, y1, x2, y2 are taken, shape \(4,\)",
+        ),
+        ({"box": [1, 2, 3]}, r"box: an array of shape \(3,\)"),
+        ({"box": "1,2,3,4"}, "box: '1,2,3,4' where x1, y1, x2, y2 is taken, in numbers"),
+        ({"points": (5, 6)}, r"points: an array of shape \(2,\) where a list of \(x, y\) is taken"),
+        ({"points": [(5, 6), (7,)]}, r"points: \[\(5, 6\), \(7,\)\] where a list of \(x, y\) is taken"),
+        ({"points": [("a", "b")]}, "points: .* in numbers"),
+        ({"points": [(5, 6)], "labels": [[1]]}, r"labels: an array of shape \(1, 1\)"),
+        ({"points": [(5, 6)], "labels": [0.5]}, r"labels\[0\]: 0.5 is neither 1"),
+        ({"mask": np.zeros((3, 4, 3))}, r"mask: an array of shape \(3, 4, 3\) where one value for each pixel"),
+        ({"mask": np.zeros((0, 4))}, r"mask: an array of shape \(0, 4\)"),
+        ({"mask": object()}, "mask: <object .* in numbers"),
+    ],
+)
+def test_wrong_shapes_are_refused_in_the_client_s_own_words(
+    client: Client, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(errors.BadPrompt, match=said):
+        client.add("cam1", **given)
+
+
+def test_what_cannot_be_sent_is_refused(client: Client) -> None:
+    with pytest.raises(errors.BadRequest, match=r"an? object cannot be sent: give text"):
+        client.add("cam1", box=BOX, meta={"a": object()})
+
+
 def test_masks_come_exactly_or_from_the_outline() -> None:
     shape = shape_of_mask(MASK_HW, tolerance_px=0)
     outlined = structs.replace(OBJECT, outline=shape.outline)
@@ -331,8 +503,8 @@ def test_masks_come_exactly_or_from_the_outline() -> None:
         assert np.array_equal(mask_of(record, (64, 48)), MASK_HW)
 
 
-def test_the_client_needs_neither_torch_nor_sam2_nor_opencv_nor_av() -> None:
-    heavy = ("torch", "sam2", "cv2", "av", "PIL")
+def test_the_client_needs_no_torch_sam2_opencv_av_and_loads_numpy_only_for_masks() -> None:
+    heavy = ("torch", "sam2", "cv2", "av", "PIL", "numpy")
     program = f"import sys, tracker.client; print([m for m in {heavy!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

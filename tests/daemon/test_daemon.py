@@ -12,6 +12,7 @@ import pytest
 from helpers.fakes import BlobEngine
 from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
 from tracker.images.imaging import decode
+from tracker.masks import geometry
 from tracker.tracking import records
 
 MOVING = [20, 30]  # on frame 0
@@ -55,7 +56,7 @@ class TestObjects:
             return int(talk.ask("objects.add", stream="cam", points=[RESTING], **more)["object"])
 
         assert [add(), add(object=7), add()] == [1, 7, 8]
-        assert talk.ask("objects.remove", stream="cam", object=8) == {"removed": [8]}
+        assert talk.ask("objects.remove", stream="cam", object=8) == {"removed": [8], "durable": False}
         assert add() == 9
         for taken in (7, 8):
             code, message = talk.refused("objects.add", stream="cam", points=[RESTING], object=taken)
@@ -71,7 +72,7 @@ class TestObjects:
     def test_remove_all(self, talk: Talk) -> None:
         for _ in range(3):
             talk.ask("objects.add", stream="cam", points=[RESTING])
-        assert talk.ask("objects.remove", stream="cam", all=True) == {"removed": [1, 2, 3]}
+        assert talk.ask("objects.remove", stream="cam", all=True) == {"removed": [1, 2, 3], "durable": False}
         assert talk.ask("objects.list") == {"objects": []}
 
     def test_refine_moves_the_object(self, talk: Talk) -> None:
@@ -134,7 +135,6 @@ class TestDetections:
         ("detections", "code", "says"),
         [
             ([], "bad_request", "detections"),
-            ([{"box": [110, 80, 130, 100]}, {"box": [0, 0, 999, 5]}], "bad_prompt", "detections[1].box"),
             ([{"box": [1, 1, 5, 5], "score": 2.0}], "bad_request", "score"),
         ],
     )
@@ -143,6 +143,15 @@ class TestDetections:
         assert (found, says in message) == (code, True), message
         assert talk.ask("objects.list") == {"objects": []}
 
+    def test_a_box_out_of_the_picture_is_skipped_and_the_others_are_taken(self, talk: Talk) -> None:
+        boxes = [[170, 5, 190, 9], [105, 60, 135, 150], [9, 9, 5, 5], [5, 5, 5.5, 9]]
+        result = talk.ask("objects.add_many", stream="cam", detections=[{"box": box} for box in boxes])
+        outside, clipped, empty, thin = result["objects"]
+        assert clipped == {"object": 1, "added": True, "iou": None}
+        for match, says in ((outside, "[0].box: [170, 5, 190, 9] is outside"), (empty, "[2]"), (thin, "1 × 1")):
+            assert (match["object"], match["added"], match["iou"]) == (None, False, None)
+            assert says in match["refused"]
+
 
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("objects.add", {"stream": "nope", "points": [RESTING]}, "unknown_stream", "cam"),
@@ -150,6 +159,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("objects.add", {"stream": "cam", "points": [[500, 3]]}, "bad_prompt", "160 × 120"),
     ("objects.add", {"stream": "cam", "points": [[math.nan, 3]]}, "bad_prompt", "points"),
     ("objects.add", {"stream": "cam", "points": [RESTING], "labels": [1, 0]}, "bad_prompt", "labels"),
+    ("objects.add", {"stream": "cam", "points": [RESTING], "labels": [0]}, "bad_prompt", "off the object"),
     ("objects.add", {"stream": "cam", "box": [50, 50, 40, 60]}, "bad_prompt", "box"),
     ("objects.add", {"stream": "cam", "points": [[5, 115]]}, "no_object", "empty mask"),
     ("objects.add", {"stream": "cam", "points": [RESTING], "frame": 99999}, "frame_gone", "there:"),
@@ -293,7 +303,7 @@ class TestPublished:
 
     def test_nothing_is_computed_for_nobody(self, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
         outlines: list[bool] = []
-        real = records.shape_of
+        real = geometry.shape_of
 
         def shape_of(*args: Any, outline: bool, **kwargs: Any) -> Any:
             outlines.append(outline)
@@ -356,6 +366,28 @@ class TestFrames:
         image = talk.ask("frames.get", stream="cam", format="png", overlay=True)
         pixel = decode(image["data"])[90, 120]
         assert int(pixel.max()) - int(pixel.min()) > 20  # tinted: the square itself is white
+
+    def test_a_frame_that_is_looked_at_can_be_prompted_and_looked_at_again(self, video: Path) -> None:
+        """However long ago it was shown: it is pinned. What is drawn then is what the prompt found on it."""
+        stream = {"url": str(video), "loop": True, "buffer": {"seconds": 0.2}}
+        with serving(configuration(streams={"cam": stream}), BlobEngine(history_frames=4)) as talk:
+            talk.wait_for_frame(10)
+            shown = talk.ask("frames.get", stream="cam", format="png", pin_s=120)
+            talk.wait_for_frame(shown["frame"] + 40)
+            assert talk.refused("frames.get", stream="cam", frame=shown["frame"] - 1)[0] == "frame_gone"
+            talk.subscribe("events/cam/")
+            added = talk.ask("objects.add", stream="cam", points=[RESTING], frame=shown["frame"])
+            assert added["frame"] == shown["frame"]
+            talk.receive_until(lambda m: m["event"] == "object_caught_up")
+            talk.wait_for_frame(shown["frame"] + 60)
+            drawn = talk.ask("frames.get", stream="cam", format="png", overlay=True, frame=shown["frame"])
+            pixel = decode(drawn["data"])[90, 120]
+            assert int(pixel.max()) - int(pixel.min()) > 20
+            assert drawn["data"] != shown["data"]
+
+    @pytest.mark.parametrize("pin_s", [0, -1, 120.5])
+    def test_a_pin_has_an_end(self, talk: Talk, pin_s: float) -> None:
+        assert talk.refused("frames.get", stream="cam", pin_s=pin_s)[0] == "bad_request"
 
 
 class TestStreams:

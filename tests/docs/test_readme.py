@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,14 @@ def test_the_python_example_reads_masks(tmp_path: Path) -> None:
         assert area == pytest.approx(400, rel=0.3)
 
 
+def test_the_python_example_is_typed(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "example.py").write_text(example)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", str(tmp_path / "example.py")]
+    done = subprocess.run([*command, f"--cache-dir={tmp_path}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_camera_of_the_example_is_a_valid_configuration() -> None:
     (text,) = re.findall(r"echo '(.*)' > cam.yaml", README)
     assert list(config.parse(text).streams) == list(yaml.safe_load(text)["streams"]) == ["cam1"]
@@ -66,7 +76,7 @@ def test_commands_and_options_exist(line: str) -> None:
 
 
 def test_the_architecture_names_every_module_and_no_other() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text()
+    text = (ROOT / "docs" / "architecture.md").read_text().split("## Packages")[1]
     named = {
         name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(.*?)`", row)
     }

@@ -18,10 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.sides import SIZE_WH, Pair
 from tracker.engine import cuda_graphs
-from tracker.engine.cuda_graphs import Inputs, Outputs, Replay
+from tracker.engine.cuda_graphs import Inputs, Outputs, Replay, Replays
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
-from tracker.engine.grouping import MAX_OBJECTS
+from tracker.engine.grouping import MAX_OBJECTS, STEADY
 from tracker.engine.memory import ObjectMemory
 from tracker.types import Prompt
 
@@ -77,6 +77,35 @@ def test_what_a_replay_gave_outlives_the_next_one() -> None:
     replay(inputs(2, 1, 5.0))
     assert [out.tolist() for out in first[:-1]] == before
     assert first.projected_bk.tolist() != sums(inputs(2, 1, 1.0)).projected_bk.tolist()  # the one that may
+
+
+def picked(x: Inputs) -> Outputs:
+    """Each object's own picture and pointer: an index that its pictures do not have is an error, as on a device."""
+    row_b = x.coarse_nchw[x.index_bk[:, 0], 0, 0, 0] + 100 * x.pointers_bpc[:, 0, 0]
+    return Outputs(*(row_b + k for k in range(6)))
+
+
+def on(objects: int, pictures: int, value: float) -> Inputs:
+    """Objects spread over pictures, each picture and each pointer with a number of its own."""
+    picture = value + torch.arange(pictures, dtype=torch.float32).reshape(-1, 1, 1, 1)
+    pointers = value + torch.arange(objects, dtype=torch.float32).reshape(-1, 1, 1)
+    index = (torch.arange(objects) % pictures)[:, None]
+    return Inputs(picture, picture, picture, torch.zeros(1, 1, 1, 1), index, pointers)
+
+
+SIZE = st.integers(1, MAX_OBJECTS).flatmap(lambda objects: st.tuples(st.just(objects), st.integers(1, objects)))
+
+
+@given(st.lists(SIZE, min_size=2, max_size=12))
+def test_whatever_was_replayed_before_a_replay_gives_what_the_step_gives(sizes: list[tuple[int, int]]) -> None:
+    replays = Replays(picked)
+    blank = on(*cuda_graphs.SIZES[0], value=0.0)
+    assert replays.record(STEADY, blank._replace(index_bk=torch.zeros_like(blank.index_bk)), Again()) == []
+    for turn, (objects, pictures) in enumerate(sizes):
+        step = on(objects, pictures, value=float(turn))
+        size = min(s for s in replays.seconds if s.objects >= objects and s.pictures >= pictures)
+        for out, expected in zip(replays.run(step, size), picked(step), strict=True):
+            assert out.tolist() == expected.tolist()
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +248,7 @@ class Never(TorchDispatchMode):
 
     WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "lift_fresh", "scalar_tensor", "unique")
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.name().partition("::")[2].partition(".")[0]
         picks = name == "index" and any(t is not None and t.dtype is torch.bool for t in args[1])
         waits = picks or name in self.WAITING

@@ -39,17 +39,18 @@ BAD: dict[str, tuple[Prompt, str]] = {
     "nothing": (Prompt(), "empty"),
     "a label too few": (Prompt(np.zeros((2, 2), np.float32), ONE), "labels"),
     "a strange label": (Prompt(HERE, np.array([2], np.int32)), "labels"),
-    "not a number": (Prompt(np.array([[np.nan, 1]], np.float32), ONE), "finite"),
+    "not a number": (Prompt(np.array([[np.nan, 1]], np.float32), ONE), "outside"),
     "a point outside": (Prompt(np.array([[161, 1]], np.float32), ONE), "outside"),
     "a point left of it": (Prompt(np.array([[-1, 1]], np.float32), ONE), "outside"),
     "an empty box": (Prompt(box_xyxy=np.array([5, 5, 5, 9], np.float32)), "box"),
     "a box outside": (Prompt(box_xyxy=np.array([200, 5, 230, 9], np.float32)), "outside"),
-    "an infinite box": (Prompt(box_xyxy=np.array([0, 0, np.inf, 9], np.float32)), "finite"),
+    "an infinite box": (Prompt(box_xyxy=np.array([0, 0, np.inf, 9], np.float32)), "x1 < x2"),
     "a mask with points": (Prompt(HERE, ONE, mask_hw=MASK), "alone"),
     "a mask with a box": (Prompt(box_xyxy=BOX, mask_hw=MASK), "alone"),
     "an empty mask": (Prompt(mask_hw=np.zeros_like(MASK)), "no pixel"),
-    "a mask of another size": (Prompt(mask_hw=MASK[1:]), "160x119"),
-    "a box on clicks": (Prompt(box_xyxy=BOX), "replace: true"),
+    "a mask of another size": (Prompt(mask_hw=MASK[1:]), r"mask\.size: \[119, 160\]"),
+    "a box on clicks": (Prompt(box_xyxy=BOX), "marked on this frame already"),
+    "half a pixel": (Prompt(box_xyxy=np.array([5, 5, 5.5, 9], np.float32)), "less than 1 × 1"),
 }
 
 
@@ -94,7 +95,7 @@ def test_an_answer_that_is_not_wanted_costs_nothing(engine: Engine) -> None:
     features = engine.encode_tensor(video(64))
     track = led(engine, 6)
     ((_, before),) = engine.propagate([(track, 6, 6)], features)
-    engine.prompt(track, features, 5, 5, Prompt(MASK.nonzero()[0][:0].reshape(0, 2), box_xyxy=BOX), SIZE_WH)
+    engine.prompt(track, features, 5, 5, Prompt(box_xyxy=BOX), SIZE_WH)
     ((_, after),) = engine.propagate([(track, 6, 6)], features)
     np.testing.assert_array_equal(before.logits_hw, after.logits_hw)
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from msgspec import structs
 
-from tracker.protocol import replies, requests
+from tracker.protocol import replies
+from tracker.protocol.operations import OPERATIONS
 from tracker.sockets.control import ControlServer, Request
 from tracker.sockets.publisher import Publisher
 
@@ -22,6 +23,7 @@ class FakeDaemon:
 
     def __init__(self) -> None:
         self.asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self.on_request = self.asked.put
         self.publisher = Publisher("tcp://127.0.0.1:*", 100, "i1")
         self.publisher.start()
         self.answers: dict[str, Any] = {
@@ -47,7 +49,7 @@ class FakeDaemon:
                 stream="cam1", frame=5, objects=[replies.Match(object=7, added=True, iou=None)]
             ),
             "objects.refine": RESULT,
-            "objects.update": ENTRY,
+            "objects.update": replies.UpdatedObject(**structs.asdict(ENTRY), durable=True),
             "objects.remove": replies.Removed(removed=[7]),
             "objects.list": replies.ObjectList(objects=[ENTRY]),
             "segment.prompt": replies.Candidates(stream="cam1", frame=5, candidates=[]),
@@ -55,11 +57,11 @@ class FakeDaemon:
             "segment.cancel": replies.Empty(),
             "history.list": replies.EventList(events=[]),
         }
-        self.control = ControlServer("tcp://127.0.0.1:*", self._handle, requests.OPERATIONS, "i1")
+        self.control = ControlServer("tcp://127.0.0.1:*", self._handle, OPERATIONS, "i1")
         self.control.start()
 
     def _handle(self, request: Request) -> None:
-        self.asked.put(request)
+        self.on_request(request)
         answer = self.answers[request.op]
         if isinstance(answer, Exception):
             raise answer

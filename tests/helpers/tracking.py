@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import msgpack
@@ -16,6 +16,7 @@ import zmq
 from helpers.fakes import BlobEngine
 from tracker.config import Config, parse
 from tracker.daemon.daemon import Daemon
+from tracker.daemon.persistence import open_store
 from tracker.images.video_writer import VideoWriter
 
 PATIENCE_S = 30.0
@@ -89,7 +90,7 @@ class Talk:
         self.image = b"".join(images)
         return topic.decode(), msgpack.unpackb(payload)
 
-    def receive_until(self, wanted: Callable[[Message], bool]) -> Message:
+    def receive_until(self, wanted: Callable[[Message], object]) -> Message:
         """The first message that is as wanted; all before it are thrown away."""
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
@@ -116,7 +117,8 @@ def configuration(**sections: Any) -> Config:
 @contextmanager
 def serving(config: Config, engine: Any = None) -> Iterator[Talk]:
     """Runs a daemon on a thread of its own, and ends it."""
-    daemon = Daemon(config, engine or BlobEngine())
+    store = open_store(config.persist)
+    daemon = Daemon(config, engine or cast(Any, BlobEngine()), store)
     thread = threading.Thread(target=daemon.run, name="daemon")
     thread.start()
     wait_until(lambda: daemon.ready.is_set() or not thread.is_alive())

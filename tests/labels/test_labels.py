@@ -275,13 +275,13 @@ class TestCheck:
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         assert done.stderr == ""
-        assert done.stdout == "labels need the package transformers: pip install 'tracker[labels]'\n"
+        assert done.stdout == "labels need the package transformers: pip install transformers\n"
 
     def test_without_transformers_when_it_is_loaded(
         self, settings: LabelsConfig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "transformers", None)
-        with pytest.raises(ModelError, match=r"pip install 'tracker\[labels\]'"):
+        with pytest.raises(ModelError, match="pip install transformers"):
             Clip.load(settings)
 
 
@@ -351,17 +351,17 @@ def test_a_guess_between_two() -> None:
 # ------------------------------------------------------------------------------------------- beside the engine
 
 
-def lane_of(
+def stream_of(
     table: StreamTable, objects: int = 1, labels: list[str] | None = None, name: str = "cam"
 ) -> TrackedStream:
-    stream = FakeStream(name, StreamConfig(url="x", labels=labels))
-    stream.see(0)
-    tracked = TrackedStream(stream)  # type: ignore[arg-type]
-    table.add(tracked)
+    source = FakeStream(name, StreamConfig(url="x", labels=labels))
+    source.see(0)
+    stream = TrackedStream(source)  # type: ignore[arg-type]
+    table.add(stream)
     for number in range(1, objects + 1):
         mask = ObjectMask(np.full((16, 16), 5, np.float32), 0.9, 5.0)
-        tracked.add(TrackedObject(number, tracked, ObjectMemory(), mask, 0, (64, 48)))
-    return tracked
+        stream.add(TrackedObject(number, stream, ObjectMemory(), mask, 0, (64, 48)))
+    return stream
 
 
 class Oracle:
@@ -404,8 +404,9 @@ def labeller(oracle: Oracle, table: StreamTable) -> Iterator[Labeller]:
     labeller.stop()
 
 
-def labels(tracked: TrackedStream) -> list[str | None]:
-    return [obj.guess.label if obj.guess else None for obj in tracked.objects.values()]
+def labels(labeller: Labeller, stream: TrackedStream) -> list[str | None]:
+    labeller.take_guesses()
+    return [obj.guess.label if obj.guess else None for obj in stream.objects.values()]
 
 
 class TestLabeller:
@@ -413,14 +414,14 @@ class TestLabeller:
         self, labeller: Labeller, oracle: Oracle, table: StreamTable
     ) -> None:
         oracle.gate.clear()
-        first = lane_of(table, 1)
+        first = stream_of(table, 1)
         labeller.tick()
         wait_until(lambda: oracle.batches)
-        second = lane_of(table, 3, name="two", labels=["van", "bus"])
+        second = stream_of(table, 3, name="two", labels=["van", "bus"])
         labeller.tick()
         oracle.gate.set()
-        wait_until(lambda: labels(second) == ["bus"] * 3)
-        assert labels(first) == ["dog"]
+        wait_until(lambda: labels(labeller, second) == ["bus"] * 3)
+        assert labels(labeller, first) == ["dog"]
         for _ in range(3):
             labeller.tick()
         first.objects[1].guess_due_s = 0
@@ -429,86 +430,90 @@ class TestLabeller:
         assert oracle.batches == [[("cat", "dog")], [("van", "bus")] * 3, [("cat", "dog")]]
 
     def test_no_texts_no_guess(self, labeller: Labeller, oracle: Oracle, table: StreamTable) -> None:
-        lane_of(table, 1, labels=[])
-        seen = lane_of(table, 1, name="two")
+        stream_of(table, 1, labels=[])
+        seen = stream_of(table, 1, name="two")
         labeller.tick()
-        wait_until(lambda: labels(seen) == ["dog"])
+        wait_until(lambda: labels(labeller, seen) == ["dog"])
         assert oracle.batches == [[("cat", "dog")]]
 
     def test_what_is_lost_is_looked_at_when_it_is_back(self, labeller: Labeller, table: StreamTable) -> None:
-        tracked = lane_of(table, 2)
-        lost = tracked.objects[1]
+        stream = stream_of(table, 2)
+        lost = stream.objects[1]
         there, lost.mask = lost.mask, ObjectMask(lost.mask.logits_hw, 0.1, -5.0)
         labeller.tick()
-        wait_until(lambda: labels(tracked) == [None, "dog"])
+        wait_until(lambda: labels(labeller, stream) == [None, "dog"])
         lost.mask = there
         labeller.tick()
-        wait_until(lambda: labels(tracked) == ["dog", "dog"])
+        wait_until(lambda: labels(labeller, stream) == ["dog", "dog"])
 
     def test_the_engine_never_waits_and_what_waits_is_bounded_and_fresh(
         self, labeller: Labeller, oracle: Oracle, table: StreamTable
     ) -> None:
         oracle.gate.clear()
-        tracked = lane_of(table, 40)
+        stream = stream_of(table, 40)
         labeller.tick()
         wait_until(lambda: oracle.batches)  # the thread is stuck in its first batch from here on
         for index in range(1, 5):
-            tracked.stream.see(index)  # type: ignore[attr-defined]
-            for obj in tracked.objects.values():
+            stream.source.see(index)  # type: ignore[attr-defined]
+            for obj in stream.objects.values():
                 obj.frame, obj.guess_due_s = index, 0
             labeller.tick()
-        waiting = list(labeller._waiting._looks.values())
+        waiting = list(labeller._waiting._tasks.values())
         assert len(waiting) == 16
-        assert {look.frame.index for look in waiting} == {4}
+        assert {task.frame.index for task in waiting} == {4}
         assert len(oracle.batches) == 1
         oracle.gate.set()
 
         def all_guessed() -> bool:
-            for obj in tracked.objects.values():  # as after AGAIN_S
+            for obj in stream.objects.values():  # as after AGAIN_S
                 obj.guess_due_s = 0 if not obj.guess else obj.guess_due_s
             labeller.tick()
-            return labels(tracked) == ["dog"] * 40
+            return labels(labeller, stream) == ["dog"] * 40
 
         wait_until(all_guessed)
         assert max(map(len, oracle.batches)) == 8
 
     def test_a_frame_that_is_gone_is_no_trouble(self, labeller: Labeller, table: StreamTable) -> None:
-        tracked = lane_of(table)
-        tracked.objects[1].frame = 7
+        stream = stream_of(table)
+        stream.objects[1].frame = 7
         labeller.tick()
-        tracked.objects[1].frame = 0
+        stream.objects[1].frame = 0
         labeller.tick()
-        wait_until(lambda: labels(tracked) == ["dog"])
+        wait_until(lambda: labels(labeller, stream) == ["dog"])
 
     def test_trouble_is_told_and_does_not_last(
         self, labeller: Labeller, oracle: Oracle, table: StreamTable, caplog: pytest.LogCaptureFixture
     ) -> None:
         oracle.trouble = RuntimeError("out of memory")
-        tracked = lane_of(table)
+        stream = stream_of(table)
         labeller.tick()
         wait_until(lambda: "1 objects were not labelled" in caplog.text)
         assert "out of memory" in caplog.text
         oracle.trouble = None
-        assert tracked.objects[1].guess_due_s > time.monotonic() + 100  # not again and again: after `every_s`
-        tracked.objects[1].guess_due_s = 0
+        labeller.take_guesses()
+        assert stream.objects[1].guess_due_s > time.monotonic() + 100  # not again and again: after `every_s`
+        stream.objects[1].guess_due_s = 0
         labeller.tick()
-        wait_until(lambda: labels(tracked) == ["dog"])
+        wait_until(lambda: labels(labeller, stream) == ["dog"])
 
-    def test_removed_objects_are_not_looked_at(
+    def test_a_guess_about_what_was_corrected_or_removed_since_is_dropped(
         self, labeller: Labeller, oracle: Oracle, table: StreamTable
     ) -> None:
         oracle.gate.clear()
-        tracked = lane_of(table, 1)
+        stream = stream_of(table, 1)
         labeller.tick()
         wait_until(lambda: oracle.batches)
-        other = lane_of(table, 2, name="two")
-        gone = other.objects[1]
+        other = stream_of(table, 3, name="two")
+        gone, corrected = other.objects[1], other.objects[2]
         labeller.tick()
         other.remove(gone)
+        corrected.corrected(grey_frame(0), corrected.memory, corrected.mask)
         oracle.gate.set()
-        wait_until(lambda: labels(other) == ["dog"])
+        wait_until(lambda: labels(labeller, other) == [None, "dog"])
+        labeller.tick()  # what was corrected is looked at again, at once
+        wait_until(lambda: labels(labeller, other) == ["dog", "dog"])
         assert not gone.guess
-        assert labels(tracked) == ["dog"]
+        assert labels(labeller, stream) == ["dog"]
 
     def test_stopping_leaves_what_waits(self, oracle: Oracle, table: StreamTable) -> None:
         labeller = Labeller(LabelsConfig(model="x", texts=["cat", "dog"]), table, load=lambda _: oracle)
@@ -519,23 +524,23 @@ class TestLabeller:
     def test_off_it_has_no_thread(self, table: StreamTable) -> None:
         labeller = Labeller(LabelsConfig(), table)
         labeller.start()
-        lane_of(table)
+        stream_of(table)
         labeller.tick()
         assert not labeller._thread.is_alive()
         labeller.stop()
 
 
 def test_waiting_keeps_the_newest_of_each_and_of_all() -> None:
-    tracked = lane_of(StreamTable(), 3)
+    stream = stream_of(StreamTable(), 3)
     waiting = Waiting(room=2)
-    looks = [
-        LabelTask(tracked.objects[i], grey_frame(n), tracked.objects[i].mask, ())
+    tasks = [
+        LabelTask(stream.objects[i], 0, grey_frame(n), stream.objects[i].mask, ())
         for n, i in enumerate([1, 2, 1, 3])
     ]
-    for look in looks:
-        waiting.put(look)
-    assert waiting.take(8) == looks[2:]
-    waiting.put(looks[0])
+    for task in tasks:
+        waiting.put(task)
+    assert waiting.take(8) == tasks[2:]
+    waiting.put(tasks[0])
     waiting.close()
     assert waiting.take(8) == []
 

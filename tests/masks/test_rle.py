@@ -48,10 +48,53 @@ def test_any_bytes_are_a_mask_or_a_value_error(counts: bytes) -> None:
         (b"\x00", "compressed run lengths"),
         (b"o", "compressed run lengths"),  # "more follows", and nothing does
         (b"oooooooo0", "more pixels"),
-        (b"61", "add up to 7, not to the mask's 2 × 3"),
-        (b"N8", "add up to"),  # a negative run
+        (b"41", "add up to 5, not to the mask's 2 × 3"),
+        (b"N8", "differs from another"),
+        (b"O6", "negative"),
+        (b"7", "more than the mask's 6 pixels"),
+        (b"00000000", "8 runs for a mask of 6 pixels"),
+        (b"0" * 50, "50 bytes"),
     ],
 )
 def test_refusals_say_why(counts: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         rle_decode(counts, (2, 3))
+
+
+def compressed(differences: list[int]) -> bytes:
+    """COCO's groups of five bits, as an attacker would write them: no check of any kind."""
+    out = bytearray()
+    for value in differences:
+        more = True
+        while more:
+            group, value = value & 0x1F, value >> 5
+            more = value != (-1 if group & 0x10 else 0)
+            out.append((group | more << 5) + 48)
+    return bytes(out)
+
+
+def test_runs_that_add_up_to_the_mask_only_by_wrapping_64_bits_are_refused() -> None:
+    height, width, big, rising, plateau = 480, 854, 2**34 - 1, 10_000, 20_000
+    ramp, top = big * rising * (rising + 1) // 2, big * rising
+    flat_n, rest = divmod(2**64 + height * width - ramp, top)
+    odd = [big] * rising + [0] * flat_n
+    odd[-plateau] += rest // plateau
+    odd[-1] += rest % plateau
+    counts = compressed([0, *(value for run in odd for value in (run, 0))])
+    with pytest.raises(ValueError, match="pixels"):
+        rle_decode(counts, (height, width))
+
+
+@given(st.lists(st.integers(-(2**34), 2**34 - 1), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 9))
+def test_any_differences_are_a_mask_or_a_value_error(differences: list[int], height: int, width: int) -> None:
+    try:
+        mask_hw = rle_decode(compressed(differences), (height, width))
+    except ValueError:
+        return
+    assert mask_hw.shape == (height, width)
+
+
+@pytest.mark.parametrize("size_hw", [(0, 4), (-2, -3), (2**20, 2**20)])
+def test_sizes_that_no_mask_has_are_refused_before_memory_is_taken(size_hw: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="a mask of"):
+        rle_decode(b"1", size_hw)

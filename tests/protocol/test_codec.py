@@ -1,6 +1,7 @@
 """Requests from bytes: what is right comes out typed, what is wrong as one refusal that says what is right."""
 
 import math
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from tracker.protocol import codec, fields, replies, requests
 from tracker.protocol.codec import ParsedRequest, Refusal, parse_request
+from tracker.protocol.operations import OPERATIONS
 
-SERVED = requests.OPERATIONS
+SERVED = OPERATIONS
 
 
 def parse(op: str = "objects.add", args: dict[str, Any] | None = None, **envelope: Any) -> ParsedRequest | Refusal:
@@ -49,11 +51,11 @@ MINIMAL_ARGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("op", requests.OPERATIONS)
+@pytest.mark.parametrize("op", OPERATIONS)
 def test_every_operation_takes_its_arguments_and_refuses_others(op: str) -> None:
     call = parse(op, MINIMAL_ARGS[op])
     assert isinstance(call, ParsedRequest)
-    assert (call.id, call.op, type(call.args)) == (7, op, requests.OPERATIONS[op])
+    assert (call.id, call.op, type(call.args)) == (7, op, OPERATIONS[op].args)
     code, message = refusal(parse(op, MINIMAL_ARGS[op] | {"colour": 1}))
     assert code == "bad_request"
     assert "args: unknown field 'colour'" in message
@@ -114,6 +116,10 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str]] = [
         "bad_request",
         "args.detections[0]: object contains unknown field `cls`",
     ),
+    *[
+        ("objects.add", CAM | {"label": f"a{bad}b"}, "bad_request", "args.label: control characters and marks of")
+        for bad in ("\n", "\x1b[31m", "\x00", "\x7f", "\x9b", "\u202e", "\u2066", "\u2028", "\ufeff")
+    ],
     ("objects.remove", CAM, "bad_request", "give either object or all: true"),
     ("objects.remove", CAM | {"object": 1, "all": True}, "bad_request", "give either object or all: true"),
     ("objects.update", CAM | {"object": 1}, "bad_request", "nothing to update: give label, meta or expire_s"),
@@ -124,6 +130,11 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str]] = [
     ("streams.add", CAM | {"url": "x", "size": [0, 2]}, "bad_request", "args.size[0]: expected `int` >= 1"),
     ("streams.lisst", {}, "unknown_op", "op: 'streams.lisst' is unknown; did you mean 'streams.list'?"),
 ]
+
+
+@pytest.mark.parametrize("label", ["cat", "chat noir", "猫", "قط", "héron – 2", "👩🏽", ""])
+def test_labels_of_any_writing_are_taken(label: str) -> None:
+    assert isinstance(parse("objects.add", CAM | {"label": label, "points": [[1, 2]]}), ParsedRequest)
 
 
 @pytest.mark.parametrize(("op", "args", "code", "text"), REFUSALS)
@@ -173,11 +184,37 @@ def nested(levels: int) -> object:
         ([msgpack.packb({"id": nested(16)})], "too_large", "16 levels"),
         ([msgpack.packb({"id": [[{}] * 4096] * 17})], "too_large", "65536 values"),
         ([msgpack.packb({"op": "objects.add", "args": {"meta": nested(15)}})], "too_large", "16 levels"),
+        (
+            [msgpack.packb({"op": "objects.add", "args": {"k" * 257: 1}})],
+            "too_large",
+            "args: a key of 257 characters",
+        ),
+        (
+            [msgpack.packb({"op": "o", "args": {"a": {"b": [1, {"c": math.nan}]}}})],
+            "bad_request",
+            "args.a.b[1].c: nan",
+        ),
     ],
 )
 def test_refused_bytes(parts: list[bytes], code: str, text: str) -> None:
     found_code, message = refusal(parse_request(parts, SERVED))
     assert (found_code, text.lower() in message.lower()) == (code, True), message
+
+
+@pytest.mark.parametrize(("key_chars", "lists"), [(900_000, 1), (50_000, 13), (256, 15)])
+def test_a_check_costs_memory_in_proportion_to_the_request(key_chars: int, lists: int) -> None:
+    """A path written out for each value would be key length × values: gigabytes from one megabyte."""
+    value: list[object] = [0] * 4095
+    for _ in range(lists - 1):
+        value = [0] * 4095 + [value]
+    payload = msgpack.packb({"op": "x", "args": {"k" * key_chars: value}})
+    tracemalloc.start()
+    try:
+        refusal(parse_request([payload], SERVED))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 2**20
 
 
 @given(st.lists(st.binary(max_size=200), max_size=10))
@@ -192,7 +229,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )
-ARG_NAMES = sorted({name for type_ in SERVED.values() for name in type_.__struct_fields__})
+ARG_NAMES = sorted({name for operation in SERVED.values() for name in operation.args.__struct_fields__})
 
 
 @given(st.sampled_from(sorted(SERVED)), st.dictionaries(st.sampled_from(ARG_NAMES), VALUES, max_size=6), VALUES)

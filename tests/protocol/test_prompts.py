@@ -8,7 +8,7 @@ import pytest
 from tracker.errors import BadPrompt
 from tracker.masks.rle import rle_encode
 from tracker.protocol.fields import Rle
-from tracker.protocol.prompts import box_of, prompt_of
+from tracker.protocol.prompts import box_of, checked, prompt_of
 from tracker.protocol.requests import ObjectsAdd, ObjectsRefine
 
 SIZE_WH = (64, 48)
@@ -27,7 +27,8 @@ def square_mask() -> np.ndarray:
 def test_points_and_a_box() -> None:
     prompt = prompt_of(add(points=[(0, 0), (63.9, 47.5)], labels=[1, 0], box=(0, 0, 64, 48)), SIZE_WH)
     assert prompt.points_xy.tolist() == [[0, 0], [np.float32(63.9), 47.5]]
-    assert (prompt.points_xy.dtype, prompt.labels_n.dtype) == (np.float32, np.int32)
+    assert prompt.points_xy.dtype == np.float32
+    assert prompt.labels_n.dtype == np.int32
     assert prompt.labels_n.tolist() == [1, 0]
     assert prompt.box_xyxy is not None
     assert prompt.box_xyxy.tolist() == [0, 0, 64, 48]
@@ -70,15 +71,21 @@ NOTHING = Rle((48, 64), rle_encode(np.zeros((48, 64), bool)))
         ({"points": [(1, 1)], "labels": []}, "labels: 0 for 1 points; give one for each"),
         ({"box": (1, 1, 9, 9), "labels": [1]}, "labels: 1 for 0 points"),
         ({"points": [(1, 1)], "labels": [2]}, r"labels\[0\]: 2 is neither 1"),
-        ({"points": [(1, 1), (64, 1)]}, r"points\[1\]: \(64, 1\) is outside the frame of 64 × 48"),
+        ({"points": [(1, 1)], "labels": [2**70]}, r"labels\[0\]: 1180591620717411303424 is neither 1"),
+        ({"points": [(1, 1), (64.1, 1)]}, r"points\[1\]: \(64.1, 1\) is outside the frame of 64 × 48"),
         ({"points": [(1, -0.1)]}, r"points\[0\]: \(1, -0.1\) is outside"),
+        ({"points": [(1e300, 1)]}, r"points\[0\]: \(1e\+300, 1\) is outside"),
         ({"points": [(float("nan"), 1)]}, r"points\[0\]: \(nan, 1\) is outside"),
         ({"points": [(1, 1)] * 257}, "points: 257 of them; at most 256"),
-        ({"box": (1, 1, 65, 9)}, r"box: \[1, 1, 65, 9\] is not inside the frame"),
-        ({"box": (-1, 1, 9, 9)}, "box: .* is not inside the frame"),
-        ({"box": (float("nan"), 1, 9, 9)}, "box: .* is not inside the frame"),
-        ({"box": (9, 1, 9, 9)}, "box: .* with x2 ≥ x1"),
-        ({"box": (9, 9, 1, 1)}, "box: .* with x2 ≥ x1"),
+        ({"points": [(1, 1), (2, 2)], "labels": [0, 0]}, "labels: all points are off the object"),
+        ({"box": (64, 1, 70, 9)}, r"box: \[64, 1, 70, 9\] is outside the frame of 64 × 48"),
+        ({"box": (-9, 1, -1, 9)}, "box: .* is outside the frame"),
+        ({"box": (63.5, 1, 70, 9)}, "box: .* covers less than 1 × 1 pixel of the frame"),
+        ({"box": (1, 1, 1.5, 9)}, "box: .* covers less than 1 × 1 pixel"),
+        ({"box": (float("nan"), 1, 9, 9)}, "box: .* is not .* with x1 < x2"),
+        ({"box": (0, 0, float("inf"), 9)}, "box: .* is not .* with x1 < x2"),
+        ({"box": (9, 1, 9, 9)}, "box: .* with x1 < x2"),
+        ({"box": (9, 9, 1, 1)}, "box: .* with x1 < x2"),
         ({"mask": MASK, "points": [(1, 1)]}, "mask: stands alone"),
         ({"mask": MASK, "box": (1, 1, 9, 9)}, "mask: stands alone"),
         ({"mask": NOTHING}, "mask: marks no pixel"),
@@ -90,6 +97,60 @@ NOTHING = Rle((48, 64), rle_encode(np.zeros((48, 64), bool)))
 def test_refused(fields: dict[str, Any], text: str) -> None:
     with pytest.raises(BadPrompt, match=text):
         prompt_of(add(**fields), SIZE_WH)
+
+
+@pytest.mark.parametrize(
+    ("point", "taken"),
+    [
+        ((0, 0), (0, 0)),
+        ((63.9, 47.75), (63.9, 47.75)),
+        ((64, 10), (63.5, 10)),  # on the right border: the last pixel, by its centre
+        ((10, 48), (10, 47.5)),
+        ((64, 48), (63.5, 47.5)),
+    ],
+)
+def test_points_on_the_border_count(point: tuple[float, float], taken: tuple[float, float]) -> None:
+    assert prompt_of(add(points=[point]), SIZE_WH).points_xy.tolist() == np.array([taken], np.float32).tolist()
+
+
+@pytest.mark.parametrize(
+    ("box", "taken"),
+    [
+        ((0, 0, 64, 48), (0, 0, 64, 48)),
+        ((50, 40, 120, 70), (50, 40, 64, 48)),
+        ((-5, -1e300, 1, 1), (0, 0, 1, 1)),
+    ],
+)
+def test_a_box_is_clipped_to_the_picture(box: Any, taken: tuple[float, ...]) -> None:
+    assert box_of(box, SIZE_WH).tolist() == list(taken)
+
+
+@pytest.mark.parametrize("fields", [{"box": (1, 1, 9, 9)}, {"points": [(1, 1), (2, 2)]}])
+def test_points_off_the_object_beside_something_on_it(fields: dict[str, Any]) -> None:
+    points = [(5, 5), *fields.pop("points", [])]
+    prompt = prompt_of(add(points=points, labels=[0, *[1] * (len(points) - 1)], **fields), SIZE_WH)
+    assert prompt.labels_n[0] == 0
+
+
+def test_a_correction_may_be_nothing_but_points_off_the_object() -> None:
+    args = ObjectsRefine(stream="cam1", object=1, points=[(1, 1)], labels=[0])
+    assert prompt_of(args, SIZE_WH, correction=True).labels_n.tolist() == [0]
+
+
+TAKEN = [
+    {"points": [(64, 10)]},
+    {"points": [(1, 1), (2, 2)], "labels": [1, 0]},
+    {"box": (50, 40, 120, 70)},
+    {"mask": Rle((48, 64), rle_encode(square_mask()))},
+]
+
+
+@pytest.mark.parametrize("fields", TAKEN)
+def test_what_came_through_the_door_passes_it_again_unchanged(fields: dict[str, Any]) -> None:
+    prompt = prompt_of(add(**fields), SIZE_WH)
+    again = checked(prompt, SIZE_WH)
+    for name in ("points_xy", "labels_n", "box_xyxy", "mask_hw"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(prompt, name))
 
 
 def test_a_detection_s_box_is_named_as_such() -> None:

@@ -54,6 +54,46 @@ def test_a_big_picture_pushes_out_several_small_ones():
     assert buffer.nbytes == 60
 
 
+def test_a_pinned_frame_stays_for_its_time():
+    buffer = filled(3, seconds=3.0)
+    buffer.pin(1, 6.0, now_ns=2 * SECOND_NS)
+    for index in range(3, 8):
+        buffer.put(frame(index))
+    assert buffer.get(1).index == 1
+    assert 1 in buffer
+    assert [f.index for f in buffer.since(-1)] == [4, 5, 6, 7]
+    assert buffer.nbytes == 12 * 5
+    assert buffer.oldest().index == 4
+    buffer.put(frame(8))
+    with pytest.raises(FrameGone, match="frame: 1 is not in the buffer; there: 5 to 8"):
+        buffer.get(1)
+    assert buffer.nbytes == 12 * 4
+
+
+def test_a_pin_is_of_a_frame_that_is_there():
+    with pytest.raises(FrameGone, match="frame: 5 is not"):
+        filled(10, seconds=3.0).pin(5, 60, now_ns=0)
+    with pytest.raises(NoFrame):
+        RollingBuffer(1, 1).pin(0, 60, now_ns=0)
+
+
+def test_pins_are_bounded_in_bytes_and_lose_the_oldest():
+    buffer = RollingBuffer(2.0, max_bytes=12 * 12)  # 12 pictures, 3 of them for pins
+    for index in range(20):
+        buffer.put(frame(index))
+        buffer.pin(index, 1000, now_ns=0)
+    assert [index for index in range(20) if index in buffer] == [14, 15, 16, 17, 18, 19]
+    assert buffer.nbytes == 12 * 6
+
+
+def test_one_pin_is_kept_however_small_the_buffer_is():
+    buffer = RollingBuffer(1e6, max_bytes=1)
+    for index in range(5):
+        buffer.put(frame(index))
+        buffer.pin(index, 1000, now_ns=0)
+    assert [index for index in range(5) if index in buffer] == [3, 4]
+
+
 def test_by_index():
     buffer = filled(10, seconds=3.0)
     assert buffer.get(7).index == 7

@@ -15,31 +15,31 @@ from tracker.types import ObjectMask
 NOTHING = ObjectMask(np.zeros((1, 1), np.float32), 0.0, 0.0)
 
 
-def lane_of(name: str = "cam", seen: int = 0, processed: int = -1, **config: Any) -> TrackedStream:
-    tracked = TrackedStream(FakeStream(name, StreamConfig(url="/dev/null", **config)), processed=processed)  # type: ignore[arg-type]
-    tracked.stream.see(*range(seen))  # type: ignore[attr-defined]
-    return tracked
+def stream_of(name: str = "cam", seen: int = 0, processed: int = -1, **config: Any) -> TrackedStream:
+    stream = TrackedStream(FakeStream(name, StreamConfig(url="/dev/null", **config)), processed=processed)  # type: ignore[arg-type]
+    stream.source.see(*range(seen))  # type: ignore[attr-defined]
+    return stream
 
 
-def an_object(tracked: TrackedStream, frame: int, *, pending: bool = False) -> TrackedObject:
-    obj = TrackedObject(tracked.claim_id(None), tracked, ObjectMemory(), NOTHING, frame, (64, 48), pending=pending)
-    tracked.add(obj)
+def an_object(stream: TrackedStream, frame: int, *, pending: bool = False) -> TrackedObject:
+    obj = TrackedObject(stream.claim_id(None), stream, ObjectMemory(), NOTHING, frame, (64, 48), pending=pending)
+    stream.add(obj)
     return obj
 
 
 def frames_of(batch: list[ScheduledFrame]) -> list[tuple[str, int]]:
-    return [(work.tracked.name, work.frame.index) for work in batch]
+    return [(work.stream.name, work.frame.index) for work in batch]
 
 
-def step(scheduler: Scheduler, tracked_streams: list[TrackedStream], seconds: float = 0.01) -> list[ScheduledFrame]:
+def step(scheduler: Scheduler, streams: list[TrackedStream], seconds: float = 0.01) -> list[ScheduledFrame]:
     """One turn of the main loop."""
-    batch = scheduler.next_batch(tracked_streams)
+    batch = scheduler.next_batch(streams)
     for work in batch:
         for obj in work.objects:
             obj.frame = work.frame.index
         if work.live:
-            work.tracked.processed = work.frame.index
-        for obj in work.tracked.pending():
+            work.stream.processed = work.frame.index
+        for obj in work.stream.pending():
             if not frames_behind(obj):
                 obj.arrived()
     if batch:
@@ -60,81 +60,81 @@ class TestLive:
         ],
     )
     def test_which_frame_is_next(self, config: dict[str, str], processed: int, expected: int | None) -> None:
-        work = live_work(lane_of(seen=10, processed=processed, **config))
+        work = live_work(stream_of(seen=10, processed=processed, **config))
         assert (work and work.frame.index) == expected
 
     def test_corrupt_frames_are_passed_over(self) -> None:
-        tracked = lane_of(seen=3)
-        tracked.stream.see(3, 4, corrupt=True)  # type: ignore[attr-defined]
-        work = live_work(tracked)
+        stream = stream_of(seen=3)
+        stream.source.see(3, 4, corrupt=True)  # type: ignore[attr-defined]
+        work = live_work(stream)
         assert work is not None
         assert work.frame.index == 2
 
     def test_objects_at_the_live_edge_go_along(self) -> None:
-        tracked = lane_of(seen=10, processed=5)
-        edge, behind, ahead = an_object(tracked, 5), an_object(tracked, 2, pending=True), an_object(tracked, 9)
-        work = live_work(tracked)
+        stream = stream_of(seen=10, processed=5)
+        edge, behind, ahead = an_object(stream, 5), an_object(stream, 2, pending=True), an_object(stream, 9)
+        work = live_work(stream)
         assert work is not None
         assert work.objects == (edge,)
         assert behind not in work.objects  # it comes by another way
         assert ahead not in work.objects  # its prompt was on this very frame
 
     def test_a_file_waits_for_objects_that_are_behind(self) -> None:
-        tracked = lane_of(seen=10, processed=5, pace="all")
-        an_object(tracked, 2, pending=True)
-        assert live_work(tracked) is None
+        stream = stream_of(seen=10, processed=5, pace="all")
+        an_object(stream, 2, pending=True)
+        assert live_work(stream) is None
 
 
 class TestStreams:
     def test_all_streams_share_a_batch_on_a_gpu(self) -> None:
-        tracked_streams = [lane_of(name, seen=3) for name in "abc"]
-        assert frames_of(Scheduler(0.5, None).next_batch(tracked_streams)) == [("a", 2), ("b", 2), ("c", 2)]
+        streams = [stream_of(name, seen=3) for name in "abc"]
+        assert frames_of(Scheduler(0.5, None).next_batch(streams)) == [("a", 2), ("b", 2), ("c", 2)]
 
     @pytest.mark.parametrize(("priority", "share"), [(0, 10), (1, 20), (3, 40)])
     def test_streams_take_turns_by_priority(self, priority: int, share: int) -> None:
-        first, second = lane_of("a", priority=priority), lane_of("b")
+        first, second = stream_of("a", priority=priority), stream_of("b")
         scheduler, served = Scheduler(0.5, 1), []
         for index in range(share + 10):
-            for tracked in (first, second):
-                tracked.stream.see(index)  # type: ignore[attr-defined]
+            for stream in (first, second):
+                stream.source.see(index)  # type: ignore[attr-defined]
             served += [name for name, _ in frames_of(step(scheduler, [first, second]))]
         assert served.count("a") == pytest.approx(share, abs=1)
 
     def test_a_stream_that_was_silent_saves_up_no_turns(self) -> None:
-        busy, silent = lane_of("a"), lane_of("b")
+        busy, silent = stream_of("a"), stream_of("b")
         scheduler = Scheduler(0.5, 1)
         for index in range(50):
-            busy.stream.see(index)  # type: ignore[attr-defined]
+            busy.source.see(index)  # type: ignore[attr-defined]
             step(scheduler, [busy, silent])
         served = []
         for index in range(50, 60):
-            busy.stream.see(index)  # type: ignore[attr-defined]
-            silent.stream.see(index)  # type: ignore[attr-defined]
+            busy.source.see(index)  # type: ignore[attr-defined]
+            silent.source.see(index)  # type: ignore[attr-defined]
             served += [name for name, _ in frames_of(step(scheduler, [busy, silent]))]
         assert served.count("a") >= 4
 
 
 class TestCatchUp:
     def test_idle_time_goes_to_who_is_behind(self) -> None:
-        tracked = lane_of(seen=20, processed=19)
-        obj = an_object(tracked, 5, pending=True)
+        stream = stream_of(seen=20, processed=19)
+        obj = an_object(stream, 5, pending=True)
         scheduler = Scheduler(0.5, None)
         while obj.pending:
-            (work,) = step(scheduler, [tracked])
+            (work,) = step(scheduler, [stream])
             assert not work.live
         assert obj.frame == 19
 
     @pytest.mark.parametrize("fraction", [0.2, 0.5, 0.8])
     def test_under_full_load_it_takes_its_fraction(self, fraction: float) -> None:
-        tracked = lane_of(seen=200, processed=199)
-        tracked.stream.fps = 1000.0
-        an_object(tracked, 199)
+        stream = stream_of(seen=200, processed=199)
+        stream.source.fps = 1000.0  # type: ignore[misc]
+        an_object(stream, 199)
         scheduler, spent = Scheduler(fraction, None), {True: 0.0, False: 0.0}
         for index in range(200, 300):  # a new frame at every step: the live stream alone would take all the time
-            tracked.stream.see(index)  # type: ignore[attr-defined]
-            if not tracked.pending():
-                an_object(tracked, 0, pending=True)
-            (work,) = step(scheduler, [tracked])
+            stream.source.see(index)  # type: ignore[attr-defined]
+            if not stream.pending():
+                an_object(stream, 0, pending=True)
+            (work,) = step(scheduler, [stream])
             spent[work.live] += 0.01
         assert spent[False] / (spent[True] + spent[False]) == pytest.approx(fraction, abs=0.05)
 
@@ -142,39 +142,39 @@ class TestCatchUp:
     @pytest.mark.parametrize("step_s", [0.001, 0.03, 0.1, 0.5])
     def test_it_always_arrives(self, behind: int, step_s: float) -> None:
         """Frames come at 15 per second of the steps' own time, however long a step takes."""
-        tracked = lane_of(seen=400, processed=399)
-        tracked.stream.fps = 15.0
-        obj = an_object(tracked, 399 - behind, pending=True)
-        an_object(tracked, 399)
+        stream = stream_of(seen=400, processed=399)
+        stream.source.fps = 15.0  # type: ignore[misc]
+        obj = an_object(stream, 399 - behind, pending=True)
+        an_object(stream, 399)
         scheduler, clock_s, newest = Scheduler(0.5, None), 0.0, 399
         while obj.pending:
-            clock_s += step_s if step(scheduler, [tracked], step_s) else 1 / 15
+            clock_s += step_s if step(scheduler, [stream], step_s) else 1 / 15
             fresh = range(newest + 1, 400 + int(clock_s * 15))
-            tracked.stream.see(*fresh)  # type: ignore[attr-defined]
+            stream.source.see(*fresh)  # type: ignore[attr-defined]
             newest = max([newest, *fresh])
             assert clock_s < 4 + 12 * step_s
 
     def test_a_file_is_caught_up_frame_by_frame(self) -> None:
-        tracked = lane_of(seen=100, processed=99, pace="all")
-        tracked.stream.fps = 1000.0
-        obj = an_object(tracked, 89, pending=True)
+        stream = stream_of(seen=100, processed=99, pace="all")
+        stream.source.fps = 1000.0  # type: ignore[misc]
+        obj = an_object(stream, 89, pending=True)
         scheduler, seen = Scheduler(0.5, None), []
         while obj.pending:
-            seen += frames_of(step(scheduler, [tracked], 1.0))
+            seen += frames_of(step(scheduler, [stream], 1.0))
         assert seen == [("cam", i) for i in range(90, 100)]
 
     def test_who_is_equally_far_goes_together(self) -> None:
-        tracked = lane_of(seen=20, processed=19)
-        twins = an_object(tracked, 5, pending=True), an_object(tracked, 5, pending=True)
-        an_object(tracked, 9, pending=True)
-        (work,) = Scheduler(0.5, None).next_batch([tracked])
+        stream = stream_of(seen=20, processed=19)
+        twins = an_object(stream, 5, pending=True), an_object(stream, 5, pending=True)
+        an_object(stream, 9, pending=True)
+        (work,) = Scheduler(0.5, None).next_batch([stream])
         assert work.objects == twins
 
     def test_frames_that_are_gone_are_jumped_over(self) -> None:
-        tracked = lane_of(seen=1, processed=50)
-        tracked.stream.see(*range(1, 51))  # type: ignore[attr-defined]
+        stream = stream_of(seen=1, processed=50)
+        stream.source.see(*range(1, 51))  # type: ignore[attr-defined]
         for index in range(40):
-            del tracked.stream.buffer._frames[index]
-        tracked.stream.buffer._oldest = 40
-        obj = an_object(tracked, 5, pending=True)
+            del stream.source.buffer._frames[index]
+        stream.source.buffer._oldest = 40
+        obj = an_object(stream, 5, pending=True)
         assert [f.index for f in frames_behind(obj)] == list(range(40, 51))

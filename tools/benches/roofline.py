@@ -94,8 +94,10 @@ def work(name: str, image_size: int | None, objects: int) -> dict[str, Work]:
     full_b1hw = torch.empty(objects, 1, net.image_size, net.image_size, device="meta")
     image_1chw = torch.empty(1, 3, net.image_size, net.image_size, device="meta")
     one = forward.encode_image(net, image_1chw)
-    levels = (level.expand(objects, -1, -1, -1) for level in (one.fine_nchw, one.middle_nchw, one.coarse_nchw))
-    many = Features(*levels, one.position_1chw)
+    fine, middle, coarse = (
+        level.expand(objects, -1, -1, -1) for level in (one.fine_nchw, one.middle_nchw, one.coarse_nchw)
+    )
+    many = Features(fine, middle, coarse, one.position_1chw)
     pointer_tokens = tokens - memories * side * side
     return {
         "encoder": counted(lambda: forward.encode_image(net, image_1chw)),

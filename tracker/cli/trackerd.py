@@ -9,6 +9,8 @@ from typing import NoReturn
 import click
 
 from tracker import __version__
+from tracker.cli.frame import frame
+from tracker.cli.keys import keys
 from tracker.cli.models import models
 from tracker.cli.segment import segment
 from tracker.cli.track import track
@@ -39,12 +41,14 @@ def check(path: Path) -> None:
     """Say everything that is wrong with a configuration."""
     from tracker.daemon import checks
 
-    checks.check(path)
+    checks.check(path, with_sources=True)
     click.echo(f"{path}: nothing wrong")
 
 
+trackerd.add_command(keys)
 trackerd.add_command(models)
 trackerd.add_command(track)
+trackerd.add_command(frame)
 trackerd.add_command(segment)
 
 

@@ -1,41 +1,49 @@
-"""The client library: `Client` for threads, `AsyncClient` for asyncio. It needs no torch, OpenCV or PyAV.
+"""`Client`, which threads may share. It needs no torch, OpenCV or PyAV, and loads numpy only for masks.
 
-Every call has a socket of its own. So a client may be shared between threads or tasks, and a call that timed out
-leaves nothing behind: neither a request that is carried out later, nor a reply that a later call would take for its
-own.
+Every call has a socket of its own. So a client may be shared between threads, and a call that timed out leaves
+nothing behind: neither a request that is carried out later, nor a reply that a later call would take for its own.
 """
 
-import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, Self, TypeVar
 
-import numpy as np
 import zmq
-import zmq.asyncio
 from msgspec import UNSET, Struct
-from numpy.typing import NDArray
 
 from tracker.client import requests
-from tracker.client.messages import Message, Reader, read_result, subscriptions, write_request
+from tracker.client.connection import (
+    TIMEOUT_S,
+    TOPICS,
+    Silence,
+    check_stream,
+    control_endpoint,
+    identity,
+    no_reply,
+    publish_endpoint,
+    requester,
+    subscriber,
+)
+from tracker.client.messages import Message, Reader, read_result, tracks_of, write_request
 from tracker.client.requests import Request
-from tracker.errors import ConfigError, Timeout
-from tracker.masks.outline import fill_outline
-from tracker.masks.rle import rle_decode
-from tracker.protocol.replies import ObjectRecord
+from tracker.errors import Timeout
+from tracker.protocol.replies import ObjectRecord, Tracks
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Struct)
-
-CONTROL = "tcp://127.0.0.1:5570"
-TIMEOUT_S = 10.0
-TOPICS = ("tracks", "events")
-HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000  # a daemon that went away silently is connected to again
-RECEIVE_HWM = 1000  # messages kept while the program is busy; after that some are lost, and counted
+T = TypeVar("T")
 
 
-def mask_of(record: ObjectRecord, size_wh: tuple[int, int]) -> NDArray[np.bool_]:
+def mask_of(record: ObjectRecord, size_wh: tuple[int, int]) -> "NDArray[np.bool_]":
     """An object's mask, bool [h, w]: from `mask` where the record carries it, else by filling its outline."""
+    from tracker.masks.outline import fill_outline
+    from tracker.masks.rle import rle_decode
+
     if record.mask is not UNSET:
         return rle_decode(record.mask.counts, record.mask.size)
     return fill_outline(record.outline, size_wh)
@@ -45,14 +53,6 @@ def _blocking(build: Callable[P, Request[R]]) -> Callable[Concatenate["Client", 
     @functools.wraps(build)
     def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.call(build(*args, **kwargs))
-
-    return method
-
-
-def _awaitable(build: Callable[P, Request[R]]) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, R]]:
-    @functools.wraps(build)
-    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await self.call(build(*args, **kwargs))
 
     return method
 
@@ -79,11 +79,20 @@ class Client:
     cancel_segment_all = _blocking(requests.cancel_segment_all)
     history = _blocking(requests.history)
 
-    def __init__(self, control: str = CONTROL, publish: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        """`publish` is where to subscribe; the daemon is asked for it where it is None."""
-        self.control = control
+    def __init__(
+        self,
+        control: str | None = None,
+        publish: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        key: str | Path | None = None,
+    ) -> None:
+        """`control` is where to ask: TRACKER_CONTROL where it is None, or the default. `publish` is where to
+        subscribe: TRACKER_PUBLISH, or what the daemon says. `key` is a key file: the one that TRACKER_KEY
+        names where it is None, if any."""
+        self.control = control_endpoint(control)
         self.timeout_s = timeout_s
-        self._publish = publish
+        self._publish = publish_endpoint(publish)
+        self._identity = identity(key)
         self._context = zmq.Context()
 
     def __enter__(self) -> Self:
@@ -98,88 +107,57 @@ class Client:
 
     def call(self, ask: Request[R]) -> R:
         timeout_s = ask.timeout_s or self.timeout_s
-        with self._context.socket(zmq.DEALER) as socket:
-            socket.linger = 0
-            _connect(socket, self.control)
+        with requester(self._context, self.control, self._identity) as socket:
             socket.send(write_request(ask))
             if not socket.poll(int(timeout_s * 1000)):
-                raise _no_reply(self.control, timeout_s)
-            return read_result(socket.recv(), ask.result)
+                raise no_reply(self.control, timeout_s)
+            return read_result(socket.recv(), ask.operation.reply)
 
     def subscribe(
         self, stream: str | None = None, topics: Iterable[str] = TOPICS, timeout_s: float | None = None
-    ) -> "Subscription":
+    ) -> "Subscription[Message]":
         """Messages of `topics` (tracks, events, status, frames/WIDTH) of one stream, or of all with None.
 
         They come from a moment after this call on: the subscription has to reach the daemon. Where none comes for
-        `timeout_s`, the iterator raises Timeout.
+        `timeout_s`, the iterator raises Timeout; DaemonGone where the daemon is away, UnknownStream where there is
+        no such stream (any more).
         """
-        publish = self._publish or self.info().publish
-        return Subscription(_subscriber(self._context, publish, stream, topics), publish, timeout_s)
+        return self._subscription(stream, topics, timeout_s, lambda message: message)
+
+    def tracks(self, stream: str | None = None, timeout_s: float | None = None) -> "Subscription[Tracks]":
+        """What is tracked on each frame: `subscribe` for those who want nothing else."""
+        return self._subscription(stream, ("tracks",), timeout_s, tracks_of)
+
+    def _subscription(
+        self, stream: str | None, topics: Iterable[str], timeout_s: float | None, pick: Callable[[Message], T]
+    ) -> "Subscription[T]":
+        endpoint = self._publish or self.info().publish
+        socket = subscriber(self._context, endpoint, stream, topics, self._identity)
+        subscription = Subscription(self, socket, stream, Silence(endpoint, timeout_s), pick)
+        try:
+            check_stream(stream, self.streams())
+        except BaseException:
+            subscription.close()
+            raise
+        return subscription
 
 
-class AsyncClient:
-    """`Client` for asyncio: the same methods, to be awaited. Cancelling a call is safe."""
-
-    info = _awaitable(requests.info)
-    streams = _awaitable(requests.streams)
-    add_stream = _awaitable(requests.add_stream)
-    remove_stream = _awaitable(requests.remove_stream)
-    pause_stream = _awaitable(requests.pause_stream)
-    resume_stream = _awaitable(requests.resume_stream)
-    snapshot = _awaitable(requests.snapshot)
-    add = _awaitable(requests.add)
-    add_many = _awaitable(requests.add_many)
-    refine = _awaitable(requests.refine)
-    update = _awaitable(requests.update)
-    remove = _awaitable(requests.remove)
-    objects = _awaitable(requests.objects)
-    segment = _awaitable(requests.segment)
-    segment_all = _awaitable(requests.segment_all)
-    cancel_segment_all = _awaitable(requests.cancel_segment_all)
-    history = _awaitable(requests.history)
-
-    def __init__(self, control: str = CONTROL, publish: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        self.control = control
-        self.timeout_s = timeout_s
-        self._publish = publish
-        self._context = zmq.asyncio.Context()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes its subscriptions too."""
-        self._context.destroy(linger=0)
-
-    async def call(self, ask: Request[R]) -> R:
-        timeout_s = ask.timeout_s or self.timeout_s
-        with self._context.socket(zmq.DEALER) as socket:
-            socket.linger = 0
-            _connect(socket, self.control)
-            await socket.send(write_request(ask))
-            if not await socket.poll(int(timeout_s * 1000)):
-                raise _no_reply(self.control, timeout_s)
-            return read_result(await socket.recv(), ask.result)
-
-    async def subscribe(
-        self, stream: str | None = None, topics: Iterable[str] = TOPICS, timeout_s: float | None = None
-    ) -> "AsyncSubscription":
-        """As `Client.subscribe`; an asynchronous iterator."""
-        publish = self._publish or (await self.info()).publish
-        return AsyncSubscription(_subscriber(self._context, publish, stream, topics), publish, timeout_s)
-
-
-class Subscription:
+class Subscription(Generic[T]):
     """An endless iterator of messages; `close` it, or use it in a `with`."""
 
-    def __init__(self, socket: "zmq.Socket[bytes]", endpoint: str, timeout_s: float | None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        socket: "zmq.Socket[bytes]",
+        stream: str | None,
+        silence: Silence,
+        pick: Callable[[Message], T],
+    ) -> None:
+        self._client = client
         self._socket = socket
-        self._endpoint = endpoint
-        self._timeout_s = timeout_s
+        self._stream = stream
+        self._silence = silence
+        self._pick = pick
         self._reader = Reader()
 
     def __enter__(self) -> Self:
@@ -194,68 +172,19 @@ class Subscription:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Message:
-        if not self._socket.poll(None if self._timeout_s is None else int(self._timeout_s * 1000)):
-            raise _no_message(self._endpoint, self._timeout_s)
-        return self._reader.read(self._socket.recv_multipart())
+    def __next__(self) -> T:
+        self._silence.begin()
+        while not self._socket.poll(self._silence.wait_ms()):
+            if self._silence.look_is_due():
+                self._look()
+        self._silence.end()
+        return self._pick(self._reader.read(self._socket.recv_multipart()))
 
-
-class AsyncSubscription:
-    """An endless asynchronous iterator of messages; `close` it, or use it in an `async with`."""
-
-    def __init__(self, socket: zmq.asyncio.Socket, endpoint: str, timeout_s: float | None) -> None:
-        self._socket = socket
-        self._endpoint = endpoint
-        self._timeout_s = timeout_s
-        self._reader = Reader()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Message:
+    def _look(self) -> None:
+        """Raises DaemonGone, or UnknownStream where the stream was removed."""
         try:
-            parts = await asyncio.wait_for(self._socket.recv_multipart(), self._timeout_s)
-        except TimeoutError:
-            raise _no_message(self._endpoint, self._timeout_s) from None
-        return self._reader.read(parts)
-
-
-S = TypeVar("S", bound="zmq.Socket[Any]")
-
-
-def _subscriber(context: "zmq.Context[S]", endpoint: str, stream: str | None, topics: Iterable[str]) -> S:
-    prefixes = subscriptions(stream, topics)
-    socket = context.socket(zmq.SUB)
-    socket.linger = 0
-    socket.rcvhwm = RECEIVE_HWM
-    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
-    _connect(socket, endpoint)
-    for prefix in prefixes:
-        socket.subscribe(prefix)
-    return socket
-
-
-def _connect(socket: "zmq.Socket[Any]", endpoint: str) -> None:
-    try:
-        socket.connect(endpoint)
-    except zmq.ZMQError as error:
-        socket.close()
-        raise ConfigError([f"{endpoint!r} cannot be connected to: {error.strerror}; try {CONTROL}"]) from None
-
-
-def _no_reply(endpoint: str, timeout_s: float) -> Timeout:
-    return Timeout(f"no reply from {endpoint} within {timeout_s:g} s; is the daemon running there?")
-
-
-def _no_message(endpoint: str, timeout_s: float | None) -> Timeout:
-    return Timeout(f"no message from {endpoint} within {timeout_s} s")
+            there = self._client.streams()
+        except Timeout:
+            raise self._silence.gone(self._client.control) from None
+        check_stream(self._stream, there)
+        self._silence.end()

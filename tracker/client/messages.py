@@ -1,6 +1,6 @@
 """The client's half of the protocol without its sockets: requests to bytes, replies and messages from bytes."""
 
-import uuid
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tracker import errors
+from tracker.client.marks import plain
 from tracker.client.requests import Request
 from tracker.errors import TrackerError
 from tracker.protocol.fields import VERSION
@@ -62,8 +63,9 @@ class Message:
 
 
 def write_request(ask: Request[Any]) -> bytes:
-    request = {"v": VERSION, "id": ask.id or uuid.uuid4().hex, "op": ask.op, "args": ask.args}
-    return msgspec.msgpack.encode(request)
+    """Raises BadRequest for what has no place in MessagePack."""
+    request = {"v": VERSION, "id": ask.id or os.urandom(16).hex(), "op": ask.operation.name, "args": ask.args}
+    return msgspec.msgpack.encode(request, enc_hook=plain)
 
 
 def read_result(payload: bytes, result: type[R]) -> R:
@@ -73,7 +75,9 @@ def read_result(payload: bytes, result: type[R]) -> R:
         if answer.ok:
             return msgspec.msgpack.decode(answer.result, type=result)
     except msgspec.MsgspecError as error:
-        raise TrackerError(f"the reply is not of protocol version {VERSION}: {error}") from None
+        raise TrackerError(
+            f"the reply is not of protocol version {VERSION}; is it a daemon that answers? ({error})"
+        ) from None
     raise _ERRORS.get(answer.error.code, TrackerError)(answer.error.message)
 
 
@@ -90,6 +94,12 @@ def _subscription(stream: str | None, kind: str, *width: str) -> str:
             raise ValueError("name the stream whose frames of one width are wanted")
         return f"{kind}/"
     return "/".join([kind, stream, *width, ""])
+
+
+def tracks_of(message: Message) -> Tracks:
+    """The body of a message of the topic `tracks`."""
+    assert isinstance(message.body, Tracks)
+    return message.body
 
 
 class Reader:

@@ -2,42 +2,40 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 
-import numpy as np
 from msgspec import Struct, structs
-from numpy.typing import NDArray
 
+from tracker.client.marks import wire_box, wire_fields
 from tracker.config import StreamConfig
-from tracker.masks.rle import rle_encode
-from tracker.protocol import replies, requests
-from tracker.protocol.fields import ImageFormat, Rle
+from tracker.protocol import operations, replies, requests
+from tracker.protocol.fields import ImageFormat
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 R = TypeVar("R", bound=Struct)
 
 SEGMENT_ALL_S = 600.0
-Point = tuple[float, float]
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[R]):
     """A request, and the record that answers it."""
 
-    op: str
+    operation: operations.Operation[Any, R]
     args: Struct
-    result: type[R]
     id: str | None = None
     timeout_s: float | None = None  # None: the client's own
 
 
 class Marks(TypedDict, total=False):
-    """What marks an object, in pixels of the source frame: x right, y down."""
+    """What marks an object, in pixels of the source frame: x right, y down. Lists, tuples and arrays will do."""
 
-    points: Sequence[Point]
-    labels: Sequence[int]  # 1 on the object, 0 off it; absent: all 1
-    box: Box  # x1, y1, x2, y2
-    mask: NDArray[np.bool_]  # [h, w] at the source's size; stands alone
+    points: "ArrayLike"  # [n, 2]: x, y
+    labels: "ArrayLike"  # [n]: 1 on the object, 0 off it; absent: all 1
+    box: "ArrayLike"  # [4]: x1, y1, x2, y2
+    mask: "ArrayLike"  # [h, w] at the source's size, not 0 on the object; stands alone
 
 
 class AddOptions(Marks, total=False):
@@ -89,34 +87,36 @@ class SegmentAllOptions(TypedDict, total=False):
 
 def info() -> Request[replies.ServerInfo]:
     """Name, version, model and limits of the daemon."""
-    return Request("server.info", requests.ServerInfoArgs(), replies.ServerInfo)
+    return Request(operations.SERVER_INFO, requests.ServerInfoArgs())
 
 
 def streams() -> Request[replies.StreamList]:
     """Every stream's record."""
-    return Request("streams.list", requests.StreamsListArgs(), replies.StreamList)
+    return Request(operations.STREAMS_LIST, requests.StreamsListArgs())
 
 
-def add_stream(stream: str, config: StreamConfig) -> Request[replies.StreamRecord]:
-    """Open a source that the daemon's `control.allow_sources` admits."""
-    return Request(
-        "streams.add", requests.StreamsAdd(stream=stream, **structs.asdict(config)), replies.StreamRecord
-    )
+def add_stream(
+    stream: str, config: StreamConfig, *, first_frame: int = 0, epoch: int = 0
+) -> Request[replies.StreamRecord]:
+    """Open a source that the daemon's `control.allow_sources` admits. One that comes from another daemon counts on
+    from `first_frame` and `epoch`."""
+    args = requests.StreamsAdd(stream=stream, first_frame=first_frame, epoch=epoch, **structs.asdict(config))
+    return Request(operations.STREAMS_ADD, args)
 
 
 def remove_stream(stream: str) -> Request[replies.StreamRecord]:
     """Close a stream and forget its objects."""
-    return Request("streams.remove", requests.StreamName(stream=stream), replies.StreamRecord)
+    return Request(operations.STREAMS_REMOVE, requests.StreamName(stream=stream))
 
 
 def pause_stream(stream: str) -> Request[replies.StreamRecord]:
     """Stop reading a source until it is resumed."""
-    return Request("streams.pause", requests.StreamName(stream=stream), replies.StreamRecord)
+    return Request(operations.STREAMS_PAUSE, requests.StreamName(stream=stream))
 
 
 def resume_stream(stream: str) -> Request[replies.StreamRecord]:
     """Read a paused source again."""
-    return Request("streams.resume", requests.StreamName(stream=stream), replies.StreamRecord)
+    return Request(operations.STREAMS_RESUME, requests.StreamName(stream=stream))
 
 
 def snapshot(
@@ -125,15 +125,21 @@ def snapshot(
     format: ImageFormat = "jpeg",
     max_width: int | None = None,
     overlay: bool = False,
+    pin_s: float | None = None,
 ) -> Request[replies.FrameImage]:
-    """A buffered frame as an image file's bytes; the newest unless `frame` names another."""
-    args = requests.FramesGet(stream=stream, frame=frame, format=format, max_width=max_width, overlay=overlay)
-    return Request("frames.get", args, replies.FrameImage)
+    """A buffered frame as an image file's bytes; the newest unless `frame` names another.
+
+    With `pin_s` the daemon keeps the frame for so many seconds (at most 120), so that a prompt can name it.
+    """
+    args = requests.FramesGet(
+        stream=stream, frame=frame, format=format, max_width=max_width, overlay=overlay, pin_s=pin_s
+    )
+    return Request(operations.FRAMES_GET, args)
 
 
 def add(stream: str, **options: Unpack[AddOptions]) -> Request[replies.ObjectResult]:
     """Track a new object, marked by points, a box, both, or a mask."""
-    return Request("objects.add", requests.ObjectsAdd(stream=stream, **_encoded(options)), replies.ObjectResult)
+    return Request(operations.OBJECTS_ADD, requests.ObjectsAdd(stream=stream, **wire_fields(options)))
 
 
 def add_many(
@@ -144,50 +150,53 @@ def add_many(
     match_iou: float = 0.5,
 ) -> Request[replies.AddedMany]:
     """Give a detector's boxes: those that match tracked objects are reported, the others are added."""
-    args = requests.ObjectsAddMany(
-        stream=stream, detections=list(detections), frame=frame, time=time, match_iou=match_iou
-    )
-    return Request("objects.add_many", args, replies.AddedMany)
+    checked = [
+        structs.replace(detection, box=wire_box(detection.box, f"detections[{i}].box"))
+        for i, detection in enumerate(detections)
+    ]
+    args = requests.ObjectsAddMany(stream=stream, detections=checked, frame=frame, time=time, match_iou=match_iou)
+    return Request(operations.OBJECTS_ADD_MANY, args)
 
 
 def refine(stream: str, object: int, **options: Unpack[RefineOptions]) -> Request[replies.ObjectResult]:
     """Correct an object on a frame by further points, a box or a mask."""
-    args = requests.ObjectsRefine(stream=stream, object=object, **_encoded(options))
-    return Request("objects.refine", args, replies.ObjectResult)
+    args = requests.ObjectsRefine(stream=stream, object=object, **wire_fields(options))
+    return Request(operations.OBJECTS_REFINE, args)
 
 
-def update(stream: str, object: int, **options: Unpack[UpdateOptions]) -> Request[replies.ObjectEntry]:
+def update(stream: str, object: int, **options: Unpack[UpdateOptions]) -> Request[replies.UpdatedObject]:
     """Change an object's label, meta or expiry."""
     return Request(
-        "objects.update", requests.ObjectsUpdate(stream=stream, object=object, **options), replies.ObjectEntry
+        operations.OBJECTS_UPDATE,
+        requests.ObjectsUpdate(stream=stream, object=object, **wire_fields(options)),
     )
 
 
 def remove(stream: str, object: int | None = None, *, all: bool = False) -> Request[replies.Removed]:
     """Stop tracking one object, or all of a stream's."""
-    return Request("objects.remove", requests.ObjectsRemove(stream=stream, object=object, all=all), replies.Removed)
+    return Request(operations.OBJECTS_REMOVE, requests.ObjectsRemove(stream=stream, object=object, all=all))
 
 
-def objects(stream: str | None = None) -> Request[replies.ObjectList]:
-    """The records of all objects, or of one stream's."""
-    return Request("objects.list", requests.ObjectsList(stream=stream), replies.ObjectList)
+def objects(stream: str | None = None, *, all: bool = False) -> Request[replies.ObjectList]:
+    """The records of all objects, or of one stream's; with `all` also of those that wait for their stream."""
+    return Request(operations.OBJECTS_LIST, requests.ObjectsList(stream=stream, all=all))
 
 
 def segment(stream: str, **options: Unpack[SegmentOptions]) -> Request[replies.Candidates]:
     """Masks of what is marked on a frame, best first; nothing is tracked."""
-    return Request("segment.prompt", requests.SegmentPrompt(stream=stream, **_encoded(options)), replies.Candidates)
+    return Request(operations.SEGMENT_PROMPT, requests.SegmentPrompt(stream=stream, **wire_fields(options)))
 
 
 def segment_all(
     stream: str, job: str | None = None, timeout_s: float = SEGMENT_ALL_S, **options: Unpack[SegmentAllOptions]
 ) -> Request[replies.FoundMasks]:
     """Find everything in a frame. `job` is the id by which it can be cancelled."""
-    return Request("segment.all", requests.SegmentAll(stream=stream, **options), replies.FoundMasks, job, timeout_s)
+    return Request(operations.SEGMENT_ALL, requests.SegmentAll(stream=stream, **options), job, timeout_s)
 
 
 def cancel_segment_all(job: str) -> Request[replies.Empty]:
     """End a running `segment_all`."""
-    return Request("segment.cancel", requests.SegmentCancel(id=job), replies.Empty)
+    return Request(operations.SEGMENT_CANCEL, requests.SegmentCancel(id=job))
 
 
 def history(
@@ -195,12 +204,4 @@ def history(
 ) -> Request[replies.EventList]:
     """Past events, the newest last."""
     args = requests.HistoryList(stream=stream, object=object, since=since, limit=limit)
-    return Request("history.list", args, replies.EventList)
-
-
-def _encoded(options: AddOptions | RefineOptions | SegmentOptions) -> dict[str, Any]:
-    fields: dict[str, Any] = dict(options)
-    mask_hw = fields.get("mask")
-    if mask_hw is not None:
-        fields["mask"] = Rle(mask_hw.shape, rle_encode(mask_hw))
-    return fields
+    return Request(operations.HISTORY_LIST, args)

@@ -2,43 +2,38 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-from msgspec import Struct
 
 from tracker.config import Config
+from tracker.daemon.events import Events
+from tracker.daemon.lifecycle import ObjectLifecycle
+from tracker.daemon.persistence import Persistence
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
-from tracker.errors import UnknownStream
-from tracker.protocol.fields import EventName
 from tracker.sockets.publisher import Publisher
-from tracker.tracking.jobs import Slices
-from tracker.tracking.records import ShapeOptions, object_event
-from tracker.tracking.scheduler import frames_behind
-from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
+from tracker.tracking.records import ShapeOptions
+from tracker.tracking.state import StreamTable, TrackedStream
 from tracker.types import Frame
-
-Operations = dict[str, Callable[[Any], Struct]]
-SlowOperations = dict[str, Callable[[Any, Any], Slices]]  # of the arguments and the request's id
 
 ENCODED_FRAMES = 4  # kept for further prompts on the same frame
 
 
 @dataclass(eq=False)
 class Context:
-    """The state that operations work on. It belongs to the engine thread."""
+    """The state that operations work on. It belongs to the main loop."""
 
     config: Config
     table: StreamTable
     engine: Engine
     publisher: Publisher
+    objects: ObjectLifecycle
+    events: Events
+    persistence: Persistence
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[tuple[str, int], Features] = field(default_factory=OrderedDict)
 
     @property
-    def look(self) -> ShapeOptions:
+    def shape_options(self) -> ShapeOptions:
         """What replies show of a mask."""
         publish = self.config.publish
         return ShapeOptions(publish.outline_tolerance_px, rle=publish.masks == "rle")
@@ -53,27 +48,10 @@ class Context:
             self._encoded.popitem(last=False)
         return self._encoded[key]
 
-    def tell(self, obj: TrackedObject, what: EventName) -> None:
-        self.publisher.publish(f"events/{obj.tracked.name}/", object_event(obj, what, obj.frame))
 
-    def follow(self, obj: TrackedObject) -> None:
-        """Take a prompted object among those that are tracked. Raises UnknownStream where its stream was removed
-        while it was looked for."""
-        if self.table.tracked(obj.tracked.name) is not obj.tracked:
-            raise UnknownStream(f"stream: {obj.tracked.name!r} was removed, and is another one now")
-        obj.tracked.add(obj)
-        obj.pending = bool(frames_behind(obj))
-        self.tell(obj, "object_added")
-
-    def remove(self, obj: TrackedObject, why: EventName) -> None:
-        """Stop following an object, and say why: `object_removed` or `object_expired`."""
-        obj.tracked.remove(obj)
-        self.tell(obj, why)
-
-
-def frame_of(tracked: TrackedStream, index: int | None, time_s: float | None = None) -> Frame:
+def frame_of(stream: TrackedStream, index: int | None, time_s: float | None = None) -> Frame:
     """The buffered frame that a request names; the newest if it names none. Raises NoFrame, FrameGone."""
-    buffer = tracked.stream.buffer
+    buffer = stream.source.buffer
     if index is not None:
         return buffer.get(index)
     return buffer.newest() if time_s is None else buffer.nearest(time_s)

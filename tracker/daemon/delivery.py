@@ -1,11 +1,14 @@
 """Masks to messages, on a thread of its own, while the model works on the next frames."""
 
+import contextlib
 import logging
 import queue
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tracker.config import PublishConfig
+from tracker.errors import TrackerError
 from tracker.images import imaging
 from tracker.sockets.publisher import Publisher
 from tracker.threads import NamedThread
@@ -13,24 +16,24 @@ from tracker.tracking.records import (
     ObjectSnapshot,
     ShapeOptions,
     frame_message,
-    object_event,
-    object_record,
+    snapshot_record,
     tracks_message,
 )
-from tracker.tracking.state import TrackedObject, TrackedStream
-from tracker.types import Frame
+from tracker.tracking.state import Sighting
+from tracker.types import Frame, Shape
 
 log = logging.getLogger(__name__)
 
 PICTURE_WIDTHS = {"320": 320, "640": 640, "1280": 1280, "full": None}
-WAITING = 4  # frames; when geometry falls further behind, the engine waits for it
+STUCK_S = 30.0  # of waiting for it; then it will not come back
+STOP_S = 1.0
+WAITING = 4  # frames; when geometry falls further behind, the main loop waits for it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProcessedFrame:
-    """A frame that the model is done with, as the engine thread left it."""
+    """A frame that the model is done with, as the main loop left it."""
 
-    tracked: TrackedStream
     frame: Frame
     step: int
     dropped: int
@@ -39,62 +42,89 @@ class ProcessedFrame:
 
 
 class Delivery:
-    """Publishes processed frames, and says when objects are lost and found."""
+    """Publishes processed frames, and tells the main loop which objects can be seen on them.
 
-    def __init__(self, publisher: Publisher, config: PublishConfig) -> None:
+    `wake` is called by delivery's thread when there are new sightings.
+    """
+
+    def __init__(self, publisher: Publisher, config: PublishConfig, wake: Callable[[], object]) -> None:
         self._publisher = publisher
         self._config = config
+        self._wake = wake
         self._queue: queue.Queue[ProcessedFrame | None] = queue.Queue(WAITING)
-        self._thread = NamedThread(target=self._run, name="delivery")
+        # The main loop takes them before it processes the next frame, so there are never many.
+        self._sightings: queue.SimpleQueue[Sighting] = queue.SimpleQueue()
+        self.busy_since_s: float | None = None  # while it is at a frame
+        self._thread = NamedThread(target=self._run, name="delivery", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Deliver what is waiting, and end."""
-        self._queue.put(None)
-        self._thread.join()
+        """Deliver what is waiting, and end; one that is stuck is left behind."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=STOP_S)
+            self._thread.join(STOP_S)
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     def put(self, processed: ProcessedFrame) -> None:
-        self._queue.put(processed)
+        """Hand over a frame; waits while WAITING others are to be delivered. Raises TrackerError where none is any
+        more."""
+        deadline_s = time.monotonic() + STUCK_S
+        while self._thread.is_alive() and time.monotonic() < deadline_s:
+            with contextlib.suppress(queue.Full):
+                self._queue.put(processed, timeout=0.1)
+                return
+        raise TrackerError("delivery is dead or stuck; the daemon cannot go on")
+
+    def take_sightings(self) -> Iterator[Sighting]:
+        """What was found out since the last call, in the order of the frames."""
+        while not self._sightings.empty():
+            yield self._sightings.get()
+
+    # ------------------------------------------------------------------------------------- delivery's own thread
 
     def _run(self) -> None:
         while (processed := self._queue.get()) is not None:
+            self.busy_since_s = time.monotonic()
             try:
                 self._deliver(processed)
             except Exception:  # one frame's trouble must not end the stream of all others
-                log.exception("frame %d of %s was not published", processed.frame.index, processed.tracked.name)
+                log.exception("frame %d of %s was not published", processed.frame.index, processed.frame.stream)
+            self.busy_since_s = None
 
-    def _deliver(self, done: ProcessedFrame) -> None:
-        topic = f"tracks/{done.tracked.name}/"
+    def _deliver(self, processed: ProcessedFrame) -> None:
+        frame = processed.frame
+        topic = f"tracks/{frame.stream}/"
         wanted = self._publisher.wanted(topic)
-        look = ShapeOptions(self._config.outline_tolerance_px, wanted, wanted and self._config.masks == "rle")
-        shapes = [look.shape(seen.mask, done.frame.size_wh) for seen in done.seen]
-        for seen, shape in zip(done.seen, shapes, strict=True):
-            if seen.behind is None and not seen.object.removed:
-                self._notice(seen.object, shape.area > 0, done.frame)
+        options = ShapeOptions(
+            self._config.outline_tolerance_px, outline=wanted, rle=wanted and self._config.masks == "rle"
+        )
+        shapes = [options.shape(seen.mask, frame.size_wh) for seen in processed.seen]
+        self._report(processed, shapes)
         if wanted:
-            records = [object_record(seen, shape) for seen, shape in zip(done.seen, shapes, strict=True)]
-            message = tracks_message(done.tracked, done.frame, done.step, done.dropped, done.model_mono_ns, records)
+            records = [snapshot_record(seen, shape) for seen, shape in zip(processed.seen, shapes, strict=True)]
+            message = tracks_message(
+                frame, processed.step, processed.dropped, processed.model_mono_ns, objects=records
+            )
             self._publisher.publish(topic, message)
+        self._send_pictures(frame)
 
-        self._send_pictures(done)
+    def _report(self, processed: ProcessedFrame, shapes: list[Shape]) -> None:
+        """Tell the main loop which objects can be seen. Of those that catch up it will learn at the live edge."""
+        for seen, shape in zip(processed.seen, shapes, strict=True):
+            if seen.behind is None:
+                self._sightings.put(Sighting(seen.object, seen.revision, processed.frame.index, shape.area > 0))
+        self._wake()
 
-    def _send_pictures(self, done: ProcessedFrame) -> None:
+    def _send_pictures(self, frame: Frame) -> None:
         for name, max_width in PICTURE_WIDTHS.items():
-            topic = f"frames/{done.tracked.name}/{name}/"
+            topic = f"frames/{frame.stream}/{name}/"
             if self._publisher.wanted(topic):
-                jpeg = _jpeg(done.frame, max_width, self._config.jpeg_quality)
-                self._publisher.publish(topic, frame_message(done.frame), jpeg)
-
-    def _notice(self, obj: TrackedObject, visible: bool, frame: Frame) -> None:
-        """Say so where an object has just been lost or found."""
-        if visible == obj.visible:
-            return
-        obj.visible = visible
-        obj.lost_since_ns = None if visible else time.monotonic_ns()
-        message = object_event(obj, "object_found" if visible else "object_lost", frame.index)
-        self._publisher.publish(f"events/{obj.tracked.name}/", message)
+                jpeg = _jpeg(frame, max_width, self._config.jpeg_quality)
+                self._publisher.publish(topic, frame_message(frame), jpeg)
 
 
 def _jpeg(frame: Frame, max_width: int | None, quality: int) -> bytes:

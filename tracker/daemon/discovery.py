@@ -19,7 +19,7 @@ from tracker.errors import TrackerError
 from tracker.images import imaging
 from tracker.protocol.replies import Empty
 from tracker.tracking.jobs import Jobs, Slices
-from tracker.tracking.state import TrackedObject, TrackedStream
+from tracker.tracking.state import TrackedStream
 from tracker.types import Bool, Frame, ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
@@ -29,24 +29,26 @@ log = logging.getLogger(__name__)
 class _Watch:
     """One stream that is watched; it is who asks for the searches."""
 
-    tracked: TrackedStream
+    stream: TrackedStream
     config: DiscoverConfig
     due_s: float = field(default_factory=time.monotonic)
     found: list[ObjectMemory] = field(default_factory=list)  # new things of the last search, still to be seen again
     at_work: bool = False
     id: Any = field(default_factory=object)  # like no request's, so that segment.cancel never means it
     op: str = "discover"
+    owner: bytes = b""  # no client's
+    gone: bool = False
 
     def reply(self, _: Struct) -> None:
         self.at_work = False
 
     def fail(self, error: TrackerError) -> None:
         self.at_work = False
-        log.warning("stream %s: looking for new things failed: %s", self.tracked.name, error)
+        log.warning("stream %s: looking for new things failed: %s", self.stream.name, error)
 
 
 class Discovery:
-    """Searches on the streams whose configuration asks for it. It belongs to the engine thread."""
+    """Searches on the streams whose configuration asks for it. It belongs to the main loop."""
 
     def __init__(self, context: Context, jobs: Jobs) -> None:
         self._context = context
@@ -55,25 +57,25 @@ class Discovery:
 
     def tick(self) -> None:
         """Start what is due."""
-        tracked_streams = {tracked for tracked in self._context.table if tracked.stream.config.discover is not None}
-        self._watches = {tracked: w for tracked, w in self._watches.items() if tracked in tracked_streams}
-        for tracked in tracked_streams:
-            config = tracked.stream.config.discover
+        streams = {stream for stream in self._context.table if stream.source.config.discover is not None}
+        self._watches = {stream: w for stream, w in self._watches.items() if stream in streams}
+        for stream in streams:
+            config = stream.source.config.discover
             assert config is not None
-            watch = self._watches.setdefault(tracked, _Watch(tracked, config))
+            watch = self._watches.setdefault(stream, _Watch(stream, config))
             if not watch.at_work and time.monotonic() >= watch.due_s:
                 watch.at_work = True
                 self._jobs.add(watch, self._confirm(watch) if watch.found else self._search(watch))
 
     def _search(self, watch: _Watch) -> Slices:
         """Find what is new on the newest frame; it is confirmed `lasts_s` later."""
-        tracked, config = watch.tracked, watch.config
+        stream, config = watch.stream, watch.config
         watch.due_s = time.monotonic() + config.every_s
-        if len(tracked.objects) >= config.max_objects or not len(tracked.stream.buffer):
+        if len(stream.objects) >= config.max_objects or not len(stream.source.buffer):
             return Empty()
-        frame = tracked.stream.buffer.newest()
+        frame = stream.source.buffer.newest()
         masks = yield from self._everything(frame, config)
-        known = [small(near(obj, frame)) for obj in tracked.objects.values()]
+        known = [small(near(obj, frame)) for obj in stream.objects.values()]
         followed = matched([small_mask(mask_hw) for mask_hw in masks], known, SAME_IOU)
         features = self._context.features(frame)
         for i, mask_hw in enumerate(masks):
@@ -90,18 +92,18 @@ class Discovery:
 
     def _confirm(self, watch: _Watch) -> Slices:
         """Follow what can still be seen on the newest frame."""
-        tracked, config = watch.tracked, watch.config
+        stream, config = watch.stream, watch.config
         watch.due_s = time.monotonic() + config.every_s
         found, watch.found = watch.found, []
-        frame = tracked.stream.buffer.newest()
+        frame = stream.source.buffer.newest()
         for track in found:
-            if track.last_frame == frame.index or len(tracked.objects) >= config.max_objects:
+            if track.last_frame == frame.index or len(stream.objects) >= config.max_objects:
                 continue
             ((track, mask),) = self._context.engine.propagate(
                 [(track, 0, frame.index)], self._context.features(frame)
             )
             if small(mask).any():
-                self._follow(tracked, frame, track, mask, config)
+                self._follow(stream, frame, track, mask, config)
             yield
         return Empty()
 
@@ -120,12 +122,9 @@ class Discovery:
         return best[: config.max_objects]
 
     def _follow(
-        self, tracked: TrackedStream, frame: Frame, track: ObjectMemory, mask: ObjectMask, config: DiscoverConfig
+        self, stream: TrackedStream, frame: Frame, track: ObjectMemory, mask: ObjectMask, config: DiscoverConfig
     ) -> None:
         """Unless it has turned out to be something that is followed already."""
-        known = [small(near(obj, frame)) for obj in tracked.objects.values()]
-        if free_slots(self._context, tracked) and not matched([small(mask)], known, SAME_IOU):
-            object_id = tracked.claim_id(None)
-            self._context.follow(
-                TrackedObject(object_id, tracked, track, mask, frame.index, frame.size_wh, expire_s=config.expire_s)
-            )
+        known = [small(near(obj, frame)) for obj in stream.objects.values()]
+        if free_slots(self._context, stream) and not matched([small(mask)], known, SAME_IOU):
+            self._context.objects.start(stream, frame, track, mask, expire_s=config.expire_s)

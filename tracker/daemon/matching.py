@@ -5,29 +5,41 @@ import numpy as np
 
 from tracker.masks.geometry import mask_of
 from tracker.tracking.state import TrackedObject
-from tracker.types import Bool, Frame, ObjectMask
+from tracker.types import F32, Bool, Frame, ObjectMask
 
 # Masks are compared at this size whatever the video's: every object against every detection at 1080p would take
 # longer than tracking them.
 COMPARED_WH = (256, 256)
+LEAST_IOU = 1e-6  # masks that do not touch are never the same thing
 SAME_IOU = 0.5  # what is found and overlaps a tracked object that much is that object
 
 
-def matched(found: list[Bool], followed: list[Bool], min_iou: float) -> dict[int, tuple[int, float]]:
-    """Which of `found` is which of `tracked`, and how well: best pairs first, each mask in one pair only."""
-    if not found or not followed:
+def matched(found: list[Bool], tracked: list[Bool], min_iou: float) -> dict[int, tuple[int, float]]:
+    """Which of `found` is which of `tracked`, and how well: best pairs first, each mask in one pair only.
+
+    All masks are bool [h, w] of one size. Gives {place in found: (place in tracked, IoU)}.
+    """
+    if not found or not tracked:
         return {}
-    found_np = np.stack(found).reshape(len(found), -1).astype(np.float32)
-    tracked_mp = np.stack(followed).reshape(len(followed), -1).astype(np.float32)
-    both_nm = found_np @ tracked_mp.T
-    either_nm = found_np.sum(1)[:, None] + tracked_mp.sum(1)[None] - both_nm
-    iou_nm = both_nm / np.maximum(either_nm, 1)
+    iou_nm = _iou(np.stack(found), np.stack(tracked))
     pairs: dict[int, tuple[int, float]] = {}
-    for i, j in zip(*np.unravel_index(np.argsort(-iou_nm, axis=None, kind="stable"), iou_nm.shape), strict=True):
-        taken = {m for m, _ in pairs.values()}
-        if iou_nm[i, j] >= max(min_iou, 1e-6) and i not in pairs and j not in taken:
-            pairs[int(i)] = int(j), float(iou_nm[i, j])
+    while iou_nm.max() >= max(min_iou, LEAST_IOU):
+        n, m = (int(place) for place in np.unravel_index(iou_nm.argmax(), iou_nm.shape))
+        pairs[n] = m, float(iou_nm[n, m])
+        iou_nm[n, :] = 0
+        iou_nm[:, m] = 0
     return pairs
+
+
+def _iou(found_nhw: Bool, tracked_mhw: Bool) -> F32:
+    """float32 [n, m]; 0 where both masks are empty."""
+    found_np = found_nhw.reshape(len(found_nhw), -1).astype(np.float32)
+    tracked_mp = tracked_mhw.reshape(len(tracked_mhw), -1).astype(np.float32)
+    both_nm = found_np @ tracked_mp.T
+    areas_n1, areas_m = found_np.sum(1, keepdims=True), tracked_mp.sum(1)
+    either_nm = areas_n1 + areas_m - both_nm
+    iou_nm: F32 = both_nm / np.maximum(either_nm, 1)
+    return iou_nm
 
 
 def small(mask: ObjectMask) -> Bool:
@@ -39,7 +51,7 @@ def small(mask: ObjectMask) -> Bool:
 
 def near(obj: TrackedObject, frame: Frame) -> ObjectMask:
     """The object on the frame itself where its memory still has it, else where it was last seen."""
-    entry = obj.track.find(frame.index)
+    entry = obj.memory.find(frame.index)
     if entry is None or entry.logits_hw is None:
         return obj.mask
     return ObjectMask(entry.logits_hw.cpu().numpy(), entry.score, entry.presence)

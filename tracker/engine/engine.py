@@ -32,12 +32,13 @@ from tracker.engine.cuda_graphs import CudaRecorder, Recorder
 from tracker.engine.forward import Features, Masks
 from tracker.engine.grouping import Propagation, pool_slots
 from tracker.engine.layers.image_encoder import Encoder
-from tracker.engine.memory import FrameMemory, MemoryBank, ObjectMemory
+from tracker.engine.memory import FrameMemory, MemoryBank, MemoryLayout, ObjectMemory, TensorKind
 from tracker.engine.models.build import Model
 from tracker.engine.postprocess import fill_holes
 from tracker.engine.precision import Precision, of_config
 from tracker.engine.prompts import Points
-from tracker.errors import AtCapacity, FrameGone
+from tracker.errors import AtCapacity, FrameGone, FrameMarked
+from tracker.protocol.prompts import checked
 from tracker.types import F32, U8, Image, ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,16 @@ class Engine:
             "sha256": self.model.sha256,
         }
 
+    def memory_layout(self) -> MemoryLayout:
+        """What the tensors of this model's memories are like."""
+        net = self.model.net
+        tokens, side = net.sam_image_embedding_size**2, self.model.image_size // 4
+        return MemoryLayout(
+            memory_tm=TensorKind((tokens, int(net.mem_dim)), "bfloat16", 2),
+            pointer_c=TensorKind((int(net.hidden_dim),), "float32", 4),
+            logits_hw=TensorKind((side, side), "float32", 4),
+        )
+
     def memory(self) -> dict[str, Any]:
         """Memory of the device: held by this process, and there in all."""
         device = self.model.device
@@ -141,15 +152,16 @@ class Engine:
         corrected with its memory and its mask there. Either way the frame becomes a conditioning frame. What was
         tracked after a corrected frame is out of date: `rewind(frame)` the new track and propagate again.
 
-        Raises BadPrompt for what cannot mark anything, FrameGone for a frame that the track cannot correct.
+        Raises BadPrompt for what cannot mark anything, FrameMarked for a box where points are already, FrameGone
+        for a frame that the track cannot correct.
         The track that was given is never changed, so a mask that the caller does not like costs nothing.
         """
         found = track.find(frame)
-        gone = track.is_past(frame) if found is None else found.logits_hw is None
-        if gone or track.to_come(frame):
-            known = ", ".join(map(str, track.frames))
-            raise FrameGone(f"frame: the object has no mask of frame {frame}; it can be corrected on {known}")
-        prompts.check(prompt, size_wh, has_points=found is not None and found.points is not None)
+        _check_correctable(track, frame, found)
+        prompt = checked(prompt, size_wh, correction=track.last_frame is not None)
+        marked = found is not None and found.points is not None
+        if marked and prompt.box_xyxy is not None and not prompt.replace:
+            raise FrameMarked("box: the object is marked on this frame already, and a box comes before points")
         with self._computing():
             entry = self._prompted(track, features.of(i), frame, found, prompt, size_wh)
         return track.with_prompt(entry, self.config.conditioning_frames), _object_mask(entry)
@@ -161,33 +173,36 @@ class Engine:
         direction. A conditioning frame that is met again gives the mask of its prompt.
         """
         started_s = time.perf_counter()
-        tracks = [_passing(track, frame) for track, _, frame in items]
-        moves = {
-            k: Propagation(track, i, frame, track.bank(frame, track.next_step()))
-            for k, (track, (_, i, frame)) in enumerate(zip(tracks, items, strict=True))
-            if track.last_frame != frame
-        }
-        masks: dict[int, ObjectMask] = {}
+        moves: dict[int, Propagation] = {}
+        results: dict[int, Result] = {}
+        for k, (before, i, frame) in enumerate(items):
+            memory = _passing(before, frame)
+            if memory.last_frame == frame:
+                results[k] = memory, _object_mask(memory.past[-1])
+                continue
+            bank = memory.bank(frame, memory.next_step())
+            moves[k] = Propagation(memory, i, frame, bank)
         with self._computing():
-            for k, (entry, mask) in zip(moves, self._made(list(moves.values()), features), strict=True):
-                tracks[k], masks[k] = tracks[k].advanced(entry, self.config.history_frames), mask
-        results = [(track, masks.get(k) or _object_mask(track.past[-1])) for k, track in enumerate(tracks)]
+            made = self._made(list(moves.values()), features)
+        for (k, move), (entry, mask) in zip(moves.items(), made, strict=True):
+            results[k] = move.track.advanced(entry, self.config.history_frames), mask
         if moves:
-            self.cost.observe(len(moves), self._encoding_s + time.perf_counter() - started_s)
-        return results
+            propagating_s = time.perf_counter() - started_s
+            self.cost.observe(len(moves), self._encoding_s + propagating_s)
+        return [results[k] for k in range(len(items))]
 
     def warm_up(self) -> None:
         """A few steps on a blank picture: the first real one is not slow, and `cost` has something to go by."""
         side = self.model.image_size
-        blank = self.encode_tensor(torch.zeros(1, 3, side, side))
+        picture_1chw = torch.zeros(1, 3, side, side)
         whole = Prompt(box_xyxy=np.array([0, 0, side, side], np.float32))
-        track, _ = self.prompt(ObjectMemory(), blank, 0, 0, whole, (side, side))
-        for objects in (1, 4):
-            self.propagate([(track, 0, 1)] * objects, blank)  # not counted: it allocates
-            self.cost = StepCost() if objects == 1 else self.cost
-            for _ in range(2):
-                blank = self.encode_tensor(torch.zeros(1, 3, side, side))
-                self.propagate([(track, 0, 1)] * objects, blank)
+        blank = self.encode_tensor(picture_1chw)
+        memory, _ = self.prompt(ObjectMemory(), blank, 0, 0, whole, (side, side))
+        self.propagate([(memory, 0, 1)], blank)
+        self.cost = StepCost()  # the first step is not counted: it allocates
+        for objects in (1, 1, 4, 4, 4):
+            blank = self.encode_tensor(picture_1chw)
+            self.propagate([(memory, 0, 1)] * objects, blank)
         if self.model.device.type == "cuda":
             self.record(blank, CudaRecorder(self.model.device))
 
@@ -327,6 +342,14 @@ class Engine:
             raise AtCapacity(
                 "out of device memory; remove objects, or choose a smaller model or model.image_size"
             ) from None
+
+
+def _check_correctable(track: ObjectMemory, frame: int, found: FrameMemory | None) -> None:
+    """Raise FrameGone for a frame whose mask the object's memory has no more, or not yet."""
+    gone = track.is_past(frame) if found is None else found.logits_hw is None
+    if gone or track.to_come(frame):
+        known = ", ".join(map(str, track.frames))
+        raise FrameGone(f"frame: the object has no mask of frame {frame}; it can be corrected on {known}")
 
 
 def _passing(track: ObjectMemory, frame: int) -> ObjectMemory:

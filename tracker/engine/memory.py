@@ -9,6 +9,7 @@ every conditioning frame's memory and pointer, the memories of the last 6 proces
 that were dropped leave no hole. What corrections of the last `history_frames` need stays as well; nothing grows.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from tracker.engine.prompts import Points
 
 CONDITIONING = 4  # conditioning frames kept where nothing else is said: the first and the newest
+MAX_CONDITIONING = 16  # the most that a configuration can ask for
 MEMORIES = 6  # spatial memories of the frames before
 POINTERS = 15  # object pointers of the frames before
 
@@ -43,6 +45,35 @@ class FrameMemory:
     @property
     def conditioning(self) -> bool:
         return self.order is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorKind:
+    """Shape and type of a tensor, such as `float32 [64, 64]`."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    itemsize: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "TensorKind":
+        return cls(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), tensor.element_size())
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLayout:
+    """What the tensors of one model's memories are like; named as the fields of `FrameMemory`."""
+
+    memory_tm: TensorKind
+    pointer_c: TensorKind
+    logits_hw: TensorKind
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -65,20 +65,33 @@ def shape_of_mask(mask_hw: Bool, *, tolerance_px: float, outline: bool = True, r
 
 def fill(outline: Sequence[Sequence[Sequence[int]]], size_wh: tuple[int, int]) -> Bool:
     """Polygons of rings -> bool [h, w]: the even-odd rule at pixel centres. The inverse of an exact outline."""
-    mask_hw = np.zeros((size_wh[1], size_wh[0]), np.bool_)
-    rings = [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for polygon in outline for ring in polygon]
+    width, height = size_wh
+    mask_hw = np.zeros((height, width), np.bool_)
+    rings = _rings(outline)
     if not rings:
         return mask_hw
     vertices = np.concatenate(rings)
     left, top = np.maximum(vertices.min(0), 0)
     right, bottom = np.minimum(vertices.max(0), size_wh)
-    if right <= left or bottom <= top:
-        return mask_hw
-    # fillPoly also paints the rings themselves: with coordinates doubled they lie on even rows and columns.
-    twice_hw = np.zeros((2 * (bottom - top) + 1, 2 * (right - left) + 1), np.uint8)
-    cv2.fillPoly(twice_hw, [(ring - (left, top)) * 2 for ring in rings], 1)
-    mask_hw[top:bottom, left:right] = twice_hw[1::2, 1::2]
+    if left < right and top < bottom:
+        shifted = [ring - (left, top) for ring in rings]
+        mask_hw[top:bottom, left:right] = _filled(shifted, right - left, bottom - top)
     return mask_hw
+
+
+def _rings(outline: Sequence[Sequence[Sequence[int]]]) -> list[_Ring]:
+    """All rings of an outline, int32 [n, 2] each."""
+    flat = (ring for polygon in outline for ring in polygon)
+    return [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for ring in flat]
+
+
+def _filled(rings: list[_Ring], width: int, height: int) -> U8:
+    """1 inside the rings, uint8 [h, w]. fillPoly also paints the rings themselves: with coordinates doubled they
+    lie on even rows and columns."""
+    twice_hw = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
+    twice_as_large = [2 * ring for ring in rings]
+    cv2.fillPoly(twice_hw, twice_as_large, 1)
+    return twice_hw[1::2, 1::2]
 
 
 def _positive(logits_hw: F32, size_wh: tuple[int, int]) -> tuple[Bool, tuple[int, int]]:
@@ -107,14 +120,17 @@ class _Enlargement(NamedTuple):
         cells = _bounds(logits_hw > 0)
         if cells is None:
             return None
-        columns = _Axis.of(logits_hw.shape[1], size_wh[0]).touching(cells[0], cells[2])
-        rows = _Axis.of(logits_hw.shape[0], size_wh[1]).touching(cells[1], cells[3])
+        left, top, right, bottom = cells
+        n_rows, n_columns = logits_hw.shape
+        w, h = size_wh
+        columns = _Axis.of(n_columns, w).touching(left, right)
+        rows = _Axis.of(n_rows, h).touching(top, bottom)
         inner_hw = np.ascontiguousarray(logits_hw[rows.cells, columns.cells], np.float32)
         # Few rows yet: a small matrix product beats gathering columns. Many columns then: rows are gathered whole.
         wide_hw = inner_hw @ columns.weights().T
-        step_hw = np.zeros_like(wide_hw)
-        np.subtract(wide_hw[1:], wide_hw[:-1], out=step_hw[:-1])
-        return _Enlargement(step_hw, np.negative(wide_hw, out=wide_hw), rows, columns.start, rows.start)
+        step_hw = _steps(wide_hw)
+        minus_hw = np.negative(wide_hw, out=wide_hw)
+        return _Enlargement(step_hw, minus_hw, rows, columns.start, rows.start)
 
     def rows_joined(self, join: np.ufunc, dtype: type[np.generic]) -> NDArray[Any]:
         """The output's rows, [h, w] of `dtype`, where `join` takes a row's two parts."""
@@ -126,6 +142,13 @@ class _Enlargement(NamedTuple):
             part_hw *= fraction_h1[band]
             join(part_hw, self.minus_hw.take(first[band], 0), out=joined_hw[band])
         return joined_hw
+
+
+def _steps(rows_hw: F32) -> F32:
+    """From each row to the next one; 0 after the last."""
+    step_hw = np.zeros_like(rows_hw)
+    np.subtract(rows_hw[1:], rows_hw[:-1], out=step_hw[:-1])
+    return step_hw
 
 
 class _Axis(NamedTuple):
@@ -245,18 +268,37 @@ def _simplified(ring: _Ring, tolerance_px: float) -> _Ring:
 
 def _distance_px(ring: _Ring, fewer: _Ring) -> float:
     """How far a vertex of `ring` lies at most from the side of `fewer` that replaces it; infinite where unclear."""
-    kept = np.ascontiguousarray(fewer).view(np.int64)[:, 0]  # x and y at once
-    start = int(np.flatnonzero(ring.view(np.int64)[:, 0] == kept[0])[0])
-    ring = np.concatenate((ring[start:], ring[:start]))
-    vertices = ring.view(np.int64)[:, 0]
-    order = np.argsort(vertices)
-    counts = np.diff(order[np.searchsorted(vertices, kept, sorter=order)], append=len(ring))
+    ring = _beginning_at(ring, fewer[0])
+    counts = _replaced(ring, fewer)
     if counts.min() <= 0:  # a ring that touches itself, taken up at the wrong end
         return np.inf
     sides = np.diff(fewer, axis=0, append=fewer[:1]).astype(np.float32)
-    sides /= np.hypot(sides[:, 0], sides[:, 1])[:, None]
-    away, sides = ring - fewer.repeat(counts, 0), sides.repeat(counts, 0)
-    return float(np.abs(away[:, 0] * sides[:, 1] - away[:, 1] * sides[:, 0]).max())
+    lengths = np.hypot(sides[:, 0], sides[:, 1])
+    sides /= lengths[:, None]
+    along_x, along_y = sides.repeat(counts, 0).T
+    away_x, away_y = (ring - fewer.repeat(counts, 0)).T
+    distances = np.abs(away_x * along_y - away_y * along_x)
+    return float(distances.max())
+
+
+def _beginning_at(ring: _Ring, vertex: NDArray[np.int32]) -> _Ring:
+    """The same ring from one of its vertices on."""
+    is_first = _as_numbers(ring) == _as_numbers(vertex[None])
+    start = int(np.flatnonzero(is_first)[0])
+    return np.concatenate((ring[start:], ring[:start]))
+
+
+def _replaced(ring: _Ring, fewer: _Ring) -> NDArray[np.int64]:
+    """How many vertices of `ring` each side of `fewer` stands for, int64 [len(fewer)]."""
+    vertices = _as_numbers(ring)
+    order = np.argsort(vertices)
+    places = np.searchsorted(vertices, _as_numbers(fewer), sorter=order)
+    return np.diff(order[places], append=len(ring))
+
+
+def _as_numbers(ring: _Ring) -> NDArray[np.int64]:
+    """Each vertex as one number, x and y at once."""
+    return np.ascontiguousarray(ring).view(np.int64)[:, 0]
 
 
 def _int32(vertices: object) -> NDArray[np.int32]:

@@ -11,18 +11,20 @@ import msgpack
 import msgspec
 from msgspec import Struct
 
+from tracker.config import PLAIN_TEXT
 from tracker.errors import BadPrompt, BadRequest, TooLarge, TrackerError, UnknownOp, UnsupportedVersion
 from tracker.protocol.fields import VERSION
-from tracker.protocol.requests import OPERATIONS
+from tracker.protocol.operations import OPERATIONS
 
 MAX_PARTS = 8
 MAX_BYTES = 2**20
 MAX_ITEMS = 4096  # of one array or map
 MAX_VALUES = 65536  # in all: a megabyte of empty maps would be a million of them
 MAX_NESTING = 16
+MAX_KEY_CHARS = 256
 
 T = TypeVar("T", bound=Struct)
-_SCALARS = (bool, int, str, bytes, type(None))
+_CONTAINERS_AND_SCALARS = (bool, int, str, bytes, type(None), dict, list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,31 +88,60 @@ def _unpack(parts: Sequence[bytes]) -> dict[Any, Any]:
     return data
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a value stands; written out only for an error, so that a check costs no more than its request."""
+
+    parent: "_Place | None"
+    key: str | int
+    depth: int = 1
+
+    def __str__(self) -> str:
+        place: _Place | None = self
+        keys: list[str] = []
+        while place is not None:
+            keys.append(f"[{place.key}]" if isinstance(place.key, int) else f".{place.key}")
+            place = place.parent
+        return "".join(reversed(keys)).lstrip(".")
+
+
 def _check_values(root: object, name: str) -> None:
     """Refuse what msgpack can say and the protocol cannot: odd keys, extension types, NaN, bottomless nesting."""
-    pending, seen = [(root, name, 1)], 1
+    _check_scalar(root, None, name)
+    pending = [(root, _Place(None, name))] if isinstance(root, dict | list) else []
+    seen = 1
     while pending:
-        value, path, depth = pending.pop()
-        if isinstance(value, dict | list):
-            seen += len(value)
-            if depth > MAX_NESTING or seen > MAX_VALUES:
-                raise TooLarge(f"{path}: more than {MAX_NESTING} levels or {MAX_VALUES} values in one request")
-            pending += [(item, item_path, depth + 1) for item, item_path in _items(value, path)]
-        elif isinstance(value, float):
-            if not math.isfinite(value):
-                wrong = BadPrompt if re.match(r"args\.(points|box|detections)\b", path) else BadRequest
-                raise wrong(f"{path}: {value} is not a finite number")
-        elif not isinstance(value, _SCALARS):
-            raise BadRequest(f"{path}: msgpack extension types have no meaning here")
+        container, place = pending.pop()
+        seen += len(container)
+        if place.depth > MAX_NESTING or seen > MAX_VALUES:
+            raise TooLarge(f"{place}: more than {MAX_NESTING} levels or {MAX_VALUES} values in one request")
+        if isinstance(container, dict):
+            _check_keys(container, place)
+        for key, value in container.items() if isinstance(container, dict) else enumerate(container):
+            if isinstance(value, dict | list):
+                pending.append((value, _Place(place, key, place.depth + 1)))
+            else:
+                _check_scalar(value, place, key)
 
 
-def _items(value: dict[Any, Any] | list[Any], path: str) -> list[tuple[Any, str]]:
-    if isinstance(value, list):
-        return [(item, f"{path}[{i}]") for i, item in enumerate(value)]
-    for key in value:
+def _check_scalar(value: object, place: _Place | None, key: str | int) -> None:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            path = str(_Place(place, key))
+            wrong = BadPrompt if re.match(r"args\.(points|box|detections)\b", path) else BadRequest
+            raise wrong(f"{path}: {value} is not a finite number")
+    elif not isinstance(value, _CONTAINERS_AND_SCALARS):
+        raise BadRequest(f"{_Place(place, key)}: msgpack extension types have no meaning here")
+
+
+def _check_keys(container: dict[Any, Any], place: _Place) -> None:
+    for key in container:
         if not isinstance(key, str):
-            raise BadRequest(f"{path or 'the request'}: keys are strings, not {type(key).__name__}")
-    return [(item, f"{path}.{key}" if path else key) for key, item in value.items()]
+            raise BadRequest(f"{str(place) or 'the request'}: keys are strings, not {type(key).__name__}")
+        if len(key) > MAX_KEY_CHARS:
+            raise TooLarge(
+                f"{str(place) or 'the request'}: a key of {len(key)} characters; at most {MAX_KEY_CHARS}"
+            )
 
 
 def _call(data: dict[str, Any], served: Collection[str]) -> ParsedRequest:
@@ -120,7 +151,7 @@ def _call(data: dict[str, Any], served: Collection[str]) -> ParsedRequest:
     envelope = _convert(data, _Envelope, "")
     if envelope.op not in served:
         raise UnknownOp(f"op: {envelope.op!r} is unknown; {_suggest(envelope.op, served)}")
-    return ParsedRequest(envelope.id, envelope.op, _convert(envelope.args, OPERATIONS[envelope.op], "args"))
+    return ParsedRequest(envelope.id, envelope.op, _convert(envelope.args, OPERATIONS[envelope.op].args, "args"))
 
 
 def _convert(data: dict[str, Any], type_: type[T], name: str) -> T:
@@ -139,6 +170,8 @@ def _explain(text: str, type_: type[Struct], name: str) -> str:
     unknown = re.match("Object contains unknown field `(.*)`", text, re.DOTALL)
     if unknown and not path:
         what = f"unknown field {unknown[1]!r}; {_suggest(unknown[1], fields)}"
+    elif PLAIN_TEXT in text or repr(PLAIN_TEXT)[1:-1] in text:
+        what = "control characters and marks of writing direction are not taken; plain text is"
     elif text.startswith("Invalid enum value"):
         what += f"; expected one of: {', '.join(map(str, _choices(fields.get(path.strip('.`')))))}"
     return f"{where}: {what}" if where else what

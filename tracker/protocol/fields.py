@@ -4,17 +4,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from tracker.config import STREAM_NAME, Count
+from tracker.config import PLAIN_TEXT, STREAM_NAME, Count
 
 VERSION = 1
 MAX_META_BYTES = 4096
+MAX_PIN_S = 120  # a frame that somebody looks at is kept so long, at most
 MAX_PROMPT_POINTS = 256
 MAX_OBJECT = 2**31 - 1
 
 StreamId = Annotated[str, Meta(pattern=STREAM_NAME)]
 ObjectId = Annotated[int, Meta(ge=1, le=MAX_OBJECT)]
 FrameIndex = Annotated[int, Meta(ge=0, le=2**53)]
-Label = Annotated[str, Meta(max_length=256)]
+Label = Annotated[str, Meta(max_length=256, pattern=PLAIN_TEXT)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 SizeWh = tuple[int, int]
 BoxXyxy = tuple[int, int, int, int]
@@ -30,6 +31,9 @@ EventName = Literal[
     "object_found",
     "object_removed",
     "object_expired",
+    "object_restored",
+    "object_waiting",
+    "object_failed",
     "stream_added",
     "stream_live",
     "stream_stalled",

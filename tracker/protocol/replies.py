@@ -54,6 +54,12 @@ class ObjectEntry(ObjectRecord, frozen=True, kw_only=True):
     frame: int | None
 
 
+class UpdatedObject(ObjectEntry, frozen=True, kw_only=True):
+    """What `objects.update` answers."""
+
+    durable: bool  # whether the change is on disk
+
+
 class ObjectResult(ObjectEntry, frozen=True, kw_only=True):
     """What `objects.add` and `objects.refine` answer: the record on the prompted frame."""
 
@@ -61,24 +67,38 @@ class ObjectResult(ObjectEntry, frozen=True, kw_only=True):
     durable: bool
 
 
+class WaitingObject(Record, frozen=True, kw_only=True):
+    """An object that is kept and not tracked: its stream is not there, or its memory cannot be used."""
+
+    object: int
+    stream: str
+    frame: int  # the last one that it was tracked on
+    label: str | None
+    meta: dict[str, Any]
+
+
 class ObjectList(Record, frozen=True, kw_only=True):
     objects: list[ObjectEntry]
+    waiting: list[WaitingObject] | UnsetType = UNSET  # only with `all: true`
 
 
 class Match(Record, frozen=True, kw_only=True):
-    object: int | None  # nil: there was nothing in the box
+    object: int | None  # nil: there was nothing in the box, or it was refused
     added: bool
     iou: float | None  # with the tracked object that it matched; nil where it was added
+    refused: str | UnsetType = UNSET  # why the box was not looked at
 
 
 class AddedMany(Record, frozen=True, kw_only=True):
     stream: str
     frame: int
     objects: list[Match]
+    durable: bool = False
 
 
 class Removed(Record, frozen=True, kw_only=True):
     removed: list[int]
+    durable: bool = False
 
 
 class BufferRecord(Record, frozen=True, kw_only=True):
@@ -180,6 +200,7 @@ class FoundMasks(Record, frozen=True, kw_only=True):
     stream: str
     frame: int
     masks: list[FoundMask]
+    durable: bool | UnsetType = UNSET  # only with `track: true`
 
 
 class Empty(Record, frozen=True, kw_only=True):

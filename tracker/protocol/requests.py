@@ -1,4 +1,4 @@
-"""What each operation takes, one frozen struct each, and the one table of operations.
+"""What each operation takes, one frozen struct each; `tracker.protocol.operations` has the table.
 
 Requests refuse keys that they do not know; `tracker.protocol.codec` turns bytes into structs and
 `tracker.protocol.prompts` makes prompts of them. `docs/protocol.md` is the contract in prose: what is not described
@@ -12,7 +12,17 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tracker.config import NonNegative, Positive, StreamConfig
 from tracker.errors import TooLarge
-from tracker.protocol.fields import MAX_META_BYTES, FrameIndex, ImageFormat, Label, ObjectId, Rle, StreamId, Unit
+from tracker.protocol.fields import (
+    MAX_META_BYTES,
+    MAX_PIN_S,
+    FrameIndex,
+    ImageFormat,
+    Label,
+    ObjectId,
+    Rle,
+    StreamId,
+    Unit,
+)
 
 
 class Args(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -20,7 +30,7 @@ class Args(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, 
 
 
 class Prompted(Args, frozen=True, kw_only=True):
-    """The fields that mark an object; `tracker.prompts.prompt_of` checks them against a frame."""
+    """The fields that mark an object; `tracker.protocol.prompts.prompt_of` checks them against a frame."""
 
     points: list[tuple[float, float]] | None = None
     labels: list[int] | None = None
@@ -40,6 +50,8 @@ class StreamsAdd(StreamConfig, frozen=True, omit_defaults=True, kw_only=True):
     """A stream's name and everything that the configuration says of a stream."""
 
     stream: StreamId
+    first_frame: Annotated[int, Meta(ge=0, le=2**52)] = 0
+    epoch: Annotated[int, Meta(ge=0, le=2**52)] = 0
 
     def config(self) -> StreamConfig:
         fields = StreamConfig.__struct_fields__
@@ -56,6 +68,7 @@ class FramesGet(Args, frozen=True, kw_only=True):
     format: ImageFormat = "jpeg"
     max_width: Annotated[int, Meta(ge=16, le=16384)] | None = None
     overlay: bool = False
+    pin_s: Annotated[float, Meta(gt=0, le=MAX_PIN_S)] | None = None
 
 
 class ObjectsAdd(Prompted, frozen=True, kw_only=True):
@@ -128,6 +141,7 @@ class ObjectsRemove(Args, frozen=True, kw_only=True):
 
 class ObjectsList(Args, frozen=True, kw_only=True):
     stream: StreamId | None = None
+    all: bool = False  # also those that wait
 
 
 class SegmentPrompt(Prompted, frozen=True, kw_only=True):
@@ -175,26 +189,9 @@ class HistoryList(Args, frozen=True, kw_only=True):
     since: float | None = None  # Unix seconds
     limit: Annotated[int, Meta(ge=1, le=4096)] = 100
 
-
-OPERATIONS: dict[str, type[Struct]] = {
-    "server.info": ServerInfoArgs,
-    "streams.list": StreamsListArgs,
-    "streams.add": StreamsAdd,
-    "streams.remove": StreamName,
-    "streams.pause": StreamName,
-    "streams.resume": StreamName,
-    "frames.get": FramesGet,
-    "objects.add": ObjectsAdd,
-    "objects.add_many": ObjectsAddMany,
-    "objects.refine": ObjectsRefine,
-    "objects.update": ObjectsUpdate,
-    "objects.remove": ObjectsRemove,
-    "objects.list": ObjectsList,
-    "segment.prompt": SegmentPrompt,
-    "segment.all": SegmentAll,
-    "segment.cancel": SegmentCancel,
-    "history.list": HistoryList,
-}
+    def __post_init__(self) -> None:
+        if self.object is not None and self.stream is None:
+            raise ValueError("object: an id means nothing without its stream; give both")
 
 
 def _frame_or_time(frame: int | None, time: float | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from tracker.errors import FrameGone, NoFrame
 from tracker.types import Frame
 
+PINNED_PART = 0.25  # of the buffer's bytes, at most, for pinned frames that are older than its other ones
 GRACE_S = 1.0  # the frame that somebody saw can be this much younger than the time that they name
 
 
@@ -14,15 +15,23 @@ class RollingBuffer:
 
     It keeps at most `seconds` (by the monotonic clock) and `max_bytes` of pictures, and always the newest frame.
     Capture indices grow by one, so that a lookup by index costs nothing and `since` only what it returns.
+
+    A pinned frame stays a while longer, for somebody who looks at it and thinks. `get` still finds it; it counts in
+    `nbytes`, and pins beyond PINNED_PART of the bytes lose the oldest ones.
+
+    `why_empty` tells the state of the stream, for who asks before its first frame.
     """
 
-    def __init__(self, seconds: float, max_bytes: int) -> None:
+    def __init__(self, seconds: float, max_bytes: int, why_empty: Callable[[], str] = lambda: "connecting") -> None:
+        self._why_empty = why_empty
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._frames: dict[int, Frame] = {}  # by capture index, oldest first
         self._oldest = 0
         self._newest = -1
         self._nbytes = 0
+        self._pins: dict[int, float] = {}  # capture index -> time.monotonic_ns() until which it is pinned
+        self._kept: dict[int, Frame] = {}  # pinned frames that would be gone, oldest first
         self._consumed = -1
         self._changed = threading.Condition()
 
@@ -41,13 +50,13 @@ class RollingBuffer:
     def get(self, index: int) -> Frame:
         """Raises FrameGone where `index` is not in the buffer, NoFrame where nothing is."""
         with self._changed:
-            self._refuse_empty()
-            try:
-                return self._frames[index]
-            except KeyError:
-                raise FrameGone(
-                    f"frame: {index} is not in the buffer; there: {self._oldest} to {self._newest}"
-                ) from None
+            return self._find(index)
+
+    def pin(self, index: int, seconds: float, now_ns: int) -> None:
+        """Keep a frame for `seconds` from now on, whatever comes. Raises FrameGone, NoFrame."""
+        with self._changed:
+            self._find(index)
+            self._pins[index] = max(self._pins.get(index, 0), now_ns + seconds * 1e9)
 
     def nearest(self, time: float) -> Frame:
         """The frame decoded nearest to `time`, Unix seconds.
@@ -82,7 +91,7 @@ class RollingBuffer:
             return self._frames[self._oldest]
 
     def __contains__(self, index: int) -> bool:
-        return index in self._frames
+        return index in self._frames or index in self._kept
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -112,15 +121,40 @@ class RollingBuffer:
                 self._changed.wait(0.1)  # seconds; only `cancelled` needs to be asked again
             return self._consumed >= index
 
+    def _find(self, index: int) -> Frame:
+        self._refuse_empty()
+        frame = self._frames.get(index) or self._kept.get(index)
+        if frame is None:
+            raise FrameGone(f"frame: {index} is not in the buffer; there: {self._oldest} to {self._newest}")
+        return frame
+
     def _evict(self, now_ns: int) -> None:
+        self._pins = {index: until_ns for index, until_ns in self._pins.items() if until_ns > now_ns}
+        for index in [index for index in self._kept if index not in self._pins]:
+            self._drop_kept(index)
         while self._oldest < self._newest:
             frame = self._frames[self._oldest]
             if now_ns - frame.mono_ns <= self._seconds * 1e9 and self._nbytes <= self._max_bytes:
                 return
-            del self._frames[self._oldest]
+            self._evict_oldest()
+
+    def _evict_oldest(self) -> None:
+        frame = self._frames.pop(self._oldest)
+        self._oldest += 1
+        if frame.index not in self._pins:
             self._nbytes -= frame.image.nbytes
-            self._oldest += 1
+            return
+        self._kept[frame.index] = frame
+        while len(self._kept) > 1 and self._kept_nbytes() > self._max_bytes * PINNED_PART:
+            self._drop_kept(min(self._kept))
+
+    def _drop_kept(self, index: int) -> None:
+        self._nbytes -= self._kept.pop(index).image.nbytes
+        self._pins.pop(index, None)
+
+    def _kept_nbytes(self) -> int:
+        return sum(frame.image.nbytes for frame in self._kept.values())
 
     def _refuse_empty(self) -> None:
         if not self._frames:
-            raise NoFrame("frame: nothing was decoded on this stream yet")
+            raise NoFrame(f"frame: nothing was decoded on this stream yet ({self._why_empty()})")

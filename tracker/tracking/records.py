@@ -1,32 +1,44 @@
 """What the daemon says of its streams and objects: bookkeeping and masks in, protocol records out."""
 
-import time
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType, structs
 
 from tracker.masks.geometry import shape_of
-from tracker.protocol.fields import EventName, Rle
-from tracker.protocol.replies import BufferRecord, Event, FrameMessage, ObjectRecord, StreamRecord, Tracks
-from tracker.streams.stream import Stream
+from tracker.protocol.fields import Rle
+from tracker.protocol.replies import BufferRecord, FrameMessage, Guess, ObjectRecord, StreamRecord, Tracks
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Frame, ObjectMask, Shape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectSnapshot:
-    """An object as it was on one frame: the engine goes on and changes it while this is made into a record."""
+    """An object as it was on one frame: the main loop changes it while another thread makes this into a record."""
 
-    object: TrackedObject
+    object: TrackedObject  # whom results are about; not to be read
+    id: int
+    revision: int
     mask: ObjectMask
     age: int
+    label: str | None
+    meta: dict[str, Any]
+    guess: Guess | UnsetType
     behind: int | None  # frames; None: at the live edge
 
     @classmethod
     def of(cls, obj: TrackedObject) -> Self:
-        behind = max(0, obj.tracked.processed - obj.frame) if obj.pending else None
-        return cls(obj, obj.mask, obj.age, behind)
+        return cls(
+            object=obj,
+            id=obj.id,
+            revision=obj.revision,
+            mask=obj.mask,
+            age=obj.age,
+            label=obj.label,
+            meta=obj.meta,
+            guess=obj.guess,
+            behind=max(0, obj.stream.processed - obj.frame) if obj.pending else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +56,50 @@ class ShapeOptions:
         return shape_of(mask.logits_hw, size_wh, tolerance_px=self.tolerance_px, outline=self.outline, rle=self.rle)
 
 
-def object_record(seen: ObjectSnapshot, shape: Shape) -> ObjectRecord:
-    """The record of an object whose mask has the geometry `shape`, which is not looked at while it is pending."""
-    pending = seen.behind is not None
-    if pending:
-        shape = Shape(shape.size_wh)
-    visible = shape.area > 0
+class RecordFields(TypedDict, total=False):
+    """What a record says beside the mask."""
+
+    age: int
+    label: str | None
+    meta: dict[str, Any]
+    guess: Guess | UnsetType
+
+
+def object_record(
+    object_id: int, shape: Shape, score: float, presence: float | None = None, **more: Unpack[RecordFields]
+) -> ObjectRecord:
+    """What is said of an object whose mask has the geometry `shape`: live, of files and of pictures."""
     width, height = shape.size_wh
     return ObjectRecord(
-        object=seen.object.id,
-        state="pending" if pending else "visible" if visible else "lost",
-        score=round(seen.mask.score, 4),
-        presence=round(seen.mask.presence, 3),
+        object=object_id,
+        state="visible" if shape.area else "lost",
+        score=round(score, 4),
+        presence=None if presence is None else round(presence, 3),
         box=shape.box_xyxy,
         area=shape.area,
         outline=shape.outline,
-        age=seen.age,
-        label=seen.object.label,
-        meta=seen.object.meta,
-        guess=seen.object.guess,
-        behind=seen.behind if seen.behind is not None else UNSET,
         mask=Rle((height, width), shape.rle_counts) if shape.rle_counts is not None else UNSET,
+        **more,
     )
 
 
+def snapshot_record(seen: ObjectSnapshot, shape: Shape) -> ObjectRecord:
+    """The record of a tracked object; while it is pending, its mask is of an older frame, and is left out."""
+    pending = seen.behind is not None
+    record = object_record(
+        seen.id,
+        Shape(shape.size_wh) if pending else shape,
+        seen.mask.score,
+        seen.mask.presence,
+        age=seen.age,
+        label=seen.label,
+        meta=seen.meta,
+        guess=seen.guess,
+    )
+    return structs.replace(record, state="pending", behind=seen.behind) if pending else record
+
+
 def tracks_message(
-    tracked: TrackedStream,
     frame: Frame,
     step: int,
     dropped: int,
@@ -77,7 +107,7 @@ def tracks_message(
     objects: list[ObjectRecord],
 ) -> Tracks:
     return Tracks(
-        stream=tracked.name,
+        stream=frame.stream,
         frame=frame.index,
         step=step,
         epoch=frame.epoch,
@@ -97,33 +127,24 @@ def frame_message(frame: Frame) -> FrameMessage:
     return FrameMessage(stream=frame.stream, frame=frame.index, time=frame.time, size=frame.size_wh, format="jpeg")
 
 
-def event(stream: Stream, name: EventName, frame: int | None, **more: Any) -> Event:
-    """An event of a stream; `more` are the fields that go with it."""
-    return Event(event=name, stream=stream.name, frame=frame, epoch=stream.epoch, time=time.time(), **more)
-
-
-def object_event(obj: TrackedObject, name: EventName, frame: int) -> Event:
-    return event(obj.tracked.stream, name, frame, object=obj.id, label=obj.label)
-
-
-def stream_record(tracked: TrackedStream) -> StreamRecord:
-    stream, buffer = tracked.stream, tracked.stream.buffer
+def stream_record(stream: TrackedStream) -> StreamRecord:
+    source, buffer = stream.source, stream.source.buffer
     newest = buffer.newest().index if len(buffer) else None
     oldest = buffer.oldest().index if len(buffer) else None
     return StreamRecord(
-        stream=tracked.name,
-        url=stream.url,
-        state=stream.state,
-        size=stream.size_wh,
-        fps=stream.fps,
+        stream=stream.name,
+        url=source.url,
+        state=source.state,
+        size=source.size_wh,
+        fps=source.fps,
         frame=newest,
-        step=tracked.step,
-        epoch=stream.epoch,
+        step=stream.step,
+        epoch=source.epoch,
         buffer=BufferRecord(oldest=oldest, newest=newest, seconds=buffer.seconds, bytes=buffer.nbytes),
-        decoded=stream.decoded,
-        dropped=tracked.dropped,
-        corrupt=stream.corrupt,
-        reconnects=stream.reconnects,
-        objects=len(tracked.objects),
-        error=stream.error,
+        decoded=source.decoded,
+        dropped=stream.dropped,
+        corrupt=source.corrupt,
+        reconnects=source.reconnects,
+        objects=len(stream.objects),
+        error=source.error,
     )

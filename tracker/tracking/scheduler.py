@@ -22,14 +22,14 @@ MAX_CREDIT_S = 0.5  # catch-up time saved up while there was nothing to catch up
 class ScheduledFrame:
     """One frame, and the objects of its stream that go on to it. Only live work is published."""
 
-    tracked: TrackedStream
+    stream: TrackedStream
     frame: Frame
     objects: tuple[TrackedObject, ...]
     live: bool
 
 
 class Scheduler:
-    """Turns lanes into batches.
+    """Turns streams into batches.
 
     `streams_per_batch`: how many streams share one step; None for all that have a frame. One at a time keeps frames
     fresh where a batch costs as much as its parts one after the other (a CPU).
@@ -44,13 +44,13 @@ class Scheduler:
         self._live_load = 0.0  # part of the wall time that live work takes, a moving mean
         self._last_live_ns = time.monotonic_ns()
 
-    def next_batch(self, tracked_streams: Iterable[TrackedStream]) -> list[ScheduledFrame]:
+    def next_batch(self, streams: Iterable[TrackedStream]) -> list[ScheduledFrame]:
         """The next step's work; empty if there is nothing to do."""
-        tracked_streams = list(tracked_streams)
-        live = self._live(tracked_streams)
+        streams = list(streams)
+        live = self._live(streams)
         if live and self._credit_s <= 0:
             return live
-        return self._catch_up(tracked_streams) or live
+        return self._catch_up(streams) or live
 
     def spent(self, batch: list[ScheduledFrame], seconds: float) -> None:
         """What the step for `batch` took: the measure of everything decided here."""
@@ -65,28 +65,28 @@ class Scheduler:
             self._credit_s = max(-seconds, self._credit_s - seconds)
             self._catch_up_step_s += 0.2 * (seconds - self._catch_up_step_s)
 
-    def _live(self, tracked_streams: list[TrackedStream]) -> list[ScheduledFrame]:
+    def _live(self, streams: list[TrackedStream]) -> list[ScheduledFrame]:
         """Start-time fair queueing: a stream's next turn comes the sooner the higher its priority is, and one that
         was silent has no turns saved up."""
-        waiting = [work for tracked in tracked_streams if (work := live_work(tracked)) is not None]
-        waiting.sort(key=lambda work: max(work.tracked.turn, self._turn))
+        waiting = [work for stream in streams if (work := live_work(stream)) is not None]
+        waiting.sort(key=lambda work: max(work.stream.turn, self._turn))
         chosen = waiting[: self._streams_per_batch]
-        for tracked in (work.tracked for work in chosen):
-            self._turn = max(tracked.turn, self._turn)
-            tracked.turn = self._turn + 1 / (1 + tracked.stream.config.priority)
+        for stream in (work.stream for work in chosen):
+            self._turn = max(stream.turn, self._turn)
+            stream.turn = self._turn + 1 / (1 + stream.source.config.priority)
         return chosen
 
-    def _catch_up(self, tracked_streams: list[TrackedStream]) -> list[ScheduledFrame]:
+    def _catch_up(self, streams: list[TrackedStream]) -> list[ScheduledFrame]:
         """One past frame for the object that is furthest behind, and for those that wait with it."""
-        behind = [obj for tracked in tracked_streams for obj in tracked.pending()]
+        behind = [obj for stream in streams for obj in stream.pending()]
         if not behind:
             return []
-        last = min(behind, key=lambda obj: obj.frame - obj.tracked.processed)
+        last = min(behind, key=lambda obj: obj.frame - obj.stream.processed)
         frame = self._next_past_frame(last)
         if frame is None:
             return []
-        group = tuple(obj for obj in last.tracked.pending() if obj.frame == last.frame)
-        return [ScheduledFrame(last.tracked, frame, group, live=False)]
+        group = tuple(obj for obj in last.stream.pending() if obj.frame == last.frame)
+        return [ScheduledFrame(last.stream, frame, group, live=False)]
 
     def _next_past_frame(self, obj: TrackedObject) -> Frame | None:
         """The next frame at the stride, or the last one before the live edge."""
@@ -95,7 +95,7 @@ class Scheduler:
 
     def _stride(self, obj: TrackedObject, behind: int) -> int:
         """Frames per step that closes the gap, as it was at its widest, in ARRIVE_S while new frames come."""
-        stream = obj.tracked.stream
+        stream = obj.stream.source
         if stream.config.pace == "all":
             return 1  # the file waits
         obj.closing_fps = max(obj.closing_fps, behind / ARRIVE_S)
@@ -103,21 +103,21 @@ class Scheduler:
         return max(1, math.ceil((obj.closing_fps + stream.fps) / steps_per_s))
 
 
-def live_work(tracked: TrackedStream) -> ScheduledFrame | None:
-    """The frame to publish next on a lane, with all objects that are at the live edge."""
-    every_frame = tracked.stream.config.pace == "all"
-    pending = tracked.pending()
+def live_work(stream: TrackedStream) -> ScheduledFrame | None:
+    """The frame to publish next on a stream, with all objects that are at the live edge."""
+    every_frame = stream.source.config.pace == "all"
+    pending = stream.pending()
     if every_frame and pending:
         return None  # nothing is skipped on a file: it waits until everybody is there
-    frames = [f for f in tracked.stream.buffer.since(tracked.processed) if not f.corrupt]
+    frames = [f for f in stream.source.buffer.since(stream.processed) if not f.corrupt]
     if not frames:
         return None
     frame = frames[0] if every_frame else frames[-1]
-    objects = tuple(o for o in tracked.objects.values() if not o.pending and o.frame < frame.index)
-    return ScheduledFrame(tracked, frame, objects, live=True)
+    objects = tuple(o for o in stream.objects.values() if not o.pending and o.frame < frame.index)
+    return ScheduledFrame(stream, frame, objects, live=True)
 
 
 def frames_behind(obj: TrackedObject) -> list[Frame]:
     """The buffered, sound frames between an object and the live edge; none: it has arrived."""
-    tracked = obj.tracked
-    return [f for f in tracked.stream.buffer.since(obj.frame) if f.index <= tracked.processed and not f.corrupt]
+    stream = obj.stream
+    return [f for f in stream.source.buffer.since(obj.frame) if f.index <= stream.processed and not f.corrupt]

@@ -1,5 +1,7 @@
-"""What the daemon knows of each stream and each object beside pictures and tensors. Plain bookkeeping, changed only
-by the engine thread."""
+"""What the daemon knows of each stream and each object, beside pictures and tensors.
+
+Only the main loop writes it. Other threads get frozen copies and send results back to the main loop in queues.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, UnsetType
 
-from tracker.errors import AlreadyExists, UnknownObject, UnknownStream
+from tracker.errors import AlreadyExists, BadRequest, UnknownObject, UnknownStream
 from tracker.protocol.fields import MAX_OBJECT
 from tracker.protocol.replies import Guess
 from tracker.tracking.ids import UsedIds
@@ -23,11 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class TrackedObject:
-    """One object of one stream: its memory, and what clients said of it."""
+    """One object of one stream: its memory, and what clients said of it.
+
+    `revision` grows with every correction. A result that another thread found out about an earlier revision says
+    nothing about this one, and is dropped.
+    """
 
     id: int
-    tracked: TrackedStream
-    track: ObjectMemory
+    stream: TrackedStream
+    memory: ObjectMemory
     mask: ObjectMask  # on frame `frame`
     frame: int  # capture index of the last frame that its memory has seen
     size_wh: tuple[int, int]  # of that frame
@@ -35,20 +41,44 @@ class TrackedObject:
     meta: dict[str, Any] = field(default_factory=dict)
     expire_s: float | None = None
     age: int = 0  # frames processed since it was added
+    revision: int = 0
     pending: bool = False  # behind the live edge
     closing_fps: float = 0.0  # the scheduler's: how fast it is to come nearer to the live edge
-    visible: bool = True
-    lost_since_ns: int | None = None  # time.monotonic_ns()
+    lost_since_ns: int | None = None  # time.monotonic_ns(); None: it is visible
     guess: Guess | UnsetType = UNSET  # the labeller's
     guess_due_s: float = 0.0  # time.monotonic() from which the labeller looks at it again
-    removed: bool = False
+    prompted: tuple[int, ObjectMask] = field(init=False)  # the frame of the last prompt, and the mask that it gave
 
-    def update(self, frame: Frame, track: ObjectMemory, mask: ObjectMask) -> None:
-        """Its memory, now `track`, has taken in `frame`, which gave `mask`."""
-        self.track, self.mask = track, mask
+    def __post_init__(self) -> None:
+        self.prompted = self.frame, self.mask
+
+    @property
+    def visible(self) -> bool:
+        return self.lost_since_ns is None
+
+    @property
+    def removed(self) -> bool:
+        return self.stream.objects.get(self.id) is not self
+
+    def followed(self, frame: Frame, memory: ObjectMemory, mask: ObjectMask) -> None:
+        """Its memory, now `memory`, has taken in `frame`, which gave `mask`."""
+        self.memory, self.mask = memory, mask
         self.frame, self.size_wh = frame.index, frame.size_wh
 
+    def corrected(self, frame: Frame, memory: ObjectMemory, mask: ObjectMask) -> None:
+        """A prompt on `frame` gave `mask`. It is visible there, and must not expire while it catches up."""
+        self.followed(frame, memory, mask)
+        self.prompted = frame.index, mask
+        self.revision += 1
+        self.lost_since_ns = None
+        self.guess_due_s = 0.0
+
+    def is_outdated(self, revision: int) -> bool:
+        """Whether what was found out about the object at `revision` counts no longer."""
+        return self.removed or revision != self.revision
+
     def arrived(self) -> None:
+        """It has caught up with the live edge."""
         self.pending, self.closing_fps = False, 0.0
 
     def expired(self, now_ns: int) -> bool:
@@ -57,11 +87,21 @@ class TrackedObject:
         return (now_ns - self.lost_since_ns) / 1e9 >= self.expire_s
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sighting:
+    """Whether an object, as it was at `revision`, can be seen on a frame: delivery's result for the main loop."""
+
+    object: TrackedObject
+    revision: int
+    frame: int
+    visible: bool
+
+
 @dataclass(slots=True, eq=False)
 class TrackedStream:
-    """One stream as the engine serves it: the source with its buffer, and the objects on it."""
+    """One stream as the main loop serves it: the source with its buffer, and the objects on it."""
 
-    stream: Stream
+    source: Stream
     objects: dict[int, TrackedObject] = field(default_factory=dict)
     processed: int = -1  # capture index of the newest frame that was published
     step: int = -1  # frames published
@@ -71,7 +111,7 @@ class TrackedStream:
 
     @property
     def name(self) -> str:
-        return self.stream.name
+        return self.source.name
 
     def object(self, object_id: int) -> TrackedObject:
         try:
@@ -99,7 +139,6 @@ class TrackedStream:
         self.used_ids.add(obj.id)
 
     def remove(self, obj: TrackedObject) -> None:
-        obj.removed = True
         del self.objects[obj.id]
 
     def pending(self) -> list[TrackedObject]:
@@ -111,41 +150,55 @@ class TrackedStream:
 
 
 class StreamTable:
-    """All lanes by name."""
+    """All streams by name."""
 
     def __init__(self) -> None:
-        self._tracked: dict[str, TrackedStream] = {}
+        self._streams: dict[str, TrackedStream] = {}
         self._gone: dict[str, tuple[int, int, UsedIds]] = {}
 
     def __iter__(self) -> Iterator[TrackedStream]:
-        return iter(list(self._tracked.values()))
+        return iter(list(self._streams.values()))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._tracked
+        return name in self._streams
 
-    def tracked(self, name: str) -> TrackedStream:
+    def stream(self, name: str) -> TrackedStream:
         try:
-            return self._tracked[name]
+            return self._streams[name]
         except KeyError:
-            known = ", ".join(sorted(self._tracked)) or "none"
+            known = ", ".join(sorted(self._streams)) or "none"
             raise UnknownStream(f"stream: no stream is called {name!r}; there: {known}") from None
 
-    def add(self, tracked: TrackedStream) -> None:
-        if tracked.name in self._tracked:
+    def add(self, stream: TrackedStream) -> None:
+        if stream.name in self._streams:
             raise AlreadyExists(
-                f"stream: {tracked.name!r} is there already; remove it first, or choose another name"
+                f"stream: {stream.name!r} is there already; remove it first, or choose another name"
             )
-        self._tracked[tracked.name] = tracked
-        if tracked.name in self._gone:
-            tracked.stream.decoded, tracked.stream.epoch, tracked.used_ids = self._gone.pop(tracked.name)
-            tracked.processed = tracked.stream.decoded - 1
+        self._streams[stream.name] = stream
+        if stream.name in self._gone:
+            stream.source.decoded, stream.source.epoch, stream.used_ids = self._gone.pop(stream.name)
+            stream.processed = stream.source.decoded - 1
 
-    def remove(self, tracked: TrackedStream) -> None:
-        """Forget a lane but for its numbers: a stream of that name that comes back goes on counting."""
-        for obj in list(tracked.objects.values()):
-            tracked.remove(obj)
-        del self._tracked[tracked.name]
-        self._gone[tracked.name] = tracked.stream.decoded, tracked.stream.epoch, tracked.used_ids
+    def go_on_from(self, name: str, decoded: int, epoch: int, used_ids: UsedIds) -> None:
+        """A stream that is not here yet will count on from these numbers."""
+        self._gone[name] = decoded, epoch, used_ids
+
+    def go_on_beyond(self, name: str, first_frame: int, epoch: int) -> None:
+        """A stream that comes from elsewhere counts on from there. Raises BadRequest where these numbers were given
+        here already."""
+        decoded, last_epoch, used_ids = self._gone.get(name, (0, 0, UsedIds()))
+        if first_frame and first_frame < decoded:
+            raise BadRequest(f"first_frame: stream {name!r} has had frame {decoded - 1} here; begin after it")
+        if epoch and epoch < last_epoch:
+            raise BadRequest(f"epoch: stream {name!r} has had epoch {last_epoch} here; begin with it or later")
+        self._gone[name] = max(decoded, first_frame), max(last_epoch, epoch), used_ids
+
+    def remove(self, stream: TrackedStream) -> None:
+        """Forget a stream but for its numbers: a stream of that name that comes back goes on counting."""
+        for obj in list(stream.objects.values()):
+            stream.remove(obj)
+        del self._streams[stream.name]
+        self._gone[stream.name] = stream.source.decoded, stream.source.epoch, stream.used_ids
 
     def object_count(self) -> int:
-        return sum(len(tracked.objects) for tracked in self._tracked.values())
+        return sum(len(stream.objects) for stream in self._streams.values())

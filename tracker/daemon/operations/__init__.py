@@ -1,11 +1,12 @@
-"""What the daemon does on request, one method per operation. All of it runs on the engine thread, between two
-steps; everything is checked before anything changes."""
+"""What the daemon does on request, one method per operation. All of it runs on the main loop, between two steps of
+the model; everything is checked before anything changes."""
 
 from collections.abc import Callable
 from typing import Any
 
 from tracker.config import StreamConfig
-from tracker.daemon.context import Context, Operations, SlowOperations
+from tracker.daemon.answers import Answers, answers_of
+from tracker.daemon.context import Context
 from tracker.daemon.operations.detections import DetectionOperations
 from tracker.daemon.operations.objects import ObjectOperations
 from tracker.daemon.operations.segment import SegmentOperations
@@ -18,12 +19,10 @@ def operations(
     attach: Callable[[str, StreamConfig], TrackedStream],
     detach: Callable[[TrackedStream], None],
     cancel: Callable[[Any], None],
-) -> tuple[Operations, SlowOperations]:
-    """The operations by name: those that answer at once, and those that take many steps."""
-    segment = SegmentOperations(context, cancel)
-    at_once = {
-        **StreamOperations(context, attach, detach).table,
-        **ObjectOperations(context).table,
-        **segment.table,
-    }
-    return at_once, {**segment.slow_table, **DetectionOperations(context).slow_table}
+) -> Answers:
+    return answers_of(
+        StreamOperations(context, attach, detach),
+        ObjectOperations(context),
+        DetectionOperations(context),
+        SegmentOperations(context, cancel),
+    )

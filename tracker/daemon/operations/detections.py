@@ -1,73 +1,100 @@
 """`objects.add_many`: a detector's boxes become objects, unless they are on one that is tracked already."""
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 from tracker.daemon.admission import admit
-from tracker.daemon.context import Context, SlowOperations, frame_of
+from tracker.daemon.answers import Slices, answers_in_slices
+from tracker.daemon.context import Context, frame_of
 from tracker.daemon.matching import matched, near, small
 from tracker.engine.memory import ObjectMemory
+from tracker.errors import BadPrompt
 from tracker.protocol import replies, requests
+from tracker.protocol.operations import OBJECTS_ADD_MANY
 from tracker.protocol.prompts import box_of
-from tracker.tracking.jobs import Slices
-from tracker.tracking.state import TrackedObject, TrackedStream
-from tracker.types import Frame, ObjectMask, Prompt
+from tracker.tracking.state import TrackedStream
+from tracker.types import F32, Bool, Frame, ObjectMask, Prompt
+
+Boxes = dict[int, F32]  # by the detections' places in the request
+Matches = dict[int, replies.Match]
+
+NOTHING_THERE = replies.Match(object=None, added=False, iou=None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Marked:
+    """What the model sees in one detection's box."""
+
+    memory: ObjectMemory
+    mask: ObjectMask
+    small_hw: Bool
 
 
 class DetectionOperations:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    @property
-    def slow_table(self) -> SlowOperations:
-        return {"objects.add_many": self.objects_add_many}
+    @answers_in_slices(OBJECTS_ADD_MANY)
+    def objects_add_many(self, args: requests.ObjectsAddMany, _: Any) -> Slices[replies.AddedMany]:
+        """Every detection is prompted with its box; the mask decides whether it is one of the tracked objects.
 
-    def objects_add_many(self, args: requests.ObjectsAddMany, _: Any) -> Slices:
-        """Every detection is prompted with its box, a slice for each; the mask decides whether it is one of the
-        tracked objects. Nothing changes before all were prompted."""
-        tracked = self._context.table.tracked(args.stream)
-        frame = frame_of(tracked, args.frame, args.time)
-        prompted = yield from self._prompted(args.detections, frame)
-        followed = {obj: small(near(obj, frame)) for obj in tracked.objects.values()}
-        matches = matched([small(mask) for _, mask in prompted], list(followed.values()), args.match_iou)
-        objects = list(followed)
-        fresh = [i for i, (_, mask) in enumerate(prompted) if i not in matches and small(mask).any()]
-        admit(self._context, tracked, len(fresh), "detections")
-        added = {i: self._add(tracked, frame, prompted[i], args.detections[i]) for i in fresh}
+        Nothing changes before all were prompted.
+        """
+        stream = self._context.table.stream(args.stream)
+        frame = frame_of(stream, args.frame, args.time)
+        boxes, refused = _boxes(args.detections, frame.size_wh)
+        marked = yield from self._marked(boxes, frame)
+        known = _known(stream, frame, marked, args.match_iou)
+        fresh = {i: mark for i, mark in marked.items() if i not in known and mark.small_hw.any()}
+        admit(self._context, stream, len(fresh), "detections")
+        added = self._added(stream, frame, fresh, args.detections)
+        matches = {**refused, **known, **added}
         return replies.AddedMany(
-            stream=tracked.name,
+            stream=stream.name,
             frame=frame.index,
-            objects=[
-                replies.Match(object=objects[matches[i][0]].id, added=False, iou=round(matches[i][1], 4))
-                if i in matches
-                else replies.Match(object=added[i].id if i in added else None, added=i in added, iou=None)
-                for i in range(len(prompted))
-            ],
+            objects=[matches.get(i, NOTHING_THERE) for i in range(len(args.detections))],
         )
 
-    def _prompted(
-        self, detections: list[requests.Detection], frame: Frame
-    ) -> Generator[None, None, list[tuple[ObjectMemory, ObjectMask]]]:
-        boxes = [box_of(d.box, frame.size_wh, f"detections[{i}].box") for i, d in enumerate(detections)]
-        features = self._context.features(frame)
-        prompted = []
-        for box in boxes:
-            prompt = Prompt(box_xyxy=box)
-            prompted.append(
-                self._context.engine.prompt(ObjectMemory(), features, 0, frame.index, prompt, frame.size_wh)
-            )
+    def _marked(self, boxes: Boxes, frame: Frame) -> Generator[None, None, dict[int, _Marked]]:
+        """One slice for each box."""
+        engine, features = self._context.engine, self._context.features(frame)
+        marked = {}
+        for i, box_xyxy in boxes.items():
+            prompt = Prompt(box_xyxy=box_xyxy)
+            memory, mask = engine.prompt(ObjectMemory(), features, 0, frame.index, prompt, frame.size_wh)
+            marked[i] = _Marked(memory, mask, small(mask))
             yield
-        return prompted
+        return marked
 
-    def _add(
-        self,
-        tracked: TrackedStream,
-        frame: Frame,
-        prompted: tuple[ObjectMemory, ObjectMask],
-        detection: requests.Detection,
-    ) -> TrackedObject:
-        obj = TrackedObject(
-            tracked.claim_id(None), tracked, *prompted, frame.index, frame.size_wh, detection.label, detection.meta
-        )
-        self._context.follow(obj)
-        return obj
+    def _added(
+        self, stream: TrackedStream, frame: Frame, fresh: dict[int, _Marked], detections: list[requests.Detection]
+    ) -> Matches:
+        matches = {}
+        for i, mark in fresh.items():
+            label, meta = detections[i].label, detections[i].meta
+            obj = self._context.objects.start(stream, frame, mark.memory, mark.mask, label=label, meta=meta)
+            matches[i] = replies.Match(object=obj.id, added=True, iou=None)
+        return matches
+
+
+def _boxes(detections: list[requests.Detection], size_wh: tuple[int, int]) -> tuple[Boxes, Matches]:
+    """The boxes on the picture, and what is said of the others."""
+    boxes, refused = {}, {}
+    for i, detection in enumerate(detections):
+        try:
+            boxes[i] = box_of(detection.box, size_wh, f"detections[{i}].box")
+        except BadPrompt as error:
+            refused[i] = replies.Match(object=None, added=False, iou=None, refused=error.message)
+    return boxes, refused
+
+
+def _known(stream: TrackedStream, frame: Frame, marked: dict[int, _Marked], min_iou: float) -> Matches:
+    """The detections of objects that are tracked already."""
+    places, objects = list(marked), list(stream.objects.values())
+    found = [marked[i].small_hw for i in places]
+    tracked = [small(near(obj, frame)) for obj in objects]
+    matches = {}
+    for row, (column, iou) in matched(found, tracked, min_iou).items():
+        matches[places[row]] = replies.Match(object=objects[column].id, added=False, iou=round(iou, 4))
+    return matches

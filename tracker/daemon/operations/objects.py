@@ -1,112 +1,142 @@
 """`objects.*`: what is followed, and where it was clicked."""
 
+from dataclasses import replace
+
 from msgspec import UNSET, structs
 
 from tracker.daemon.admission import admit
-from tracker.daemon.context import Context, Operations, frame_of
+from tracker.daemon.answers import answers
+from tracker.daemon.context import Context, frame_of
 from tracker.engine.memory import ObjectMemory
-from tracker.errors import FrameGone, NoObject
+from tracker.errors import BadPrompt, FrameGone, FrameMarked, NoObject
 from tracker.protocol import replies, requests
+from tracker.protocol.operations import OBJECTS_ADD, OBJECTS_LIST, OBJECTS_REFINE, OBJECTS_REMOVE, OBJECTS_UPDATE
 from tracker.protocol.prompts import prompt_of
-from tracker.tracking.records import ObjectSnapshot, object_record
-from tracker.tracking.scheduler import frames_behind
+from tracker.tracking.records import ObjectSnapshot, snapshot_record
 from tracker.tracking.state import TrackedObject
-from tracker.types import Frame, ObjectMask, Prompt
+from tracker.types import Frame, ObjectMask, Prompt, Shape
 
 
 class ObjectOperations:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    @property
-    def table(self) -> Operations:
-        return {
-            "objects.add": self.objects_add,
-            "objects.refine": self.objects_refine,
-            "objects.update": self.objects_update,
-            "objects.remove": self.objects_remove,
-            "objects.list": self.objects_list,
-        }
-
+    @answers(OBJECTS_ADD)
     def objects_add(self, args: requests.ObjectsAdd) -> replies.ObjectResult:
-        tracked = self._context.table.tracked(args.stream)
-        admit(self._context, tracked, 1, "object")
-        object_id = tracked.claim_id(args.object)
-        frame = frame_of(tracked, args.frame, args.time)
-        track, mask = self._prompted(ObjectMemory(), frame, prompt_of(args, frame.size_wh))
-        obj = TrackedObject(
-            object_id, tracked, track, mask, frame.index, frame.size_wh, args.label, args.meta, args.expire_s
+        stream = self._context.table.stream(args.stream)
+        admit(self._context, stream, 1, "object")
+        object_id = stream.claim_id(args.object)
+        frame = frame_of(stream, args.frame, args.time)
+        memory, mask = self._prompted(ObjectMemory(), frame, prompt_of(args, frame.size_wh))
+        shape = self._shape(mask, frame)
+        obj = self._context.objects.start(
+            stream,
+            frame,
+            memory,
+            mask,
+            object_id=object_id,
+            label=args.label,
+            meta=args.meta,
+            expire_s=args.expire_s,
         )
-        result = self._result(obj, frame, mask)
-        self._context.follow(obj)
-        return result
+        return _result(obj, frame, shape)
 
+    @answers(OBJECTS_REFINE)
     def objects_refine(self, args: requests.ObjectsRefine) -> replies.ObjectResult:
-        tracked = self._context.table.tracked(args.stream)
-        obj = tracked.object(args.object)
-        frame = frame_of(tracked, args.frame)
-        track, mask = self._prompted(self._led_to(obj, frame), frame, prompt_of(args, frame.size_wh))
-        result = self._result(obj, frame, mask)
-        obj.update(frame, track, mask)
-        obj.pending = bool(frames_behind(obj))
-        self._context.tell(obj, "object_refined")
-        if not obj.visible:  # it is found, and must not expire while it catches up
-            obj.visible, obj.lost_since_ns = True, None
-            self._context.tell(obj, "object_found")
-        return result
+        stream = self._context.table.stream(args.stream)
+        obj = stream.object(args.object)
+        frame = frame_of(stream, args.frame)
+        prompt = prompt_of(args, frame.size_wh, correction=True)
+        try:
+            memory, mask = self._prompted(self._led_to(obj, frame), frame, prompt)
+        except FrameMarked as error:
+            raise BadPrompt(f"{error}: give points, or say replace: true to mark the frame afresh") from None
+        shape = self._shape(mask, frame)
+        self._context.objects.correct(obj, frame, memory, mask)
+        return _result(obj, frame, shape)
 
-    def objects_update(self, args: requests.ObjectsUpdate) -> replies.ObjectEntry:
-        obj = self._context.table.tracked(args.stream).object(args.object)
-        for name in ("label", "meta", "expire_s"):
-            if (value := getattr(args, name)) is not UNSET:
-                setattr(obj, name, value)
-        return self._entry(obj)
+    @answers(OBJECTS_UPDATE)
+    def objects_update(self, args: requests.ObjectsUpdate) -> replies.UpdatedObject:
+        obj = self._context.table.stream(args.stream).object(args.object)
+        given = {name: getattr(args, name) for name in ("label", "meta", "expire_s")}
+        self._context.objects.update(obj, **{name: value for name, value in given.items() if value is not UNSET})
+        return replies.UpdatedObject(**structs.asdict(self._entry(obj)), durable=False)
 
+    @answers(OBJECTS_REMOVE)
     def objects_remove(self, args: requests.ObjectsRemove) -> replies.Removed:
-        tracked = self._context.table.tracked(args.stream)
-        gone = list(tracked.objects.values()) if args.object is None else [tracked.object(args.object)]
+        waiting = self._forget_waiting(args)
+        if waiting and (args.object is not None or args.stream not in self._context.table):
+            return replies.Removed(removed=waiting)
+        stream = self._context.table.stream(args.stream)
+        gone = list(stream.objects.values()) if args.object is None else [stream.object(args.object)]
         for obj in gone:
-            self._context.remove(obj, "object_removed")
-        return replies.Removed(removed=[obj.id for obj in gone])
+            self._context.objects.remove(obj)
+        return replies.Removed(removed=[obj.id for obj in gone] + waiting)
 
+    @answers(OBJECTS_LIST)
     def objects_list(self, args: requests.ObjectsList) -> replies.ObjectList:
-        tracked_streams = (
-            list(self._context.table) if args.stream is None else [self._context.table.tracked(args.stream)]
-        )
+        table = self._context.table
+        streams = [s for s in table if args.stream in (None, s.name)]
+        if not streams and args.stream is not None and not (args.all and self._waiting(args.stream)):
+            table.stream(args.stream)  # says what streams there are
         return replies.ObjectList(
-            objects=[self._entry(obj) for tracked in tracked_streams for obj in tracked.objects.values()]
+            objects=[self._entry(obj) for stream in streams for obj in stream.objects.values()],
+            waiting=self._waiting(args.stream) if args.all else UNSET,
         )
 
     # ------------------------------------------------------------------------------------------------ helpers
 
-    def _prompted(self, track: ObjectMemory, frame: Frame, prompt: Prompt) -> tuple[ObjectMemory, ObjectMask]:
-        return self._context.engine.prompt(
-            track, self._context.features(frame), 0, frame.index, prompt, frame.size_wh
-        )
+    def _waiting(self, stream: str | None) -> list[replies.WaitingObject]:
+        found = [kept.saved for kept in self._context.persistence.waiting.values()]
+        return [
+            replies.WaitingObject(object=o.id, stream=o.stream, frame=o.frame, label=o.label, meta=o.meta)
+            for o in found
+            if stream in (None, o.stream)
+        ]
+
+    def _forget_waiting(self, args: requests.ObjectsRemove) -> list[int]:
+        """Ids of the objects that waited and are meant."""
+        persistence = self._context.persistence
+        found = [i for s, i in persistence.waiting if s == args.stream and args.object in (None, i)]
+        for object_id in found:
+            persistence.forget_waiting(args.stream, object_id)
+        return found
+
+    def _prompted(self, memory: ObjectMemory, frame: Frame, prompt: Prompt) -> tuple[ObjectMemory, ObjectMask]:
+        features = self._context.features(frame)
+        return self._context.engine.prompt(memory, features, 0, frame.index, prompt, frame.size_wh)
 
     def _led_to(self, obj: TrackedObject, frame: Frame) -> ObjectMemory:
-        """The object's memory as it is right on `frame`: tracked there first if it was not yet."""
-        if obj.track.find(frame.index) is not None and frame.index in obj.track.frames:
-            return obj.track.rewind(frame.index)
-        if frame.index < obj.track.frames[0]:
+        """The object's memory as it was on `frame`; where it skipped that frame, it is tracked there now."""
+        memory = obj.memory
+        if frame.index in memory.frames:
+            return memory.rewind(frame.index)
+        oldest, newest = memory.frames[0], memory.frames[-1]
+        if frame.index < oldest:
             raise FrameGone(
                 f"frame: {frame.index} is older than what object {obj.id} can be corrected on; "
-                f"it keeps frames {obj.track.frames[0]} to {obj.track.frames[-1]} (engine.history_frames)"
+                f"it keeps frames {oldest} to {newest} (engine.history_frames)"
             )
-        move = obj.track.rewind(frame.index), 0, frame.index
-        ((track, _),) = self._context.engine.propagate([move], self._context.features(frame))
-        return track
+        propagation = memory.rewind(frame.index), 0, frame.index
+        ((memory, _),) = self._context.engine.propagate([propagation], self._context.features(frame))
+        return memory
 
-    def _result(self, obj: TrackedObject, frame: Frame, mask: ObjectMask) -> replies.ObjectResult:
-        """The reply to a prompt that gave `mask`. Raises NoObject where that is empty."""
-        shape = self._context.look.shape(mask, frame.size_wh)
+    def _shape(self, mask: ObjectMask, frame: Frame) -> Shape:
+        """The geometry of what a prompt gave. Raises NoObject where that is empty."""
+        shape = self._context.shape_options.shape(mask, frame.size_wh)
         if shape.area == 0:
             raise NoObject("the prompt gave an empty mask; click on the object itself, or draw a box around it")
-        record = object_record(ObjectSnapshot(obj, mask, obj.age, None), shape)
-        return replies.ObjectResult(
-            **structs.asdict(record), stream=obj.tracked.name, frame=frame.index, epoch=frame.epoch, durable=False
-        )
+        return shape
 
     def _entry(self, obj: TrackedObject) -> replies.ObjectEntry:
-        record = object_record(ObjectSnapshot.of(obj), self._context.look.shape(obj.mask, obj.size_wh))
-        return replies.ObjectEntry(**structs.asdict(record), stream=obj.tracked.name, frame=obj.frame)
+        shape = self._context.shape_options.shape(obj.mask, obj.size_wh)
+        record = snapshot_record(ObjectSnapshot.of(obj), shape)
+        return replies.ObjectEntry(**structs.asdict(record), stream=obj.stream.name, frame=obj.frame)
+
+
+def _result(obj: TrackedObject, frame: Frame, shape: Shape) -> replies.ObjectResult:
+    """The reply to a prompt on `frame`: the object as it is there, even while it has yet to catch up."""
+    record = snapshot_record(replace(ObjectSnapshot.of(obj), behind=None), shape)
+    return replies.ObjectResult(
+        **structs.asdict(record), stream=obj.stream.name, frame=frame.index, epoch=frame.epoch, durable=False
+    )

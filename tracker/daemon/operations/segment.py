@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Callable, Generator
 from typing import Any
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from tracker.daemon.admission import free_slots
-from tracker.daemon.context import Context, Operations, SlowOperations, frame_of
+from tracker.daemon.answers import Slices, answers, answers_in_slices
+from tracker.daemon.context import Context, frame_of
 from tracker.daemon.matching import SAME_IOU, matched, near, small, small_mask
 from tracker.engine import automatic
 from tracker.engine.memory import ObjectMemory
@@ -15,9 +16,8 @@ from tracker.engine.segmenter import Candidate, Segmenter
 from tracker.images import imaging
 from tracker.masks.geometry import shape_of, shape_of_mask
 from tracker.protocol import replies, requests
+from tracker.protocol.operations import SEGMENT_ALL, SEGMENT_CANCEL, SEGMENT_PROMPT
 from tracker.protocol.prompts import prompt_of
-from tracker.tracking.jobs import Slices
-from tracker.tracking.records import event
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Bool, Frame, ObjectMask, Prompt
 
@@ -30,44 +30,35 @@ class SegmentOperations:
         self._cancel = cancel
         self._segmenter = Segmenter(context.engine)
 
-    @property
-    def table(self) -> Operations:
-        return {
-            "segment.prompt": self.segment_prompt,
-            "segment.cancel": self.segment_cancel,
-        }
-
-    @property
-    def slow_table(self) -> SlowOperations:
-        return {"segment.all": self.segment_all}
-
+    @answers(SEGMENT_PROMPT)
     def segment_prompt(self, args: requests.SegmentPrompt) -> replies.Candidates:
-        tracked = self._context.table.tracked(args.stream)
-        frame = frame_of(tracked, args.frame)
+        stream = self._context.table.stream(args.stream)
+        frame = frame_of(stream, args.frame)
         only_ref = args.ref is not None and not (args.points or args.box or args.mask)
-        prompt = Prompt() if only_ref else prompt_of(args, frame.size_wh)
-        key = tracked.name, frame.index
+        prompt = Prompt() if only_ref else prompt_of(args, frame.size_wh, correction=args.ref is not None)
+        key = stream.name, frame.index
         found = self._segmenter.candidates(key, frame.image, prompt, ref=args.ref, multimask=args.multimask)
         return replies.Candidates(
-            stream=tracked.name, frame=frame.index, candidates=[self._candidate(c, frame) for c in found]
+            stream=stream.name, frame=frame.index, candidates=[self._candidate(c, frame) for c in found]
         )
 
+    @answers(SEGMENT_CANCEL)
     def segment_cancel(self, args: requests.SegmentCancel) -> replies.Empty:
         self._cancel(args.id)
         return replies.Empty()
 
-    def segment_all(self, args: requests.SegmentAll, request_id: Any) -> Slices:
+    @answers_in_slices(SEGMENT_ALL)
+    def segment_all(self, args: requests.SegmentAll, request_id: Any) -> Slices[replies.FoundMasks]:
         """A slice for each batch of points."""
-        tracked = self._context.table.tracked(args.stream)
-        frame = frame_of(tracked, args.frame)
+        stream = self._context.table.stream(args.stream)
+        frame = frame_of(stream, args.frame)
         knobs = {field.name: getattr(args, field.name) for field in dataclasses.fields(automatic.Options)}
         found: tuple[automatic.Found, ...] = ()
         rgb_hwc = imaging.to_rgb(frame.image)
         for progress in automatic.search(self._context.engine, rgb_hwc, automatic.Options(**knobs)):
             found = progress.found or ()
             counts = {"id": request_id, "done": progress.done, "total": progress.total}
-            message = event(tracked.stream, "segment_progress", frame.index, **counts)
-            self._context.publisher.publish(f"events/{tracked.name}/", message)
+            self._context.events.of_stream(stream.source, "segment_progress", frame.index, **counts)
             yield
         best = sorted(found, key=lambda f: -f.score)[: args.max_masks]
         masks = automatic.exclusive(best) if args.exclusive else [(f, f.mask_hw) for f in best]
@@ -76,12 +67,13 @@ class SegmentOperations:
             records.append(self._found(f, mask_hw))
             yield
         if args.track:
-            objects = yield from self._track(tracked, frame, [mask_hw for _, mask_hw in masks])
+            objects = yield from self._track(stream, frame, [mask_hw for _, mask_hw in masks])
             records = [
                 structs.replace(record, object=objects[i].id) if i in objects else record
                 for i, record in enumerate(records)
             ]
-        return replies.FoundMasks(stream=tracked.name, frame=frame.index, masks=records)
+        durable = False if args.track else UNSET
+        return replies.FoundMasks(stream=stream.name, frame=frame.index, masks=records, durable=durable)
 
     def _candidate(self, candidate: Candidate, frame: Frame) -> replies.Candidate:
         tolerance_px = self._context.config.publish.outline_tolerance_px
@@ -106,22 +98,21 @@ class SegmentOperations:
         )
 
     def _track(
-        self, tracked: TrackedStream, frame: Frame, masks: list[Bool]
+        self, stream: TrackedStream, frame: Frame, masks: list[Bool]
     ) -> Generator[None, None, dict[int, TrackedObject]]:
         """Follow what was found, as far as there is room; what is tracked already stays what it is. Nothing is
         followed before everything was prompted, so that a search that is cancelled changes nothing."""
-        followed = list(tracked.objects.values())
+        followed = list(stream.objects.values())
         known = matched([small_mask(m) for m in masks], [small(near(obj, frame)) for obj in followed], SAME_IOU)
         objects = {i: followed[j] for i, (j, _) in known.items()}
         features = self._context.features(frame)
         prompted: dict[int, tuple[ObjectMemory, ObjectMask]] = {}
-        for i in [i for i in range(len(masks)) if i not in known][: free_slots(self._context, tracked)]:
+        for i in [i for i in range(len(masks)) if i not in known][: free_slots(self._context, stream)]:
             prompt = Prompt(mask_hw=masks[i])
             prompted[i] = self._context.engine.prompt(
                 ObjectMemory(), features, 0, frame.index, prompt, frame.size_wh
             )
             yield
-        for i in list(prompted)[: free_slots(self._context, tracked)]:
-            objects[i] = TrackedObject(tracked.claim_id(None), tracked, *prompted[i], frame.index, frame.size_wh)
-            self._context.follow(objects[i])
+        for i in list(prompted)[: free_slots(self._context, stream)]:
+            objects[i] = self._context.objects.start(stream, frame, *prompted[i])
         return objects

@@ -7,14 +7,25 @@ from collections.abc import Callable
 import tracker
 from tracker.config import StreamConfig
 from tracker.daemon.admission import free_slots
-from tracker.daemon.context import Context, Operations, frame_of
+from tracker.daemon.answers import answers
+from tracker.daemon.context import Context, frame_of
 from tracker.errors import AlreadyExists, BadRequest, Forbidden
 from tracker.images import imaging, overlay
 from tracker.labels.check import texts_problem
 from tracker.protocol import replies, requests
+from tracker.protocol.operations import (
+    FRAMES_GET,
+    SERVER_INFO,
+    STREAMS_ADD,
+    STREAMS_LIST,
+    STREAMS_PAUSE,
+    STREAMS_REMOVE,
+    STREAMS_RESUME,
+)
 from tracker.streams.allowlist import refusal
 from tracker.tracking.records import stream_record
 from tracker.tracking.state import TrackedObject, TrackedStream
+from tracker.types import Frame, ObjectMask
 
 
 class StreamOperations:
@@ -30,21 +41,10 @@ class StreamOperations:
         self._attach = attach
         self._detach = detach
 
-    @property
-    def table(self) -> Operations:
-        return {
-            "server.info": self.server_info,
-            "streams.list": self.streams_list,
-            "streams.add": self.streams_add,
-            "streams.remove": self.streams_remove,
-            "streams.pause": self.streams_pause,
-            "streams.resume": self.streams_resume,
-            "frames.get": self.frames_get,
-        }
-
+    @answers(SERVER_INFO)
     def server_info(self, _: requests.ServerInfoArgs) -> replies.ServerInfo:
         table, limits = self._context.table, self._context.config.engine
-        free = [free_slots(self._context, tracked) for tracked in table] or [
+        free = [free_slots(self._context, stream) for stream in table] or [
             limits.max_objects - table.object_count()
         ]
         return replies.ServerInfo(
@@ -61,49 +61,59 @@ class StreamOperations:
             publish=self._context.publisher.endpoint,
         )
 
+    @answers(STREAMS_LIST)
     def streams_list(self, _: requests.StreamsListArgs) -> replies.StreamList:
-        return replies.StreamList(streams=[stream_record(tracked) for tracked in self._context.table])
+        return replies.StreamList(streams=[stream_record(stream) for stream in self._context.table])
 
+    @answers(STREAMS_ADD)
     def streams_add(self, args: requests.StreamsAdd) -> replies.StreamRecord:
         if args.stream in self._context.table:
             raise AlreadyExists(
                 f"stream: {args.stream!r} is there already; remove it first, or choose another name"
             )
-        if (why_not := refusal(args.config(), self._context.config.control.allow_sources)) is not None:
+        if (why_not := refusal(args.config(), self._context.config.control)) is not None:
             raise Forbidden(why_not)
         if (why_not := texts_problem(args.labels or [], self._context.config.labels)) is not None:
             raise BadRequest(f"labels: {why_not}")
+        self._context.table.go_on_beyond(args.stream, args.first_frame, args.epoch)
         return stream_record(self._attach(args.stream, args.config()))
 
+    @answers(STREAMS_REMOVE)
     def streams_remove(self, args: requests.StreamName) -> replies.StreamRecord:
-        tracked = self._context.table.tracked(args.stream)
-        record = stream_record(tracked)
-        self._detach(tracked)
+        stream = self._context.table.stream(args.stream)
+        record = stream_record(stream)
+        self._detach(stream)
         return record
 
+    @answers(STREAMS_PAUSE)
     def streams_pause(self, args: requests.StreamName) -> replies.StreamRecord:
-        tracked = self._context.table.tracked(args.stream)
-        tracked.stream.pause()
-        return stream_record(tracked)
+        stream = self._context.table.stream(args.stream)
+        stream.source.pause()
+        return stream_record(stream)
 
+    @answers(STREAMS_RESUME)
     def streams_resume(self, args: requests.StreamName) -> replies.StreamRecord:
-        tracked = self._context.table.tracked(args.stream)
-        tracked.stream.resume()
-        return stream_record(tracked)
+        stream = self._context.table.stream(args.stream)
+        stream.source.resume()
+        return stream_record(stream)
 
+    @answers(FRAMES_GET)
     def frames_get(self, args: requests.FramesGet) -> replies.FrameImage:
-        tracked = self._context.table.tracked(args.stream)
-        followed = args.overlay and args.frame is None and tracked.processed in tracked.stream.buffer
-        frame = frame_of(tracked, tracked.processed if followed else args.frame)
+        stream = self._context.table.stream(args.stream)
+        followed = args.overlay and args.frame is None and stream.processed in stream.source.buffer
+        frame = frame_of(stream, stream.processed if followed else args.frame)
         rgb_hwc = imaging.to_rgb(frame.image)
+        if args.pin_s is not None:
+            stream.source.buffer.pin(frame.index, args.pin_s, time.monotonic_ns())
         if args.overlay:
-            objects = [obj for obj in tracked.objects.values() if obj.frame == frame.index and not obj.pending]
-            rgb_hwc = overlay.draw(rgb_hwc, [self._drawing(obj) for obj in objects])
+            known = [(obj, mask_on(obj, frame.index)) for obj in stream.objects.values()]
+            drawings = [self._drawing(obj, mask, frame) for obj, mask in known if mask is not None]
+            rgb_hwc = overlay.draw(rgb_hwc, drawings)
         data = imaging.encode(
             imaging.scaled(rgb_hwc, args.max_width), args.format, self._context.config.publish.jpeg_quality
         )
         return replies.FrameImage(
-            stream=tracked.name,
+            stream=stream.name,
             frame=frame.index,
             time=frame.time,
             size=frame.size_wh,
@@ -111,7 +121,20 @@ class StreamOperations:
             data=data,
         )
 
-    def _drawing(self, obj: TrackedObject) -> overlay.Drawing:
-        shape = self._context.look.shape(obj.mask, obj.size_wh)
+    def _drawing(self, obj: TrackedObject, mask: ObjectMask, frame: Frame) -> overlay.Drawing:
+        shape = self._context.shape_options.shape(mask, frame.size_wh)
         guessed = obj.guess.label if obj.guess else None
-        return overlay.Drawing.of(obj.id, shape, obj.label or guessed, obj.mask.score)
+        return overlay.Drawing.of(obj.id, shape, obj.label or guessed, mask.score)
+
+
+def mask_on(obj: TrackedObject, frame: int) -> ObjectMask | None:
+    """What is known of the object on that very frame: as it was tracked there lately, or prompted."""
+    if obj.frame == frame:
+        return obj.mask
+    prompted_frame, prompted_mask = obj.prompted
+    if prompted_frame == frame:
+        return prompted_mask
+    entry = obj.memory.find(frame)
+    if entry is None or entry.logits_hw is None:
+        return None
+    return ObjectMask(entry.logits_hw.cpu().numpy(), entry.score, entry.presence)

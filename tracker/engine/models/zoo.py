@@ -14,7 +14,7 @@ import sam2
 from tracker.engine.models.download import download
 from tracker.errors import ModelError
 
-_BUNDLED = Path(__file__).resolve().parent.parent / "models"
+_BUNDLED = Path(__file__).resolve().parents[2] / "models"
 _OFFICIAL = Path(sam2.__file__).resolve().parent / "configs"
 _URL = "https://dl.fbaipublicfiles.com/segment_anything_2"
 
@@ -65,7 +65,7 @@ def config_path(name: str) -> Path:
     if name not in names():
         close = get_close_matches(name, names(), n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names())}"
-        raise ModelError(f"build.name: there is no model {name!r}; {hint}")
+        raise ModelError(f"model.name: there is no model {name!r}; {hint}")
     if name not in _SHA256:
         return _BUNDLED / f"{name}.yaml"
     family, _, size = name.partition("_hiera_")

@@ -1,0 +1,49 @@
+"""Every operation once: its name, what it takes, what it answers. All tables are derived from these.
+
+The daemon's methods say with `answers` (in `tracker.daemon.answers`) which operation they are, and the client's
+functions build a request of one; both are checked against the types here.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+
+from tracker.protocol import replies, requests
+
+A = TypeVar("A", bound=Struct)
+R = TypeVar("R", bound=Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[A, R]):
+    name: str
+    args: type[A]
+    reply: type[R]
+
+
+OPERATIONS: dict[str, Operation[Any, Any]] = {}
+
+
+def _operation(name: str, args: type[A], reply: type[R]) -> Operation[A, R]:
+    OPERATIONS[name] = Operation(name, args, reply)
+    return OPERATIONS[name]
+
+
+SERVER_INFO = _operation("server.info", requests.ServerInfoArgs, replies.ServerInfo)
+STREAMS_LIST = _operation("streams.list", requests.StreamsListArgs, replies.StreamList)
+STREAMS_ADD = _operation("streams.add", requests.StreamsAdd, replies.StreamRecord)
+STREAMS_REMOVE = _operation("streams.remove", requests.StreamName, replies.StreamRecord)
+STREAMS_PAUSE = _operation("streams.pause", requests.StreamName, replies.StreamRecord)
+STREAMS_RESUME = _operation("streams.resume", requests.StreamName, replies.StreamRecord)
+FRAMES_GET = _operation("frames.get", requests.FramesGet, replies.FrameImage)
+OBJECTS_ADD = _operation("objects.add", requests.ObjectsAdd, replies.ObjectResult)
+OBJECTS_ADD_MANY = _operation("objects.add_many", requests.ObjectsAddMany, replies.AddedMany)
+OBJECTS_REFINE = _operation("objects.refine", requests.ObjectsRefine, replies.ObjectResult)
+OBJECTS_UPDATE = _operation("objects.update", requests.ObjectsUpdate, replies.UpdatedObject)
+OBJECTS_REMOVE = _operation("objects.remove", requests.ObjectsRemove, replies.Removed)
+OBJECTS_LIST = _operation("objects.list", requests.ObjectsList, replies.ObjectList)
+SEGMENT_PROMPT = _operation("segment.prompt", requests.SegmentPrompt, replies.Candidates)
+SEGMENT_ALL = _operation("segment.all", requests.SegmentAll, replies.FoundMasks)
+SEGMENT_CANCEL = _operation("segment.cancel", requests.SegmentCancel, replies.Empty)
+HISTORY_LIST = _operation("history.list", requests.HistoryList, replies.EventList)

@@ -1,0 +1,1 @@
+"""What outlives a restart: SQLite for rows, safetensors for objects' memories."""

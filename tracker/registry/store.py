@@ -1,0 +1,259 @@
+"""The one writer of the state folder, a thread of its own.
+
+What belongs to a request is written together and before anything else; memories of objects that go on follow one
+by one, the newest of each. Where the disk fails, everything goes on without it: callers hear that nothing is
+durable, `wants_everything` asks the main loop for all there is, and that is tried again every second.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+from msgspec import structs
+
+from tracker.protocol.replies import Event
+from tracker.registry.database import Damaged, Database, HistoryQuery
+from tracker.registry.folder import MEMORIES, FolderLock, set_aside
+from tracker.registry.rows import Change, DropObject, PutObject, Saved
+from tracker.threads import NamedThread
+
+log = logging.getLogger(__name__)
+
+FAILURES = (apsw.Error, OSError)
+MAX_WAITING = 1024  # units; with a disk that hangs, further ones are not durable
+MAX_EVENTS = 4096  # not written yet; beyond, the oldest are lost
+EVENTS_S = 1.0  # events are written with the next change, at the latest after so long
+RETRY_S = 1.0
+TRIM_S = 60.0
+
+Then = Callable[[bool], None]  # told, from the writer's thread, whether it is on disk
+Answer = Callable[[list[Event] | None], None]  # of a question; None: the folder cannot be read now
+
+
+@dataclass(slots=True, eq=False)
+class _Unit:
+    changes: list[Change]
+    then: Then | None = None
+    everything: bool = False  # all there is, tried also while the disk fails
+
+
+class Store:
+    """`on_failure` is called by the writer: with a text when the disk fails, with None when it is back."""
+
+    def __init__(self, folder: Path, history_days: float, history_nbytes: int) -> None:
+        self.folder = folder
+        self.busy_since_s: float | None = None  # a disk that hangs costs what it would keep, not the tracking
+        self.saved = Saved([], [])  # what it held when it was opened
+        self.on_failure: Callable[[str | None], None] | None = None
+        self._history_days, self._history_nbytes = history_days, history_nbytes
+        self._lock = FolderLock(folder)
+        self._database: Database | None = None
+        self._read = False  # what the folder held at the start is known
+        self._failure: str | None = None
+        self._retry_s = 0.0
+        self._changed = threading.Condition()  # of everything below; guards it too
+        self._units: deque[_Unit] = deque()
+        self._memories: dict[tuple[str, int], PutObject] = {}
+        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self._questions: deque[tuple[HistoryQuery, Answer]] = deque()
+        self._stopping = False
+        self._thread = NamedThread(target=self._run, name="registry", daemon=True)
+
+    # -------------------------------------------------------------------------------- before the thread starts
+
+    def open(self) -> None:
+        """Lock the folder and read it. Raises ConfigError where another daemon has it; a disk that fails is only
+        logged, and tried again later."""
+        try:
+            self.saved = self._opened()
+        except FAILURES as error:
+            self._fail(error)
+
+    def memory(self, name: str) -> bytes:
+        """A memory file's bytes. Raises OSError."""
+        return (self.folder / MEMORIES / name).read_bytes()
+
+    # --------------------------------------------------------------------------------------------- any thread
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Write what is waiting, and end; returns whether that was possible in time."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def wants_everything(self) -> bool:
+        """Whether the disk failed, and it is time to try it again with all there is."""
+        return self._failure is not None and time.monotonic() >= self._retry_s
+
+    def write(self, changes: list[Change], then: Then | None = None, *, everything: bool = False) -> None:
+        """All of the changes together or none; then `then`, after all that was written before."""
+        with self._changed:
+            full = len(self._units) >= MAX_WAITING
+            if not full:
+                if everything:
+                    self._memories.clear()
+                self._units.append(_Unit([self._with_memory(change) for change in changes], then, everything))
+                self._changed.notify()
+        if everything:
+            self._retry_s = time.monotonic() + RETRY_S
+        if full and then is not None:
+            then(False)
+
+    def _with_memory(self, change: Change) -> Change:
+        """A change of an object takes along the memory that waits to be written; a removal takes it away."""
+        if isinstance(change, DropObject):
+            self._memories.pop((change.stream, change.id), None)
+        elif isinstance(change, PutObject):
+            waiting = self._memories.pop(change.object.key, None)
+            if waiting is not None and change.memory is None:
+                return structs.replace(change, memory=waiting.memory)
+        return change
+
+    def save_memory(self, change: PutObject) -> None:
+        """In the time that requests leave; a newer one of the same object takes its place."""
+        with self._changed:
+            self._memories[change.object.key] = change
+            self._changed.notify()
+
+    def record(self, event: Event) -> None:
+        with self._changed:
+            self._events.append(event)
+
+    def history(self, query: HistoryQuery, answer: Answer) -> None:
+        """Called from the writer's thread, once all that happened before is written."""
+        with self._changed:
+            self._questions.append((query, answer))
+            self._changed.notify()
+
+    # ------------------------------------------------------------------------------------- the writer's thread
+
+    def _run(self) -> None:
+        trim_s = 0.0
+        try:
+            while self._wait():
+                self._write_next()
+                self._answer_questions()
+                if self._database is not None and time.monotonic() >= trim_s:
+                    trim_s = time.monotonic() + TRIM_S
+                    self._try(lambda database: database.trim_history(self._history_days, self._history_nbytes))
+        finally:
+            self._close()
+            self._lock.release()
+
+    def _wait(self) -> bool:
+        """Until there is something to do; False when it is time to end and nothing is left."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._units or self._memories or self._questions or self._stopping, EVENTS_S
+            )
+            left = self._units or self._questions or ((self._memories or self._events) and self._failure is None)
+            return bool(left) or not self._stopping
+
+    def _write_next(self) -> None:
+        """One transaction: all units that wait, else one memory; and the events so far."""
+        with self._changed:
+            units = [self._units.popleft() for _ in range(len(self._units))]
+            key = next(iter(self._memories), None) if not units else None
+            memories: list[Change] = [self._memories.pop(key)] if key is not None else []
+            events = list(self._events)
+        changes = [change for unit in units for change in unit.changes] + memories
+        everything = [k for k, unit in enumerate(units) if unit.everything]
+        if everything:  # all that came before is in it
+            changes = [change for unit in units[everything[-1] :] for change in unit.changes]
+        durable = self._failure is None or bool(everything)
+        if durable and (changes or events):
+            durable = self._try(lambda database: database.apply(changes, events), everything=bool(everything))
+            if durable:
+                self._forget(events)
+        for unit in units:
+            if unit.then is not None:
+                unit.then(durable)
+
+    def _forget(self, events: list[Event]) -> None:
+        with self._changed:
+            for event in events:
+                if self._events and self._events[0] is event:
+                    self._events.popleft()
+
+    def _answer_questions(self) -> None:
+        while True:
+            with self._changed:
+                if not self._questions:
+                    return
+                query, answer = self._questions.popleft()
+            found: list[Event] | None = None
+
+            def read(database: Database, query: HistoryQuery = query) -> None:
+                nonlocal found
+                found = database.history(query)
+
+            if self._failure is None:
+                self._try(read)
+            answer(found)
+
+    def _try(self, work: Callable[[Database], None], *, everything: bool = False) -> bool:
+        """Whether it went well. `everything`: `work` writes all there is, so the folder may be another one now."""
+        try:
+            if everything:
+                self._opened()
+            if self._database is None or not self._lock.still_there():
+                raise FileNotFoundError(f"{self.folder} is gone")
+            work(self._database)
+        except Exception as error:  # noqa: BLE001 - whatever it is, tracking goes on without being saved
+            self._close()
+            self._fail(error)
+            return False
+        if self._failure is not None:
+            log.warning("%s can be written again: everything is saved", self.folder)
+            self._failure = None
+            self._tell(None)
+        return True
+
+    def _opened(self) -> Saved:
+        self._close()
+        if not self._lock.still_there():
+            self._lock.acquire()
+        for _ in range(2):
+            try:
+                self._database = Database(self.folder)
+                saved = self._database.load()
+                if self._thread.is_alive() and not self._read and (saved.streams or saved.objects):
+                    raise Damaged("could not be read when the daemon started")
+            except Damaged as error:
+                self._close()
+                set_aside(self.folder, str(error))
+            else:
+                self._read = True
+                return saved
+        raise OSError("a fresh database is damaged at once")
+
+    def _fail(self, error: Exception) -> None:
+        news, self._failure = self._failure is None, f"{type(error).__name__}: {error}"
+        self._retry_s = time.monotonic() + RETRY_S
+        if news:
+            log.error("%s cannot be written, so nothing is saved for now: %s", self.folder, self._failure)
+            self._tell(self._failure)
+
+    def _tell(self, failure: str | None) -> None:
+        if self.on_failure is not None:
+            self.on_failure(failure)
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
