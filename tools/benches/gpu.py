@@ -92,8 +92,8 @@ def _run(part: Part, left_s: float) -> Outcome:
             part.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit_s
         )
     except subprocess.TimeoutExpired as expired:
-        printed = expired.stdout or b""
-        text = printed if isinstance(printed, str) else printed.decode(errors="replace")
+        printed: bytes = expired.stdout or b""  # bytes, whatever was asked for
+        text = printed.decode(errors="replace")
         return Outcome(part, f"stopped after {limit_s:.0f} s", text)
     return Outcome(part, "done" if done.returncode == 0 else f"FAILED ({done.returncode})", done.stdout)
 

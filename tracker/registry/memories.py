@@ -210,7 +210,9 @@ def _check_order(header: _Header) -> None:
     if not header.past:
         raise BadRequest("the memory has no frame that was processed")
     if not 1 <= len(orders) <= MAX_CONDITIONING or len(set(orders)) != len(orders) or max(orders) >= header.prompts:
-        raise BadRequest(f"the memory must have 1 to {MAX_CONDITIONING} prompted frames, each with a number of its own")
+        raise BadRequest(
+            f"the memory must have 1 to {MAX_CONDITIONING} prompted frames, each with a number of its own"
+        )
     if any(e.order is None for e in header.ahead):
         raise BadRequest("the memory has frames ahead that were not prompted")
     if any(a.frame >= b.frame for a, b in pairwise(entries)) or any(
