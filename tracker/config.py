@@ -117,6 +117,16 @@ class StreamConfig(_Section, frozen=True):
     password_file: str | None = None
 
 
+class WebConfig(_Section, frozen=True):
+    """The live page. It answers on this machine alone, unless there is a token or a proxy that knows its users."""
+
+    endpoint: str | None = None  # such as 127.0.0.1:5580; None: no page
+    hosts: list[str] = []  # further names that browsers may call it by
+    token_file: str | None = None  # holds a secret of at least 16 characters
+    trusted_proxies: list[str] = []  # addresses or networks whose headers are believed
+    user_header: str | None = None  # in which such a proxy names its user
+
+
 class PersistConfig(_Section, frozen=True):
     """What outlives a restart."""
 
@@ -152,6 +162,7 @@ class Config(_Section, frozen=True):
     limits: LimitsConfig = LimitsConfig()
     keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}
+    web: WebConfig = WebConfig()
     persist: PersistConfig = PersistConfig()
     log: LogConfig = LogConfig()
 

@@ -14,7 +14,7 @@ import pytest
 import zmq
 from msgspec import Struct, structs
 
-from helpers.fake_daemon import OBJECT, STREAM, FakeDaemon
+from helpers.fake_daemon import MOVED, OBJECT, STREAM, FakeDaemon
 from tracker import errors
 from tracker.client import AsyncClient, Client, connection, mask_of
 from tracker.client.messages import Message, Reader, subscriptions
@@ -99,6 +99,16 @@ CALLS: list[tuple[str, Callable[[Any], Any], Struct]] = [
         "segment.all",
         lambda c: c.segment_all("cam1", job="j", points_per_side=8),
         requests.SegmentAll(stream="cam1", points_per_side=8),
+    ),
+    (
+        "objects.export",
+        lambda c: c.export_object("cam1", 7, "t", 5),
+        requests.ObjectsExport(stream="cam1", object=7, token="t", offset=5),
+    ),
+    (
+        "objects.import",
+        lambda c: c.import_object("cam1", MOVED, 9, b"data", 5),
+        requests.ObjectsImport(stream="cam1", record=MOVED, size=9, data=b"data", offset=5),
     ),
     ("segment.cancel", lambda c: c.cancel_segment_all("j"), requests.SegmentCancel(id="j")),
     ("history.list", lambda c: c.history(stream="cam1"), requests.HistoryList(stream="cam1")),

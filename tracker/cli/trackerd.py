@@ -15,6 +15,7 @@ from tracker.cli.keys import keys
 from tracker.cli.models import models
 from tracker.cli.segment import segment
 from tracker.cli.track import track
+from tracker.cli.web import check_page, web, with_page
 from tracker.errors import TrackerError
 
 
@@ -30,7 +31,8 @@ def serve(path: Path) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     from tracker.daemon import daemon
 
-    daemon.serve(path)
+    with with_page(path):
+        daemon.serve(path)
     # Everything is closed by now; taking torch apart would take the interpreter seconds that nobody gains from.
     logging.shutdown()
     os._exit(0)
@@ -42,7 +44,7 @@ def check(path: Path) -> None:
     """Say everything that is wrong with a configuration."""
     from tracker.daemon import checks
 
-    checks.check(path, with_sources=True)
+    check_page(checks.check(path, with_sources=True))
     click.echo(f"{path}: nothing wrong")
 
 
@@ -51,6 +53,7 @@ trackerd.add_command(models)
 trackerd.add_command(track)
 trackerd.add_command(frame)
 trackerd.add_command(segment)
+trackerd.add_command(web)
 
 
 def main() -> None:
