@@ -2,6 +2,7 @@
 key's path, all of them at once."""
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tracker.errors import ConfigError
+from tracker.wording import NAME_RULE, in_words, why_unreadable
 
 STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}\Z"  # not $: that lets a final newline through
 
@@ -116,6 +118,16 @@ class StreamConfig(_Section, frozen=True):
     password_file: str | None = None
 
 
+class WebConfig(_Section, frozen=True):
+    """The live page. It answers on this machine alone, unless there is a token or a proxy that knows its users."""
+
+    endpoint: str | None = None  # such as 127.0.0.1:5580; None: no page
+    hosts: list[str] = []  # further names that browsers may call it by
+    token_file: str | None = None  # holds a secret of at least 16 characters
+    trusted_proxies: list[str] = []  # addresses or networks whose headers are believed
+    user_header: str | None = None  # in which such a proxy names its user
+
+
 class PersistConfig(_Section, frozen=True):
     """What outlives a restart."""
 
@@ -151,6 +163,7 @@ class Config(_Section, frozen=True):
     limits: LimitsConfig = LimitsConfig()
     keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}
+    web: WebConfig = WebConfig()
     persist: PersistConfig = PersistConfig()
     log: LogConfig = LogConfig()
 
@@ -160,7 +173,7 @@ def load(path: str | Path) -> Config:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from None
+        raise ConfigError([f"{path}: cannot be read: {why_unreadable(error)}"]) from None
     return parse(text, str(path))
 
 
@@ -194,7 +207,7 @@ def _problems(data: object) -> Iterator[str]:
         else:
             for name, stream in value.items():
                 if not isinstance(name, str) or not re.match(STREAM_NAME, name):
-                    yield f"streams.{name}: a stream's name must match {STREAM_NAME}"
+                    yield f"streams.{name}: a stream's name must be {NAME_RULE}"
                 yield from _struct_problems(f"streams.{name}", stream, StreamConfig)
 
 
@@ -228,8 +241,13 @@ def _value_problems(path: str, value: object, type_: object) -> Iterator[str]:
     try:
         msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
-        text = str(error)
-        yield f"{path}: {text[0].lower()}{text[1:]} (found {value!r})"
+        text, _, place = str(error).partition(" - at `$")
+        yield f"{path}{place.rstrip('`')}: {in_words(text, get_args(type_))} (found {_shown(value)})"
+
+
+def _shown(value: object) -> str:
+    """As YAML has it."""
+    return json.dumps(value) if isinstance(value, bool | None) else repr(value)
 
 
 def _unknown(path: str, known: dict[str, Any]) -> str:
