@@ -18,7 +18,7 @@ from tracker.errors import BadPrompt, SourceError
 from tracker.exports import FrameResult, OverlayVideo
 from tracker.images.imaging import to_rgb
 from tracker.offline import video
-from tracker.offline.entries import PromptEntry
+from tracker.offline.entries import PromptEntry, in_decoded_pixels
 from tracker.streams import sources
 
 
@@ -120,3 +120,15 @@ def test_the_overlay_keeps_the_shape_of_pixels(tmp_path):
     with sources.open_path(out) as opened:
         assert (opened.pixel_aspect, opened.size_wh) == (2, (64, 48))
     assert np.abs(to_rgb(next(iter(sources.frames(out))).image).astype(int) - 86).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("aspect", "x_factor"),
+    [(Fraction(2), 0.5), (Fraction(1, 2), 2.0), (Fraction(1), 1.0)],
+)
+def test_marks_on_what_a_player_shows_are_taken_back_to_decoded_pixels(aspect, x_factor):
+    clicked = PromptEntry(object=1, points=[(40, 10)], labels=[1])
+    boxed = PromptEntry(object=2, frame=3, box=(8, 10, 40, 30))
+    assert in_decoded_pixels(clicked, aspect).points == [(40 * x_factor, 10)]
+    assert in_decoded_pixels(boxed, aspect).box == (8 * x_factor, 10, 40 * x_factor, 30)
+    assert in_decoded_pixels(boxed, aspect).frame == 3

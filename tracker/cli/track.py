@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,7 @@ class Outputs(Group):
 class Report:
     """What a finished run says of itself."""
 
+    begun_s: float = field(default_factory=time.monotonic)
     frames: int = 0
     seen: set[int] = field(default_factory=set)
     lost: list[int] = field(default_factory=list)  # on the last frame
@@ -104,6 +106,11 @@ class Report:
         self.frames += 1
         self.seen.update(outcome.masks)
         self.lost = [number for number, mask in outcome.masks.items() if not (mask.logits_hw > 0).any()]
+
+    def say(self, paths: Sequence[Path]) -> None:
+        seconds = time.monotonic() - self.begun_s
+        objects = objects_text(sorted(self.seen), self.lost)
+        say_done(f"{self.frames} frames", seconds, self.frames / seconds, paths, objects)
 
 
 @click.command()
@@ -117,7 +124,12 @@ class Report:
     "--frame", type=click.IntRange(0), default=0, show_default=True, help="Of --point, --box, --everything."
 )
 @click.option("--object", "object_id", type=click.IntRange(1), default=1, show_default=True, help="Its (first) id.")
-@click.option("--reverse", is_flag=True, help="Also track back from the first prompt to the start.")
+@click.option("--display", is_flag=True, help="Marks are where a player shows them, if pixels are not square.")
+@click.option(
+    "--reverse",
+    is_flag=True,
+    help="Also track back from the first prompt to the start, each direction with a memory of its own.",
+)
 @click.option("--masks", type=OUT_FOLDER, help="A folder for indexed PNGs, pixel = object id.")
 @click.option("--jsonl", type=OutFile(".jsonl"), help="A file for one line of JSON a frame.")
 @click.option("--overlay", type=OutFile(".mp4"), help="An MP4 with the objects drawn on the frames.")
@@ -126,30 +138,39 @@ class Report:
 @knob_options
 @model_options
 def track(
-    path: Path, prompts: Path | None, everything: bool, frame: int, object_id: int, reverse: bool, **options: Any
+    path: Path,
+    prompts: Path | None,
+    everything: bool,
+    frame: int,
+    object_id: int,
+    display: bool,
+    reverse: bool,
+    **options: Any,
 ) -> None:
     """Follow objects through a video file or a folder of pictures, every frame.
 
     Prompts come from a file, a list of {object, frame, points?, labels?, box?} in which later entries of an object
     are corrections; or from --point and --box for one object; or are what --everything finds.
     """
+    from tracker.offline.entries import in_decoded_pixels
+
     marks, outputs, knobs = Marks.take(options), Outputs.take(options), knobs_of(options)
     if bool(prompts) + bool(marks) + everything != 1:
         raise click.UsageError("give --prompts FILE, or --point and --box for one object, or --everything")
     outputs.check()
     entries = _entries(prompts, marks, object_id, frame)
     _check_ids(entries, outputs)
-    _check_input(path)
+    pixel_aspect = _look_at(path)
+    if display:
+        entries = [in_decoded_pixels(entry, pixel_aspect) for entry in entries]
     engine = ModelOptions.take(options).load()
-    begun_s, report = time.monotonic(), Report()
+    report = Report()
     with progress_bar() as bar:
         if everything:
             entries = _found(engine, path, frame, object_id, knobs, bar)
             _check_ids(entries, outputs)
         _run(engine, path, entries, reverse, outputs, report, bar)
-    seconds = time.monotonic() - begun_s
-    objects = objects_text(sorted(report.seen), report.lost)
-    say_done(f"{report.frames} frames", seconds, report.frames / seconds, outputs.paths, objects)
+    report.say(outputs.paths)
 
 
 def _entries(prompts: Path | None, marks: Marks, object_id: int, frame: int) -> list["PromptEntry"]:
@@ -163,12 +184,17 @@ def _entries(prompts: Path | None, marks: Marks, object_id: int, frame: int) -> 
     return []
 
 
-def _check_input(path: Path) -> None:
-    """Open it once, before seconds go into loading the model. Raises SourceError."""
+def _look_at(path: Path) -> Fraction:
+    """The shape of the input's pixels. It is opened before seconds go into loading the model.
+
+    Raises SourceError.
+    """
     from tracker.streams import sources
 
-    with sources.open_path(path):
-        pass
+    with sources.open_path(path) as opened:
+        if opened.notice:
+            click.echo(opened.notice, err=True)
+        return opened.pixel_aspect
 
 
 def _run(

@@ -78,7 +78,7 @@ class Restorer:
     def _why_not(self, config: StreamConfig | None) -> str | None:
         if config is None:
             return "it is no longer in the configuration, or its URL had credentials, which are not kept"
-        return refusal(config, self._context.config.control.allow_sources)
+        return refusal(config, self._context.config.control)
 
     def _bring_back(self, stream: TrackedStream, kept: KeptObject) -> None:
         """Raises TrackerError and OSError where it cannot go on."""

@@ -94,19 +94,22 @@ def search(engine: Engine, rgb_hwc: U8, options: Options, slice_s: float | None 
     grids = build_all_layer_point_grids(
         options.points_per_side, options.crop_n_layers, options.crop_n_points_downscale_factor
     )
-    total, done = sum(len(grids[layer]) for layer in layers), 0
+    total = sum(len(grids[layer]) for layer in layers)
+    done = 0
     found: list[Found] = []
-    for crop, layer in zip(crops, layers, strict=True):
-        x1, y1, x2, y2 = crop
-        points_xy = (grids[layer] * (x2 - x1, y2 - y1)).astype(np.float32)
+    for (x1, y1, x2, y2), layer in zip(crops, layers, strict=True):
+        crop_wh = x2 - x1, y2 - y1
+        points_xy = (grids[layer] * crop_wh).astype(np.float32)
         here: list[Found] = []
         for count, batch in _search_crop(engine, rgb_hwc, (x1, y1, x2, y2), points_xy, options, slice_s):
             here += batch
             done += count
             yield Progress(done, total)
-        found += _distinct(here, [f.score for f in here], options.box_nms_thresh)
+        scores = [mask.score for mask in here]
+        found += _distinct(here, scores, options.box_nms_thresh)
     if len(crops) > 1:
-        found = _distinct(found, [1 / _area(f.crop_xyxy) for f in found], options.crop_nms_thresh)
+        smallest_crop_first = [1 / _area(mask.crop_xyxy) for mask in found]
+        found = _distinct(found, smallest_crop_first, options.crop_nms_thresh)
     if options.min_mask_region_area > 0:
         found = _without_small_regions(found, options)
     yield Progress(total, total, tuple(f for f in found if f.mask_hw.any()))
@@ -168,14 +171,14 @@ def _prompted(
     decoded = decode(engine, features, points, multimask=options.multimask)
     good = (decoded.scores_bm > options.pred_iou_thresh) | (options.pred_iou_thresh == 0)
     found: list[Found] = []
-    for chunk in torch.split(good.nonzero(), ENLARGED_AT_ONCE):
-        logits_nhw, scores_n = (
-            decoded.logits_bmhw[chunk[:, 0], chunk[:, 1]],
-            decoded.scores_bm[chunk[:, 0], chunk[:, 1]],
-        )
-        full_nhw = F.interpolate(logits_nhw[:, None], crop_hw, mode="bilinear", align_corners=False)[:, 0]
-        from_xy = points_xy[chunk[:, 0].cpu().numpy()] + np.array(crop[:2], np.float32)
-        found += _stable(full_nhw, scores_n, from_xy, crop, size_hw, options)
+    corner_xy = np.array(crop[:2], np.float32)
+    for chunk_n2 in torch.split(good.nonzero(), ENLARGED_AT_ONCE):
+        prompt_n, candidate_n = chunk_n2.unbind(1)
+        logits_nhw = decoded.logits_bmhw[prompt_n, candidate_n]
+        scores_n = decoded.scores_bm[prompt_n, candidate_n]
+        full_n1hw = F.interpolate(logits_nhw[:, None], crop_hw, mode="bilinear", align_corners=False)
+        from_xy = points_xy[prompt_n.cpu().numpy()] + corner_xy
+        found += _stable(full_n1hw[:, 0], scores_n, from_xy, crop, size_hw, options)
     return found
 
 

@@ -1,5 +1,6 @@
 """Prompts files: which objects to follow through a file, and where they are marked. Needs no torch."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import msgspec
 from tracker.errors import BadPrompt
 from tracker.protocol.fields import FrameIndex, ObjectId
 from tracker.protocol.requests import Prompted
+from tracker.wording import in_words, why_unreadable
 from tracker.yaml import load_yaml
 
 
@@ -22,10 +24,8 @@ def read_entries(path: Path) -> list[PromptEntry]:
     """A prompts file: a YAML list of `{object, frame, points?, labels?, box?}`. Raises BadPrompt."""
     try:
         data = load_yaml(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise BadPrompt(f"{path}: cannot be read: it is not text in UTF-8") from None
-    except OSError as error:
-        raise BadPrompt(f"{path}: cannot be read: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPrompt(f"{path}: cannot be read: {why_unreadable(error)}") from None
     except ValueError as error:
         raise BadPrompt(f"{path}: {error}") from None
     if not isinstance(data, list) or not data:
@@ -40,4 +40,17 @@ def entry_of(item: Any, where: str) -> PromptEntry:
     try:
         return msgspec.convert(item, PromptEntry)
     except msgspec.ValidationError as error:
-        raise BadPrompt(f"{where}: {error}") from None
+        text, _, place = str(error).partition(" - at `$.")
+        raise BadPrompt(": ".join(filter(None, (where, place.rstrip("`"), in_words(text))))) from None
+
+
+def in_decoded_pixels(entry: PromptEntry, pixel_aspect: Fraction) -> PromptEntry:
+    """An entry whose marks were read off a player, which makes pixels square by changing the picture's width."""
+    factor = float(1 / pixel_aspect)
+    points, box = entry.points, entry.box
+    if points is not None:
+        points = [(x * factor, y) for x, y in points]
+    if box is not None:
+        x1, y1, x2, y2 = box
+        box = (x1 * factor, y1, x2 * factor, y2)
+    return msgspec.structs.replace(entry, points=points, box=box)
