@@ -40,6 +40,7 @@ class EngineConfig(_Section, frozen=True):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     mode: Literal["exact", "fast"] = "exact"
     history_frames: Annotated[int, Meta(ge=1, le=1024)] = 32
+    conditioning_frames: Literal[4, 8, 16] = 4  # prompted frames that an object keeps looking at
     fill_hole_area: Annotated[int, Meta(ge=0)] = 8  # pixels of the low-resolution mask; 0: off
     catch_up_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     max_objects: Count = 64
@@ -149,6 +150,10 @@ class KeysConfig(_Section, frozen=True):
     dir: str | None = None  # a folder of CURVE keys (`trackerd keys`); None: no keys, for this machine only
 
 
+class MetricsConfig(_Section, frozen=True):
+    endpoint: Annotated[str, Meta(pattern=r"^[^:/]*:[0-9]{1,5}\Z")] | None = None  # host:port; None: off
+
+
 class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -164,6 +169,7 @@ class Config(_Section, frozen=True):
     streams: dict[str, StreamConfig] = {}
     web: WebConfig = WebConfig()
     persist: PersistConfig = PersistConfig()
+    metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
 
 

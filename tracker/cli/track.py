@@ -125,7 +125,11 @@ class Report:
 )
 @click.option("--object", "object_id", type=click.IntRange(1), default=1, show_default=True, help="Its (first) id.")
 @click.option("--display", is_flag=True, help="Marks are where a player shows them, if pixels are not square.")
-@click.option("--reverse", is_flag=True, help="Also track back from the first prompt to the start.")
+@click.option(
+    "--reverse",
+    is_flag=True,
+    help="Also track back from the first prompt to the start, each direction with a memory of its own.",
+)
 @click.option("--masks", type=OUT_FOLDER, help="A folder for indexed PNGs, pixel = object id.")
 @click.option("--jsonl", type=OutFile(".jsonl"), help="A file for one line of JSON a frame.")
 @click.option("--overlay", type=OutFile(".mp4"), help="An MP4 with the objects drawn on the frames.")
