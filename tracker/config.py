@@ -2,6 +2,7 @@
 key's path, all of them at once."""
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tracker.errors import ConfigError
+from tracker.wording import NAME_RULE, in_words, why_unreadable
 
 STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}\Z"  # not $: that lets a final newline through
 
@@ -38,6 +40,7 @@ class EngineConfig(_Section, frozen=True):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     mode: Literal["exact", "fast"] = "exact"
     history_frames: Annotated[int, Meta(ge=1, le=1024)] = 32
+    conditioning_frames: Literal[4, 8, 16] = 4  # prompted frames that an object keeps looking at
     fill_hole_area: Annotated[int, Meta(ge=0)] = 8  # pixels of the low-resolution mask; 0: off
     catch_up_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     max_objects: Count = 64
@@ -115,6 +118,16 @@ class StreamConfig(_Section, frozen=True):
     password_file: str | None = None
 
 
+class WebConfig(_Section, frozen=True):
+    """The live page. It answers on this machine alone, unless there is a token or a proxy that knows its users."""
+
+    endpoint: str | None = None  # such as 127.0.0.1:5580; None: no page
+    hosts: list[str] = []  # further names that browsers may call it by
+    token_file: str | None = None  # holds a secret of at least 16 characters
+    trusted_proxies: list[str] = []  # addresses or networks whose headers are believed
+    user_header: str | None = None  # in which such a proxy names its user
+
+
 class PersistConfig(_Section, frozen=True):
     """What outlives a restart."""
 
@@ -137,6 +150,10 @@ class KeysConfig(_Section, frozen=True):
     dir: str | None = None  # a folder of CURVE keys (`trackerd keys`); None: no keys, for this machine only
 
 
+class MetricsConfig(_Section, frozen=True):
+    endpoint: Annotated[str, Meta(pattern=r"^[^:/]*:[0-9]{1,5}\Z")] | None = None  # host:port; None: off
+
+
 class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -150,7 +167,9 @@ class Config(_Section, frozen=True):
     limits: LimitsConfig = LimitsConfig()
     keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}
+    web: WebConfig = WebConfig()
     persist: PersistConfig = PersistConfig()
+    metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
 
 
@@ -159,7 +178,7 @@ def load(path: str | Path) -> Config:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from None
+        raise ConfigError([f"{path}: cannot be read: {why_unreadable(error)}"]) from None
     return parse(text, str(path))
 
 
@@ -193,7 +212,7 @@ def _problems(data: object) -> Iterator[str]:
         else:
             for name, stream in value.items():
                 if not isinstance(name, str) or not re.match(STREAM_NAME, name):
-                    yield f"streams.{name}: a stream's name must match {STREAM_NAME}"
+                    yield f"streams.{name}: a stream's name must be {NAME_RULE}"
                 yield from _struct_problems(f"streams.{name}", stream, StreamConfig)
 
 
@@ -227,8 +246,13 @@ def _value_problems(path: str, value: object, type_: object) -> Iterator[str]:
     try:
         msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
-        text = str(error)
-        yield f"{path}: {text[0].lower()}{text[1:]} (found {value!r})"
+        text, _, place = str(error).partition(" - at `$")
+        yield f"{path}{place.rstrip('`')}: {in_words(text, get_args(type_))} (found {_shown(value)})"
+
+
+def _shown(value: object) -> str:
+    """As YAML has it."""
+    return json.dumps(value) if isinstance(value, bool | None) else repr(value)
 
 
 def _unknown(path: str, known: dict[str, Any]) -> str:

@@ -413,3 +413,60 @@ class TestStreamsFromElsewhere:
             else:
                 code, message = talk.refused("streams.add", **asked)
                 assert (code, says in message) == ("forbidden", True)
+
+
+class TestMoving:
+    """An object goes from one daemon to another, and nothing else is taken for one."""
+
+    def exported(self, film: Path) -> tuple[Message, bytes]:
+        with serving(configuration(streams={"cam": {"url": str(film), "loop": True}})) as talk:
+            add(talk, object=5, label="post", meta={"a": 1})
+            wait_until(lambda: objects(talk)[0]["age"] > 3)
+            chunk = talk.ask("objects.export", stream="cam", object=5)
+            assert len(chunk["data"]) == chunk["size"]
+            again = talk.ask("objects.export", stream="cam", object=5, token=chunk["token"], offset=100)
+            assert again["data"] == chunk["data"][100:]
+            assert talk.refused("objects.export", stream="cam", object=5, token="x")[0] == "bad_request"
+            assert talk.refused("objects.export", stream="cam", object=5, offset=10**9)[0] == "bad_request"
+        return chunk["record"], chunk["data"]
+
+    def test_it_goes_on_elsewhere(self, film: Path, tmp_path: Path) -> None:
+        record, data = self.exported(film)
+        config = configured(film, tmp_path / "state", streams=False)
+        with serving(config) as talk:
+            talk.ask("streams.add", stream="new", url=str(film), loop=True, first_frame=record["frame"] + 1)
+            half = len(data) // 2
+            args: dict[str, Any] = {"stream": "new", "record": record, "size": len(data)}
+            first = talk.ask("objects.import", **args, data=data[:half])
+            assert (first["received"], first["object"]) == (half, None)
+            last = talk.ask("objects.import", **args, data=data[half:], offset=half)
+            assert last == {"stream": "new", "received": len(data), "object": 5, "durable": True}
+            wait_until(lambda: objects(talk)[0]["age"] > record["age"] + 3)
+            assert objects(talk)[0]["label"] == "post"
+            assert talk.refused("objects.import", **args, data=data)[0] == "already_exists"
+        with serving(config) as talk:
+            assert [o["object"] for o in objects(talk)] == [5]
+
+    def test_what_is_wrong_is_refused_and_changes_nothing(self, film: Path) -> None:
+        record, data = self.exported(film)
+        with serving(configuration(control={"allow_sources": [f"{film.parent}/*"]})) as talk:
+            talk.ask("streams.add", stream="new", url=str(film), loop=True, first_frame=record["frame"] + 1)
+            good: dict[str, Any] = {"stream": "new", "record": record, "size": len(data), "data": data}
+            later = data.replace(b'"frame\\":', b'"frame\\":9999')
+            wrong: list[dict[str, Any]] = [
+                {"data": data[:-1] + b"x" * 2, "size": len(data) + 1},
+                {"data": data[:-1], "size": len(data) - 1},
+                {"data": b"\0" * len(data)},
+                {"data": later, "size": len(later)},
+                {"size": 10},
+                {"size": 2**31},
+                {"offset": 7},
+                {"record": {**record, "lost_for_s": -1.0}},
+                {"record": {**record, "meta": {"a": "x" * 5000}}},
+                {"record": {**record, "size_wh": [0, 1]}},
+                {"record": {**record, "unknown": 1}},
+            ]
+            for fields in wrong:
+                code, message = talk.refused("objects.import", **(good | fields))
+                assert code in ("bad_request", "too_large"), (fields.keys(), message)
+            assert objects(talk) == []

@@ -202,4 +202,4 @@ def test_knobs_have_the_defaults_and_limits_of_the_protocol(folder):
     assert knobs_of(dict(defaults)) == SegmentAll(stream="file")
     command = ["segment", str(folder), "--everything", "--coco=x.json", "--pred-iou-thresh=2"]
     error = CliRunner().invoke(trackerd, command).exception
-    assert "--everything: Expected `float` <= 1.0 - at `$.pred_iou_thresh`" in str(error)
+    assert "--pred-iou-thresh: must be a number of at most 1.0" in str(error)

@@ -3,13 +3,14 @@
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from tracker.protocol.replies import Event, Tracks
 U8 = NDArray[np.uint8]
 OUT = Path(__file__).resolve().parents[2] / "out" / "demo"
 CARS = Path(__file__).parent / "cars"
+PAGE = "127.0.0.1:5580"
 START_S, QUIET_S, STOP_S = 120.0, 20.0, 20.0
 
 
@@ -80,6 +82,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tools/demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT, help="folder for what it leaves (default: out/demo)")
     parser.add_argument("--real", action="store_true", help="a real film, of two cars, instead of a rendered pond")
+    parser.add_argument("--watch", action="store_true", help="show the film on the live page instead, to click on")
+    parser.add_argument("--page", default=PAGE, help=f"where the page listens, with --watch (default: {PAGE})")
     arguments = parser.parse_args()
     shutil.rmtree(arguments.out, ignore_errors=True)
     arguments.out.mkdir(parents=True)
@@ -89,6 +93,9 @@ def main() -> None:
     with VideoWriter(film, scene.size_wh, scene.fps) as video:
         for picture in scene.pictures:
             video.write(picture)
+    if arguments.watch:
+        watch(arguments.out, film, scene, arguments.page)
+        return
     with tempfile.TemporaryDirectory() as sockets, daemon(arguments.out, film, Path(sockets)) as client:
         heard = follow(client, film, scene)
     report(arguments.out, heard, scene)
@@ -113,12 +120,24 @@ def cars() -> Scene:
     return Scene("cars", 10, pictures, np.load(CARS / "truth.npz")["labels_thw"], {1: "box", 2: "point"})
 
 
+def watch(out: Path, film: Path, scene: Scene, page: str) -> None:
+    """The film again and again on the live page, until Ctrl-C."""
+    with tempfile.TemporaryDirectory() as sockets, daemon(out, film, Path(sockets), page) as client:
+        client.add_stream(scene.name, StreamConfig(url=str(film), loop=True))
+        console.print(
+            f"open http://{page}/s/{scene.name} in a browser, click on something and press Enter; Ctrl-C ends it"
+        )
+        with suppress(KeyboardInterrupt):
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
 @contextmanager
-def daemon(out: Path, film: Path, sockets: Path) -> Iterator[Client]:
+def daemon(out: Path, film: Path, sockets: Path, page: str | None = None) -> Iterator[Client]:
     """`trackerd serve`, as a process of its own, and a client of it that may show it the film; SIGTERM ends it."""
     config = {
         "control": {"endpoint": f"ipc://{sockets}/control", "allow_sources": [str(film)]},
         "publish": {"endpoint": f"ipc://{sockets}/publish"},
+        "web": {"endpoint": page},
     }
     path, log_path = out / "trackerd.yaml", out / "trackerd.log"
     path.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -12,6 +12,7 @@ import msgspec
 
 from tracker.errors import BadRequest
 from tracker.protocol.requests import Prompted, SegmentAll
+from tracker.wording import in_words
 
 if TYPE_CHECKING:  # torch takes seconds to import, rich a tenth of one: only when there is work
     from rich.progress import Progress
@@ -142,7 +143,8 @@ def knobs_of(options: dict[str, Any]) -> SegmentAll:
     try:
         return msgspec.convert({"stream": "file", **values}, SegmentAll)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"--everything: {error}") from None
+        text, _, place = str(error).partition(" - at `$.")
+        raise BadRequest(f"--{place.rstrip('`').replace('_', '-')}: {in_words(text)}") from None
 
 
 def progress_bar() -> "Progress":

@@ -55,6 +55,8 @@ class AsyncClient:
     update = _awaitable(requests.update)
     remove = _awaitable(requests.remove)
     objects = _awaitable(requests.objects)
+    export_object = _awaitable(requests.export_object)
+    import_object = _awaitable(requests.import_object)
     segment = _awaitable(requests.segment)
     segment_all = _awaitable(requests.segment_all)
     cancel_segment_all = _awaitable(requests.cancel_segment_all)

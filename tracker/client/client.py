@@ -74,6 +74,8 @@ class Client:
     update = _blocking(requests.update)
     remove = _blocking(requests.remove)
     objects = _blocking(requests.objects)
+    export_object = _blocking(requests.export_object)
+    import_object = _blocking(requests.import_object)
     segment = _blocking(requests.segment)
     segment_all = _blocking(requests.segment_all)
     cancel_segment_all = _blocking(requests.cancel_segment_all)

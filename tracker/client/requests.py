@@ -182,6 +182,22 @@ def objects(stream: str | None = None, *, all: bool = False) -> Request[replies.
     return Request(operations.OBJECTS_LIST, requests.ObjectsList(stream=stream, all=all))
 
 
+def export_object(
+    stream: str, object: int, token: str | None = None, offset: int = 0
+) -> Request[replies.ExportedChunk]:
+    """A part of an object's memory, for another daemon; the first reply's token names it for the further ones."""
+    args = requests.ObjectsExport(stream=stream, object=object, token=token, offset=offset)
+    return Request(operations.OBJECTS_EXPORT, args)
+
+
+def import_object(
+    stream: str, record: replies.MovedObject, size: int, data: bytes, offset: int = 0
+) -> Request[replies.Imported]:
+    """Hand over a part of an object's memory, in order; the last one begins to track it."""
+    args = requests.ObjectsImport(stream=stream, record=record, size=size, data=data, offset=offset)
+    return Request(operations.OBJECTS_IMPORT, args)
+
+
 def segment(stream: str, **options: Unpack[SegmentOptions]) -> Request[replies.Candidates]:
     """Masks of what is marked on a frame, best first; nothing is tracked."""
     return Request(operations.SEGMENT_PROMPT, requests.SegmentPrompt(stream=stream, **wire_fields(options)))

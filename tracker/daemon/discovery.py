@@ -115,7 +115,9 @@ class Discovery:
             min_mask_region_area=config.min_area // 4,
         )
         found: tuple[automatic.Found, ...] = ()
-        for progress in automatic.search(self._context.engine, imaging.to_rgb(frame.image), options):
+        for progress in automatic.search(
+            self._context.engine, imaging.to_rgb(frame.image), options, automatic.SLICE_S
+        ):
             found = progress.found or ()
             yield
         best = [mask for f in sorted(found, key=lambda f: -f.score) if (mask := f.mask_hw).sum() >= config.min_area]

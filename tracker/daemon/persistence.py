@@ -187,10 +187,10 @@ class Persistence:
 
     def _put(self, obj: TrackedObject) -> PutObject:
         if self._written.get(obj) is obj.memory:
-            return PutObject(_object_row(obj), None)
+            return PutObject(object_row(obj), None)
         self._written[obj] = obj.memory
         memory, model = memories.slim(obj.memory), self.model
-        return PutObject(_object_row(obj), lambda: memories.dumps(memory, model))
+        return PutObject(object_row(obj), lambda: memories.dumps(memory, model))
 
     def _stream_row(self, name: str, ahead: bool) -> SavedStream:
         return self._row(self._table.stream(name), ahead=ahead) if name in self._table else self.gone[name]
@@ -217,7 +217,7 @@ class Persistence:
         return config
 
 
-def _object_row(obj: TrackedObject) -> SavedObject:
+def object_row(obj: TrackedObject) -> SavedObject:
     lost_for_s = None if obj.lost_since_ns is None else (time.monotonic_ns() - obj.lost_since_ns) / 1e9
     return SavedObject(
         stream=obj.stream.name,

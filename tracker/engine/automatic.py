@@ -5,6 +5,7 @@ The same as `SAM2AutomaticMaskGenerator` with its knobs under their official nam
 stays small: masks are held as run lengths, and only those that the predicted IoU lets pass are ever enlarged.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,8 @@ from tracker.errors import AtCapacity
 from tracker.masks.rle import rle_decode, rle_encode
 from tracker.types import F32, U8, Bool
 
+FIRST_BATCH = 8  # points, where batches are bounded by time
+SLICE_S = 0.05  # of a search beside tracking
 ENLARGED_AT_ONCE = 8  # masks at source size, float32: 66 MB at 1080p
 
 Crop = tuple[int, int, int, int]  # x1, y1, x2, y2
@@ -79,10 +82,11 @@ class Progress:
     found: tuple[Found, ...] | None = None
 
 
-def search(engine: Engine, rgb_hwc: U8, options: Options) -> Iterator[Progress]:
+def search(engine: Engine, rgb_hwc: U8, options: Options, slice_s: float | None = None) -> Iterator[Progress]:
     """Everything in a picture, uint8 [h, w, 3]: a `Progress` after each batch of points, the last with the result.
 
     Empty masks are left out. Other work of the engine can go on between two steps; closing the iterator ends it.
+    `slice_s`: batches are made smaller than `points_per_batch` so that none takes longer, as far as can be told.
     A batch for which memory does not suffice is halved; raises AtCapacity where a single point is too much.
     """
     height, width = rgb_hwc.shape[:2]
@@ -97,7 +101,7 @@ def search(engine: Engine, rgb_hwc: U8, options: Options) -> Iterator[Progress]:
         crop_wh = x2 - x1, y2 - y1
         points_xy = (grids[layer] * crop_wh).astype(np.float32)
         here: list[Found] = []
-        for count, batch in _search_crop(engine, rgb_hwc, (x1, y1, x2, y2), points_xy, options):
+        for count, batch in _search_crop(engine, rgb_hwc, (x1, y1, x2, y2), points_xy, options, slice_s):
             here += batch
             done += count
             yield Progress(done, total)
@@ -125,15 +129,16 @@ def exclusive(found: Sequence[Found]) -> list[tuple[Found, Bool]]:
 
 
 def _search_crop(
-    engine: Engine, rgb_hwc: U8, crop: Crop, points_xy: F32, options: Options
+    engine: Engine, rgb_hwc: U8, crop: Crop, points_xy: F32, options: Options, slice_s: float | None
 ) -> Iterator[tuple[int, list[Found]]]:
     """The good masks of one crop, batch by batch, with how many points each batch had."""
     x1, y1, x2, y2 = crop
     with engine._computing():
         features = encode(engine, rgb_hwc[y1:y2, x1:x2])
-    done, batch = 0, options.points_per_batch
+    done, batch = 0, options.points_per_batch if slice_s is None else min(FIRST_BATCH, options.points_per_batch)
     while done < len(points_xy):
         points = points_xy[done : done + batch]
+        started_s = time.monotonic()
         try:
             with engine._computing():
                 found = _prompted(engine, features, points, crop, rgb_hwc.shape[:2], options)
@@ -146,6 +151,9 @@ def _search_crop(
             batch = max(1, batch // 2)
             continue
         done += len(points)
+        if slice_s is not None:
+            fitting = round(len(points) * slice_s / max(1e-6, time.monotonic() - started_s))
+            batch = min(max(FIRST_BATCH, min(fitting, 2 * batch)), options.points_per_batch)
         yield len(points), found
 
 

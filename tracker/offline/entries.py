@@ -9,6 +9,7 @@ import msgspec
 from tracker.errors import BadPrompt
 from tracker.protocol.fields import FrameIndex, ObjectId
 from tracker.protocol.requests import Prompted
+from tracker.wording import in_words, why_unreadable
 from tracker.yaml import load_yaml
 
 
@@ -23,10 +24,8 @@ def read_entries(path: Path) -> list[PromptEntry]:
     """A prompts file: a YAML list of `{object, frame, points?, labels?, box?}`. Raises BadPrompt."""
     try:
         data = load_yaml(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise BadPrompt(f"{path}: cannot be read: it is not text in UTF-8") from None
-    except OSError as error:
-        raise BadPrompt(f"{path}: cannot be read: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPrompt(f"{path}: cannot be read: {why_unreadable(error)}") from None
     except ValueError as error:
         raise BadPrompt(f"{path}: {error}") from None
     if not isinstance(data, list) or not data:
@@ -41,7 +40,8 @@ def entry_of(item: Any, where: str) -> PromptEntry:
     try:
         return msgspec.convert(item, PromptEntry)
     except msgspec.ValidationError as error:
-        raise BadPrompt(f"{where}: {error}") from None
+        text, _, place = str(error).partition(" - at `$.")
+        raise BadPrompt(": ".join(filter(None, (where, place.rstrip("`"), in_words(text))))) from None
 
 
 def in_decoded_pixels(entry: PromptEntry, pixel_aspect: Fraction) -> PromptEntry:

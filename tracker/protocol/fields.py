@@ -9,6 +9,7 @@ from tracker.config import PLAIN_TEXT, STREAM_NAME, Count
 VERSION = 1
 MAX_META_BYTES = 4096
 MAX_PIN_S = 120  # a frame that somebody looks at is kept so long, at most
+MAX_CHUNK_BYTES = 2**19  # of an object's memory in one message
 MAX_PROMPT_POINTS = 256
 MAX_OBJECT = 2**31 - 1
 

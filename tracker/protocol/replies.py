@@ -1,8 +1,9 @@
 """Records in replies and in published messages, one frozen struct each."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tracker.protocol.fields import (
     MAX_META_BYTES,
@@ -10,13 +11,18 @@ from tracker.protocol.fields import (
     VERSION,
     BoxXyxy,
     EventName,
+    FrameIndex,
     ImageFormat,
+    Label,
+    ObjectId,
     ObjectState,
     Outline,
     Rle,
     SizeWh,
     StreamState,
 )
+
+Side = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -98,6 +104,40 @@ class AddedMany(Record, frozen=True, kw_only=True):
 
 class Removed(Record, frozen=True, kw_only=True):
     removed: list[int]
+    durable: bool = False
+
+
+class MovedObject(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What goes with an object's memory from one daemon to another."""
+
+    object: ObjectId
+    frame: FrameIndex  # the last one that its memory has seen
+    size_wh: tuple[Side, Side]  # of that frame
+    label: Label | None
+    meta: dict[str, Any]
+    expire_s: Annotated[float, Meta(gt=0)] | None
+    age: Annotated[int, Meta(ge=0, le=2**53)]
+    lost_for_s: Annotated[float, Meta(ge=0, le=1e9)] | None  # nil: it is visible
+
+    def __post_init__(self) -> None:
+        if len(msgspec.msgpack.encode(self.meta)) > MAX_META_BYTES:
+            raise ValueError(f"meta takes more than {MAX_META_BYTES} bytes")
+
+
+class ExportedChunk(Record, frozen=True, kw_only=True):
+    """A part of an object's memory, a safetensors file."""
+
+    token: str
+    record: MovedObject
+    size: int  # bytes of the whole memory
+    offset: int
+    data: bytes
+
+
+class Imported(Record, frozen=True, kw_only=True):
+    stream: str
+    received: int  # bytes so far
+    object: int | None  # once all were received
     durable: bool = False
 
 

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from tracker.config import NonNegative, Positive, StreamConfig
 from tracker.errors import TooLarge
 from tracker.protocol.fields import (
+    MAX_CHUNK_BYTES,
     MAX_META_BYTES,
     MAX_PIN_S,
     FrameIndex,
@@ -23,6 +24,7 @@ from tracker.protocol.fields import (
     StreamId,
     Unit,
 )
+from tracker.protocol.replies import MovedObject
 
 
 class Args(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -142,6 +144,21 @@ class ObjectsRemove(Args, frozen=True, kw_only=True):
 class ObjectsList(Args, frozen=True, kw_only=True):
     stream: StreamId | None = None
     all: bool = False  # also those that wait
+
+
+class ObjectsExport(Args, frozen=True, kw_only=True):
+    stream: StreamId
+    object: ObjectId
+    token: Annotated[str, Meta(max_length=64)] | None = None  # of the first chunk's reply
+    offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
+
+
+class ObjectsImport(Args, frozen=True, kw_only=True):
+    stream: StreamId
+    record: MovedObject
+    size: Annotated[int, Meta(ge=1, le=2**31)]  # bytes of the whole memory
+    data: Annotated[bytes, Meta(min_length=1, max_length=MAX_CHUNK_BYTES)]
+    offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
 
 
 class SegmentPrompt(Prompted, frozen=True, kw_only=True):

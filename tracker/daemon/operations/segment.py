@@ -55,7 +55,9 @@ class SegmentOperations:
         knobs = {field.name: getattr(args, field.name) for field in dataclasses.fields(automatic.Options)}
         found: tuple[automatic.Found, ...] = ()
         rgb_hwc = imaging.to_rgb(frame.image)
-        for progress in automatic.search(self._context.engine, rgb_hwc, automatic.Options(**knobs)):
+        for progress in automatic.search(
+            self._context.engine, rgb_hwc, automatic.Options(**knobs), automatic.SLICE_S
+        ):
             found = progress.found or ()
             counts = {"id": request_id, "done": progress.done, "total": progress.total}
             self._context.events.of_stream(stream.source, "segment_progress", frame.index, **counts)
