@@ -73,7 +73,7 @@ class Delivery:
         """Hand over a frame; waits while WAITING others are to be delivered. Raises TrackerError where none is any
         more."""
         deadline_s = time.monotonic() + STUCK_S
-        while self._thread.is_alive() and time.monotonic() < deadline_s:
+        while (self._thread.ident is None or self._thread.is_alive()) and time.monotonic() < deadline_s:
             with contextlib.suppress(queue.Full):
                 self._queue.put(processed, timeout=0.1)
                 return
