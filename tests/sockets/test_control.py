@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from tracker.errors import ConfigError, UnknownObject
-from tracker.protocol import codec
+from tracker.protocol.fields import MAX_BYTES
 from tracker.protocol.operations import OPERATIONS
 from tracker.protocol.replies import Empty, ObjectList, Removed
 from tracker.sockets.control import MAX_WAITING, ControlServer, Request
@@ -187,7 +187,7 @@ def test_raw_tcp_garbage_and_messages_cut_off_by_size_do_no_harm() -> None:
             raw.sendall(os.urandom(4096))
         with connected(server, zmq.DEALER) as client:
             client.rcvtimeo = 300
-            client.send(b"x" * (4 * codec.MAX_BYTES))
+            client.send(b"x" * (4 * MAX_BYTES))
             with pytest.raises(zmq.Again):
                 client.recv()
         with connected(server) as client:

@@ -1,6 +1,5 @@
 """Pictures, one by one: what a prompt marks on them, or everything that is there."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -61,9 +60,8 @@ def segment_everything(
     engine: Engine, rgb_hwc: U8, knobs: SegmentAll, on_step: Callable[[int, int], object] = lambda *_: None
 ) -> list[tuple[Found, Bool]]:
     """Everything on a picture, best first, at most `max_masks`; with `exclusive` each pixel in one mask only."""
-    values = {field.name: getattr(knobs, field.name) for field in dataclasses.fields(automatic.Options)}
     found: Sequence[Found] = ()
-    for progress in automatic.search(engine, rgb_hwc, automatic.Options(**values)):
+    for progress in automatic.search(engine, rgb_hwc, knobs):
         on_step(progress.done, progress.total)
         found = progress.found or ()
     best = sorted(found, key=lambda f: -f.score)[: knobs.max_masks]

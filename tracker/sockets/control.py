@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from tracker.errors import TrackerError, Unavailable
 from tracker.protocol import codec
+from tracker.protocol.fields import MAX_BYTES, MAX_PARTS
 from tracker.protocol.replies import ErrorBody, ErrorReply, Reply
 from tracker.sockets.socket_thread import Mailbox, Socket, SocketThread
 
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING = 256  # requests handed over and not answered; further ones stay in ZeroMQ's queues
 MAX_UNREAD = 2 * MAX_WAITING  # replies kept for one client that does not read them; further ones it loses
-MAX_PART_BYTES = 2 * codec.MAX_BYTES  # up to here a request that is too large is told so; beyond, it is cut off
+MAX_PART_BYTES = 2 * MAX_BYTES  # up to here a request that is too large is told so; beyond, it is cut off
 MAX_MESSAGE_CHARS = 1000
 
 Parts = list[bytes]
@@ -158,7 +159,7 @@ def _receive_parts(socket: Socket) -> Parts:
     parts = [socket.recv()]
     while socket.rcvmore:
         part = socket.recv()
-        if len(parts) <= codec.MAX_PARTS + 2:
+        if len(parts) <= MAX_PARTS + 2:
             parts.append(part)
     return parts
 
