@@ -49,7 +49,7 @@ def _no_rtsp_server() -> str | None:
 @cache
 def _no_browser() -> str | None:
     found = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")))
-    return None if found else "no Chromium on PATH"
+    return None if found else "no Chromium on PATH: tools/install --test-browser"
 
 
 MISSING = {"gpu": _no_gpu, "rtsp": _no_rtsp_server, "browser": _no_browser}

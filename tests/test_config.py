@@ -47,7 +47,10 @@ BAD = {
     "misspelt section": ("modle: {}", ["modle: unknown key; did you mean 'model'?"]),
     "unknown section": (
         "gizmo: {}",
-        ["gizmo: unknown key; known here: control, engine, labels, log, model, publish, streams"],
+        [
+            "gizmo: unknown key; known here: control, engine, keys, labels, limits, log, metrics, model, persist, "
+            "publish, streams"
+        ],
     ),
     "misspelt key": ("engine: {theads: 2}", ["engine.theads: unknown key; did you mean 'threads'?"]),
     "misspelt key of a stream": (
@@ -66,7 +69,7 @@ BAD = {
         "streams: {cam1: {url: x, discover: true}}",
         ["streams.cam1.discover: must be a map, not bool"],
     ),
-    "a section that may not be left empty": ("streams: {cam1: {url: x, buffer: }}", ["cam1.buffer: expected"]),
+    "a section that may not be left empty": ("streams: {cam1: {url: x, buffer: }}", ["cam1.buffer: must be a map"]),
     "not a map": ("- a\n- b", ["must be a map of sections, not list"]),
     "a word": ("hello", ["must be a map of sections, not str"]),
     "zero is no empty file": ("0", ["must be a map of sections, not int"]),
@@ -76,25 +79,46 @@ BAD = {
     "streams without content": ("streams:", ["streams: must be a map of stream names to their settings"]),
     "stream is a text": ("streams: {cam1: a.mp4}", ["streams.cam1: must be a map, not str"]),
     "stream without url": ("streams: {cam1: {loop: true}}", ["streams.cam1.url: is missing"]),
-    "stream with an empty url": ("streams: {a: {url: ''}}", ["streams.a.url: expected `str` of length >= 1"]),
-    "capital in a stream's name": ("streams: {Cam1: {url: x}}", ["streams.Cam1: a stream's name must match"]),
-    "space in a stream's name": ("streams: {'cam 1': {url: x}}", ["streams.cam 1: a stream's name must match"]),
-    "newline after a stream's name": ('streams: {"cam1\\n": {url: x}}', ["a stream's name must match"]),
-    "slash in a stream's name": ("streams: {a/b: {url: x}}", ["streams.a/b: a stream's name must match"]),
-    "stream's name too long": (f"streams: {{{'a' * 65}: {{url: x}}}}", ["a stream's name must match"]),
-    "number as a stream's name": ("streams: {7: {url: x}}", ["streams.7: a stream's name must match"]),
+    "stream with an empty url": (
+        "streams: {a: {url: ''}}",
+        ["streams.a.url: must be text of at least 1 characters"],
+    ),
+    "capital in a stream's name": (
+        "streams: {Cam1: {url: x}}",
+        ["streams.Cam1: a stream's name must be 1 to 64 of"],
+    ),
+    "space in a stream's name": (
+        "streams: {'cam 1': {url: x}}",
+        ["streams.cam 1: a stream's name must be 1 to 64 of"],
+    ),
+    "newline after a stream's name": ('streams: {"cam1\\n": {url: x}}', ["a stream's name must be 1 to 64 of"]),
+    "slash in a stream's name": ("streams: {a/b: {url: x}}", ["streams.a/b: a stream's name must be 1 to 64 of"]),
+    "stream's name too long": (f"streams: {{{'a' * 65}: {{url: x}}}}", ["a stream's name must be 1 to 64 of"]),
+    "number as a stream's name": ("streams: {7: {url: x}}", ["streams.7: a stream's name must be 1 to 64 of"]),
     "text for a number": (
         "engine: {threads: two}",
-        ["engine.threads: expected `int | null`, got `str` (found 'two')"],
+        ["engine.threads: must be a whole number, not text (found 'two')"],
     ),
-    "number in quotes": ("engine: {threads: '2'}", ["engine.threads: expected `int | null`, got `str`"]),
-    "yes for a number": ("engine: {threads: yes}", ["engine.threads: expected `int | null`, got `bool`"]),
-    "fraction for a count": ("engine: {max_objects: 1.5}", ["engine.max_objects: expected `int`"]),
-    "number for a switch": ("streams: {a: {url: x, loop: 1}}", ["streams.a.loop: expected `bool`, got `int`"]),
-    "none for a value": ("engine: {dtype: }", ["engine.dtype: expected `str`, got `null`"]),
-    "below the range": ("engine: {max_objects: 0}", ["engine.max_objects: expected `int` >= 1 (found 0)"]),
-    "above the range": ("publish: {jpeg_quality: 101}", ["publish.jpeg_quality: expected `int` <= 100"]),
-    "negative": ("publish: {outline_tolerance_px: -1}", ["publish.outline_tolerance_px: expected `float` >= 0"]),
+    "number in quotes": ("engine: {threads: '2'}", ["engine.threads: must be a whole number, not text"]),
+    "yes for a number": ("engine: {threads: yes}", ["engine.threads: must be a whole number, not true or false"]),
+    "fraction for a count": ("engine: {max_objects: 1.5}", ["engine.max_objects: must be a whole number"]),
+    "number for a switch": (
+        "streams: {a: {url: x, loop: 1}}",
+        ["streams.a.loop: must be true or false, not a whole number"],
+    ),
+    "none for a value": ("engine: {dtype: }", ["engine.dtype: must be text, not nothing"]),
+    "below the range": (
+        "engine: {max_objects: 0}",
+        ["engine.max_objects: must be a whole number of at least 1 (found 0)"],
+    ),
+    "above the range": (
+        "publish: {jpeg_quality: 101}",
+        ["publish.jpeg_quality: must be a whole number of at most 100"],
+    ),
+    "negative": (
+        "publish: {outline_tolerance_px: -1}",
+        ["publish.outline_tolerance_px: must be a number of at least 0"],
+    ),
     "not a number": (
         "publish: {outline_tolerance_px: .nan}",
         ["publish.outline_tolerance_px: must be a finite number"],
@@ -104,15 +128,24 @@ BAD = {
         "streams: {a: {url: x, buffer: {seconds: .inf}}}",
         ["streams.a.buffer.seconds: must be a finite number"],
     ),
-    "a whole share": ("engine: {catch_up_fraction: 1.0}", ["engine.catch_up_fraction: expected `float` < 1"]),
+    "a whole share": ("engine: {catch_up_fraction: 1.0}", ["engine.catch_up_fraction: must be a number below 1"]),
     "image size between steps": (
         "model: {image_size: 500}",
-        ["model.image_size: expected `int` that's a multiple of 32"],
+        ["model.image_size: must be a whole number, a multiple of 32"],
     ),
-    "not one of the choices": ("streams: {a: {url: x, pace: slow}}", ["streams.a.pace: invalid enum value 'slow'"]),
-    "one size number": ("streams: {a: {url: x, size: [640]}}", ["streams.a.size: expected `array` of length 2"]),
-    "size with zero": ("streams: {a: {url: x, size: [640, 0]}}", ["streams.a.size: expected `int` >= 1"]),
-    "options that are no text": ("streams: {a: {url: x, options: {b: 1}}}", ["streams.a.options: expected `str`"]),
+    "not one of the choices": (
+        "streams: {a: {url: x, pace: slow}}",
+        ["streams.a.pace: 'slow' is not one of: real, all"],
+    ),
+    "one size number": ("streams: {a: {url: x, size: [640]}}", ["streams.a.size: must be a list of 2 items"]),
+    "size with zero": (
+        "streams: {a: {url: x, size: [640, 0]}}",
+        ["streams.a.size[1]: must be a whole number of at least 1"],
+    ),
+    "options that are no text": (
+        "streams: {a: {url: x, options: {b: 1}}}",
+        ["streams.a.options[...]: must be text"],
+    ),
     "the same key twice": (
         "engine: {threads: 1}\nengine: {threads: 2}",
         ["not valid YAML: the key 'engine' stands twice"],

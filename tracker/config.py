@@ -2,6 +2,7 @@
 key's path, all of them at once."""
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -9,12 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
 from tracker.errors import ConfigError
+from tracker.wording import NAME_RULE, in_words, why_unreadable
 
 STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}\Z"  # not $: that lets a final newline through
+
+# No control characters, line separators or marks of writing direction: labels reach terminals, logs and pages.
+PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]*\Z"
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -41,6 +45,7 @@ class EngineConfig(_Section, frozen=True):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     mode: Literal["exact", "fast"] = "exact"
     history_frames: Annotated[int, Meta(ge=1, le=1024)] = 32
+    conditioning_frames: Literal[4, 8, 16] = 4  # prompted frames that an object keeps looking at
     fill_hole_area: Annotated[int, Meta(ge=0)] = 8  # pixels of the low-resolution mask; 0: off
     catch_up_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     max_objects: Count = 64
@@ -49,6 +54,7 @@ class EngineConfig(_Section, frozen=True):
 
 class ControlConfig(_Section, frozen=True):
     endpoint: str = "tcp://127.0.0.1:5570"
+    allow_credentials: bool = False  # whether streams.add may name variables and systemd credentials
     allow_sources: list[str] = []  # patterns of URLs that streams.add may open; nothing by default
 
 
@@ -78,7 +84,9 @@ class DiscoverConfig(_Section, frozen=True):
     expire_s: Positive | None = 10.0  # a found object is removed after being lost for so long
 
 
-Texts = Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(max_length=1000)]
+Texts = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)]], Meta(max_length=1000)
+]
 
 
 class LabelsConfig(_Section, frozen=True):
@@ -115,6 +123,42 @@ class StreamConfig(_Section, frozen=True):
     password_file: str | None = None
 
 
+class WebConfig(_Section, frozen=True):
+    """The live page. It answers on this machine alone, unless there is a token or a proxy that knows its users."""
+
+    endpoint: str | None = None  # such as 127.0.0.1:5580; None: no page
+    hosts: list[str] = []  # further names that browsers may call it by
+    token_file: str | None = None  # holds a secret of at least 16 characters
+    trusted_proxies: list[str] = []  # addresses or networks whose headers are believed
+    user_header: str | None = None  # in which such a proxy names its user
+
+
+class PersistConfig(_Section, frozen=True):
+    """What outlives a restart."""
+
+    dir: Annotated[str, Meta(min_length=1)] | None = None  # None: $STATE_DIRECTORY, which systemd sets
+    interval_s: Positive = 2.0  # between two saves of an object's memory
+    history_days: Positive = 30.0
+    history_mib: Positive = 256.0
+
+
+class LimitsConfig(_Section, frozen=True):
+    """Bounds on what peers and sources can cost."""
+
+    connections: Annotated[int, Meta(ge=1, le=65536)] = 256  # of each socket
+    subscriptions: Count = 4096  # of all subscribers together
+    replies_mib: Positive = 64.0  # that wait for clients which do not read, all together
+    memory_mib: Annotated[int, Meta(ge=64)] | None = None  # resident; None: three quarters of the machine's
+
+
+class KeysConfig(_Section, frozen=True):
+    dir: str | None = None  # a folder of CURVE keys (`trackerd keys`); None: no keys, for this machine only
+
+
+class MetricsConfig(_Section, frozen=True):
+    endpoint: Annotated[str, Meta(pattern=r"^[^:/]*:[0-9]{1,5}\Z")] | None = None  # host:port; None: off
+
+
 class LogConfig(_Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -125,7 +169,12 @@ class Config(_Section, frozen=True):
     control: ControlConfig = ControlConfig()
     publish: PublishConfig = PublishConfig()
     labels: LabelsConfig = LabelsConfig()
+    limits: LimitsConfig = LimitsConfig()
+    keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}
+    web: WebConfig = WebConfig()
+    persist: PersistConfig = PersistConfig()
+    metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
 
 
@@ -134,33 +183,22 @@ def load(path: str | Path) -> Config:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from None
+        raise ConfigError([f"{path}: cannot be read: {why_unreadable(error)}"]) from None
     return parse(text, str(path))
 
 
 def parse(text: str, origin: str = "config") -> Config:
     """Parse YAML text; `origin` names it in messages."""
+    from tracker.yaml import load_yaml  # takes its time to import, and clients read no configuration
+
     try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{origin}: not valid YAML: {' '.join(str(error).split())}"]) from None
+        data = load_yaml(text)
+    except ValueError as error:
+        raise ConfigError([f"{origin}: {error}"]) from None
     problems = [f"{origin}: {problem}" for problem in _problems(data if data is not None else {})]
     if problems:
         raise ConfigError(problems)
     return msgspec.convert(data or {}, Config)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys without a word; here the second one is refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if isinstance(key, str) and keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
 
 
 def _problems(data: object) -> Iterator[str]:
@@ -179,7 +217,7 @@ def _problems(data: object) -> Iterator[str]:
         else:
             for name, stream in value.items():
                 if not isinstance(name, str) or not re.match(STREAM_NAME, name):
-                    yield f"streams.{name}: a stream's name must match {STREAM_NAME}"
+                    yield f"streams.{name}: a stream's name must be {NAME_RULE}"
                 yield from _struct_problems(f"streams.{name}", stream, StreamConfig)
 
 
@@ -213,8 +251,13 @@ def _value_problems(path: str, value: object, type_: object) -> Iterator[str]:
     try:
         msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
-        text = str(error)
-        yield f"{path}: {text[0].lower()}{text[1:]} (found {value!r})"
+        text, _, place = str(error).partition(" - at `$")
+        yield f"{path}{place.rstrip('`')}: {in_words(text, get_args(type_))} (found {_shown(value)})"
+
+
+def _shown(value: object) -> str:
+    """As YAML has it."""
+    return json.dumps(value) if isinstance(value, bool | None) else repr(value)
 
 
 def _unknown(path: str, known: dict[str, Any]) -> str:

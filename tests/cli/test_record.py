@@ -22,7 +22,8 @@ from pycocotools.coco import COCO
 
 from helpers.fake_daemon import OBJECT, FakeDaemon
 from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
-from tracker.cli.record import Exported, Recorder
+from tracker.cli.outputs import FORMATS
+from tracker.cli.recorder import Exported, PlainFrames, Recorder, index_path
 from tracker.cli.trackctl import main
 from tracker.client.messages import Message
 from tracker.exports import WRITERS, mask_of_record, read_json_lines
@@ -79,22 +80,31 @@ def lines_of(path: Path) -> list[str]:
 
 
 def test_every_format_holds_the_same_frames(talk: Talk, tmp_path: Path, capsys: Any) -> None:
-    names = {"jsonl": "a.jsonl", "coco": "a.json", "coco-polygons": "p.json", "cvat": "a.xml", "mot": "a.txt"}
-    paths = {name: tmp_path / file for name, file in names.items()} | {"davis": tmp_path / "masks"}
+    paths = {name: tmp_path / f"{name}{ending}" for name, ending in FORMATS.items()}
+    assert list(paths) == list(WRITERS)
     exports = [word for name, path in paths.items() for word in ("--export", f"{name}={path}")]
-    overlay = tmp_path / "a.mp4"
-    result = record(talk.daemon.control.endpoint, *exports, "--overlay", overlay, "--count", 10)
+    overlay, plain, folder = tmp_path / "overlay.mp4", tmp_path / "plain.mp4", tmp_path / "frames"
+    media = ["--overlay", overlay, "--video", plain, "--frames", folder]
+    result = record(talk.daemon.control.endpoint, *exports, *media, "--count", 10)
     assert result.exit_code == 0, result.output
-    assert "10 frames of cam1 recorded, 0 lost" in result.output
+    assert "10 frames of cam1 recorded, 0 missed" in result.output
+    assert "1 objects, none lost in the end" in result.output
+    assert str(plain) in result.output
     read = list(read_json_lines(paths["jsonl"]))
-    numbers = [r.frame for r in read]
-    assert len(numbers) == 10
-    assert numbers == sorted(set(numbers))
+    numbers = list(range(10))
+    assert [r.frame for r in read] == numbers
+    captured = [r.capture for r in read if r.capture is not None]
+    assert len(captured) == 10
+    assert captured == sorted(set(captured))
     mask_hw = mask_of_record(read[-1].objects[0], SIZE_WH)
     assert mask_hw[90, 120]
     for name in ("coco", "coco-polygons"):
         coco = COCO(paths[name])
-        assert len(coco.getImgIds()) == len(coco.getAnnIds()) == 10
+        assert coco.getImgIds() == [number + 1 for number in numbers]
+        assert len(coco.getAnnIds()) == 10
+        images = coco.loadImgs(coco.getImgIds())
+        assert [image["file_name"] for image in images] == sorted(path.name for path in folder.iterdir())
+        assert [image["capture"] for image in images] == captured
         assert np.array_equal(coco.annToMask(coco.loadAnns(coco.getAnnIds())[-1]), mask_hw)
     pictures = sorted(paths["davis"].iterdir())
     assert [int(picture.stem) for picture in pictures] == numbers
@@ -103,8 +113,16 @@ def test_every_format_holds_the_same_frames(talk: Talk, tmp_path: Path, capsys: 
     assert [int(row.split(",")[0]) - 1 for row in lines_of(paths["mot"])] == numbers
     polygons = ET.parse(paths["cvat"]).getroot().iterfind("track/polygon")
     assert [int(polygon.get("frame", "")) for polygon in polygons] == numbers
+    for name, first in (("mot", 1), ("cvat", 0), ("davis", 0)):
+        rows = [row.split(",") for row in lines_of(index_path(paths[name]))]
+        assert rows[0] == ["frame", "capture", "time"]
+        assert [(int(row[0]), int(row[1])) for row in rows[1:]] == [(n + first, c) for n, c in enumerate(captured)]
     drawn = frames_of(overlay)
-    assert 9 <= len(drawn) <= 10  # the first picture may come before the first tracks
+    assert len(drawn) == len(frames_of(plain)) == 10
+    for number, rgb_hwc in enumerate(frames_of(plain)):  # the resting square is white, and so it is in the JPEGs
+        with Image.open(folder / f"{number:05d}.jpg") as picture:
+            assert np.abs(np.asarray(picture, int) - rgb_hwc).mean() < 4
+        assert (rgb_hwc[85:95, 115:125] > 200).all()
     assert (drawn[-1][85:95, 115:125, 0] > drawn[-1][85:95, 115:125, 1] + 40).all()  # white, tinted in red
     capsys.readouterr()
 
@@ -117,8 +135,7 @@ def test_all_files_are_complete_after_ctrl_c(talk: Talk, tmp_path: Path, capsys:
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, b"")
     read = list(read_json_lines(jsonl))
-    assert len(COCO(coco).getImgIds()) == len(read)
-    assert len(read) - 2 <= len(frames_of(overlay)) <= len(read)
+    assert len(COCO(coco).getImgIds()) == len(read) == len(frames_of(overlay))
     capsys.readouterr()
 
 
@@ -171,7 +188,7 @@ def daemon() -> Iterator[FakeDaemon]:
 
 def tracks(frame: int, size: tuple[int, int] = (64, 48), **object_fields: Any) -> replies.Tracks:
     fields = {"box": (8, 8, 40, 40), "area": 1024, "outline": [[[8, 8, 40, 8, 40, 40, 8, 40]]], "object": 1}
-    clocks = {"pts": None, "time": 1.0, "camera_time": None, "mono_ns": frame * 100_000_000}
+    clocks: dict[str, Any] = {"pts": None, "time": 1.0, "camera_time": None, "mono_ns": frame * 100_000_000}
     objects = [structs.replace(OBJECT, **fields | object_fields)]
     return replies.Tracks(
         stream="cam1", frame=frame, step=frame, epoch=0, size=size, dropped=0, objects=objects, **clocks
@@ -212,7 +229,7 @@ def test_pictures_are_scaled_and_a_video_keeps_its_size_when_the_camera_changes_
     daemon: FakeDaemon, tmp_path: Path
 ) -> None:
     big = {"size": (640, 480), "box": (80, 80, 400, 400), "outline": [[[80, 80, 400, 80, 400, 400, 80, 400]]]}
-    sizes = [{"size": (64, 48)}, {"size": (64, 48)}, big]
+    sizes: list[dict[str, Any]] = [{"size": (64, 48)}, {"size": (64, 48)}, big]
     messages: list[tuple[str, Any, bytes | None]] = []
     for frame, fields in enumerate(sizes):
         messages.append(("tracks/cam1/", tracks(frame, **fields), None))
@@ -232,12 +249,54 @@ def test_pictures_are_scaled_and_a_video_keeps_its_size_when_the_camera_changes_
 
 
 def test_a_daemon_that_starts_again_writes_nothing_over(tmp_path: Path) -> None:
-    recorder = Recorder()
-    recorder.outputs[tmp_path] = Exported(WRITERS["davis"](tmp_path))
+    recorder, masks = Recorder(), tmp_path / "masks"
+    recorder.outputs[masks] = Exported("davis", masks)
     for instance, frame in (("a", 3), ("a", 5), ("b", 0), ("b", 1), ("c", 0)):
         recorder.take(Message("tracks/cam1/", structs.replace(tracks(frame), instance=instance)))
     recorder.close()
-    assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [3, 5, 6, 7, 8]
+    assert sorted(int(path.stem) for path in masks.iterdir()) == [0, 1, 2, 3, 4]
+    assert [row.split(",")[1] for row in lines_of(index_path(masks))] == ["capture", "3", "5", "0", "1", "0"]
+
+
+def test_frames_without_a_picture_are_left_out_of_all_outputs_and_counted(tmp_path: Path) -> None:
+    recorder, jsonl, folder = Recorder(pictures=True), tmp_path / "a.jsonl", tmp_path / "frames"
+    recorder.outputs = {jsonl: Exported("jsonl", jsonl), folder: PlainFrames(folder)}
+    jpeg = grey_jpeg((64, 48))
+    for frame in range(100):
+        recorder.take(Message("tracks/cam1/", tracks(frame)))
+        if frame % 2:
+            recorder.take(Message("frames/cam1/full/", picture(frame), jpeg))
+    recorder.close()
+    assert [json.loads(line)["capture"] for line in lines_of(jsonl)] == list(range(1, 100, 2))
+    assert sorted(int(path.stem) for path in folder.iterdir()) == list(range(50))
+    assert recorder.frames == 50
+    assert recorder.missed == 0  # KEPT frames may still come
+    for frame in range(100, 164):
+        recorder.take(Message("tracks/cam1/", tracks(frame)))
+    assert recorder.missed == 50
+
+
+def test_pictures_and_what_is_on_them_keep_one_size(tmp_path: Path) -> None:
+    recorder, jsonl, folder = Recorder(pictures=True, one_size=True), tmp_path / "a.jsonl", tmp_path / "frames"
+    recorder.outputs = {jsonl: Exported("jsonl", jsonl), folder: PlainFrames(folder)}
+    big = {
+        "size": (128, 96),
+        "box": (16, 16, 80, 80),
+        "area": 4096,
+        "outline": [[[16, 16, 80, 16, 80, 80, 16, 80]]],
+    }
+    changes: list[dict[str, Any]] = [{}, big]
+    for frame, fields in enumerate(changes):
+        body = tracks(frame, **fields)
+        recorder.take(Message("tracks/cam1/", body))
+        recorder.take(Message("frames/cam1/full/", picture(frame, body.size), grey_jpeg(body.size)))
+    recorder.close()
+    first, second = read_json_lines(jsonl)
+    assert first.size_wh == second.size_wh == (64, 48)
+    assert first.objects == second.objects
+    for path in folder.iterdir():
+        with Image.open(path) as image:
+            assert image.size == (64, 48)
 
 
 def test_one_file_that_fails_does_not_end_the_others(daemon: FakeDaemon, tmp_path: Path) -> None:
@@ -254,18 +313,25 @@ def test_one_file_that_fails_does_not_end_the_others(daemon: FakeDaemon, tmp_pat
     assert f"not everything was written: {davis}" in result.stderr
     assert [json.loads(line)["frame"] for line in lines_of(jsonl)] == [0, 1, 2]
     assert [path.name for path in davis.iterdir()] == ["00000.png"]
+    assert f"{davis}\n" not in result.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([], 2, "nothing to write: give --export FORMAT=PATH or --overlay FILE"),
-        (["--export", "jsonl"], 2, "'jsonl' is not FORMAT=PATH with FORMAT one of coco"),
-        (["--export", "gif=a.gif"], 2, "'gif=a.gif' is not FORMAT=PATH"),
+        ([], 2, "nothing to write: give --export, --video, --frames or --overlay"),
+        (["--export", "a.gif"], 2, "'a.gif' is no format's; The ending tells the format"),
+        (["--export", "gif=a.gif"], 2, "'gif=a.gif' is no format's"),
+        (["--export", "jsonl="], 2, "'jsonl=' is no format's"),
+        (["--export", "jsonl=a.txt"], 2, "'jsonl=a.txt': what jsonl writes has to end in .jsonl"),
+        (["--export", "davis=a.png"], 2, "'davis=a.png': what davis writes has to be a folder, without an ending"),
+        (["--overlay", "a.avi"], 2, "'a.avi' does not end in .mp4"),
+        (["--video", "a.mp4", "--width", "320"], 2, "--width is of --overlay alone"),
+        (["--export", "new", "--export", "new.txt", "--frames", "there"], 2, "there is there already"),
         (["--export", "jsonl=there.jsonl"], 2, "there.jsonl is there already: remove it, or choose another name"),
         (["--export", "davis=there"], 2, "there is there already"),
-        (["--overlay", "there.jsonl"], 2, "there.jsonl is there already"),
-        (["--export", "mot=a", "--overlay", "a"], 2, "a is given twice"),
+        (["--export", "masks"], 2, "masks.frames.csv is there already"),
+        (["--video", "a.mp4", "--overlay", "a.mp4"], 2, "a.mp4 is given twice"),
         (["--overlay", "no/such/a.mp4"], 2, "there is no folder no/such"),
         (["--export", "jsonl=a.jsonl", "--width", "77", "--overlay", "a.mp4"], 2, "'77' is not one of"),
     ],
@@ -282,9 +348,10 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_written(
     Path("there").mkdir()
     Path("there/00001.png").touch()
     Path("there.jsonl").touch()
+    Path("masks.frames.csv").touch()
     result = record(daemon.control.endpoint, *arguments)
     assert (result.exit_code, said in " ".join(result.stderr.split())) == (code, True), result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["there", "there.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["masks.frames.csv", "there", "there.jsonl"]
 
 
 def test_a_stream_that_is_not_there_is_refused(daemon: FakeDaemon, tmp_path: Path) -> None:

@@ -7,16 +7,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import Struct
 from PIL import Image
 
 from helpers.fake_daemon import FakeDaemon
 from tracker.cli.trackctl import main
+from tracker.cli.trackerd import trackerd
 from tracker.errors import BadPrompt, Unavailable
 from tracker.masks.rle import rle_encode
 from tracker.protocol import fields, replies, requests
@@ -33,11 +37,11 @@ def ctl(daemon: FakeDaemon, *arguments: object) -> Result:
     return CliRunner().invoke(main, list(map(str, arguments)), env={"TRACKER_CONTROL": daemon.control.endpoint})
 
 
-def asked(daemon: FakeDaemon) -> replies.Struct:
+def asked(daemon: FakeDaemon) -> Struct:
     return daemon.asked.get(timeout=20).args
 
 
-ASKED: list[tuple[str, replies.Struct]] = [
+ASKED: list[tuple[str, Struct]] = [
     ("info", requests.ServerInfoArgs()),
     ("streams", requests.StreamsListArgs()),
     (
@@ -71,14 +75,15 @@ ASKED: list[tuple[str, replies.Struct]] = [
     ("rm cam1 --all", requests.ObjectsRemove(stream="cam1", all=True)),
     ("ls", requests.ObjectsList()),
     ("ls cam1", requests.ObjectsList(stream="cam1")),
+    ("ls --all", requests.ObjectsList(all=True)),
+    ("history", requests.HistoryList()),
+    ("history cam1 7 --limit 5", requests.HistoryList(stream="cam1", object=7, limit=5)),
 ]
 
 
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
 @pytest.mark.parametrize(("line", "args"), ASKED)
-def test_what_is_typed_is_what_is_asked(
-    daemon: FakeDaemon, line: str, args: replies.Struct, json_flag: list[str]
-) -> None:
+def test_what_is_typed_is_what_is_asked(daemon: FakeDaemon, line: str, args: Struct, json_flag: list[str]) -> None:
     result = ctl(daemon, *line.split(), *json_flag)
     assert result.exit_code == 0, result.output
     assert asked(daemon) == args
@@ -90,7 +95,95 @@ def test_tables_say_what_matters(daemon: FakeDaemon) -> None:
     assert "nano, 256 px, float32 on cpu" in ctl(daemon, "info").stdout
     assert "64×48" in ctl(daemon, "streams").stdout
     assert "visible" in ctl(daemon, "ls").stdout
+    assert "waiting" not in ctl(daemon, "ls").stderr
     assert ctl(daemon, "rm", "cam1", "7").stdout == "removed 7\n"
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("cat\x1b]0;owned\x07", r"cat\x1b]0;owned\x07"),
+        ("two\nlines\r", r"two\nlines\r"),
+        ("right\u202eto left", r"right\u202eto left"),
+        ("\u2066hidden\u2069", r"\u2066hidden\u2069"),
+        ("\x9b31m", r"\x9b31m"),
+        ("[bold]Kätzchen 猫[/]", "[bold]Kätzchen 猫[/]"),
+    ],
+)
+def test_what_strangers_wrote_does_not_reach_the_terminal_as_it_is(
+    daemon: FakeDaemon, label: str, shown: str
+) -> None:
+
+    entry = replies.ObjectEntry(object=7, state="visible", label=label, stream="cam1", frame=5)
+    daemon.answers["objects.list"] = replies.ObjectList(objects=[entry])
+    table, as_json = ctl(daemon, "ls").stdout, ctl(daemon, "ls", "--json").stdout
+    assert shown in table
+    assert len(table.splitlines()) == 2
+    assert json.loads(as_json)["objects"][0]["label"] == label
+    daemon.answers["objects.list"] = BadPrompt(label)
+    refused = ctl(daemon, "ls").stderr
+    assert shown in refused
+    event = replies.Event(event="object_added", stream="cam1", frame=1, epoch=0, time=1.0, object=7, label=label)
+    with published_once(daemon, event):
+        watched = ctl(daemon, "watch", "cam1", "--count", 1).stdout
+    assert shown in watched
+    for text in (table, as_json, refused, watched):
+        assert text.replace("\n", "").isprintable()
+
+
+@contextmanager
+def published_once(daemon: FakeDaemon, event: replies.Event) -> Iterator[None]:
+    """Published again and again, until somebody has heard it."""
+    done = threading.Event()
+
+    def publish() -> None:
+        while not done.wait(0.005):
+            daemon.publisher.publish("events/cam1/", event)
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def commands(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
+    yield names
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+        else:
+            yield (*names, name)
+
+
+EVERY = [(group, names) for group in (main, trackerd) for names in commands(group)]
+
+
+@pytest.mark.parametrize(("group", "names"), EVERY)
+def test_h_is_help_everywhere(group: click.Group, names: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(group, [*names, "-h"])
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
+
+
+def test_ls_loads_nothing_that_it_does_not_need(daemon: FakeDaemon) -> None:
+    heavy = ("torch", "sam2", "cv2", "av", "PIL", "numpy", "rich", "yaml", "asyncio")
+    program = f"""
+import sys
+from tracker.cli.trackctl import main
+from tracker.cli.trackerd import trackerd
+try: main(["ls"])
+except SystemExit: print([name for name in {heavy!r} if name in sys.modules])
+"""
+    environment = {**os.environ, "TRACKER_CONTROL": daemon.control.endpoint}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert CliRunner().invoke(main, ["--version"]).output == "trackctl, version 0.1.0\n"
 
 
 def test_json_carries_the_record_with_its_run_lengths_as_text(daemon: FakeDaemon) -> None:
@@ -135,9 +228,15 @@ def test_a_snapshot_becomes_a_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = ctl(daemon, "snapshot", "cam1", *arguments, "--max-width", 320, "--overlay", "--json")
-    assert asked(daemon) == requests.FramesGet(stream="cam1", format=format_, max_width=320, overlay=True)
+    wanted = requests.FramesGet(stream="cam1", format=format_, max_width=320, overlay=True, pin_s=60)
+    assert asked(daemon) == wanted
     assert (tmp_path / file).read_bytes() == b"\x89PNG"
     assert json.loads(result.stdout)["file"] == file
+
+
+def test_a_snapshot_says_how_to_go_on(daemon: FakeDaemon, tmp_path: Path) -> None:
+    said = ctl(daemon, "snapshot", "cam1", "-o", tmp_path / "now.JPG").stdout
+    assert "frame 5 of cam1, 4 bytes; to mark something on it within 60 s: trackctl add cam1 --frame 5" in said
 
 
 def test_a_snapshot_goes_to_standard_output(daemon: FakeDaemon) -> None:
@@ -172,6 +271,9 @@ def test_a_refusal_exits_with_1_and_says_why(daemon: FakeDaemon, error: Exceptio
         "rm cam1 7 --all",
         "streams add cam1 rtsp://x/ --option nothing",
         "snapshot cam1 --format gif",
+        "snapshot cam1 -o x.gif",
+        "snapshot cam1 -o x",
+        "snapshot cam1 -o x.png --format jpeg",
         "snapshot cam1 -o /no/such/folder/x.png",
         "watch cam1 --topic trakcs",
         "--control nonsense info",
@@ -275,3 +377,12 @@ def test_every_kind_of_message_has_a_line(body: Any, line: str) -> None:
     from tracker.client.messages import Message
 
     assert " ".join(message_line(Message("topic/", body, b"image")).split()) == " ".join(line.split())
+
+
+def test_history_and_what_waits_are_shown(daemon: FakeDaemon) -> None:
+    waiting = replies.WaitingObject(object=3, stream="door", frame=9, label="cup", meta={})
+    daemon.answers["objects.list"] = replies.ObjectList(objects=[], waiting=[waiting])
+    assert "door" in ctl(daemon, "ls", "--all").stdout
+    lost = replies.Event(event="object_lost", stream="cam1", frame=5, epoch=0, time=1.7e9, object=7, label="cup")
+    daemon.answers["history.list"] = replies.EventList(events=[lost])
+    assert "cam1 #5  object_lost 7 cup" in ctl(daemon, "history", "--since", "60").stdout

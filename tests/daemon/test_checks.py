@@ -13,6 +13,7 @@ WRONG = [
     ("model: {name: sam3}", "model.name"),
     ("model: {checkpoint: /nowhere.pt}", "model.checkpoint"),
     ("model: {device: 'cuda:99'}", "model.device"),
+    ("persist: {dir: /etc/hostname}", "persist.dir: /etc/hostname is no folder"),
     ("streams: {a: {url: 'rtsp://cam/live', pace: all}}", "streams.a.pace"),
     ("streams: {a: {url: 'rtsp://cam/live', password_env: A, password_file: b}}", "streams.a.password_env"),
 ]
@@ -40,3 +41,56 @@ def test_a_right_one_passes(tmp_path: Path) -> None:
     path = tmp_path / "tracker.yaml"
     path.write_text("streams: {a: {url: 'rtsp://cam/live'}}")
     assert list(check(path).streams) == ["a"]
+
+
+UNREACHABLE = [
+    ("{url: missing.mp4}", "url: missing.mp4: no such file or folder"),
+    ("{url: 127.0.0.1/live}", "url: 127.0.0.1/live: no such file or folder; a camera's address has a scheme"),
+    ("{url: '0'}", "url: 0: no such file or folder; a camera of this machine is /dev/video0"),
+    ("{url: 'rtps://127.0.0.1/live'}", "url: FFmpeg knows no protocol rtps://"),
+    ("{url: 'rtsp://127.0.0.1/live', password_env: SET_NOWHERE}", "password_env: the environment has no variable"),
+    ("{url: 'rtsp://127.0.0.1/live', password_file: /no/where}", "password_file: /no/where: No such file"),
+    ("{url: empty}", "url: empty: has no pictures in it"),
+    ("{url: twins}", "url: twins/0.jpg and twins/0.png have one name"),
+    ("{url: clip, format: nosuch}", "format: FFmpeg has no input format 'nosuch'"),
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with some sources in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "clip").touch()
+    (tmp_path / "twins").mkdir()
+    for name in ("0.jpg", "0.png"):
+        (tmp_path / "twins" / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("stream", "words"), UNREACHABLE)
+def test_it_looks_for_sources(here: Path, stream: str, words: str) -> None:
+    path = here / "tracker.yaml"
+    path.write_text(f"streams: {{a: {stream}}}")
+    with pytest.raises(ConfigError) as caught:
+        check(path, with_sources=True)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{path}: streams.a.{words}")
+    assert list(check(path).streams) == ["a"]  # the daemon starts all the same: other streams may be well
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        "{url: 'rtsp://127.0.0.1/live'}",
+        "{url: /dev/video99}",
+        "{url: clip}",
+        "{url: 'testsrc2=size=64x48', format: lavfi}",
+        "{url: 'rtsp://127.0.0.1/live', password_file: of-the-service}",
+    ],
+)
+def test_what_may_still_come_is_not_wrong(here: Path, stream: str) -> None:
+    path = here / "tracker.yaml"
+    path.write_text(f"streams: {{a: {stream}}}")
+    assert list(check(path, with_sources=True).streams) == ["a"]

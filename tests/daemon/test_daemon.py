@@ -12,6 +12,7 @@ import pytest
 from helpers.fakes import BlobEngine
 from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
 from tracker.images.imaging import decode
+from tracker.masks import geometry
 from tracker.tracking import records
 
 MOVING = [20, 30]  # on frame 0
@@ -55,7 +56,7 @@ class TestObjects:
             return int(talk.ask("objects.add", stream="cam", points=[RESTING], **more)["object"])
 
         assert [add(), add(object=7), add()] == [1, 7, 8]
-        assert talk.ask("objects.remove", stream="cam", object=8) == {"removed": [8]}
+        assert talk.ask("objects.remove", stream="cam", object=8) == {"removed": [8], "durable": False}
         assert add() == 9
         for taken in (7, 8):
             code, message = talk.refused("objects.add", stream="cam", points=[RESTING], object=taken)
@@ -71,7 +72,7 @@ class TestObjects:
     def test_remove_all(self, talk: Talk) -> None:
         for _ in range(3):
             talk.ask("objects.add", stream="cam", points=[RESTING])
-        assert talk.ask("objects.remove", stream="cam", all=True) == {"removed": [1, 2, 3]}
+        assert talk.ask("objects.remove", stream="cam", all=True) == {"removed": [1, 2, 3], "durable": False}
         assert talk.ask("objects.list") == {"objects": []}
 
     def test_refine_moves_the_object(self, talk: Talk) -> None:
@@ -302,7 +303,7 @@ class TestPublished:
 
     def test_nothing_is_computed_for_nobody(self, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
         outlines: list[bool] = []
-        real = records.shape_of
+        real = geometry.shape_of
 
         def shape_of(*args: Any, outline: bool, **kwargs: Any) -> Any:
             outlines.append(outline)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ import zmq
 from helpers.fakes import BlobEngine
 from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
 from tracker.daemon.daemon import Daemon
-from tracker.errors import AtCapacity
+from tracker.daemon.delivery import Delivery
+from tracker.errors import AtCapacity, BadRequest, TrackerError
+from tracker.sockets.publisher import Publisher
+from tracker.tracking.jobs import MAX_JOBS_OF_ONE, Jobs
 from tracker.types import Image
 
 MOVING = [20, 30]  # on frame 0
@@ -35,6 +38,7 @@ class Fragile(BlobEngine):
         self.bad_frames: set[int] = set()
         self.bad_size: tuple[int, int] | None = None
         self.most_objects = 99
+        self.poisoned: int | None = None  # memories with so many prompts
 
     def encode(self, images: Sequence[Image]) -> list[np.ndarray]:
         if any(image.size_wh == self.bad_size for image in images):
@@ -42,6 +46,8 @@ class Fragile(BlobEngine):
         return super().encode(images)
 
     def propagate(self, items: Any, features: list[np.ndarray]) -> Any:
+        if any(memory.prompts == self.poisoned for memory, _, _ in items):
+            raise ValueError("a poisoned object")
         if any(frame in self.bad_frames for _, _, frame in items):
             raise ValueError("a bad frame")
         if len(items) > self.most_objects:
@@ -101,6 +107,141 @@ def test_a_frame_that_the_engine_cannot_take_is_skipped_and_told(talk: Talk, eng
     assert after["dropped"] >= 3
 
 
+@pytest.mark.parametrize("others", [0, 2])
+def test_an_object_whose_step_raises_is_given_up_and_its_stream_goes_on(
+    talk: Talk, engine: Fragile, others: int
+) -> None:
+    for _ in range(others):
+        talk.ask("objects.add", stream="cam", points=[RESTING])
+    bad = talk.ask("objects.add", stream="cam", points=[RESTING])["object"]
+    talk.subscribe("events/cam/")
+    engine.poisoned = 2
+    talk.ask("objects.refine", stream="cam", object=bad, points=[RESTING])
+    assert talk.receive_until(lambda m: m["event"] == "object_failed")["object"] == bad
+    wait_until(lambda: len(talk.ask("objects.list")["objects"]) == others)
+    if not others:
+        talk.ask("objects.add", stream="cam", points=[RESTING])
+    ages = [o["age"] for o in talk.ask("objects.list")["objects"]]
+    wait_until(lambda: all(o["age"] > max(ages) + 3 for o in talk.ask("objects.list")["objects"]))
+
+
+def ended_with(daemon: Daemon, break_it: Callable[[], object]) -> str:
+    """What `run` raises after something was broken."""
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            daemon.run()
+        except Exception as error:  # noqa: BLE001
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        wait_until(daemon.ready.is_set)
+        break_it()
+        thread.join(30)
+        assert not thread.is_alive()
+    finally:
+        daemon.stop()
+        thread.join()
+    return str(ended[0]) if ended else "nothing"
+
+
+def raise_a_bug(*_: Any) -> Any:
+    raise RuntimeError("a bug")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("name", ["control", "publish", "delivery"])
+def test_a_thread_that_dies_ends_the_process_with_an_error(
+    video: Path, engine: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = Daemon(configuration(streams={"cam": {"url": str(video), "loop": True}}), engine)
+
+    def break_it() -> None:
+        talk = Talk(daemon)
+        talk.wait_for_frame(0)
+        if name == "control":
+            monkeypatch.setattr("tracker.protocol.codec.parse_request", raise_a_bug)
+            talk._control.send(msgpack.packb({"op": "server.info"}))
+        elif name == "publish":
+            monkeypatch.setattr(Publisher, "_send", raise_a_bug)
+            talk.subscribe("status/")
+            wait_until(lambda: not daemon.publisher.is_alive())
+        else:
+            monkeypatch.setattr(Delivery, "_deliver", raise_a_bug)
+            monkeypatch.setattr("tracker.daemon.delivery.log.exception", raise_a_bug)
+        talk.close()
+
+    assert name in ended_with(daemon, break_it)
+
+
+def test_a_lost_device_ends_the_process_at_once(video: Path, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    daemon = Daemon(configuration(streams={"cam": {"url": str(video), "loop": True}}), engine)
+
+    def break_it() -> None:
+        talk = Talk(daemon)
+        talk.wait_for_frame(0)
+        monkeypatch.setattr(engine, "propagate", lost)
+        talk.reply("objects.add", stream="cam", points=[RESTING])
+        talk.close()
+
+    assert "CUDA error" in ended_with(daemon, break_it)
+
+
+def test_a_status_that_cannot_be_told_ends_nothing(
+    talk: Talk, engine: Fragile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def broken() -> Any:
+        asked.set()
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(engine, "memory", broken)
+    assert asked.wait(20)
+    assert talk.ask("server.info")
+
+
+def test_a_job_is_its_owner_s_and_ends_with_its_connection() -> None:
+    class Peer:
+        op = "segment.all"
+
+        def __init__(self, id_: Any, owner: bytes) -> None:
+            self.id, self.owner, self.gone = id_, owner, False
+            self.failed: list[TrackerError] = []
+
+        def reply(self, _: Any) -> None: ...
+
+        def fail(self, error: TrackerError) -> None:
+            self.failed.append(error)
+
+    def endless() -> Any:
+        while True:
+            yield
+
+    jobs = Jobs(0.5)
+    mine, theirs = Peer(1, b"me"), Peer(1, b"them")
+    for peer in (mine, theirs):
+        jobs.add(peer, endless())
+    for id_, owner in ((True, b"me"), (1, b"nobody"), (2, b"me")):
+        with pytest.raises(BadRequest, match="of yours"):
+            jobs.cancel(id_, owner)
+    jobs.cancel(1, b"me")
+    assert (len(mine.failed), len(theirs.failed)) == (1, 0)
+    theirs.gone = True
+    assert not jobs.run_slice(tracking=False)
+    for i in range(MAX_JOBS_OF_ONE):
+        jobs.add(Peer(i, b"me"), endless())
+    with pytest.raises(AtCapacity, match="of yours"):
+        jobs.check_room(b"me")
+    jobs.check_room(b"them")
+
+
 def test_other_streams_in_the_same_step_do_not_suffer(video: Path, engine: Fragile) -> None:
     streams = {
         "good": {"url": str(video), "loop": True},
@@ -119,7 +260,7 @@ def test_other_streams_in_the_same_step_do_not_suffer(video: Path, engine: Fragi
         assert good["state"] == "visible"
 
 
-def test_an_engine_that_only_fails_ends_the_daemon(video: Path, engine: Fragile) -> None:
+def test_an_engine_that_only_fails_ends_the_daemon(video: Path, engine: Any) -> None:
     """With an error: whoever watches it starts it again."""
     config = configuration(streams={"cam": {"url": str(video), "pace": "all", "loop": True}})
     daemon = Daemon(config, engine)
@@ -217,7 +358,7 @@ def test_nor_does_it_hold_up_the_stop(video: Path) -> None:
 
 def test_a_signal_that_comes_at_any_moment_stops_it(talk: Talk) -> None:
     """Signal handlers run in the middle of what the main thread does: also while that holds the event's lock."""
-    with talk.daemon._wake._cond:
+    with talk.daemon._wake._cond:  # type: ignore[attr-defined]
         talk.daemon.stop()
 
 

@@ -1,6 +1,6 @@
 """Objects' lives without sockets: a correction counts more than whatever was found out about earlier frames."""
 
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -10,10 +10,14 @@ from helpers.fakes import BlobEngine, FakeStream
 from tracker.config import Config
 from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
+from tracker.daemon.events import Events
 from tracker.daemon.lifecycle import ObjectLifecycle
 from tracker.daemon.operations.objects import ObjectOperations
+from tracker.daemon.persistence import Persistence
+from tracker.engine.engine import Engine
 from tracker.protocol import requests
 from tracker.protocol.replies import Event
+from tracker.sockets.publisher import Publisher
 from tracker.tracking.records import ObjectSnapshot
 from tracker.tracking.state import Sighting, StreamTable, TrackedObject, TrackedStream
 from tracker.types import I420, Frame
@@ -55,8 +59,10 @@ class House:
             self.stream.source.buffer.put(picture(index, there=index != 1))
         self.table = StreamTable()
         self.table.add(self.stream)
-        self.objects = ObjectLifecycle(self.table, self.log)  # type: ignore[arg-type]
-        context = Context(Config(), self.table, self.engine, self.log, self.objects)  # type: ignore[arg-type]
+        publisher, engine = cast(Publisher, self.log), cast(Engine, self.engine)
+        events, persistence = Events(publisher, None), Persistence(None, Config(), self.table, engine)
+        self.objects = ObjectLifecycle(self.table, events, persistence)
+        context = Context(Config(), self.table, engine, publisher, self.objects, events, persistence)
         self.operations = ObjectOperations(context)
         self.delivery = Delivery(self.log, Config().publish, lambda: None)  # type: ignore[arg-type]
         self.stream.processed = 0

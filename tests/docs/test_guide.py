@@ -162,13 +162,16 @@ def test_what_the_guide_says_works(reader: Reader) -> None:
     assert "koi" in listed
     recorded = list(read_json_lines(Path("pond.jsonl")))
     for record, fish in zip(recorded[-1].objects, (1, 2), strict=True):
-        truth_hw = reader.truth(recorded[-1].frame) == fish
+        assert recorded[-1].capture is not None
+        truth_hw = reader.truth(recorded[-1].capture) == fish
         mask_hw = mask_of_record(record, recorded[-1].size_wh)
         assert (mask_hw & truth_hw).sum() > 0.5 * (mask_hw | truth_hw).sum()
     assert len(json.loads(Path("pond.json").read_text())["images"]) == len(recorded)
     assert "0." in reader.said["python"]
     assert len(list(Path("masks").iterdir())) == len(recorded)
-    assert list(sources.frames(Path("pond-seen.mp4")))
+    assert len(list(sources.frames(Path("pond-seen.mp4")))) == len(recorded)
+    assert len(list(sources.frames(Path("plain.mp4")))) == len(recorded)
+    assert Path("found.png").is_file()
     found = next(said for line, said in reader.said.items() if "detector.py" in line)
     assert re.search(r"^#\d+ koi at \(.*\): (new|known) \d+$", found, re.MULTILINE)
     assert len(list(sources.frames(Path("koi.mp4")))) == FRAMES

@@ -1,5 +1,6 @@
 """On a CUDA device: replayed steps against plain ones, and the engine against the official predictor."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -12,11 +13,12 @@ from helpers import sides
 from helpers.sides import FRAMES, Official, Ours, Pair, compare
 from tracker.engine.cuda_graphs import SIZES, CudaRecorder
 from tracker.engine.engine import Engine
+from tracker.engine.grouping import depths
 
 pytestmark = pytest.mark.gpu
 
 Dtype = Literal["float32", "bfloat16"]
-Boxes = list[tuple[float, ...]]
+Boxes = Sequence[tuple[float, ...]]
 NANO, TINY = ("nano", 256), ("sam2.1_hiera_tiny", 512)  # tiny as initialised: its weights are not in the package
 
 
@@ -81,13 +83,13 @@ def test_every_size_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
     record = CudaRecorder(engine.model.device)
     blank = engine.encode_tensor(torch.zeros(1, 3, engine.model.image_size, engine.model.image_size))
 
-    def counting(function):  # type: ignore[no-untyped-def]
+    def counting(function):
         recorded.append(record(function))
         return recorded[-1]
 
     engine.record(blank, counting)
     assert not caplog.records
-    assert len(recorded) == len(SIZES)
+    assert len(recorded) == len(SIZES) * len(depths())
 
 
 def test_replayed_steps_keep_device_memory_flat() -> None:

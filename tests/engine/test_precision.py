@@ -61,8 +61,8 @@ def test_bfloat16_in_batches_is_as_close_as_bfloat16_is(monkeypatch: pytest.Monk
 
 def test_float32_is_without_tf32() -> None:
     pair = Pair.make("nano", 96, plain=True, trained=False)
-    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):
-        backend.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
     Engine(pair.engine.model, EngineConfig(dtype="float32"))
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32

@@ -8,11 +8,12 @@ import torch
 
 from tracker.engine.preprocess import at_size, at_size_on, model_input, normalise
 from tracker.images import imaging
-from tracker.types import I420, Colour, Rgb
+from tracker.types import I420, Colour, Image, Matrix, Rgb
 
 CPU = torch.device("cpu")
 SIZES_WH = [(1920, 1080), (641, 359), (640, 481), (97, 53), (64, 64), (33, 200), (3, 5), (2, 1), (1, 1)]
-COLOURS = [Colour(matrix, full) for matrix, full in itertools.product(("bt601", "bt709", "bt2020"), (False, True))]
+MATRICES: tuple[Matrix, ...] = ("bt601", "bt709", "bt2020")
+COLOURS = [Colour(matrix, full) for matrix, full in itertools.product(MATRICES, (False, True))]
 BY_DEVICE = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -22,14 +23,16 @@ def picture(size_wh: tuple[int, int], colour: Colour, kind: str = "scene") -> I4
     rng = np.random.default_rng(w * h)
     shapes = [(h, w), *[((h + 1) // 2, (w + 1) // 2)] * 2]
     if kind == "noise":
-        return I420(*(rng.integers(0, 256, shape, np.uint8) for shape in shapes), colour)
+        y, u, v = (rng.integers(0, 256, shape, np.uint8) for shape in shapes)
+        return I420(y, u, v, colour)
     planes = []
     for k, (rows, columns) in enumerate(shapes):
         y, x = np.mgrid[:rows, :columns] / max(rows, columns)
         waves = 128 + 70 * np.sin(7 * x + k) * np.cos(9 * y - k)
         waves[rows // 3 : rows // 2, columns // 4 : columns // 2] = 40 + 90 * k
         planes.append(waves.clip(0, 255).astype(np.uint8))
-    return I420(*planes, colour)
+    luma, cb, cr = planes
+    return I420(luma, cb, cr, colour)
 
 
 def levels_away(ours_hwc: torch.Tensor, image: I420, side: int) -> tuple[int, float]:
@@ -82,7 +85,7 @@ def test_a_picture_at_the_models_size_stays_as_it_is(image) -> None:
 
 
 def test_pictures_together_are_each_as_alone() -> None:
-    images = [
+    images: list[Image] = [
         picture((97, 53), Colour()),
         Rgb(imaging.to_rgb(picture((20, 30), Colour()))),
         picture((64, 64), COLOURS[3]),

@@ -95,7 +95,7 @@ def test_an_answer_that_is_not_wanted_costs_nothing(engine: Engine) -> None:
     features = engine.encode_tensor(video(64))
     track = led(engine, 6)
     ((_, before),) = engine.propagate([(track, 6, 6)], features)
-    engine.prompt(track, features, 5, 5, Prompt(MASK.nonzero()[0][:0].reshape(0, 2), box_xyxy=BOX), SIZE_WH)
+    engine.prompt(track, features, 5, 5, Prompt(box_xyxy=BOX), SIZE_WH)
     ((_, after),) = engine.propagate([(track, 6, 6)], features)
     np.testing.assert_array_equal(before.logits_hw, after.logits_hw)
 

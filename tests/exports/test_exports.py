@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import supervision
+from msgspec import UNSET
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -23,7 +24,7 @@ from tracker.exports import (
 from tracker.masks.geometry import fill, shape_of_mask
 from tracker.masks.rle import rle_encode
 from tracker.protocol.fields import Rle
-from tracker.protocol.replies import UNSET, ObjectRecord, Tracks
+from tracker.protocol.replies import ObjectRecord, Tracks
 from tracker.streams import sources
 from tracker.types import Bool
 
@@ -106,6 +107,8 @@ def without_holes(mask_hw: Bool) -> Bool:
 
 def test_coco_rle(results, tmp_path, capsys):
     coco = COCO(write(results, "coco", tmp_path / "a.json"))
+    coco.info()
+    assert [image["id"] for image in coco.loadImgs(coco.getImgIds())] == [r.frame + 1 for r in results]
     assert [image["file_name"] for image in coco.loadImgs(coco.getImgIds())] == [r.name for r in results]
     assert {c["name"] for c in coco.loadCats(coco.getCatIds())} == {"woman", "dog"}
     annotations = coco.loadAnns(coco.getAnnIds())
@@ -116,6 +119,7 @@ def test_coco_rle(results, tmp_path, capsys):
         assert coco.loadCats(annotation["category_id"])[0]["name"] == record.label
         assert annotation["area"] == coco_mask.area(annotation["segmentation"]) == record.area
         assert annotation["bbox"] == coco_mask.toBbox(annotation["segmentation"]).tolist()
+    assert len(coco.loadRes(coco.dataset["annotations"]).getAnnIds()) == len(visible(results))
     capsys.readouterr()
 
 
@@ -156,8 +160,10 @@ def test_mot(results, tmp_path):
 
 
 def test_supervision(results):
+    class_ids: dict[str, int] = {}
     for result in results:
-        detections = to_supervision(result)
+        detections = to_supervision(result, class_ids)
+        assert [class_ids[name] for name in detections.data["class_name"]] == detections.class_id.tolist()
         records = list(result.visible())
         assert isinstance(detections, supervision.Detections)
         assert detections.tracker_id.tolist() == [record.object for record in records]
@@ -166,6 +172,11 @@ def test_supervision(results):
             assert np.array_equal(mask_hw, mask_of_record(record, result.size_wh))
             assert xyxy.tolist() == list(record.box)
         assert detections.area.tolist() == [record.area for record in records]
+
+
+def test_supervision_s_classes_differ_by_label():
+    detections = to_supervision(result_of(0, drawn_ids()[0]))
+    assert dict(zip(detections.data["class_name"], detections.class_id, strict=True)) == {"woman": 0, "dog": 1}
 
 
 def test_supervision_of_nothing():

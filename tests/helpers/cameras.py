@@ -55,7 +55,8 @@ class RtspServer:
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(BrokenPipeError):
-                pipe.close()
+                if pipe is not None:
+                    pipe.close()
         self.process = None
 
     def _answer(self, word: str, timeout_s: float = 30) -> str:

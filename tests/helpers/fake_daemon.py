@@ -13,6 +13,9 @@ from tracker.sockets.publisher import Publisher
 STREAM = replies.StreamRecord(stream="cam1", url="rtsp://cam1.local/live", state="live", size=(64, 48))
 OBJECT = replies.ObjectRecord(object=7, state="visible", box=(1, 2, 3, 4), area=4)
 ENTRY = replies.ObjectEntry(**structs.asdict(OBJECT), stream="cam1", frame=5)
+MOVED = replies.MovedObject(
+    object=7, frame=5, size_wh=(64, 48), label=None, meta={}, expire_s=None, age=3, lost_for_s=None
+)
 RESULT = replies.ObjectResult(**structs.asdict(ENTRY), epoch=0, durable=True)
 MODEL = replies.ModelInfo(name="nano", image_size=256, device="cpu", dtype="float32", sha256=None)
 LIMITS = replies.Limits(objects=8, objects_free=7, history_frames=32)
@@ -49,9 +52,11 @@ class FakeDaemon:
                 stream="cam1", frame=5, objects=[replies.Match(object=7, added=True, iou=None)]
             ),
             "objects.refine": RESULT,
-            "objects.update": ENTRY,
+            "objects.update": replies.UpdatedObject(**structs.asdict(ENTRY), durable=True),
             "objects.remove": replies.Removed(removed=[7]),
             "objects.list": replies.ObjectList(objects=[ENTRY]),
+            "objects.export": replies.ExportedChunk(token="t", record=MOVED, size=9, offset=5, data=b"data"),
+            "objects.import": replies.Imported(stream="cam1", received=9, object=7, durable=True),
             "segment.prompt": replies.Candidates(stream="cam1", frame=5, candidates=[]),
             "segment.all": replies.FoundMasks(stream="cam1", frame=5, masks=[]),
             "segment.cancel": replies.Empty(),

@@ -10,7 +10,7 @@ import torch
 
 from tracker.config import StreamConfig
 from tracker.engine.cost import StepCost
-from tracker.engine.memory import FrameMemory, ObjectMemory
+from tracker.engine.memory import FrameMemory, MemoryLayout, ObjectMemory, TensorKind
 from tracker.images import imaging
 from tracker.streams.buffer import RollingBuffer
 from tracker.types import I420, Frame, Image, ObjectMask, Prompt
@@ -21,7 +21,8 @@ SIDE = 64  # of the fake engine's logits
 def grey_frame(index: int, size_wh: tuple[int, int] = (64, 48), *, corrupt: bool = False, fps: float = 10) -> Frame:
     """A frame of a stream of `fps` that started at time 0."""
     w, h = size_wh
-    image = I420(np.full((h, w), 90, np.uint8), *(np.full((h // 2, w // 2), 128, np.uint8) for _ in "uv"))
+    grey_hw = np.full((h // 2, w // 2), 128, np.uint8)
+    image = I420(np.full((h, w), 90, np.uint8), grey_hw, grey_hw)
     seconds = index / fps
     return Frame("cam", index, 0, seconds, seconds, round(seconds * 1e9), None, image, corrupt)
 
@@ -56,6 +57,13 @@ class BlobEngine:
 
     def describe(self) -> dict[str, Any]:
         return {"name": "blobs", "image_size": 4 * SIDE, "device": "cpu", "dtype": "uint8", "sha256": None}
+
+    def memory_layout(self) -> MemoryLayout:
+        return MemoryLayout(
+            memory_tm=TensorKind((1, 1), "float32", 4),
+            pointer_c=TensorKind((2,), "float64", 8),
+            logits_hw=TensorKind((SIDE, SIDE), "float32", 4),
+        )
 
     def memory(self) -> dict[str, Any]:
         return {"device": "cpu", "used_bytes": 1, "total_bytes": 2}
@@ -107,7 +115,7 @@ def _entry(bright_hw: np.ndarray, near_xy: tuple[float, float], frame: int, step
         frame=frame,
         step=step,
         memory_tm=torch.zeros(1, 1),
-        pointer_c=torch.tensor(centres_nxy[blob] if blob else near_xy),
+        pointer_c=torch.tensor(centres_nxy[blob] if blob else near_xy, dtype=torch.float64),
         logits_hw=torch.from_numpy(logits_hw.astype(np.float32)),
         score=0.9,
         presence=5.0 if blob else -5.0,

@@ -1,4 +1,4 @@
-"""Publishes a moving bar to an RTMP URL until it is killed: `python rtmp_publisher.py URL`."""
+"""Publishes a moving bar to an RTMP URL until it is killed: `python -m helpers.rtmp_publisher URL`."""
 
 import sys
 import time

@@ -1,11 +1,12 @@
 """A whole daemon in this process: real sockets, real files, real threads; only the model is the blob engine."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import msgpack
@@ -16,6 +17,7 @@ import zmq
 from helpers.fakes import BlobEngine
 from tracker.config import Config, parse
 from tracker.daemon.daemon import Daemon
+from tracker.daemon.persistence import open_store
 from tracker.images.video_writer import VideoWriter
 
 PATIENCE_S = 30.0
@@ -40,8 +42,10 @@ def blobs(path: Path, frames: int = 60, fps: float = 20, hidden: range = range(0
 class Talk:
     """The wire as another program sees it."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, token: bytes | None = None) -> None:
+        """`token` makes it the same client as another one that has it."""
         self.daemon = daemon
+        self.token = token or os.urandom(16)
         self.image = b""  # that came with the last message
         self._context = zmq.Context()
         self._control = self._socket(zmq.REQ, daemon.control.endpoint)
@@ -50,6 +54,8 @@ class Talk:
     def _socket(self, kind: int, endpoint: str) -> "zmq.Socket[bytes]":
         socket = self._context.socket(kind)
         socket.linger, socket.rcvtimeo = 0, round(PATIENCE_S * 1000)
+        if kind == zmq.REQ:
+            socket.setsockopt(zmq.IDENTITY, self.token + os.urandom(8))
         socket.connect(endpoint)
         return socket
 
@@ -89,7 +95,7 @@ class Talk:
         self.image = b"".join(images)
         return topic.decode(), msgpack.unpackb(payload)
 
-    def receive_until(self, wanted: Callable[[Message], bool]) -> Message:
+    def receive_until(self, wanted: Callable[[Message], object]) -> Message:
         """The first message that is as wanted; all before it are thrown away."""
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
@@ -116,7 +122,8 @@ def configuration(**sections: Any) -> Config:
 @contextmanager
 def serving(config: Config, engine: Any = None) -> Iterator[Talk]:
     """Runs a daemon on a thread of its own, and ends it."""
-    daemon = Daemon(config, engine or BlobEngine())
+    store = open_store(config.persist)
+    daemon = Daemon(config, engine or cast(Any, BlobEngine()), store)
     thread = threading.Thread(target=daemon.run, name="daemon")
     thread.start()
     wait_until(lambda: daemon.ready.is_set() or not thread.is_alive())

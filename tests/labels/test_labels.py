@@ -275,13 +275,13 @@ class TestCheck:
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         assert done.stderr == ""
-        assert done.stdout == "labels need the package transformers: pip install 'tracker[labels]'\n"
+        assert done.stdout == "labels need the package transformers: pip install transformers\n"
 
     def test_without_transformers_when_it_is_loaded(
         self, settings: LabelsConfig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "transformers", None)
-        with pytest.raises(ModelError, match=r"pip install 'tracker\[labels\]'"):
+        with pytest.raises(ModelError, match="pip install transformers"):
             Clip.load(settings)
 
 

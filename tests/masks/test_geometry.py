@@ -66,6 +66,7 @@ def check_exact(mask_hw: np.ndarray) -> None:
     assert shape.area == mask_hw.sum() == sum(map(signed_area, rings))
     assert all(signed_area(polygon[0]) > 0 for polygon in shape.outline)
     assert all(signed_area(hole) < 0 for polygon in shape.outline for hole in polygon[1:])
+    assert shape.rle_counts is not None
     assert np.array_equal(rle_decode(shape.rle_counts, (h, w)), mask_hw)
     for ring in rings:
         steps = np.diff(vertices_of(ring + ring[:2]), axis=0)

@@ -1,7 +1,10 @@
 """Whole files through the engine: equal to the official predictor, streaming, refusing what does not fit."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,10 @@ from tracker.exports import read_json_lines
 from tracker.images.overlay import palette
 from tracker.images.video_writer import VideoWriter
 from tracker.masks.rle import rle_decode
-from tracker.offline import video
-from tracker.offline.video import Outcome, PromptEntry
+from tracker.offline import entries, video
+from tracker.offline.entries import PromptEntry
+from tracker.offline.video import Outcome
+from tracker.protocol.fields import Rle
 from tracker.streams import sources
 from tracker.types import Frame, ObjectMask, Rgb
 
@@ -112,7 +117,8 @@ def quiet_tqdm(monkeypatch):
 
 
 def seen_masks(outcome: Outcome) -> dict[int, np.ndarray]:
-    return {r.object: rle_decode(r.mask.counts, r.mask.size) for r in outcome.result.objects}
+    masks = {record.object: record.mask for record in outcome.result.objects}
+    return {number: rle_decode(m.counts, m.size) for number, m in masks.items() if isinstance(m, Rle)}
 
 
 def assert_same(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray], share: float = 0.999) -> None:
@@ -260,9 +266,9 @@ def test_masks_of_a_video_are_named_by_number(checkpoint, tmp_path):
         ("object: 1", "must be a list"),
         ("[]", "one entry or more"),
         ("- {object: 1, box: [1, 2", "not valid YAML"),
-        ("- {object: 0, box: [1, 1, 9, 9]}", "entry 1: .*`int` >= 1"),
-        ("- {object: 1, box: [1, 1, 9, 9]}\n- {object: 1, frames: 2}", "entry 2: .*unknown field `frames`"),
-        ("- {box: [1, 1, 9, 9]}", "missing required field `object`"),
+        ("- {object: 0, box: [1, 1, 9, 9]}", "entry 1: object: must be a whole number of at least 1"),
+        ("- {object: 1, box: [1, 1, 9, 9]}\n- {object: 1, frames: 2}", "entry 2: unknown field 'frames'"),
+        ("- {box: [1, 1, 9, 9]}", "object is missing"),
         ("- {object: 1, points: [[1, 1]], labels: [x]}", "labels"),
     ],
 )
@@ -270,7 +276,7 @@ def test_prompt_files_that_are_refused(tmp_path, text, message):
     path = tmp_path / "prompts.yaml"
     path.write_text(text)
     with pytest.raises(BadPrompt, match=rf"prompts\.yaml.*{message}"):
-        video.read_entries(path)
+        entries.read_entries(path)
 
 
 @pytest.mark.parametrize(
@@ -310,17 +316,71 @@ def test_pictures_of_two_sizes_are_refused(engine, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--jsonl=x"], "give --prompts FILE, or --point and --box"),
+        (["--jsonl=x.jsonl"], "give --prompts FILE, or --point and --box"),
         (["--box=1,1,9,9"], "nothing to write"),
-        (["--box=1,1,9", "--jsonl=x"], "'1,1,9' is not X1,Y1,X2,Y2"),
-        (["--point=1", "--jsonl=x"], "'1' is not X,Y"),
-        (["--point=a,b", "--jsonl=x"], "'a,b' is not X,Y"),
+        (["--box=1,1,9,9", "--overlay=x.avi"], "'x.avi' does not end in .mp4"),
+        (["--box=1,1,9,9", "--export=x.gif"], "'x.gif' is no format's"),
+        (["--box=1,1,9,9", "--export=no/x.txt"], "there is no folder no"),
+        (["--box=1,1,9", "--jsonl=x.jsonl"], "'1,1,9' is not X1,Y1,X2,Y2"),
+        (["--point=1", "--jsonl=x.jsonl"], "'1' is not X,Y"),
+        (["--point=a,b", "--jsonl=x.jsonl"], "'a,b' is not X,Y"),
     ],
 )
 def test_wrong_options(folder, options, message):
     result = CliRunner().invoke(trackerd, ["track", str(folder), *options])
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    "option", ["--masks=there", "--jsonl=there.jsonl", "--export=there.jsonl", "--overlay=there.mp4"]
+)
+def test_nothing_is_written_over_unasked(folder, tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    for name in ("there/00000.png", "there.jsonl", "there.mp4"):
+        Path(name).touch()
+    result = CliRunner().invoke(trackerd, ["track", str(folder), "--box=1,1,9,9", option])
+    assert result.exit_code == 2
+    assert "is there already: remove it, or choose another name, or give --overwrite" in " ".join(
+        result.stderr.split()
+    )
+    assert not any(path.stat().st_size for path in tmp_path.rglob("*.*"))
+
+
+def test_overwrite_writes_over_and_the_end_is_told(checkpoint, folder, tmp_path):
+    jsonl = tmp_path / "a.jsonl"
+    jsonl.write_text("before")
+    command = ["track", str(folder), "--box=20,20,48,44", f"--export={jsonl}", "--overwrite", "--image-size=128"]
+    result = CliRunner().invoke(trackerd, [*command, f"--checkpoint={checkpoint}"], catch_exceptions=False)
+    assert len(list(read_json_lines(jsonl))) == FRAMES
+    assert re.search(rf"^{FRAMES} frames in [\d.]+ s, [\d.]+ a second; 1 objects, ", result.stdout)
+    assert result.stdout.endswith(f"written: {jsonl}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("broken.mp4", ["--box=1,1,9,9"]),
+        ("broken.mp4", ["--everything"]),
+        ("empty", ["--box=1,1,9,9"]),
+        ("frames", ["--prompts=prompts.yaml"]),
+        ("frames", ["--box=1,1,9,9", "--export=x.gif"]),
+    ],
+)
+def test_input_is_looked_at_before_torch_is_loaded(folder, tmp_path, name, options):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "prompts.yaml").write_text("[{object: 0}]")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "frames").symlink_to(folder)
+    program = f"""
+import sys
+from tracker.cli.trackerd import trackerd
+try: trackerd(["track", {name!r}, "--jsonl=a.jsonl", *{options!r}], standalone_mode=False)
+except Exception as error: print(type(error).__name__, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1:] == ["False"]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +394,9 @@ def test_wrong_options(folder, options, message):
 )
 def test_errors_are_one_line_and_exit_status_1(folder, tmp_path, monkeypatch, capsys, options, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["trackerd", "track", str(folder), "--box=1,1,9,9", "--jsonl=x", *options])
+    monkeypatch.setattr(
+        "sys.argv", ["trackerd", "track", str(folder), "--box=1,1,9,9", "--jsonl=x.jsonl", *options]
+    )
     with pytest.raises(SystemExit, match="1"):
         main()
     error = capsys.readouterr().err.strip()
@@ -354,7 +416,7 @@ def test_one_picture_is_no_video(engine, folder):
 def test_torchvision_of_another_torch_is_named(folder, monkeypatch, capsys):
     broken = Mock(side_effect=RuntimeError("operator torchvision::nms does not exist"))
     monkeypatch.setattr("tracker.cli.options.ModelOptions.load", broken)
-    monkeypatch.setattr("sys.argv", ["trackerd", "track", str(folder), "--box=1,1,9,9", "--jsonl=x"])
+    monkeypatch.setattr("sys.argv", ["trackerd", "track", str(folder), "--box=1,1,9,9", "--jsonl=x.jsonl"])
     with pytest.raises(SystemExit, match="1"):
         main()
     error = capsys.readouterr().err.strip()

@@ -27,7 +27,8 @@ def square_mask() -> np.ndarray:
 def test_points_and_a_box() -> None:
     prompt = prompt_of(add(points=[(0, 0), (63.9, 47.5)], labels=[1, 0], box=(0, 0, 64, 48)), SIZE_WH)
     assert prompt.points_xy.tolist() == [[0, 0], [np.float32(63.9), 47.5]]
-    assert (prompt.points_xy.dtype, prompt.labels_n.dtype) == (np.float32, np.int32)
+    assert prompt.points_xy.dtype == np.float32
+    assert prompt.labels_n.dtype == np.int32
     assert prompt.labels_n.tolist() == [1, 0]
     assert prompt.box_xyxy is not None
     assert prompt.box_xyxy.tolist() == [0, 0, 64, 48]
@@ -109,7 +110,7 @@ def test_refused(fields: dict[str, Any], text: str) -> None:
     ],
 )
 def test_points_on_the_border_count(point: tuple[float, float], taken: tuple[float, float]) -> None:
-    assert prompt_of(add(points=[point]), SIZE_WH).points_xy.tolist() == np.float32([taken]).tolist()
+    assert prompt_of(add(points=[point]), SIZE_WH).points_xy.tolist() == np.array([taken], np.float32).tolist()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from msgspec import structs
 from helpers.tracking import wait_until
 from tracker.config import StreamConfig
 from tracker.errors import ConfigError
+from tracker.protocol.fields import EventName
 from tracker.protocol.replies import Event
 from tracker.registry.database import Database, HistoryQuery
 from tracker.registry.folder import FolderLock
@@ -29,7 +30,7 @@ CAM = SavedStream("cam", StreamConfig(url="rtsp://camera"), 100, 2, [(1, 8)])
 
 
 def saved(object_id: int, **fields: object) -> SavedObject:
-    obj = SavedObject("cam", object_id, 7, (640, 480), "forklift", {"a": 1}, None, 3, True, None)
+    obj = SavedObject("cam", object_id, 7, (640, 480), "forklift", {"a": 1}, None, 3, None)
     return structs.replace(obj, **fields)
 
 
@@ -37,7 +38,7 @@ def put(object_id: int, memory: bytes | None = b"memory", **fields: object) -> P
     return PutObject(saved(object_id, **fields), None if memory is None else lambda: memory)
 
 
-def event(name: str = "object_added", stream: str = "cam", object_id: int = 1, time_s: float = 0.0) -> Event:
+def event(name: EventName = "object_added", stream: str = "cam", object_id: int = 1, time_s: float = 0.0) -> Event:
     return Event(
         event=name, stream=stream, frame=1, epoch=0, time=time_s or time.time(), object=object_id, label=None
     )
@@ -46,10 +47,10 @@ def event(name: str = "object_added", stream: str = "cam", object_id: int = 1, t
 @contextmanager
 def opened(folder: Path, history_days: float = 30, history_nbytes: int = 2**20) -> Iterator[tuple[Store, Saved]]:
     store = Store(folder, history_days, history_nbytes)
-    found = store.open()
+    store.open()
     store.start()
     try:
-        yield store, found
+        yield store, store.saved
     finally:
         assert store.stop(30)
 
@@ -170,8 +171,8 @@ def _pragma(statement: str) -> Callable[[Path], None]:
     return change
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no database": (lambda path: path.write_text("hello " * 1000) and None, "is damaged"),
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no database": (lambda path: path.write_text("hello " * 1000), "is damaged"),
     "cut off": (_truncated, "is damaged"),
     "overwritten": (_overwritten, "is damaged"),
     "another program's": (_foreign, "another program's"),
@@ -275,7 +276,7 @@ from tracker.registry.rows import DropObject, PutObject, SavedObject
 from tracker.registry.store import Store
 
 def put(n, late=False):
-    obj = SavedObject("cam", n, 7, (640, 480), None, {}, None, 3, True, None)
+    obj = SavedObject("cam", n, 7, (640, 480), None, {}, None, 3, None)
     return PutObject(obj, lambda: str(n).encode() * 2000, late)
 
 def say(*what):

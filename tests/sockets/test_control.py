@@ -14,11 +14,13 @@ import msgpack
 import pytest
 import zmq
 
+from helpers.waiting import wait_until
+from tracker.config import LimitsConfig
 from tracker.errors import ConfigError, UnknownObject
 from tracker.protocol.fields import MAX_BYTES
 from tracker.protocol.operations import OPERATIONS
 from tracker.protocol.replies import Empty, ObjectList, Removed
-from tracker.sockets.control import MAX_WAITING, ControlServer, Request
+from tracker.sockets.control import DEFAULT_LIMITS, MAX_UNREAD_BYTES, MAX_WAITING, ControlServer, Request
 from tracker.sockets.socket_thread import Mailbox
 
 LOOPBACK = "tcp://127.0.0.1:*"
@@ -27,8 +29,10 @@ PATIENCE_MS = 20_000
 
 
 @contextmanager
-def serving(handle: Callable[[Request], None], endpoint: str = LOOPBACK) -> Iterator[ControlServer]:
-    server = ControlServer(endpoint, handle, SERVED, "i1")
+def serving(
+    handle: Callable[[Request], None], endpoint: str = LOOPBACK, limits: LimitsConfig = DEFAULT_LIMITS
+) -> Iterator[ControlServer]:
+    server = ControlServer(endpoint, handle, SERVED, "i1", limits)
     server.start()
     try:
         yield server
@@ -68,7 +72,7 @@ def test_a_reply_carries_version_id_result_and_instance() -> None:
             "v": 1,
             "id": {"any": [b"id"]},
             "ok": True,
-            "result": {"removed": [4]},
+            "result": {"removed": [4], "durable": False},
             "instance": "i1",
         }
 
@@ -151,20 +155,98 @@ def test_answers_come_from_any_thread_in_any_order_and_only_the_first_counts() -
         assert msgpack.unpackb(client.recv())["id"] == "last"
 
 
-def test_unanswered_requests_wait_in_bounded_number_and_none_is_lost() -> None:
+def test_one_connection_has_a_bounded_number_of_requests_waiting_and_others_are_let_in() -> None:
     held: queue.SimpleQueue[Request] = queue.SimpleQueue()
-    count = MAX_WAITING + 50
-    with serving(held.put) as server, connected(server, zmq.DEALER) as client:
-        for i in range(count):
+    with serving(held.put) as server, connected(server, zmq.DEALER) as client, connected(server) as other:
+        for i in range(MAX_WAITING + 50):
             client.send(request("server.info", id_=i))
         first = [held.get(timeout=20) for _ in range(MAX_WAITING)]
-        with pytest.raises(queue.Empty):
-            held.get(timeout=0.2)
+        refused = [msgpack.unpackb(client.recv()) for _ in range(50)]
+        assert {reply["error"]["code"] for reply in refused} == {"at_capacity"}
+        assert {reply["id"] for reply in refused} == set(range(MAX_WAITING, MAX_WAITING + 50))
+        other.send(request("server.info", id_="other"))
+        held.get(timeout=20).reply(Empty())
+        assert msgpack.unpackb(other.recv())["ok"]
         for waiting in first:
             waiting.reply(Empty())
-        for _ in range(count - MAX_WAITING):
-            held.get(timeout=20).reply(Empty())
-        assert {msgpack.unpackb(client.recv())["id"] for _ in range(count)} == set(range(count))
+        assert {msgpack.unpackb(client.recv())["id"] for _ in first} == set(range(MAX_WAITING))
+
+
+def test_replies_that_nobody_reads_are_bounded_in_bytes() -> None:
+    held: queue.SimpleQueue[Request] = queue.SimpleQueue()
+    megabyte = ObjectList(objects=["x" * 2**20])  # type: ignore[list-item]
+    with serving(held.put) as server, connected(server, zmq.DEALER) as deaf, connected(server) as other:
+        deaf.rcvhwm = 1
+        for _ in range(100):
+            deaf.send(request("objects.list"))
+        for _ in range(100):
+            held.get(timeout=20).reply(megabyte)
+        other.send(request("server.info"))
+        held.get(timeout=20).reply(Empty())
+        assert msgpack.unpackb(other.recv())["ok"]
+        assert server._unread._nbytes <= MAX_UNREAD_BYTES
+
+
+def test_who_goes_away_is_known_to_the_request() -> None:
+    held: queue.SimpleQueue[Request] = queue.SimpleQueue()
+    with serving(held.put) as server:
+        with connected(server, zmq.DEALER) as client:
+            client.send(request("server.info"))
+            orphan = held.get(timeout=20)
+            assert not orphan.gone
+        wait_until(lambda: orphan.gone)
+
+
+def test_connections_are_bounded_and_who_speaks_is_kept() -> None:
+    limits = LimitsConfig(connections=8)
+    with serving(answer_empty, limits=limits) as server, connected(server) as early:
+        assert ask(early, "server.info")["ok"]
+        host, _, port = server.endpoint.removeprefix("tcp://").rpartition(":")
+        idle = [socket.create_connection((host, int(port))) for _ in range(40)]
+        try:
+            for connection in idle[:32]:
+                connection.settimeout(20)
+                while connection.recv(64):
+                    pass
+        except ConnectionResetError:
+            pass
+        finally:
+            for _ in range(3):
+                with connected(server) as late:
+                    assert ask(late, "server.info")["ok"]
+            assert ask(early, "server.info")["ok"]
+            for connection in idle:
+                connection.close()
+
+
+def test_shedding_shuts_the_newest_connections() -> None:
+    with serving(answer_empty) as server, connected(server) as first, connected(server, zmq.DEALER) as second:
+        assert ask(first, "server.info")["ok"]
+        second.send(request("server.info"))
+        second.recv()
+        second.setsockopt(zmq.RECONNECT_IVL, -1)
+        monitor = second.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        server.shed()
+        assert monitor.poll(PATIENCE_MS)
+        second.disable_monitor()
+        monitor.close()
+        assert ask(first, "server.info")["ok"]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_connections_of_one_client_have_one_owner(same: bool) -> None:
+    held: queue.SimpleQueue[Request] = queue.SimpleQueue()
+    with serving(held.put) as server:
+        owners = []
+        for i in range(2):
+            with zmq.Context() as context, context.socket(zmq.DEALER) as client:
+                client.linger = 0
+                if same:
+                    client.setsockopt(zmq.IDENTITY, b"t" * 16 + bytes([i] * 8))
+                client.connect(server.endpoint)
+                client.send(request("server.info"))
+                owners.append(held.get(timeout=20).owner)
+        assert (owners[0] == owners[1]) is same
 
 
 def test_a_client_that_went_away_does_no_harm() -> None:
@@ -262,6 +344,19 @@ def test_a_dead_daemon_s_ipc_socket_is_replaced_and_other_files_are_not(tmp_path
         refused.start()
     refused.stop()
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("stands_there", ["link", "fifo"])
+def test_the_lock_file_is_neither_a_link_nor_truncated(tmp_path: Path, stands_there: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    lock = tmp_path / "control.sock.lock"
+    lock.symlink_to(precious) if stands_there == "link" else os.mkfifo(lock)
+    refused = ControlServer(f"ipc://{tmp_path}/control.sock", answer_empty, SERVED, "i2")
+    with pytest.raises(ConfigError, match=r"control\.endpoint"):
+        refused.start()
+    refused.stop()
+    assert precious.read_text() == "kept"
 
 
 @pytest.mark.parametrize("endpoint", ["ipc:///no/such/folder/x.sock", f"ipc:///tmp/{'x' * 200}"])

@@ -1,24 +1,29 @@
 """The publish socket with real subscribers: numbered, in order, computed only where wanted, waiting for nobody."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgpack
 import pytest
 import zmq
 
+from helpers.waiting import PATIENCE_S, wait_until
+from tracker.config import LimitsConfig
 from tracker.protocol.replies import Event, Published
-from tracker.sockets.publisher import Publisher
+from tracker.sockets.publisher import DEFAULT_LIMITS, MAX_SUBSCRIPTIONS, Publisher
 
-PATIENCE_S = 20
 CAM1 = "events/cam1/"
 
 
 @contextmanager
-def publishing(endpoint: str = "tcp://127.0.0.1:*", send_hwm: int = 1000) -> Iterator[Publisher]:
-    publisher = Publisher(endpoint, send_hwm, "i1")
+def publishing(
+    endpoint: str = "tcp://127.0.0.1:*", send_hwm: int = 1000, limits: LimitsConfig = DEFAULT_LIMITS
+) -> Iterator[Publisher]:
+    publisher = Publisher(endpoint, send_hwm, "i1", limits)
     publisher.start()
     try:
         yield publisher
@@ -35,15 +40,8 @@ def subscribed(publisher: Publisher, *topics: str, receive_hwm: int = 1000) -> I
         socket.connect(publisher.endpoint)
         for topic in topics:
             socket.subscribe(topic)
-            wait_until(lambda topic=topic: publisher.wanted(topic))
+            wait_until(partial(publisher.wanted, topic))
         yield socket
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.002)
 
 
 def event(frame: int = 0, stream: str = "cam1", message: str = "") -> Event:
@@ -180,6 +178,47 @@ def test_subscribers_come_go_and_send_nonsense() -> None:
                 rude.send(b"\x07nonsense")
                 rude.send(b"")
                 rude.send(b"\x01" + b"\xff" * 5000)
+        publisher.publish(CAM1, event(7))
+        assert msgpack.unpackb(steady.recv_multipart()[1])["frame"] == 7
+
+
+@pytest.mark.parametrize("limits", [LimitsConfig(), LimitsConfig(subscriptions=40)])
+def test_who_subscribes_without_bound_is_shut_and_others_are_served(limits: LimitsConfig) -> None:
+    with (
+        publishing(limits=limits) as publisher,
+        subscribed(publisher, CAM1) as steady,
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as greedy,
+    ):
+        greedy.linger = 0
+        greedy.setsockopt(zmq.RECONNECT_IVL, -1)
+        greedy.connect(publisher.endpoint)
+        monitor = greedy.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        for i in range(MAX_SUBSCRIPTIONS + 1):
+            greedy.subscribe(f"events/cam1/{i}")
+        assert monitor.poll(PATIENCE_S * 1000)
+        greedy.disable_monitor()
+        monitor.close()
+        wait_until(lambda: publisher._prefixes == {CAM1.encode()})
+        publisher.publish(CAM1, event(7))
+        assert msgpack.unpackb(steady.recv_multipart()[1])["frame"] == 7
+
+
+def test_a_flood_of_subscriptions_ends_for_who_sends_it() -> None:
+    with publishing() as publisher, subscribed(publisher, CAM1) as steady:
+        with zmq.Context() as context, context.socket(zmq.XSUB) as rude:
+            rude.linger = 0
+            rude.sndtimeo = PATIENCE_S * 1000
+            rude.setsockopt(zmq.RECONNECT_IVL, -1)
+            rude.connect(publisher.endpoint)
+            monitor = rude.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            while not monitor.poll(0):
+                with contextlib.suppress(zmq.Again):
+                    for _ in range(100):
+                        rude.send(b"\1abcdefgh", zmq.NOBLOCK)
+                        rude.send(b"\0abcdefgh", zmq.NOBLOCK)
+            rude.disable_monitor()
+            monitor.close()
         publisher.publish(CAM1, event(7))
         assert msgpack.unpackb(steady.recv_multipart()[1])["frame"] == 7
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tracker.config import StreamConfig
+from tracker.config import ControlConfig, StreamConfig
 from tracker.streams.allowlist import allowed, refusal
 
 CAMS = ["rtsp://*.cams.local/live/*", "rtsp://10.0.0.7:8554/**", "http://vms.local:*/cam*/mjpeg"]
@@ -137,5 +137,5 @@ def test_local_paths(tree, url, pattern, expected):
 )
 def test_refusals_say_why(settings, words):
     config = StreamConfig(**{"url": "rtsp://10.0.0.7:8554/x"} | settings)
-    reason = refusal(config, CAMS)
+    reason = refusal(config, ControlConfig(allow_sources=CAMS))
     assert (reason is None) if words is None else (reason is not None and words in reason)

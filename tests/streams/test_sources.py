@@ -1,8 +1,11 @@
 """Files and folders: what comes out is what was put in, and what cannot be read is refused in clear words."""
 
 import os
+import struct
+from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -35,9 +38,10 @@ def test_every_frame_of_a_file_in_order(tmp_path):
 
 def test_what_a_file_says_of_itself(tmp_path):
     with sources.open_path(videos.write(tmp_path / "a.mp4", videos.moving(7), fps=10)) as clip:
-        assert (clip.fps, clip.length, clip.size_wh, clip.live) == (10.0, 7, (64, 48), False)
+        assert (clip.fps, clip.estimate, clip.size_wh, clip.live) == (10.0, 7, (64, 48), False)
+        assert clip.length is None  # only the end of decoding tells
     with sources.open_path(videos.write(tmp_path / "a.mkv", videos.moving(7), codec="ffv1", fps=10)) as clip:
-        assert clip.length == 7  # no frame count in Matroska: from the duration
+        assert clip.estimate == 7  # no frame count in Matroska: from the duration
 
 
 @pytest.mark.parametrize(
@@ -135,6 +139,73 @@ def test_rotation_is_applied(tmp_path, degrees):
     assert np.array_equal(image.u_hw, np.rot90(planes[1], turns))
 
 
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((-1, 0, 0, 1), lambda plane: plane[:, ::-1]),
+        ((1, 0, 0, -1), lambda plane: plane[::-1]),
+        ((0, 1, 1, 0), lambda plane: plane.T),
+        ((0, -1, -1, 0), lambda plane: plane[::-1, ::-1].T),
+    ],
+)
+def test_mirrors_are_applied(tmp_path, matrix, shown):
+    planes = videos.flat((50, 128, 128), (64, 32))
+    planes[0][:8, :16] = 200  # top left
+    planes[1][:4, :8] = 200
+    path = videos.write(tmp_path / "a.mp4", [planes] * 2, qp="0")
+    videos.set_matrix(path, matrix)
+    image = next(iter(sources.frames(path))).image
+    assert np.array_equal(image.y_hw, shown(planes[0]))
+    assert np.array_equal(image.u_hw, shown(planes[1]))
+
+
+def test_palette_video_and_gifs_are_as_bright_as_pil_shows_them(tmp_path):
+    picture = Pil.new("RGB", (32, 24), (60, 120, 200))
+    picture.paste((220, 60, 30), (0, 0, 16, 12))
+    picture.save(tmp_path / "a.gif", save_all=True, append_images=[picture.rotate(180)])
+    palette_video(tmp_path / "a.avi", picture)
+    for name in ("a.gif", "a.avi"):
+        rgb_hwc = imaging.to_rgb(next(iter(sources.frames(tmp_path / name))).image)
+        for at in ((0, 0), (0, -1), (-1, 0), (-1, -1)):  # away from edges, where chroma is of half the size
+            assert np.abs(rgb_hwc[at].astype(int) - np.asarray(picture)[at]).max() <= 3, name
+
+
+def palette_video(path: Path, picture: Pil.Image) -> None:
+    """Raw pixels of 8 bits that are numbers of colours."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *picture.size, "pal8"
+        indexed = picture.quantize(8)
+        colours = np.zeros((256, 4), np.uint8)
+        listed = np.array(indexed.getpalette(), np.uint8).reshape(-1, 3)
+        colours[: len(listed)] = np.column_stack([np.full(len(listed), 255, np.uint8), listed])
+        pixels_and_colours: Any = (np.asarray(indexed), colours)
+        frame = av.VideoFrame.from_ndarray(pixels_and_colours, format="pal8")
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_shape_of_a_pixel_is_that_of_the_upright_picture(tmp_path, transposed):
+    import av
+
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+        container.mux(stream.encode(videos.frame_of(videos.flat((90, 128, 128), (64, 32)))))
+        container.mux(stream.encode(None))
+    if transposed:
+        videos.rotate_mp4(path, 90)
+    with sources.open_path(path) as clip:
+        assert clip.pixel_aspect == (Fraction(1, 2) if transposed else 2)
+        assert clip.size_wh == ((32, 64) if transposed else (64, 32))  # the picture stays as decoded
+
+
 @pytest.mark.parametrize("degrees", [None, 90])
 def test_decode_size_is_that_of_the_upright_picture(tmp_path, degrees):
     path = videos.write(tmp_path / "a.mp4", [videos.flat((90, 100, 170), (64, 32))] * 2, qp="0")
@@ -188,6 +259,7 @@ def folder_of(path: Path, names: list[str], size_wh=(20, 10), mode: str = "RGB")
         (["00002.jpg", "00000.jpg", "00001.jpg"], ["00000.jpg", "00001.jpg", "00002.jpg"]),
         (["10.png", "9.png", "2.png"], ["2.png", "9.png", "10.png"]),
         (["b.PNG", "a.jpeg", "c.JPG"], ["a.jpeg", "b.PNG", "c.JPG"]),
+        (["f_10.bmp", "f_9.tif", "f_1.webp"], ["f_1.webp", "f_9.tif", "f_10.bmp"]),
     ],
 )
 def test_folders_play_in_order_and_keep_names(tmp_path, names, expected):
@@ -196,6 +268,59 @@ def test_folders_play_in_order_and_keep_names(tmp_path, names, expected):
     frames = list(sources.frames(folder))
     assert [frame.name for frame in frames] == expected
     assert all(isinstance(frame.image, Rgb) for frame in frames)
+
+
+def test_what_other_programs_leave_in_a_folder_is_passed_over_and_counted(tmp_path):
+    folder = folder_of(tmp_path / "in", ["0.jpg", "1.jpg"])
+    for name in ("._0.jpg", "Thumbs.db", ".DS_Store", "desktop.ini"):
+        (folder / name).write_bytes(b"not a picture")
+    with sources.open_path(folder) as source:
+        assert source.length == 2
+        assert source.notice is not None
+        assert source.notice.endswith(
+            "4 files that are no pictures are passed over (.DS_Store, ._0.jpg, Thumbs.db, …)"
+        )
+
+
+def test_two_pictures_of_one_name_are_refused_by_name(tmp_path):
+    folder = folder_of(tmp_path / "in", ["0.png", "0.jpg", "1.png"])
+    with pytest.raises(SourceError, match=r"0\.jpg and .*0\.png have one name"):
+        sources.open_path(folder)
+
+
+def test_a_video_that_says_it_is_huge_is_refused_before_it_is_decoded(tmp_path):
+    path = tmp_path / "a.gif"
+    side = struct.pack("<HH", 16000, 16000)
+    picture = b"\x2c" + bytes(4) + side + b"\0" + b"\x02\x02\x4c\x01\0"
+    path.write_bytes(b"GIF89a" + side + b"\x80\0\0" + bytes(6) + picture + b"\x3b")
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(SourceError, match="pixels"):
+        sources.open_path(path)
+    assert psutil.Process().memory_info().rss - before < 100 * 2**20
+
+
+def test_a_cut_off_mp4_gives_all_pictures_that_are_whole(tmp_path):
+    options = {"movflags": "empty_moov+frag_keyframe+default_base_moof", "flush_packets": "1"}
+    whole = fragmented(tmp_path / "whole.mp4", 60, options)
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(whole[:-5])  # in the last picture
+    numbers = [videos.number_of(frame.image.y_hw) for frame in sources.frames(path)]
+    assert numbers == list(range(59))
+
+
+def fragmented(path: Path, count: int, options: dict[str, str]) -> bytes:
+    import av
+
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index, planes in enumerate(videos.moving(count)):
+            frame = videos.frame_of(planes)
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = path.read_bytes()
+    return data[: data.rindex(b"mfra") - 4] if b"mfra" in data else data
 
 
 def test_folder_pixels_are_pils(tmp_path):
@@ -309,3 +434,16 @@ def test_a_real_clip():
     assert {frame.size_wh for frame in frames} == {(1280, 720)}
     assert isinstance(frames[0].image, I420)
     assert frames[0].image.colour == Colour("bt709", False)
+
+
+@pytest.mark.parametrize("name", ["a.m3u8", "a.ffconcat"])
+def test_a_client_s_source_names_no_other_files(tmp_path: Path, name: str) -> None:
+    """The operator's own may: what is in the configuration was written by who owns the files."""
+    (tmp_path / "other.mp4").write_bytes(b"secret")
+    texts = {
+        "a.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nother.mp4\n#EXT-X-ENDLIST\n",
+        "a.ffconcat": "ffconcat version 1.0\nfile other.mp4\n",
+    }
+    (tmp_path / name).write_text(texts[name])
+    with pytest.raises(SourceError, match="playlists, which name other files or hosts"):
+        sources.open_source(StreamConfig(url=str(tmp_path / name)), playlists=False)

@@ -23,6 +23,7 @@ from tracker.streams.sources import open_source
 from tracker.streams.stream import Stream
 
 rtsp = pytest.mark.rtsp
+TESTS = Path(__file__).parents[1]
 
 
 @rtsp
@@ -223,12 +224,12 @@ def test_a_wall_clock_that_leaps_changes_nothing(tmp_path):
     """−1 h and +2 h under a running stream: no stall, no reconnect, and stamps that follow the clock."""
     clock = tmp_path / "clock"
     clock.write_text("+0")
-    script = Path(__file__).parents[1] / "helpers" / "clock_leaps.py"
     faked = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(clock)}
     faked |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"}
     with cameras.rtsp() as server:
         result = subprocess.run(
-            [sys.executable, str(script), server.url(), str(clock)],
+            [sys.executable, "-m", "helpers.clock_leaps", server.url(), str(clock)],
+            cwd=TESTS,
             env=os.environ | faked,
             capture_output=True,
             text=True,
@@ -394,8 +395,7 @@ def test_rtmp():
     own because opening an output holds the GIL."""
     url = f"rtmp://127.0.0.1:{cameras.closed_port()}/live/cam"
     with running(url, options={"listen": "1"}) as cam:
-        script = Path(__file__).parents[1] / "helpers" / "rtmp_publisher.py"
-        publisher = subprocess.Popen([sys.executable, str(script), url])
+        publisher = subprocess.Popen([sys.executable, "-m", "helpers.rtmp_publisher", url], cwd=TESTS)
         try:
             cam.wait_frames(10)
             assert cam.stream.size_wh == (64, 48)

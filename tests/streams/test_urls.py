@@ -17,6 +17,9 @@ from tracker.streams.urls import is_live, problems, redacted, with_credentials
         ("http://cam/v?user=a&pwd=secret", "http://cam/v?…"),
         ("http://user:secret@cam/v?pwd=secret#x", "http://cam/v?…"),
         ("http://cam/v?\nsecret", "http://cam/v?…"),
+        ("rtsp://cam/user=admin_password=secret_channel=1_stream=0.sdp", "rtsp://cam/user=…"),
+        ("rtsp://cam/user=admin&password=secret&channel=1", "rtsp://cam/user=…"),
+        ("http://cam/token=secret/live", "http://cam/token=…/live"),
         # Passwords that somebody forgot to escape.
         ("rtsp://user:sec@ret@cam/live", "rtsp://…@cam/live"),
         ("rtsp://user:sec/ret@cam/live", "rtsp://…@cam/live"),

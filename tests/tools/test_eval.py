@@ -53,7 +53,9 @@ def test_a_folder_of_clips_is_read(tmp_path: Path) -> None:
     (clip,) = from_folder(tmp_path)
     assert (clip.name, clip.objects, len(clip.frames)) == ("clip", (1,), 3)
     assert clip.mask(2, 1).sum() == 81
-    assert first_prompt(clip.mask(0, 1), "box").box_xyxy.tolist() == [10, 10, 19, 19]
+    box_xyxy = first_prompt(clip.mask(0, 1), "box").box_xyxy
+    assert box_xyxy is not None
+    assert box_xyxy.tolist() == [10, 10, 19, 19]
 
 
 def test_a_folder_in_the_layout_of_davis_is_read(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import torch
 from training.data import Recipe, make_batch
 from training.losses import Weights, answer_loss
 from training.prompts import correction, first_points
-from training.render import FILMED, render
-from training.scenario import Scenario
+from training.render import render
+from training.scenario import FILMED, Scenario
 from training.textures import Bank, Track, procedural
 
 SMALL = Scenario(frames=4, size_px=64, real=0.0, vanish=0.0)

@@ -134,7 +134,8 @@ def test_streams_that_share_a_step_wait_for_it_once() -> None:
 def test_processor_time_by_part() -> None:
     heard = heard_of((0, 1, 2, 3, 4), (5, 6, 7, 8, 9))
     heard.steps_cpu_ms = 80.0
-    heard.cpu_ms = Counter({"main": 84.0, "delivery": 3.0, "sockets": 1.0, "workers": 20.0, "decode": 12.0})
+    parts_ms = {"main": 84, "delivery": 3, "sockets": 1, "workers": 20, "decode": 12}
+    heard.cpu_ns = Counter({part: used_ms * 1_000_000 for part, used_ms in parts_ms.items()})
     row = processor(heard)
     assert row["cpu_loop"] == 2
     assert row["cpu_model"] == 50

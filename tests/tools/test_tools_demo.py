@@ -14,6 +14,7 @@ from helpers.leaks import ROOT
 from pond import scene
 from pond.report import HIDDEN_PX, contact_sheet, judge
 from tracker.masks.geometry import shape_of_mask
+from tracker.protocol.fields import ObjectState
 from tracker.protocol.replies import ObjectRecord, Tracks
 
 SIZE_WH = (64, 48)
@@ -31,7 +32,7 @@ def mask(where: tuple[slice, slice]) -> np.ndarray:
 
 def published(frame: int, where: tuple[slice, slice]) -> Tracks:
     shape = shape_of_mask(mask(where), tolerance_px=0)
-    state = "visible" if shape.area else "lost"
+    state: ObjectState = "visible" if shape.area else "lost"
     record = ObjectRecord(object=7, state=state, area=shape.area, box=shape.box_xyxy, outline=shape.outline)
     return Tracks(
         stream="pond", frame=frame, step=frame, epoch=0, pts=None, time=0.0, camera_time=None, mono_ns=0,

@@ -53,7 +53,7 @@ def test_frames_between_are_followed_but_do_not_teach(taught: int, answers: int)
 
 def recalled(taught: int, seed: int) -> list[int]:
     """How many frames without a prompt each of a clip's 10 frames could look back on."""
-    model = build(64).train()
+    model: Any = build(64).train()
     resize(model, 64)
     counts, step = [], model._track_step
 

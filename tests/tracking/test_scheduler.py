@@ -127,7 +127,7 @@ class TestCatchUp:
     @pytest.mark.parametrize("fraction", [0.2, 0.5, 0.8])
     def test_under_full_load_it_takes_its_fraction(self, fraction: float) -> None:
         stream = stream_of(seen=200, processed=199)
-        stream.source.fps = 1000.0
+        stream.source.fps = 1000.0  # type: ignore[misc]
         an_object(stream, 199)
         scheduler, spent = Scheduler(fraction, None), {True: 0.0, False: 0.0}
         for index in range(200, 300):  # a new frame at every step: the live stream alone would take all the time
@@ -143,7 +143,7 @@ class TestCatchUp:
     def test_it_always_arrives(self, behind: int, step_s: float) -> None:
         """Frames come at 15 per second of the steps' own time, however long a step takes."""
         stream = stream_of(seen=400, processed=399)
-        stream.source.fps = 15.0
+        stream.source.fps = 15.0  # type: ignore[misc]
         obj = an_object(stream, 399 - behind, pending=True)
         an_object(stream, 399)
         scheduler, clock_s, newest = Scheduler(0.5, None), 0.0, 399
@@ -156,7 +156,7 @@ class TestCatchUp:
 
     def test_a_file_is_caught_up_frame_by_frame(self) -> None:
         stream = stream_of(seen=100, processed=99, pace="all")
-        stream.source.fps = 1000.0
+        stream.source.fps = 1000.0  # type: ignore[misc]
         obj = an_object(stream, 89, pending=True)
         scheduler, seen = Scheduler(0.5, None), []
         while obj.pending:

@@ -1,12 +1,14 @@
 """Measure: the engine beside the official predictor and beside what the device could do, memory over many frames,
-the daemon end to end, geometry, bfloat16.
+the daemon end to end, geometry, bfloat16, what kill -9 loses.
 
     tools/bench engine   [--model nano] [--objects 1,8] [--streams 1] [--mode exact] [--threads 2]
     tools/bench roofline [--model nano,sam2.1_hiera_tiny] [--objects 1,16] [--frames 3]
     tools/bench soak     [--frames 100000] [--objects 4]
     tools/bench daemon   [--objects 8] [--streams 1] [--fps 30] [--seconds 20]
     tools/bench geometry
+    tools/bench gpu      [--seconds 600] [--report gpu-report.md]
     tools/bench precision --folder CLIPS [--box VIDEO=x0,y0,x1,y1]
+    tools/bench kill     [--runs 50]
 
 Prints a Markdown table, and JSON with --json FILE. `wall` and every latency is what a clock says, and means nothing
 where the machine has other work; `cpu` is processor time. What the columns mean, each kind's own --help says.
@@ -20,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benches import daemon, engine, geometry, precision, report, roofline, soak
+from benches import daemon, engine, geometry, gpu, kill, precision, report, roofline, soak
 from tracker.engine.models import zoo
 
 Run = Callable[[argparse.Namespace, int], report.Row]
@@ -65,11 +67,18 @@ def parser() -> argparse.ArgumentParser:
     kind = _counted(kinds, "geometry", geometry, "8")
     kind.add_argument("--rounds", type=int, default=100, help="the median of so many (default: %(default)s)")
 
+    kind = _kind(kinds, "gpu", gpu, gpu.rows)
+    kind.add_argument("--seconds", type=float, default=600.0, help="for all parts (default: %(default)s)")
+    kind.add_argument("--report", type=Path, default=Path("gpu-report.md"), help="(default: %(default)s)")
+
     kind = _kind(kinds, "precision", precision, precision.rows)
     _of_the_model(kind)
     kind.add_argument("--folder", type=Path, required=True, help="clips with masks, as of tools/eval")
     kind.add_argument("--box", action="append", default=[], metavar="VIDEO=X0,Y0,X1,Y1", help="and one without")
     kind.add_argument("--frames", type=int, default=40, help="of each clip (default: %(default)s)")
+
+    kind = _kind(kinds, "kill", kill, kill.rows)
+    kind.add_argument("--runs", type=int, default=50, help="how often (default: %(default)s)")
     return top
 
 

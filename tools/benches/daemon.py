@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class Heard:
 
     tracks: list[tuple[int, Tracks]] = field(default_factory=list)  # with the monotonic time of arrival
     steps_cpu_ms: float = 0.0
-    cpu_ms: Counter[str] = field(default_factory=Counter)  # of the daemon's parts
+    cpu_ns: Counter[str] = field(default_factory=Counter)  # of the daemon's parts
 
 
 def run(args: argparse.Namespace, objects: int) -> Row:
@@ -66,7 +66,9 @@ def run(args: argparse.Namespace, objects: int) -> Row:
 
 def film(path: Path, objects: int, fps: int) -> None:
     """A seamless film of lumpy objects, each of its own colour, that sway in their places before a dark ground."""
-    ground_hwc = cv2.resize(np.random.default_rng(0).integers(20, 70, (27, 48, 3), np.uint8), SIZE_WH)
+    ground_hwc: U8 = np.asarray(
+        cv2.resize(np.random.default_rng(0).integers(20, 70, (27, 48, 3), np.uint8), SIZE_WH), np.uint8
+    )
     with VideoWriter(path, SIZE_WH, fps) as video:
         for frame in range(FILM_S * fps):
             picture_hwc = ground_hwc.copy()
@@ -78,8 +80,8 @@ def film(path: Path, objects: int, fps: int) -> None:
 def _draw(picture_hwc: U8, k: int, phase: float) -> None:
     angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
     radius = 145 * (1 + 0.12 * np.sin(3 * angle + k + phase) + 0.05 * np.sin(7 * angle + 2 * k))
-    x, y = _place(k)
-    x, y = x + 30 * math.sin(phase + k), y + 30 * math.cos(phase + 2 * k)
+    left, top = _place(k)
+    x, y = left + 30 * math.sin(phase + k), top + 30 * math.cos(phase + 2 * k)
     ring = np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1).round().astype(np.int32)
     hue = np.array([[[180 * k // MAX_OBJECTS, 150, 230]]], np.uint8)
     cv2.fillPoly(picture_hwc, [ring], cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0].tolist(), cv2.LINE_AA)
@@ -147,23 +149,23 @@ def listen(client: Client, pid: int, streams: int, seconds: float) -> Heard:
                 if began_s:
                     heard.steps_cpu_ms += body.steps.cpu_ms
                     if time.monotonic() > began_s + seconds:
-                        heard.cpu_ms = processor_ms(pid) - heard.cpu_ms
+                        heard.cpu_ns = processor_ns(pid) - heard.cpu_ns
                         return heard
                 elif len(steps) == streams and min(steps.values()) >= WARM_UP_STEPS:
-                    began_s, heard.cpu_ms = time.monotonic(), processor_ms(pid)
+                    began_s, heard.cpu_ns = time.monotonic(), processor_ns(pid)
     raise AssertionError("a subscription never ends by itself")
 
 
-def processor_ms(pid: int) -> Counter[str]:
+def processor_ns(pid: int) -> Counter[str]:
     """What each part of a process has used so far, by its threads' names."""
-    used_ms: Counter[str] = Counter()
+    used_ns: Counter[str] = Counter()
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             name, ran_ns = (task / "comm").read_text().strip(), (task / "schedstat").read_text().split()[0]
         except OSError:  # a decoder's thread that has just ended
             continue
-        used_ms["main" if task.name == str(pid) else _part(name)] += int(ran_ns) / 1e6
-    return used_ms
+        used_ns["main" if task.name == str(pid) else _part(name)] += int(ran_ns)
+    return used_ns
 
 
 def _part(name: str) -> str:
@@ -203,7 +205,7 @@ def _overlap(began: np.ndarray, ended: np.ndarray, start: float, end: float) -> 
 
 
 def processor(heard: Heard) -> Row:
-    ms = Counter(heard.cpu_ms)
+    ms = defaultdict(float, {part: used_ns / 1e6 for part, used_ns in heard.cpu_ns.items()})
     ms["loop"] = ms["main"] - heard.steps_cpu_ms
     ms["model"] = heard.steps_cpu_ms + ms["workers"]
     ms["beside"] = ms["loop"] + ms["delivery"] + ms["sockets"] + ms["labels"]

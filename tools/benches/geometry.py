@@ -40,7 +40,8 @@ def object_logits(k: int, cells: int) -> F32:
     angle = np.arctan2(away_y, away_x)
     radius = 150 * (1 + 0.15 * np.sin(3 * angle + k) + 0.08 * np.sin(7 * angle + 2 * k))
     rough = 3 * cv2.GaussianBlur(rng.standard_normal((cells, cells)), (0, 0), cells / 100)
-    return ((radius - np.hypot(away_x, away_y)) / 12 + rough).astype(np.float32)
+    logits_hw: F32 = ((radius - np.hypot(away_x, away_y)) / 12 + rough).astype(np.float32)
+    return logits_hw
 
 
 def _timed(logits: list[F32], tolerance_px: float, rounds: int) -> tuple[list[Shape], float]:

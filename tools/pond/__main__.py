@@ -3,13 +3,14 @@
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from tracker.protocol.replies import Event, Tracks
 U8 = NDArray[np.uint8]
 OUT = Path(__file__).resolve().parents[2] / "out" / "demo"
 STREAM = "pond"
+PAGE = "127.0.0.1:5580"
 START_S, QUIET_S, STOP_S = 120.0, 5.0, 20.0
 BY_POINT, BY_BOX = 1, 4  # object ids; 4 is blue in the overlay, and 2 would be as green as the leaves
 FISH = {BY_POINT: 1, BY_BOX: 2}  # by their numbers in the truth
@@ -60,7 +62,10 @@ class Heard:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tools/demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT, help="folder for what it leaves (default: out/demo)")
-    out = parser.parse_args().out
+    parser.add_argument("--watch", action="store_true", help="show the pond on the live page instead, to click on")
+    parser.add_argument("--page", default=PAGE, help=f"where the page listens, with --watch (default: {PAGE})")
+    arguments = parser.parse_args()
+    out = arguments.out
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
@@ -68,9 +73,22 @@ def main() -> None:
         f"rendering {SECONDS} s of a pond, {WIDTH}x{HEIGHT}, {FPS} frames/s, with the truth of every pixel"
     )
     pictures, truth_nhw = film(out / "pond.mp4")
+    if arguments.watch:
+        watch(out, arguments.page)
+        return
     with tempfile.TemporaryDirectory() as sockets, daemon(out, Path(sockets)) as client:
         heard = follow(client, truth_nhw)
     report(out, heard, pictures, truth_nhw)
+
+
+def watch(out: Path, page: str) -> None:
+    """The film again and again on the live page, until Ctrl-C."""
+    with tempfile.TemporaryDirectory() as sockets, daemon(out, Path(sockets), page):
+        console.print(
+            f"open http://{page}/s/{STREAM} in a browser, click on a fish and press Enter; Ctrl-C ends it"
+        )
+        with suppress(KeyboardInterrupt):
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 
 def film(path: Path) -> tuple[list[U8], U8]:
@@ -85,12 +103,16 @@ def film(path: Path) -> tuple[list[U8], U8]:
 
 
 @contextmanager
-def daemon(out: Path, sockets: Path) -> Iterator[Client]:
-    """`trackerd serve` on the film, as a process of its own, and a client of it; SIGTERM ends it."""
+def daemon(out: Path, sockets: Path, page: str | None = None) -> Iterator[Client]:
+    """`trackerd serve` on the film, as a process of its own, and a client of it; SIGTERM ends it.
+
+    With a `page` to be served the film begins again at its end.
+    """
     config = {
         "control": {"endpoint": f"ipc://{sockets}/control"},
         "publish": {"endpoint": f"ipc://{sockets}/publish"},
-        "streams": {STREAM: {"url": str(out / "pond.mp4"), "pace": "real"}},
+        "streams": {STREAM: {"url": str(out / "pond.mp4"), "pace": "real", "loop": page is not None}},
+        "web": {"endpoint": page},
     }
     path, log_path = out / "trackerd.yaml", out / "trackerd.log"
     path.write_text(yaml.safe_dump(config, sort_keys=False))

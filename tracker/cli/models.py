@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict
 
 import click
-from rich.console import Console
-from rich.table import Table
+
+from tracker.cli import show as tables
 
 
 @click.group()
@@ -18,12 +18,12 @@ def list_() -> None:
     """List the models, and which of them are here."""
     from tracker.engine.models import zoo
 
-    table = Table("name", "weights", "fetch from")
+    rows = []
     for name in zoo.names():
         weights = zoo.weights(name)
         state = "here" if zoo.checkpoint_path(name).is_file() else "not fetched"
-        table.add_row(name, state, weights.url if weights else "comes with the package")
-    Console().print(table)
+        rows.append((name, state, weights.url if weights else "comes with the package"))
+    tables.print_table(("name", "weights", "fetch from"), rows)
 
 
 @models.command()

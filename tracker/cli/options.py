@@ -5,24 +5,21 @@ Each group is a decorator that adds the options and a class that takes its own o
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tracker.errors import BadRequest
 from tracker.protocol.requests import Prompted, SegmentAll
+from tracker.wording import in_words
 
-if TYPE_CHECKING:  # torch takes seconds to import: only when there is work
+if TYPE_CHECKING:  # torch takes seconds to import, rich a tenth of one: only when there is work
+    from rich.progress import Progress
+
     from tracker.engine.engine import Engine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-OUT_FILE = click.Path(dir_okay=False, path_type=Path)
-OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 # The knobs of the mask generator; the rest of the request says what it is done with.
 KNOBS = [f for f in msgspec.structs.fields(SegmentAll) if f.name not in ("stream", "frame", "track")]
@@ -146,11 +143,15 @@ def knobs_of(options: dict[str, Any]) -> SegmentAll:
     try:
         return msgspec.convert({"stream": "file", **values}, SegmentAll)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"--everything: {error}") from None
+        text, _, place = str(error).partition(" - at `$.")
+        raise BadRequest(f"--{place.rstrip('`').replace('_', '-')}: {in_words(text)}") from None
 
 
-def progress_bar() -> Progress:
+def progress_bar() -> "Progress":
     """On standard error, so that standard output stays for results."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -2,34 +2,40 @@
 
 import base64
 import json
-import sys
+import time
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 import click
 import msgspec
 from msgspec import UNSET, Struct
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from tracker.client.messages import Message
 from tracker.protocol.replies import (
     Event,
+    EventList,
     FrameMessage,
     ObjectEntry,
+    ObjectList,
     ObjectRecord,
     ServerInfo,
     StreamRecord,
     Tracks,
 )
 
-PIPE_WIDTH = 200  # nothing is cut off where no terminal has a say
-
 
 def as_json(record: Struct | dict[str, Any]) -> str:
     """One line. Bytes become text: run lengths as COCO's own JSON has them, anything else in base64."""
-    return json.dumps(msgspec.to_builtins(record, builtin_types=(bytes,)), default=_text, ensure_ascii=False)
+    text = json.dumps(msgspec.to_builtins(record, builtin_types=(bytes,)), default=_text, ensure_ascii=False)
+    return text if text.isprintable() else "".join(map(_visible_in_json, text))
+
+
+def _visible_in_json(character: str) -> str:
+    if _visible(character) == character:
+        return character
+    escaped = json.dumps(character)[1:-1]
+    return escaped if len(escaped) > 1 else f"\\u{ord(character):04x}"
 
 
 def _text(value: bytes) -> str:
@@ -42,12 +48,12 @@ def info_table(info: ServerInfo) -> None:
     model = info.model
     rows += [("model", f"{model.name}, {model.image_size} px, {model.dtype} on {model.device}")]
     rows += [("objects", f"{info.limits.objects - info.limits.objects_free} of {info.limits.objects}")]
-    _table(("", ""), rows)
+    print_table(("", ""), rows)
 
 
 def stream_table(streams: Iterable[StreamRecord]) -> None:
     columns = ("stream", "state", "size", "fps", "frame", "step", "dropped", "objects", "buffer", "url", "error")
-    _table(columns, map(_stream_row, streams))
+    print_table(columns, map(_stream_row, streams))
 
 
 def _stream_row(s: StreamRecord) -> tuple[Any, ...]:
@@ -62,7 +68,26 @@ def object_table(entries: Iterable[ObjectEntry]) -> None:
         (e.stream, e.object, _state(e), _number(e.score, 2), _box(e), e.area, e.age, _label(e), e.frame)
         for e in entries
     ]
-    _table(columns, rows)
+    print_table(columns, rows)
+
+
+def object_list(result: ObjectList) -> None:
+    object_table(result.objects)
+    if result.waiting:
+        say("kept, and waiting for a stream or a memory:")
+        rows = [(o.stream, o.object, o.label, o.frame) for o in result.waiting]
+        print_table(("stream", "object", "label", "frame"), rows)
+
+
+def event_lines(result: EventList) -> None:
+    for event in result.events:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
+        line(f"{when}  {event_text(event)}")
+
+
+def event_text(event: Event) -> str:
+    what = [event.event, *(str(v) for v in (event.object, event.label, event.message) if v is not UNSET and v)]
+    return f"{event.stream} #{event.frame}  {' '.join(what)}"
 
 
 def message_line(message: Message) -> str:
@@ -71,8 +96,7 @@ def message_line(message: Message) -> str:
     if isinstance(body, Tracks):
         return f"{body.stream} #{body.frame}  " + "  ".join(map(_object, body.objects))
     if isinstance(body, Event):
-        what = [body.event, *(str(v) for v in (body.object, body.label, body.message) if v is not UNSET and v)]
-        return f"{body.stream} #{body.frame}  {' '.join(what)}"
+        return event_text(body)
     if isinstance(body, FrameMessage):
         return f"{body.stream} #{body.frame}  {body.format}, {len(message.image or b'')} bytes"
     return "  ".join(f"{s.stream} {s.state} #{s.frame} dropped {s.dropped}" for s in body.streams)
@@ -106,13 +130,46 @@ def _number(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False, show_header=any(columns))
-    for row in rows:
-        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Columns side by side. rich would take as long to import as the whole rest of `trackctl ls`."""
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    lines = [list(columns), *cells] if any(columns) else cells
+    widths = [max(map(_columns_of, column)) for column in zip(*lines, strict=True)]
+    for texts in lines:
+        padded = (text + " " * (width - _columns_of(text)) for text, width in zip(texts, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
+def _columns_of(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
+def line(text: str) -> None:
+    """To standard output."""
+    click.echo(printable(text))
 
 
 def say(text: str) -> None:
     """To people, beside what the command prints for programs."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
+
+
+def printable(text: str) -> str:
+    """Text that strangers may have written, with everything that a terminal would obey written out.
+
+    Labels, file names, URLs and errors come from cameras and other programs. A control character could move the
+    cursor or set the window's title; a bidirectional one could show text in another order than it is in.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

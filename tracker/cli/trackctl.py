@@ -7,27 +7,35 @@ import contextlib
 import functools
 import itertools
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec import Struct, structs
 
+from tracker import __version__
 from tracker.cli import show
 from tracker.cli.options import Numbers
+from tracker.cli.outputs import OutFile
 from tracker.cli.record import record
 from tracker.client import CONTROL, TIMEOUT_S, Client
 from tracker.client.marks import Box
+from tracker.client.messages import Message
 from tracker.client.requests import Marks
 from tracker.config import StreamConfig
 from tracker.errors import ConfigError, Timeout, TrackerError
+from tracker.protocol.fields import ImageFormat
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 REFUSED, NO_ANSWER = 1, 3
+PIN_S = 60  # how long the daemon keeps a frame that somebody looks at
+IMAGE_FORMATS: dict[str, ImageFormat] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
+ENDINGS = "A file that ends in " + ", ".join(IMAGE_FORMATS)
 POSITIVE = click.FloatRange(min=0, min_open=True)
 POINT, BOX = Numbers("X,Y[,LABEL]", 2, 3), Numbers("X1,Y1,X2,Y2", 4)
 IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -46,11 +54,11 @@ class _Commands(click.Group):
             ctx.exit(NO_ANSWER if isinstance(error, Timeout) else REFUSED)
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--control", envvar="TRACKER_CONTROL", show_envvar=True, default=CONTROL, show_default=True)
 @click.option("--publish", envvar="TRACKER_PUBLISH", show_envvar=True, help="The daemon knows it if it is absent.")
 @click.option("--timeout", "timeout_s", type=POSITIVE, default=TIMEOUT_S, show_default=True, help="Seconds.")
-@click.version_option(package_name="tracker")
+@click.version_option(__version__, prog_name="trackctl")
 @click.pass_context
 def main(ctx: click.Context, control: str, publish: str | None, timeout_s: float) -> None:
     """Command a running trackerd, and listen to it."""
@@ -123,14 +131,8 @@ _stream_command("resume", "Read a paused stream's source again.", Client.resume_
 def _marked(command: Callable[..., None]) -> Callable[..., None]:
     """The options that mark an object; the command gets them as `marks`."""
 
-    @click.option(
-        "--point",
-        "points",
-        type=Numbers("X,Y[,LABEL]", 2, 3),
-        multiple=True,
-        help="A click; LABEL 0: not the object.",
-    )
-    @click.option("--box", type=Numbers("X1,Y1,X2,Y2", 4), help="A box around the object.")
+    @click.option("--point", "points", type=POINT, multiple=True, help="A click; LABEL 0: not the object.")
+    @click.option("--box", type=BOX, help="A box around the object.")
     @click.option("--mask", type=IN_FILE, help="An image of the frame's size: what is not 0 is the object.")
     @click.option("--frame", type=int, help="A buffered frame; the newest if absent.")
     @functools.wraps(command)
@@ -183,16 +185,32 @@ def rm(client: Client, stream: str, objects: tuple[int, ...], everything: bool, 
     calls = [{"all": True}] if everything else [{"object": id_} for id_ in objects]
     for call in calls:
         removed = client.remove(stream, **call)
-        _print(removed, as_json, lambda result: click.echo(f"removed {', '.join(map(str, result.removed))}"))
+        _print(removed, as_json, lambda result: show.line(f"removed {', '.join(map(str, result.removed))}"))
 
 
 @main.command()
 @click.argument("stream", required=False)
+@click.option("--all", "everything", is_flag=True, help="Also those that are kept and wait for their stream.")
 @json_option
 @pass_client
-def ls(client: Client, stream: str | None, as_json: bool) -> None:
+def ls(client: Client, stream: str | None, everything: bool, as_json: bool) -> None:
     """List the objects."""
-    _print(client.objects(stream), as_json, lambda result: show.object_table(result.objects))
+    _print(client.objects(stream, all=everything), as_json, show.object_list)
+
+
+@main.command()
+@click.argument("stream", required=False)
+@click.argument("object", type=int, required=False)
+@click.option("--since", "since_s", type=POSITIVE, metavar="SECONDS", help="From so many seconds ago on.")
+@click.option("--limit", type=click.IntRange(1, 4096), default=100, show_default=True)
+@json_option
+@pass_client
+def history(
+    client: Client, stream: str | None, object: int | None, since_s: float | None, limit: int, as_json: bool
+) -> None:
+    """Show what happened, the newest last."""
+    since = None if since_s is None else time.time() - since_s
+    _print(client.history(stream, object, since, limit), as_json, show.event_lines)
 
 
 # ------------------------------------------------------------------------------------------- pictures, messages
@@ -200,9 +218,9 @@ def ls(client: Client, stream: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("stream")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="- is standard output.")
+@click.option("-o", "--output", type=OutFile(*IMAGE_FORMATS, dash=True), help=f"{ENDINGS}; - is standard output.")
 @click.option("--frame", type=int, help="A buffered frame; the newest if absent.")
-@click.option("--format", type=click.Choice(["jpeg", "png"]), help="Taken from the file's name if absent.")
+@click.option("--format", type=click.Choice(["jpeg", "png"]), help="Where no file's name tells.")
 @click.option("--max-width", type=int)
 @click.option("--overlay", is_flag=True, help="Draw the objects on it.")
 @json_option
@@ -212,13 +230,16 @@ def snapshot(
     /,
     stream: str,
     output: Path | None,
-    format: Literal["jpeg", "png"] | None,
+    format: ImageFormat | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Save a frame as JPEG or PNG."""
-    chosen = format or ("png" if output is not None and output.suffix.lower() == ".png" else "jpeg")
-    image = client.snapshot(stream, format=chosen, **options)
+    """Save a frame as JPEG or PNG. The daemon keeps it for a minute, for an `add --frame` after a look at it."""
+    told = None if output is None else IMAGE_FORMATS.get(output.suffix.lower())
+    if format and told and format != told:
+        raise click.UsageError(f"--format {format} and {output} do not fit together: leave one of them out")
+    chosen: ImageFormat = format or told or "jpeg"
+    image = client.snapshot(stream, format=chosen, pin_s=PIN_S, **options)
     if output == Path("-"):
         sys.stdout.buffer.write(image.data)
         return
@@ -227,9 +248,10 @@ def snapshot(
     if as_json:
         record = structs.asdict(image) | {"file": str(path)}
         del record["data"]
-        click.echo(show.as_json(record))
+        show.line(show.as_json(record))
     else:
-        click.echo(f"{path}: frame {image.frame} of {stream}, {len(image.data)} bytes")
+        kept = f"to mark something on it within {PIN_S} s: trackctl add {stream} --frame {image.frame} --point X,Y"
+        show.line(f"{path}: frame {image.frame} of {stream}, {len(image.data)} bytes; {kept}")
 
 
 @main.command()
@@ -246,9 +268,7 @@ def watch(client: Client, stream: str | None, topics: tuple[str, ...], count: in
         raise click.BadParameter(str(error), param_hint="--topic") from None
     with subscription, contextlib.suppress(KeyboardInterrupt):
         for message in itertools.islice(subscription, count):
-            if message.lost:
-                show.say(f"{message.topic}: {message.lost} messages lost")
-            click.echo(show.as_json(message.body) if as_json else show.message_line(message))
+            _print_message(message, as_json)
 
 
 main.add_command(record)
@@ -257,9 +277,15 @@ main.add_command(record)
 # ----------------------------------------------------------------------------------------------------- helpers
 
 
+def _print_message(message: Message, as_json: bool) -> None:
+    if message.lost:
+        show.say(f"{message.topic}: {message.lost} messages lost")
+    show.line(show.as_json(message.body) if as_json else show.message_line(message))
+
+
 def _print(result: Struct, as_json: bool, table: Callable[[Any], None]) -> None:
     if as_json:
-        click.echo(show.as_json(result))
+        show.line(show.as_json(result))
     else:
         table(result)
 
@@ -288,8 +314,8 @@ def _read_mask(path: Path) -> "NDArray[np.bool_]":
         with Image.open(path) as image:
             indexed = image if image.mode == "P" else image.convert("L")
             return np.asarray(indexed, np.uint8).astype(bool)
-    except OSError as error:
-        raise click.BadParameter(f"{path} is no image: {error}", param_hint="--mask") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise click.BadParameter(f"{path} is not a picture that can be read", param_hint="--mask") from None
 
 
 def _write(path: Path, data: bytes) -> None:

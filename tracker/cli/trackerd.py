@@ -9,9 +9,13 @@ from typing import NoReturn
 import click
 
 from tracker import __version__
+from tracker.cli import show
+from tracker.cli.frame import frame
+from tracker.cli.keys import keys
 from tracker.cli.models import models
 from tracker.cli.segment import segment
 from tracker.cli.track import track
+from tracker.cli.web import check_page, web, with_page
 from tracker.errors import TrackerError
 
 
@@ -27,7 +31,8 @@ def serve(path: Path) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     from tracker.daemon import daemon
 
-    daemon.serve(path)
+    with with_page(path):
+        daemon.serve(path)
     # Everything is closed by now; taking torch apart would take the interpreter seconds that nobody gains from.
     logging.shutdown()
     os._exit(0)
@@ -39,13 +44,16 @@ def check(path: Path) -> None:
     """Say everything that is wrong with a configuration."""
     from tracker.daemon import checks
 
-    checks.check(path)
+    check_page(checks.check(path, with_sources=True))
     click.echo(f"{path}: nothing wrong")
 
 
+trackerd.add_command(keys)
 trackerd.add_command(models)
 trackerd.add_command(track)
+trackerd.add_command(frame)
 trackerd.add_command(segment)
+trackerd.add_command(web)
 
 
 def main() -> None:
@@ -55,8 +63,10 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         trackerd()
-    except (TrackerError, OSError) as error:
-        _fail(str(error))
+    except TrackerError as error:
+        _fail(error.message)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
@@ -64,5 +74,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"trackerd: {message}", err=True)
+    show.say(f"trackerd: {message}")
     sys.exit(1)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import zmq.asyncio
@@ -14,6 +15,7 @@ from tracker.client.connection import (
     Silence,
     check_stream,
     control_endpoint,
+    identity,
     no_reply,
     publish_endpoint,
     requester,
@@ -53,18 +55,25 @@ class AsyncClient:
     update = _awaitable(requests.update)
     remove = _awaitable(requests.remove)
     objects = _awaitable(requests.objects)
+    export_object = _awaitable(requests.export_object)
+    import_object = _awaitable(requests.import_object)
     segment = _awaitable(requests.segment)
     segment_all = _awaitable(requests.segment_all)
     cancel_segment_all = _awaitable(requests.cancel_segment_all)
     history = _awaitable(requests.history)
 
     def __init__(
-        self, control: str | None = None, publish: str | None = None, timeout_s: float = TIMEOUT_S
+        self,
+        control: str | None = None,
+        publish: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        key: str | Path | None = None,
     ) -> None:
         """As `Client`."""
         self.control = control_endpoint(control)
         self.timeout_s = timeout_s
         self._publish = publish_endpoint(publish)
+        self._identity = identity(key)
         self._context = zmq.asyncio.Context()
 
     async def __aenter__(self) -> Self:
@@ -79,7 +88,7 @@ class AsyncClient:
 
     async def call(self, ask: Request[R]) -> R:
         timeout_s = ask.timeout_s or self.timeout_s
-        with requester(self._context, self.control) as socket:
+        with requester(self._context, self.control, self._identity) as socket:
             await socket.send(write_request(ask))
             if not await socket.poll(int(timeout_s * 1000)):
                 raise no_reply(self.control, timeout_s)
@@ -100,7 +109,7 @@ class AsyncClient:
         """Where messages come from, and a socket on which they do; `AsyncSubscription` calls it."""
         endpoint = self._publish or (await self.info()).publish
         check_stream(stream, await self.streams())
-        return endpoint, subscriber(self._context, endpoint, stream, topics)
+        return endpoint, subscriber(self._context, endpoint, stream, topics, self._identity)
 
 
 class AsyncSubscription(Generic[T]):

@@ -6,6 +6,7 @@ nothing behind: neither a request that is carried out later, nor a reply that a 
 
 import functools
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import zmq
@@ -18,6 +19,7 @@ from tracker.client.connection import (
     Silence,
     check_stream,
     control_endpoint,
+    identity,
     no_reply,
     publish_endpoint,
     requester,
@@ -72,19 +74,27 @@ class Client:
     update = _blocking(requests.update)
     remove = _blocking(requests.remove)
     objects = _blocking(requests.objects)
+    export_object = _blocking(requests.export_object)
+    import_object = _blocking(requests.import_object)
     segment = _blocking(requests.segment)
     segment_all = _blocking(requests.segment_all)
     cancel_segment_all = _blocking(requests.cancel_segment_all)
     history = _blocking(requests.history)
 
     def __init__(
-        self, control: str | None = None, publish: str | None = None, timeout_s: float = TIMEOUT_S
+        self,
+        control: str | None = None,
+        publish: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        key: str | Path | None = None,
     ) -> None:
         """`control` is where to ask: TRACKER_CONTROL where it is None, or the default. `publish` is where to
-        subscribe: TRACKER_PUBLISH, or what the daemon says."""
+        subscribe: TRACKER_PUBLISH, or what the daemon says. `key` is a key file: the one that TRACKER_KEY
+        names where it is None, if any."""
         self.control = control_endpoint(control)
         self.timeout_s = timeout_s
         self._publish = publish_endpoint(publish)
+        self._identity = identity(key)
         self._context = zmq.Context()
 
     def __enter__(self) -> Self:
@@ -99,7 +109,7 @@ class Client:
 
     def call(self, ask: Request[R]) -> R:
         timeout_s = ask.timeout_s or self.timeout_s
-        with requester(self._context, self.control) as socket:
+        with requester(self._context, self.control, self._identity) as socket:
             socket.send(write_request(ask))
             if not socket.poll(int(timeout_s * 1000)):
                 raise no_reply(self.control, timeout_s)
@@ -124,7 +134,7 @@ class Client:
         self, stream: str | None, topics: Iterable[str], timeout_s: float | None, pick: Callable[[Message], T]
     ) -> "Subscription[T]":
         endpoint = self._publish or self.info().publish
-        socket = subscriber(self._context, endpoint, stream, topics)
+        socket = subscriber(self._context, endpoint, stream, topics, self._identity)
         subscription = Subscription(self, socket, stream, Silence(endpoint, timeout_s), pick)
         try:
             check_stream(stream, self.streams())

@@ -4,12 +4,15 @@ import math
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import zmq
 
 from tracker.client.messages import subscriptions
 from tracker.errors import ConfigError, DaemonGone, Timeout, UnknownStream
+from tracker.keys import KeyPair, read_pair
 from tracker.protocol.replies import StreamList
 
 CONTROL = "tcp://127.0.0.1:5570"
@@ -32,20 +35,51 @@ def publish_endpoint(given: str | None) -> str | None:
     return given or os.environ.get("TRACKER_PUBLISH") or None
 
 
-def requester(context: "zmq.Context[S]", endpoint: str) -> S:
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the client is to the daemon: its key, where the daemon asks for one, and a token that all its connections
+    have, so that what one asked for another may cancel."""
+
+    key: KeyPair | None = None
+    token: bytes = field(default_factory=lambda: os.urandom(16), repr=False)
+
+    def prove(self, socket: "zmq.Socket[Any]") -> None:
+        if self.key is not None:
+            socket.curve_publickey = self.key.public.encode()
+            socket.curve_secretkey = self.key.secret.encode()
+            socket.curve_serverkey = (self.key.server or "").encode()
+
+
+def identity(key: str | Path | None) -> Identity:
+    """With the key file given, or that TRACKER_KEY names. Raises ConfigError."""
+    path = key or os.environ.get("TRACKER_KEY")
+    if not path:
+        return Identity()
+    pair = read_pair(Path(path))
+    if pair.server is None:
+        raise ConfigError([f"{path}: has no line 'server' with the daemon's public key"])
+    return Identity(pair)
+
+
+def requester(context: "zmq.Context[S]", endpoint: str, who: Identity) -> S:
     """Raises ConfigError."""
     socket = context.socket(zmq.DEALER)
     socket.linger = 0
+    socket.setsockopt(zmq.IDENTITY, who.token + os.urandom(8))
+    who.prove(socket)
     _connect(socket, endpoint)
     return socket
 
 
-def subscriber(context: "zmq.Context[S]", endpoint: str, stream: str | None, topics: Iterable[str]) -> S:
+def subscriber(
+    context: "zmq.Context[S]", endpoint: str, stream: str | None, topics: Iterable[str], who: Identity
+) -> S:
     """Raises ConfigError; ValueError for what is no topic."""
     prefixes = subscriptions(stream, topics)
     socket = context.socket(zmq.SUB)
     socket.linger = 0
     socket.rcvhwm = RECEIVE_HWM
+    who.prove(socket)
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
     _connect(socket, endpoint)
@@ -107,4 +141,5 @@ class Silence:
         return now_s >= self._look_at_s
 
     def gone(self, control: str) -> DaemonGone:
+        self.end()  # who goes on waiting is told again after as long a silence
         return DaemonGone(f"no message from {self._endpoint}, and {control} does not answer: the daemon is gone")

@@ -1,6 +1,6 @@
 """The client's half of the protocol without its sockets: requests to bytes, replies and messages from bytes."""
 
-import uuid
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,7 +64,7 @@ class Message:
 
 def write_request(ask: Request[Any]) -> bytes:
     """Raises BadRequest for what has no place in MessagePack."""
-    request = {"v": VERSION, "id": ask.id or uuid.uuid4().hex, "op": ask.operation.name, "args": ask.args}
+    request = {"v": VERSION, "id": ask.id or os.urandom(16).hex(), "op": ask.operation.name, "args": ask.args}
     return msgspec.msgpack.encode(request, enc_hook=plain)
 
 
@@ -74,9 +74,9 @@ def read_result(payload: bytes, result: type[R]) -> R:
         answer = msgspec.msgpack.decode(payload, type=_Answer)
         if answer.ok:
             return msgspec.msgpack.decode(answer.result, type=result)
-    except msgspec.MsgspecError as error:
+    except msgspec.MsgspecError:
         raise TrackerError(
-            f"the reply is not of protocol version {VERSION}; is it a daemon that answers? ({error})"
+            f"the reply is not of protocol version {VERSION}; is it a daemon that answers?"
         ) from None
     raise _ERRORS.get(answer.error.code, TrackerError)(answer.error.message)
 

@@ -95,9 +95,13 @@ def streams() -> Request[replies.StreamList]:
     return Request(operations.STREAMS_LIST, requests.StreamsListArgs())
 
 
-def add_stream(stream: str, config: StreamConfig) -> Request[replies.StreamRecord]:
-    """Open a source that the daemon's `control.allow_sources` admits."""
-    return Request(operations.STREAMS_ADD, requests.StreamsAdd(stream=stream, **structs.asdict(config)))
+def add_stream(
+    stream: str, config: StreamConfig, *, first_frame: int = 0, epoch: int = 0
+) -> Request[replies.StreamRecord]:
+    """Open a source that the daemon's `control.allow_sources` admits. One that comes from another daemon counts on
+    from `first_frame` and `epoch`."""
+    args = requests.StreamsAdd(stream=stream, first_frame=first_frame, epoch=epoch, **structs.asdict(config))
+    return Request(operations.STREAMS_ADD, args)
 
 
 def remove_stream(stream: str) -> Request[replies.StreamRecord]:
@@ -160,7 +164,7 @@ def refine(stream: str, object: int, **options: Unpack[RefineOptions]) -> Reques
     return Request(operations.OBJECTS_REFINE, args)
 
 
-def update(stream: str, object: int, **options: Unpack[UpdateOptions]) -> Request[replies.ObjectEntry]:
+def update(stream: str, object: int, **options: Unpack[UpdateOptions]) -> Request[replies.UpdatedObject]:
     """Change an object's label, meta or expiry."""
     return Request(
         operations.OBJECTS_UPDATE,
@@ -173,9 +177,25 @@ def remove(stream: str, object: int | None = None, *, all: bool = False) -> Requ
     return Request(operations.OBJECTS_REMOVE, requests.ObjectsRemove(stream=stream, object=object, all=all))
 
 
-def objects(stream: str | None = None) -> Request[replies.ObjectList]:
-    """The records of all objects, or of one stream's."""
-    return Request(operations.OBJECTS_LIST, requests.ObjectsList(stream=stream))
+def objects(stream: str | None = None, *, all: bool = False) -> Request[replies.ObjectList]:
+    """The records of all objects, or of one stream's; with `all` also of those that wait for their stream."""
+    return Request(operations.OBJECTS_LIST, requests.ObjectsList(stream=stream, all=all))
+
+
+def export_object(
+    stream: str, object: int, token: str | None = None, offset: int = 0
+) -> Request[replies.ExportedChunk]:
+    """A part of an object's memory, for another daemon; the first reply's token names it for the further ones."""
+    args = requests.ObjectsExport(stream=stream, object=object, token=token, offset=offset)
+    return Request(operations.OBJECTS_EXPORT, args)
+
+
+def import_object(
+    stream: str, record: replies.MovedObject, size: int, data: bytes, offset: int = 0
+) -> Request[replies.Imported]:
+    """Hand over a part of an object's memory, in order; the last one begins to track it."""
+    args = requests.ObjectsImport(stream=stream, record=record, size=size, data=data, offset=offset)
+    return Request(operations.OBJECTS_IMPORT, args)
 
 
 def segment(stream: str, **options: Unpack[SegmentOptions]) -> Request[replies.Candidates]:

@@ -4,20 +4,35 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracker.config import Config, load
+from tracker.daemon.persistence import state_folder
 from tracker.engine.models.build import check_model
 from tracker.errors import ConfigError, ModelError
 from tracker.labels.check import check as check_labels
 from tracker.sockets import access
 from tracker.streams.allowlist import pattern_problem
+from tracker.streams.checks import problems_here
 from tracker.streams.urls import problems
 
 
-def check(path: str | Path) -> Config:
-    """The configuration of a file. Raises ConfigError with all that is wrong with it."""
+def check(path: str | Path, *, with_sources: bool = False) -> Config:
+    """The configuration of a file. Raises ConfigError with all that is wrong with it.
+
+    `with_sources` looks for files, folders, variables and protocols of the streams too. The daemon itself starts
+    without them: one stream fails, the others go on.
+    """
     config = load(path)
-    if problems := [f"{path}: {problem}" for problem in _problems(config)]:
-        raise ConfigError(problems)
+    found = list(_problems(config))
+    if with_sources:
+        found += _source_problems(config)
+    if found:
+        raise ConfigError([f"{path}: {problem}" for problem in found])
     return config
+
+
+def _source_problems(config: Config) -> list[str]:
+    return [
+        f"streams.{name}.{problem}" for name, stream in config.streams.items() for problem in problems_here(stream)
+    ]
 
 
 def _problems(config: Config) -> Iterator[str]:
@@ -28,6 +43,9 @@ def _problems(config: Config) -> Iterator[str]:
             yield from error.problems
         except ModelError as error:
             yield error.message
+    folder = state_folder(config.persist)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        yield f"persist.dir: {folder} is no folder"
     for pattern in config.control.allow_sources:
         if problem := pattern_problem(pattern):
             yield f"control.allow_sources: {pattern!r} {problem}"

@@ -5,7 +5,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from tracker.config import Config
+from tracker.daemon.events import Events
 from tracker.daemon.lifecycle import ObjectLifecycle
+from tracker.daemon.persistence import Persistence
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.sockets.publisher import Publisher
@@ -25,6 +27,8 @@ class Context:
     engine: Engine
     publisher: Publisher
     objects: ObjectLifecycle
+    events: Events
+    persistence: Persistence
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[tuple[str, int], Features] = field(default_factory=OrderedDict)
 

@@ -4,15 +4,17 @@ Threads: this one owns the device and all bookkeeping; each stream has one that 
 socket have one each, and delivery turns masks into messages. They meet in queues and in the streams' buffers.
 """
 
+import contextlib
 import logging
-import queue
+import os
+import resource
 import secrets
 import signal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -24,20 +26,30 @@ from tracker.daemon.checks import check
 from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.discovery import Discovery
+from tracker.daemon.events import Events
+from tracker.daemon.fairness import REQUESTS_S, FairRequests
 from tracker.daemon.faults import Faults
+from tracker.daemon.history import DurableRequest, History
 from tracker.daemon.lifecycle import ObjectLifecycle
+from tracker.daemon.metrics import Figures, Metrics
 from tracker.daemon.operations import operations
+from tracker.daemon.persistence import Persistence, open_store
+from tracker.daemon.restore import Restorer
+from tracker.daemon.watch import Part, Watch, memory_bound
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import load_model
 from tracker.errors import AtCapacity, TrackerError
 from tracker.labels.labeller import Labeller
 from tracker.protocol.fields import EventName
+from tracker.protocol.operations import HISTORY_LIST
 from tracker.protocol.replies import DeviceMemory, Status, StepTimes
+from tracker.registry.store import Store
+from tracker.sockets.access import guard_of
 from tracker.sockets.control import ControlServer, Request
 from tracker.sockets.publisher import Publisher
 from tracker.streams.stream import SWITCH_INTERVAL_S, Stream
 from tracker.tracking.jobs import Jobs
-from tracker.tracking.records import ObjectSnapshot, event, stream_record
+from tracker.tracking.records import ObjectSnapshot, stream_record
 from tracker.tracking.scheduler import ScheduledFrame, Scheduler
 from tracker.tracking.state import StreamTable, TrackedStream
 
@@ -45,32 +57,73 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 0.05  # how long a quiet loop sleeps before it looks at clocks again
 STATUS_S = 1.0
-REQUESTS_S = 0.05  # of answering requests between two steps, while there are more
 STOP_S = 1.0  # for the streams to end; one that blocks inside FFmpeg dies with the process
 
 
 class Daemon:
     """One process's worth of tracking. `run` returns when `stop` was called, from any thread or signal handler."""
 
-    def __init__(self, config: Config, engine: Engine) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        store: Store | None = None,
+        *,
+        abandon: Callable[[str], None] | None = None,
+    ) -> None:
+        """`store` keeps what outlives a restart; `abandon(why)` ends the process where a stop takes too long."""
         instance = secrets.token_hex(8)
-        self.publisher = Publisher(config.publish.endpoint, config.publish.send_hwm, instance)
+        self.publisher = Publisher(
+            config.publish.endpoint, config.publish.send_hwm, instance, config.limits, guard_of(config, "publish")
+        )
         self._config = config
         self._engine = engine
         self._table = StreamTable()
         self._wake = threading.Event()
         self._delivery = Delivery(self.publisher, config.publish, self._wake.set)
         self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
-        self._objects = ObjectLifecycle(self._table, self.publisher)
-        self._context = Context(config, self._table, engine, self.publisher, self._objects)
+        self._events = Events(self.publisher, store.record if store is not None else None)
+        self._persistence = Persistence(store, config, self._table, engine)
+        self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
+        self._context = Context(
+            config, self._table, engine, self.publisher, self._objects, self._events, self._persistence
+        )
+        self._restorer = Restorer(self._context)
         self._jobs = Jobs(config.engine.catch_up_fraction)
-        self._answers = operations(self._context, self._attach, self._detach, self._jobs.cancel)
-        self.control = ControlServer(config.control.endpoint, self._ask, self._answers.names, instance)
+        self._answers = operations(self._context, self._attach, self._detach, self._cancel)
+        self._history = History(store)
+        self.control = ControlServer(
+            config.control.endpoint,
+            self._ask,
+            self._answers.names | {HISTORY_LIST.name},
+            instance,
+            config.limits,
+            guard_of(config, "control"),
+        )
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
         self._labeller = Labeller(config.labels, self._table)
-        self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._requests = FairRequests()
+        self._asker = b""  # whose request is being answered
         self._stopping = False
+        self._failure: str | None = None
+        self._in_step = False
+        parts: dict[str, Part] = {"delivery": self._delivery, "control": self.control, "publish": self.publisher}
+        if store is not None:
+            parts["registry"] = store
+        self._watch = Watch(
+            parts,
+            (self.control, self.publisher),
+            memory_bound(config.limits.memory_mib),
+            self._end_with,
+            abandon or log.critical,
+            lambda: self._in_step,
+        )
+        self.metrics = Metrics(
+            config.metrics.endpoint,
+            Figures(self._table, self._events, self._persistence, parts),
+            lambda: self.ready.is_set() and not self._stopping,
+        )
         self.ready = threading.Event()  # both sockets are bound
         self._steps_ms: deque[tuple[float, float]] = deque(maxlen=1000)  # by the clock, of the processor
         self._status_due_s = 0.0
@@ -82,6 +135,13 @@ class Daemon:
     def stop(self) -> None:
         # No lock: a signal handler may find the main loop in the middle of holding it, and would wait for ever.
         self._stopping = True
+        self._watch.stopping()
+
+    def _end_with(self, failure: str) -> None:
+        """Called by the watch: save what can be saved, and end with an error."""
+        self._failure = failure
+        self._wake.set()
+        self.stop()
 
     def run(self) -> None:
         with self._running_parts():
@@ -96,6 +156,8 @@ class Daemon:
                 worked = self._jobs.run_slice(tracking=self._table.object_count() > 0)
                 if not batch and not worked:
                     self._wake.wait(min(IDLE_S, self._jobs.due_in_s()))
+        if self._failure is not None:
+            raise TrackerError(self._failure)
 
     def _process(self, batch: list[ScheduledFrame]) -> None:
         """One step of the model, and where its masks go."""
@@ -103,13 +165,17 @@ class Daemon:
         with_objects = [work for work in batch if work.objects]
         if with_objects:
             try:
+                self._in_step = True
                 self._follow(with_objects)
             except Exception as error:  # noqa: BLE001 - whatever it is, everything else goes on
                 self._fail(batch, error)
                 return
-            self._faults.passed()
+            finally:
+                self._in_step = False
+            self._faults.passed(with_objects)
             ended_ns, cpu_s = time.monotonic_ns(), time.thread_time() - cpu_started_s
             self._scheduler.spent(batch, (ended_ns - started_ns) / 1e9)
+            self.metrics.observe_step((ended_ns - started_ns) / 1e9)
             self._steps_ms.append(((ended_ns - started_ns) / 1e6, cpu_s * 1e3))
         for work in batch:
             if work.live:
@@ -137,9 +203,36 @@ class Daemon:
             for work in batch:
                 self._process([work])
             return
-        self._faults.shed(batch, error)
+        self._faults.end_if_hopeless(error)
+        if isinstance(error, AtCapacity) or not self._followed_one_by_one(batch[0]):
+            self._faults.shed(batch, error)
+        elif batch[0].live:
+            self._publish(batch[0], None)
         for work in batch:
             self._objects.settle(work.stream)
+
+    def _followed_one_by_one(self, work: ScheduledFrame) -> bool:
+        """Lead each object on alone, so that one whose step raises costs the others nothing. Returns whether the
+        frame counts as processed: not where it could not be encoded, or no object of several could be led on."""
+        try:
+            features = self._engine.encode([work.frame.image])
+        except Exception:  # noqa: BLE001 - the caller has its error
+            return False
+        failed = []
+        for obj in work.objects:
+            try:
+                ((memory, mask),) = self._engine.propagate([(obj.memory, 0, work.frame.index)], features)
+            except Exception as reason:  # noqa: BLE001 - told by `object_failed`
+                failed.append((obj, reason))
+            else:
+                obj.followed(work.frame, memory, mask)
+                obj.age += 1
+                self._faults.object_passed(obj)
+        if failed and len(failed) == len(work.objects) > 1:
+            return False
+        for obj, error in failed:
+            self._faults.object_failed(obj, work.frame.index, error)
+        return len(failed) < len(work.objects)
 
     def _publish(self, work: ScheduledFrame, model_mono_ns: tuple[int, int] | None) -> None:
         stream, frame = work.stream, work.frame
@@ -160,11 +253,10 @@ class Daemon:
     def _answer_requests(self) -> None:
         """Answer requests for at most REQUESTS_S, so that a busy client cannot starve tracking."""
         deadline_s = time.monotonic() + REQUESTS_S
-        while not self._requests.empty():
-            if time.monotonic() > deadline_s:
-                self._wake.set()
-                return
-            request = self._requests.get()
+        self._requests.refill(tracking=self._table.object_count() > 0)
+        while (request := self._requests.take()) is not None:
+            started_s = time.monotonic()
+            self._asker = request.owner
             try:
                 self._answer(request)
             except TrackerError as error:
@@ -174,26 +266,38 @@ class Daemon:
                 request.fail(
                     TrackerError(f"{request.op} failed inside the daemon: {type(error).__name__}; see its log")
                 )
+            self._requests.spent(request.owner, time.monotonic() - started_s)
+            if time.monotonic() > deadline_s or self._stopping:
+                self._wake.set()
+                return
+
+    def _cancel(self, request_id: Any) -> None:
+        self._jobs.cancel(request_id, self._asker)
 
     def _answer(self, request: Request) -> None:
-        in_slices = self._answers.in_slices.get(request.op)
-        if in_slices is None:
-            request.reply(self._answers.at_once[request.op](request.args))
+        if request.op == HISTORY_LIST.name:
+            self._history.answer(request)
+        elif (in_slices := self._answers.in_slices.get(request.op)) is not None:
+            self._jobs.check_room(request.owner)
+            self._jobs.add(DurableRequest(request, self._persistence), in_slices(request.args, request.id))
         else:
-            self._jobs.check_room()
-            self._jobs.add(request, in_slices(request.args, request.id))
+            self._persistence.reply(request, self._answers.at_once[request.op](request.args))
 
     # ------------------------------------------------------------------------------------------------- streams
 
-    def _attach(self, name: str, config: StreamConfig) -> TrackedStream:
-        source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event)
+    def _attach(self, name: str, config: StreamConfig, *, playlists: bool = False) -> TrackedStream:
+        """`playlists`: the operator's own streams may name other files and hosts; a client's may not."""
+        source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event, playlists=playlists)
         stream = TrackedStream(source)
         self._table.add(stream)
+        self._persistence.stream_added(stream)
         self._publish_event(source, "stream_added")
-        source.start()
+        self._restorer.bring_back(stream)
+        self._persistence.write_then(source.start)  # its frames' numbers are reserved first
         return stream
 
     def _detach(self, stream: TrackedStream) -> None:
+        self._persistence.stream_removed(stream)
         self._table.remove(stream)
         stream.source.stop(timeout_s=0)  # it ends by itself, at the latest with its time-out
         self._publish_event(stream.source, "stream_removed")
@@ -207,8 +311,7 @@ class Daemon:
 
     def _publish_event(self, source: Stream, name: EventName, **more: Any) -> None:
         """Publish an event of a stream, from any thread."""
-        newest = source.decoded - 1 if source.decoded else None
-        self.publisher.publish(f"events/{source.name}/", event(source, name, newest, **more))
+        self._events.of_stream(source, name, source.decoded - 1 if source.decoded else None, **more)
 
     # --------------------------------------------------------------------------------------------------- clocks
 
@@ -217,9 +320,23 @@ class Daemon:
         self._discovery.tick()
         self._labeller.tick()
         self._objects.expire()
+        self._restorer.tick()
+        self._persistence.tick()
+        self._tell_failures()
         if time.monotonic() >= self._status_due_s:
             self._status_due_s = time.monotonic() + STATUS_S
-            self.publisher.publish("status/", self._status())
+            try:
+                self.publisher.publish("status/", self._status())
+            except Exception:  # nobody's tracking ends for want of a status
+                log.exception("the status cannot be told")
+
+    def _tell_failures(self) -> None:
+        """Say so where the state could not be saved, or can be again."""
+        while self._persistence.failures:
+            failure = self._persistence.failures.popleft()
+            name: EventName = "persist_recovered" if failure is None else "persist_failed"
+            for stream in self._table:
+                self._publish_event(stream.source, name, message=failure or "everything is saved")
 
     def _status(self) -> Status:
         steps_ms, self._steps_ms = self._steps_ms, deque(maxlen=1000)
@@ -236,16 +353,28 @@ class Daemon:
     def _running_parts(self) -> Iterator[None]:
         """Everything that has a thread, stopped in the reverse order however the loop ends."""
         with ExitStack() as stack:
+            stack.callback(self._watch.stop)
             self.publisher.start()
-            stack.callback(self.publisher.stop)
+            stack.callback(self.publisher.stop, STOP_S)
+            self._persistence.start()
+            stack.callback(self._persistence.stop)
             stack.callback(self._take_results)  # of the last frames, once they are delivered
-            for part in (self._delivery, self.control, self._labeller):
-                part.start()
-                stack.callback(part.stop)
+            self._delivery.start()
+            stack.callback(self._delivery.stop)
+            self.control.start()
+            stack.callback(self.control.stop, STOP_S)
+            self._labeller.start()
+            stack.callback(self._labeller.stop)
+            self.metrics.start()
+            stack.callback(self.metrics.stop)
+            self._watch.start()
+            stack.callback(self._watch.stopping)
             self.ready.set()
             stack.callback(self._stop_streams)
-            for name, config in self._config.streams.items():
-                self._attach(name, config)
+            for name, config, paused in self._restorer.streams():
+                stream = self._attach(name, config, playlists=name in self._config.streams)
+                if paused:
+                    stream.source.pause()
             yield
             for stream in self._table:
                 self._publish_event(stream.source, "daemon_stopping")
@@ -266,15 +395,30 @@ def _step_times(steps_ms: deque[tuple[float, float]]) -> StepTimes:
     return StepTimes(count=len(wall_ms), p50_ms=p50, p99_ms=p99, max_ms=longest, cpu_ms=float(cpu_ms.sum()))
 
 
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the system lets the process have: connections and sources need them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _abandon(_: str) -> None:
+    """End at once, with an error: what hangs in FFmpeg or on the device does not come back."""
+    logging.shutdown()
+    os._exit(1)
+
+
 def serve(path: str | Path) -> None:
     """Run the daemon of a configuration file until SIGTERM or Ctrl-C. Raises ConfigError and ModelError."""
     config = check(path)
     logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _raise_descriptor_limit()
+    store = open_store(config.persist)
     engine = Engine(load_model(config.model), config.engine)
     engine.warm_up()
-    daemon = Daemon(config, engine)
+    daemon = Daemon(config, engine, store, abandon=_abandon)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     log.info(

@@ -1,11 +1,14 @@
 """Masks to messages, on a thread of its own, while the model works on the next frames."""
 
+import contextlib
 import logging
 import queue
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tracker.config import PublishConfig
+from tracker.errors import TrackerError
 from tracker.images import imaging
 from tracker.sockets.publisher import Publisher
 from tracker.threads import NamedThread
@@ -22,6 +25,8 @@ from tracker.types import Frame, Shape
 log = logging.getLogger(__name__)
 
 PICTURE_WIDTHS = {"320": 320, "640": 640, "1280": 1280, "full": None}
+STUCK_S = 30.0  # of waiting for it; then it will not come back
+STOP_S = 1.0
 WAITING = 4  # frames; when geometry falls further behind, the main loop waits for it
 
 
@@ -49,19 +54,30 @@ class Delivery:
         self._queue: queue.Queue[ProcessedFrame | None] = queue.Queue(WAITING)
         # The main loop takes them before it processes the next frame, so there are never many.
         self._sightings: queue.SimpleQueue[Sighting] = queue.SimpleQueue()
-        self._thread = NamedThread(target=self._run, name="delivery")
+        self.busy_since_s: float | None = None  # while it is at a frame
+        self._thread = NamedThread(target=self._run, name="delivery", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Deliver what is waiting, and end."""
-        self._queue.put(None)
-        self._thread.join()
+        """Deliver what is waiting, and end; one that is stuck is left behind."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=STOP_S)
+            self._thread.join(STOP_S)
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     def put(self, processed: ProcessedFrame) -> None:
-        """Hand over a frame; waits while WAITING others are to be delivered."""
-        self._queue.put(processed)
+        """Hand over a frame; waits while WAITING others are to be delivered. Raises TrackerError where none is any
+        more."""
+        deadline_s = time.monotonic() + STUCK_S
+        while self._thread.is_alive() and time.monotonic() < deadline_s:
+            with contextlib.suppress(queue.Full):
+                self._queue.put(processed, timeout=0.1)
+                return
+        raise TrackerError("delivery is dead or stuck; the daemon cannot go on")
 
     def take_sightings(self) -> Iterator[Sighting]:
         """What was found out since the last call, in the order of the frames."""
@@ -72,10 +88,12 @@ class Delivery:
 
     def _run(self) -> None:
         while (processed := self._queue.get()) is not None:
+            self.busy_since_s = time.monotonic()
             try:
                 self._deliver(processed)
             except Exception:  # one frame's trouble must not end the stream of all others
                 log.exception("frame %d of %s was not published", processed.frame.index, processed.frame.stream)
+            self.busy_since_s = None
 
     def _deliver(self, processed: ProcessedFrame) -> None:
         frame = processed.frame

@@ -37,6 +37,8 @@ class _Watch:
     at_work: bool = False
     id: Any = field(default_factory=object)  # like no request's, so that segment.cancel never means it
     op: str = "discover"
+    owner: bytes = b""  # no client's
+    gone: bool = False
 
     def reply(self, _: Struct) -> None:
         self.at_work = False
@@ -114,7 +116,9 @@ class Discovery:
             min_mask_region_area=config.min_area // 4,
         )
         found: tuple[automatic.Found, ...] = ()
-        for progress in automatic.search(self._context.engine, imaging.to_rgb(frame.image), options):
+        for progress in automatic.search(
+            self._context.engine, imaging.to_rgb(frame.image), options, automatic.SLICE_S
+        ):
             found = progress.found or ()
             yield
         best = [mask for f in sorted(found, key=lambda f: -f.score) if (mask := f.mask_hw).sum() >= config.min_area]

@@ -4,13 +4,13 @@ import logging
 
 from tracker.daemon.context import Context
 from tracker.errors import AtCapacity
-from tracker.tracking.records import event
 from tracker.tracking.scheduler import ScheduledFrame
 from tracker.tracking.state import TrackedObject
 
 log = logging.getLogger(__name__)
 
 MAX_IN_A_ROW = 100  # steps; then it is not the frames: the daemon ends, and whoever watches it starts it again
+MAX_TRIES = 5  # frames in a row that one object may fail on
 
 
 class Faults:
@@ -19,11 +19,36 @@ class Faults:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._in_a_row = 0
+        self._tries: dict[TrackedObject, int] = {}  # failed in a row
         self._last = ""
 
-    def passed(self) -> None:
+    def passed(self, batch: list[ScheduledFrame]) -> None:
         """A step went well."""
         self._in_a_row, self._last = 0, ""
+        if self._tries:
+            for obj in [obj for work in batch for obj in work.objects]:
+                self.object_passed(obj)
+
+    def object_passed(self, obj: TrackedObject) -> None:
+        self._tries.pop(obj, None)
+
+    def object_failed(self, obj: TrackedObject, index: int, error: Exception) -> None:
+        """The object's own step raised on frame `index`: it stays where it is, and is given up after some tries."""
+        obj.frame = index
+        tries = self._tries.pop(obj, 0) + 1
+        log.log(
+            logging.ERROR if tries == 1 else logging.DEBUG, "object %d cannot be followed", obj.id, exc_info=error
+        )
+        if tries < MAX_TRIES:
+            self._tries = {other: n for other, n in self._tries.items() if not other.removed} | {obj: tries}
+            return
+        log.error("object %d of stream %s is given up after %d tries", obj.id, obj.stream.name, tries)
+        self._context.objects.remove(obj, "object_failed")
+
+    def end_if_hopeless(self, error: Exception) -> None:
+        """Raises `error` where the device is lost with it: only a new process gets it back."""
+        if "CUDA error" in str(error) or type(error).__name__ == "AcceleratorError":
+            raise error
 
     def shed(self, batch: list[ScheduledFrame], error: Exception) -> None:
         """Give something up because of `error`: the newest object for want of memory, else the frames themselves.
@@ -42,10 +67,8 @@ class Faults:
                 self._skip(work, error)
 
     def _give_up(self, obj: TrackedObject, error: AtCapacity) -> None:
-        message = event(
-            obj.stream.source, "overload", obj.frame, object=obj.id, message=f"object {obj.id} is removed: {error}"
-        )
-        self._context.publisher.publish(f"events/{obj.stream.name}/", message)
+        text = f"object {obj.id} is removed: {error}"
+        self._context.events.of_stream(obj.stream.source, "overload", obj.frame, object=obj.id, message=text)
         self._context.objects.remove(obj)
 
     def _skip(self, work: ScheduledFrame, error: Exception) -> None:
@@ -58,6 +81,4 @@ class Faults:
         for obj in work.objects:
             obj.frame = index
         text = f"frame {index} is left out: {type(error).__name__}: {error}"
-        self._context.publisher.publish(
-            f"events/{stream.name}/", event(stream.source, "overload", index, message=text)
-        )
+        self._context.events.of_stream(stream.source, "overload", index, message=text)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from tracker.daemon.events import Events
+from tracker.daemon.persistence import Persistence
 from tracker.errors import UnknownStream
 from tracker.protocol.fields import EventName
-from tracker.sockets.publisher import Publisher
-from tracker.tracking.records import object_event
+from tracker.registry.rows import SavedObject
 from tracker.tracking.scheduler import frames_behind
 from tracker.tracking.state import Sighting, StreamTable, TrackedObject, TrackedStream
 from tracker.types import Frame, ObjectMask
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 class ObjectLifecycle:
     """The one place that changes which objects there are, and whether they are visible."""
 
-    def __init__(self, table: StreamTable, publisher: Publisher) -> None:
+    def __init__(self, table: StreamTable, events: Events, persistence: Persistence) -> None:
         self._table = table
-        self._publisher = publisher
+        self._events = events
+        self._persistence = persistence
 
     def start(
         self,
@@ -55,14 +57,43 @@ class ObjectLifecycle:
         )
         stream.add(obj)
         obj.pending = bool(frames_behind(obj))
+        self._persistence.object_added(obj)
         self._publish(obj, "object_added", obj.frame)
         return obj
+
+    def restore(
+        self, stream: TrackedStream, saved: SavedObject, memory: ObjectMemory, mask: ObjectMask, how: str
+    ) -> TrackedObject:
+        """Go on with an object that was there before a restart."""
+        obj = TrackedObject(
+            saved.id,
+            stream,
+            memory,
+            mask,
+            saved.frame,
+            saved.size_wh,
+            saved.label,
+            saved.meta,
+            saved.expire_s,
+            saved.age,
+            lost_since_ns=None if saved.lost_for_s is None else time.monotonic_ns() - round(saved.lost_for_s * 1e9),
+        )
+        stream.add(obj)
+        self._events.of_object(obj, "object_restored", obj.frame, message=how)
+        return obj
+
+    def update(self, obj: TrackedObject, **fields: Any) -> None:
+        """A client says something else of it: `label`, `meta`, `expire_s`."""
+        for name, value in fields.items():
+            setattr(obj, name, value)
+        self._persistence.object_changed(obj)
 
     def correct(self, obj: TrackedObject, frame: Frame, memory: ObjectMemory, mask: ObjectMask) -> None:
         """A prompt on `frame` gave `mask`: what was found out about the object before counts no longer."""
         was_lost = not obj.visible
         obj.corrected(frame, memory, mask)
         obj.pending = bool(frames_behind(obj))
+        self._persistence.object_changed(obj)
         self._publish(obj, "object_refined", frame.index)
         if was_lost:
             self._publish(obj, "object_found", frame.index)
@@ -73,6 +104,7 @@ class ObjectLifecycle:
         if obj.is_outdated(sighting.revision) or sighting.visible == obj.visible:
             return
         obj.lost_since_ns = None if sighting.visible else time.monotonic_ns()
+        self._persistence.object_changed(obj)
         self._publish(obj, "object_found" if sighting.visible else "object_lost", sighting.frame)
 
     def settle(self, stream: TrackedStream) -> None:
@@ -91,7 +123,8 @@ class ObjectLifecycle:
     def remove(self, obj: TrackedObject, why: EventName = "object_removed") -> None:
         """Track an object no longer."""
         obj.stream.remove(obj)
+        self._persistence.object_removed(obj)
         self._publish(obj, why, obj.frame)
 
     def _publish(self, obj: TrackedObject, name: EventName, frame: int) -> None:
-        self._publisher.publish(f"events/{obj.stream.name}/", object_event(obj, name, frame))
+        self._events.of_object(obj, name, frame)

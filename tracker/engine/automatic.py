@@ -5,6 +5,7 @@ The same as `SAM2AutomaticMaskGenerator` with its knobs under their official nam
 stays small: masks are held as run lengths, and only those that the predicted IoU lets pass are ever enlarged.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,8 @@ from tracker.masks.rle import rle_decode, rle_encode
 from tracker.protocol.requests import SearchOptions
 from tracker.types import F32, U8, Bool
 
+FIRST_BATCH = 8  # points, where batches are bounded by time
+SLICE_S = 0.05  # of a search beside tracking
 ENLARGED_AT_ONCE = 8  # masks at source size, float32: 66 MB at 1080p
 
 Crop = tuple[int, int, int, int]  # x1, y1, x2, y2
@@ -62,10 +65,11 @@ class Progress:
     found: tuple[Found, ...] | None = None
 
 
-def search(engine: Engine, rgb_hwc: U8, options: SearchOptions) -> Iterator[Progress]:
+def search(engine: Engine, rgb_hwc: U8, options: SearchOptions, slice_s: float | None = None) -> Iterator[Progress]:
     """Everything in a picture, uint8 [h, w, 3]: a `Progress` after each batch of points, the last with the result.
 
     Empty masks are left out. Other work of the engine can go on between two steps; closing the iterator ends it.
+    `slice_s`: batches are made smaller than `points_per_batch` so that none takes longer, as far as can be told.
     A batch for which memory does not suffice is halved; raises AtCapacity where a single point is too much.
     """
     height, width = rgb_hwc.shape[:2]
@@ -73,19 +77,22 @@ def search(engine: Engine, rgb_hwc: U8, options: SearchOptions) -> Iterator[Prog
     grids = build_all_layer_point_grids(
         options.points_per_side, options.crop_n_layers, options.crop_n_points_downscale_factor
     )
-    total, done = sum(len(grids[layer]) for layer in layers), 0
+    total = sum(len(grids[layer]) for layer in layers)
+    done = 0
     found: list[Found] = []
-    for crop, layer in zip(crops, layers, strict=True):
-        x1, y1, x2, y2 = crop
-        points_xy = (grids[layer] * (x2 - x1, y2 - y1)).astype(np.float32)
+    for (x1, y1, x2, y2), layer in zip(crops, layers, strict=True):
+        crop_wh = x2 - x1, y2 - y1
+        points_xy = (grids[layer] * crop_wh).astype(np.float32)
         here: list[Found] = []
-        for count, batch in _search_crop(engine, rgb_hwc, (x1, y1, x2, y2), points_xy, options):
+        for count, batch in _search_crop(engine, rgb_hwc, (x1, y1, x2, y2), points_xy, options, slice_s):
             here += batch
             done += count
             yield Progress(done, total)
-        found += _distinct(here, [f.score for f in here], options.box_nms_thresh)
+        scores = [mask.score for mask in here]
+        found += _distinct(here, scores, options.box_nms_thresh)
     if len(crops) > 1:
-        found = _distinct(found, [1 / _area(f.crop_xyxy) for f in found], options.crop_nms_thresh)
+        smallest_crop_first = [1 / _area(mask.crop_xyxy) for mask in found]
+        found = _distinct(found, smallest_crop_first, options.crop_nms_thresh)
     if options.min_mask_region_area > 0:
         found = _without_small_regions(found, options)
     yield Progress(total, total, tuple(f for f in found if f.mask_hw.any()))
@@ -105,15 +112,16 @@ def exclusive(found: Sequence[Found]) -> list[tuple[Found, Bool]]:
 
 
 def _search_crop(
-    engine: Engine, rgb_hwc: U8, crop: Crop, points_xy: F32, options: SearchOptions
+    engine: Engine, rgb_hwc: U8, crop: Crop, points_xy: F32, options: SearchOptions, slice_s: float | None
 ) -> Iterator[tuple[int, list[Found]]]:
     """The good masks of one crop, batch by batch, with how many points each batch had."""
     x1, y1, x2, y2 = crop
     with engine._computing():
         features = encode(engine, rgb_hwc[y1:y2, x1:x2])
-    done, batch = 0, options.points_per_batch
+    done, batch = 0, options.points_per_batch if slice_s is None else min(FIRST_BATCH, options.points_per_batch)
     while done < len(points_xy):
         points = points_xy[done : done + batch]
+        started_s = time.monotonic()
         try:
             with engine._computing():
                 found = _prompted(engine, features, points, crop, rgb_hwc.shape[:2], options)
@@ -126,6 +134,9 @@ def _search_crop(
             batch = max(1, batch // 2)
             continue
         done += len(points)
+        if slice_s is not None:
+            fitting = round(len(points) * slice_s / max(1e-6, time.monotonic() - started_s))
+            batch = min(max(FIRST_BATCH, min(fitting, 2 * batch)), options.points_per_batch)
         yield len(points), found
 
 
@@ -148,14 +159,14 @@ def _prompted(
     decoded = decode(engine, features, points, multimask=options.multimask)
     good = (decoded.scores_bm > options.pred_iou_thresh) | (options.pred_iou_thresh == 0)
     found: list[Found] = []
-    for chunk in torch.split(good.nonzero(), ENLARGED_AT_ONCE):
-        logits_nhw, scores_n = (
-            decoded.logits_bmhw[chunk[:, 0], chunk[:, 1]],
-            decoded.scores_bm[chunk[:, 0], chunk[:, 1]],
-        )
-        full_nhw = F.interpolate(logits_nhw[:, None], crop_hw, mode="bilinear", align_corners=False)[:, 0]
-        from_xy = points_xy[chunk[:, 0].cpu().numpy()] + np.array(crop[:2], np.float32)
-        found += _stable(full_nhw, scores_n, from_xy, crop, size_hw, options)
+    corner_xy = np.array(crop[:2], np.float32)
+    for chunk_n2 in torch.split(good.nonzero(), ENLARGED_AT_ONCE):
+        prompt_n, candidate_n = chunk_n2.unbind(1)
+        logits_nhw = decoded.logits_bmhw[prompt_n, candidate_n]
+        scores_n = decoded.scores_bm[prompt_n, candidate_n]
+        full_n1hw = F.interpolate(logits_nhw[:, None], crop_hw, mode="bilinear", align_corners=False)
+        from_xy = points_xy[prompt_n.cpu().numpy()] + corner_xy
+        found += _stable(full_n1hw[:, 0], scores_n, from_xy, crop, size_hw, options)
     return found
 
 

@@ -20,7 +20,7 @@ from tracker.types import F32, U8
 NAMES = {
     name: f"openai/{name}" for name in ("clip-vit-base-patch32", "clip-vit-base-patch16", "clip-vit-large-patch14")
 }
-INSTALL = "labels need the package transformers: pip install 'tracker[labels]'"
+INSTALL = "labels need the package transformers: pip install transformers"
 THREADS = 1  # of the CPU: there is no hurry, and tracking wants the others
 TEXTS_PER_BATCH = 64
 TEXT_LISTS = 64  # embeddings kept; one list for each stream is usual

@@ -1,7 +1,12 @@
 """The streaming engine: encode pictures, prompt objects, propagate them, remember.
 
-It is exact: on the same tensors and prompts its masks are those of the official `SAM2VideoPredictor` with
-`add_all_frames_to_correct_as_cond=True`. It holds no object's state: an `ObjectMemory` goes in and
+In float32, on the same tensors and prompts, its masks are those of the official `SAM2VideoPredictor` with
+`add_all_frames_to_correct_as_cond=True`, with three differences: of more conditioning frames than
+`engine.conditioning_frames` only the first and the newest are looked at; both directions in one official state see
+each other's frames, here each has a memory of its own (`turned` takes one along); and pointers' ages are scaled as
+in clips of 16 frames and more, which moves logits of shorter ones by 3e-3 of their standard deviation.
+
+It holds no object's state: an `ObjectMemory` goes in and
 a new one comes back.
 """
 
@@ -25,7 +30,7 @@ from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
 from tracker.engine.cuda_graphs import CudaRecorder, Recorder
 from tracker.engine.forward import Features, Masks
-from tracker.engine.grouping import Propagation, groups, pool_slots
+from tracker.engine.grouping import Propagation, pool_slots
 from tracker.engine.layers.image_encoder import Encoder
 from tracker.engine.memory import FrameMemory, MemoryBank, MemoryLayout, ObjectMemory, TensorKind
 from tracker.engine.models.build import Model
@@ -82,7 +87,9 @@ class Engine:
             fast = not plain and model.device.type == "cpu" and self.dtype is torch.float32
             encoder = Encoder(model.net, self.precision.encoder) if fast else None
             self._encode = encoder or partial(forward.encode_image, model.net)
-            self._batch = None if plain else Batch(model.net, self.precision, self._slots())
+            self._batch = (
+                None if plain else Batch(model.net, self.precision, self._slots(), self.config.conditioning_frames)
+            )
 
     @property
     def streams_per_batch(self) -> int | None:
@@ -150,16 +157,14 @@ class Engine:
         The track that was given is never changed, so a mask that the caller does not like costs nothing.
         """
         found = track.find(frame)
-        gone = track.is_past(frame) if found is None else found.logits_hw is None
-        if gone or track.to_come(frame):
-            known = ", ".join(map(str, track.frames))
-            raise FrameGone(f"frame: the object has no mask of frame {frame}; it can be corrected on {known}")
+        _check_correctable(track, frame, found)
         prompt = checked(prompt, size_wh, correction=track.last_frame is not None)
-        if prompt.box_xyxy is not None and not prompt.replace and found is not None and found.points is not None:
+        marked = found is not None and found.points is not None
+        if marked and prompt.box_xyxy is not None and not prompt.replace:
             raise FrameMarked("box: the object is marked on this frame already, and a box comes before points")
         with self._computing():
             entry = self._prompted(track, features.of(i), frame, found, prompt, size_wh)
-        return track.with_prompt(entry), _object_mask(entry)
+        return track.with_prompt(entry, self.config.conditioning_frames), _object_mask(entry)
 
     def propagate(self, items: Sequence[Item], features: Features) -> list[Result]:
         """Follow objects to their next frames: any mix of objects and streams, each object once.
@@ -168,33 +173,36 @@ class Engine:
         direction. A conditioning frame that is met again gives the mask of its prompt.
         """
         started_s = time.perf_counter()
-        tracks = [_passing(track, frame) for track, _, frame in items]
-        moves = {
-            k: Propagation(track, i, frame, track.bank(frame, track.next_step()))
-            for k, (track, (_, i, frame)) in enumerate(zip(tracks, items, strict=True))
-            if track.last_frame != frame
-        }
-        masks: dict[int, ObjectMask] = {}
+        moves: dict[int, Propagation] = {}
+        results: dict[int, Result] = {}
+        for k, (before, i, frame) in enumerate(items):
+            memory = _passing(before, frame)
+            if memory.last_frame == frame:
+                results[k] = memory, _object_mask(memory.past[-1])
+                continue
+            bank = memory.bank(frame, memory.next_step())
+            moves[k] = Propagation(memory, i, frame, bank)
         with self._computing():
-            for k, (entry, mask) in zip(moves, self._made(list(moves.values()), features), strict=True):
-                tracks[k], masks[k] = tracks[k].advanced(entry, self.config.history_frames), mask
-        results = [(track, masks.get(k) or _object_mask(track.past[-1])) for k, track in enumerate(tracks)]
+            made = self._made(list(moves.values()), features)
+        for (k, move), (entry, mask) in zip(moves.items(), made, strict=True):
+            results[k] = move.track.advanced(entry, self.config.history_frames), mask
         if moves:
-            self.cost.observe(len(moves), self._encoding_s + time.perf_counter() - started_s)
-        return results
+            propagating_s = time.perf_counter() - started_s
+            self.cost.observe(len(moves), self._encoding_s + propagating_s)
+        return [results[k] for k in range(len(items))]
 
     def warm_up(self) -> None:
         """A few steps on a blank picture: the first real one is not slow, and `cost` has something to go by."""
         side = self.model.image_size
-        blank = self.encode_tensor(torch.zeros(1, 3, side, side))
+        picture_1chw = torch.zeros(1, 3, side, side)
         whole = Prompt(box_xyxy=np.array([0, 0, side, side], np.float32))
-        track, _ = self.prompt(ObjectMemory(), blank, 0, 0, whole, (side, side))
-        for objects in (1, 4):
-            self.propagate([(track, 0, 1)] * objects, blank)  # not counted: it allocates
-            self.cost = StepCost() if objects == 1 else self.cost
-            for _ in range(2):
-                blank = self.encode_tensor(torch.zeros(1, 3, side, side))
-                self.propagate([(track, 0, 1)] * objects, blank)
+        blank = self.encode_tensor(picture_1chw)
+        memory, _ = self.prompt(ObjectMemory(), blank, 0, 0, whole, (side, side))
+        self.propagate([(memory, 0, 1)], blank)
+        self.cost = StepCost()  # the first step is not counted: it allocates
+        for objects in (1, 1, 4, 4, 4):
+            blank = self.encode_tensor(picture_1chw)
+            self.propagate([(memory, 0, 1)] * objects, blank)
         if self.model.device.type == "cuda":
             self.record(blank, CudaRecorder(self.model.device))
 
@@ -217,9 +225,10 @@ class Engine:
         if self._batch is None:
             return [self._made_of([move], self._plain_step(move, features.of(move.i)))[0] for move in moves]
         made: dict[int, Made] = {}
-        for group in groups(moves):
-            together = [moves[k] for k in group]
-            made.update(zip(group, self._made_of(together, self._batch.step(together, features)), strict=True))
+        for indices, size in self._batch.groups(moves):
+            together = [moves[k] for k in indices]
+            step = self._batch.step(together, features, size)
+            made.update(zip(indices, self._made_of(together, step), strict=True))
         return [made[k] for k in range(len(moves))]
 
     def _plain_step(self, move: Propagation, features: Features) -> Step:
@@ -319,7 +328,8 @@ class Engine:
             return None
         slot = 2 * len(net.memory_attention.layers) * net.sam_image_embedding_size**2 * net.hidden_dim
         total = torch.cuda.get_device_properties(device).total_memory
-        return pool_slots(self.config.max_objects, slot * self.precision.attention.itemsize, total)
+        slot_bytes = slot * self.precision.attention.itemsize
+        return pool_slots(self.config.max_objects, slot_bytes, total, self.config.conditioning_frames)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -332,6 +342,14 @@ class Engine:
             raise AtCapacity(
                 "out of device memory; remove objects, or choose a smaller model or model.image_size"
             ) from None
+
+
+def _check_correctable(track: ObjectMemory, frame: int, found: FrameMemory | None) -> None:
+    """Raise FrameGone for a frame whose mask the object's memory has no more, or not yet."""
+    gone = track.is_past(frame) if found is None else found.logits_hw is None
+    if gone or track.to_come(frame):
+        known = ", ".join(map(str, track.frames))
+        raise FrameGone(f"frame: the object has no mask of frame {frame}; it can be corrected on {known}")
 
 
 def _passing(track: ObjectMemory, frame: int) -> ObjectMemory:

@@ -76,17 +76,29 @@ def memory_position(net: SAM2Base, dtype: torch.dtype) -> Tensor:
 
 def memory_tokens(net: SAM2Base, position_tm: Tensor, bank: MemoryBank) -> Tokens:
     """Lay out one object's bank (`SAM2Base._prepare_memory_conditioned_features`, step 1)."""
-    spatial = [(net.num_maskmem, e) for e in bank.conditioning] + list(bank.memories)
-    memories = [e.memory_tm.float() for _, e in spatial if e.memory_tm is not None]
-    positions = [position_tm + net.maskmem_tpos_enc[ago - 1, 0, 0] for ago, _ in spatial]
+    memories: list[Tensor] = []
+    positions: list[Tensor] = []
+    conditioning = [(net.num_maskmem, entry) for entry in bank.conditioning]
+    for steps_ago, entry in (*conditioning, *bank.memories):
+        assert entry.memory_tm is not None
+        time_m = net.maskmem_tpos_enc[steps_ago - 1, 0, 0]
+        memories.append(entry.memory_tm.float())
+        positions.append(position_tm + time_m)
     if bank.pointers:
-        per_pointer = net.hidden_dim // net.mem_dim
-        pointers_pc = torch.stack([e.pointer_c for _, e in bank.pointers])
-        memories.append(pointers_pc.reshape(-1, net.mem_dim).float())
-        agos_p = torch.tensor([ago for ago, _ in bank.pointers], device=net.device)
-        positions.append(pointer_ages(net, agos_p).repeat_interleave(per_pointer, dim=0))
-    pointer_tokens = len(bank.pointers) * (net.hidden_dim // net.mem_dim)
-    return Tokens(torch.cat(memories), torch.cat(positions), pointer_tokens)
+        pointers_tm, ages_tm = _pointer_tokens(net, bank)
+        memories.append(pointers_tm)
+        positions.append(ages_tm)
+    tokens_per_pointer = net.hidden_dim // net.mem_dim
+    return Tokens(torch.cat(memories), torch.cat(positions), len(bank.pointers) * tokens_per_pointer)
+
+
+def _pointer_tokens(net: SAM2Base, bank: MemoryBank) -> tuple[Tensor, Tensor]:
+    """Object pointers cut into tokens as wide as memories, and the encoding of their ages: [tokens, m] each."""
+    pointers_pc = torch.stack([entry.pointer_c for _, entry in bank.pointers])
+    steps_ago_p = torch.tensor([steps_ago for steps_ago, _ in bank.pointers], device=net.device)
+    ages_pm = pointer_ages(net, steps_ago_p)
+    ages_tm = ages_pm.repeat_interleave(net.hidden_dim // net.mem_dim, dim=0)
+    return pointers_pc.reshape(-1, net.mem_dim).float(), ages_tm
 
 
 def pointer_ages(net: SAM2Base, steps_ago: Tensor) -> Tensor:

@@ -61,19 +61,22 @@ class Segmenter:
         that is corrected; it can also stand without a prompt. Raises BadPrompt, and RefGone for a `ref` that is
         no longer, or was never, at hand.
         """
-        before_b1hw = self._before(ref)
-        if before_b1hw is None or len(prompt.points_xy) or prompt.box_xyxy is not None:
-            prompt = checked(prompt, image.size_wh, correction=before_b1hw is not None)
         net = self._engine.model.net
+        before_b1hw = self._before(ref)
+        marked = len(prompt.points_xy) > 0 or prompt.box_xyxy is not None
+        if marked or before_b1hw is None:
+            prompt = checked(prompt, image.size_wh, correction=before_b1hw is not None)
         if prompt.mask_hw is not None:
             before_b1hw = mask_logits(prompt.mask_hw, net.sam_prompt_encoder.mask_input_size).to(net.device)
         points = prompts.model_points(prompt, image.size_wh, self._engine.model.image_size)
+        clicked = points.as_batch(net.device) if len(points.labels_n) else None
         with self._engine._computing():
             features = self._features(key, image)
-            clicked = points.as_batch(net.device) if len(points.labels_n) else None
             decoded = decode(self._engine, features, clicked, before_b1hw, multimask=multimask)
-        ranked = decoded.scores_bm[0].argsort(descending=True, stable=True).tolist()
-        return [self._candidate(decoded.logits_bmhw[0, i], float(decoded.scores_bm[0, i])) for i in ranked]
+        scores_m = decoded.scores_bm[0]
+        logits_mhw = decoded.logits_bmhw[0]
+        best_first = scores_m.argsort(descending=True, stable=True).tolist()
+        return [self._candidate(logits_mhw[i], float(scores_m[i])) for i in best_first]
 
     def _before(self, ref: str | None) -> Tensor | None:
         if ref is None:

@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tracker import __version__
 from tracker.exports.results import FrameResult, mask_of_record, rle_of_record
 from tracker.masks.geometry import shape_of_mask
 from tracker.protocol.replies import ObjectRecord
 
 UNLABELLED = "object"
+INFO = {"description": "objects followed by tracker", "version": __version__}  # pycocotools wants to have it
 
 
 class CocoJson:
-    """Annotations go to the file as they come; `track_id` is the object, a category is a label.
+    """Annotations go to the file as they come. Images count from 1; `track_id` is the object, categories labels.
 
     COCO polygons have no holes: with `polygons` only the outer borders are written.
     """
@@ -27,19 +29,25 @@ class CocoJson:
 
     def write(self, result: FrameResult) -> None:
         width, height = result.size_wh
-        image_id = len(self._images) + 1
+        image_id = result.frame + 1
         name = result.name or f"{result.stem}.jpg"
-        self._images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        image = {"id": image_id, "file_name": name, "width": width, "height": height}
+        if result.capture is not None:
+            image["capture"] = result.capture
+        self._images.append(image)
         for record in result.visible():
-            self._file.write(",\n" if self._annotations else "\n")
-            self._annotations += 1
-            json.dump(self._annotation(record, image_id, result.size_wh), self._file)
+            self._write_annotation(record, image_id, result.size_wh)
 
     def close(self) -> None:
         categories = [{"id": number, "name": name} for name, number in self._categories.items()]
-        rest = json.dumps({"images": self._images, "categories": categories})
+        rest = json.dumps({"info": INFO, "licenses": [], "images": self._images, "categories": categories})
         self._file.write("],\n" + rest[1:])
         self._file.close()
+
+    def _write_annotation(self, record: ObjectRecord, image_id: int, size_wh: tuple[int, int]) -> None:
+        self._file.write(",\n" if self._annotations else "\n")
+        self._annotations += 1
+        json.dump(self._annotation(record, image_id, size_wh), self._file)
 
     def _annotation(self, record: ObjectRecord, image_id: int, size_wh: tuple[int, int]) -> dict[str, Any]:
         assert record.box is not None  # it is visible

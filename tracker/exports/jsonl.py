@@ -21,6 +21,7 @@ class JsonLines:
     def write(self, result: FrameResult) -> None:
         line = {
             "frame": result.frame,
+            "capture": result.capture,
             "name": result.name,
             "pts": result.pts,
             "size": result.size_wh,
@@ -48,4 +49,5 @@ def read_json_lines(path: Path) -> Iterator[FrameResult]:
                 if "mask" in record:
                     record["mask"]["counts"] = record["mask"]["counts"].encode("ascii")
             records = msgspec.convert(fields["objects"], list[ObjectRecord])
-            yield FrameResult(fields["frame"], tuple(fields["size"]), records, fields["pts"], fields["name"])
+            size_wh = tuple(fields["size"])
+            yield FrameResult(fields["frame"], size_wh, records, fields["pts"], fields["name"], fields["capture"])

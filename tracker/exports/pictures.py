@@ -1,5 +1,6 @@
 """Results as pictures: indexed PNGs, and a video with the objects drawn on it."""
 
+from fractions import Fraction
 from pathlib import Path
 
 from PIL import Image
@@ -31,20 +32,18 @@ class DavisPng:
 
 
 class OverlayVideo:
-    """An MP4 with the objects drawn on the frames, at the times of the frames."""
+    """An MP4 with the objects drawn on the frames, at the times of the frames and in the shape of their pixels."""
 
-    def __init__(self, path: Path, fps: float) -> None:
-        self._path, self._fps = path, fps
+    def __init__(self, path: Path, fps: float, pixel_aspect: Fraction = Fraction(1)) -> None:
+        self._path, self._fps, self._pixel_aspect = path, fps, pixel_aspect
         self._writer: VideoWriter | None = None
-        self._begin_s: float | None = None
 
     def write(self, rgb_hwc: U8, result: FrameResult) -> None:
         """A frame, uint8 [h, w, 3], and what is on it."""
         if self._writer is None:
-            self._writer = VideoWriter(self._path, result.size_wh, self._fps)
-            self._begin_s = result.pts
-        time_s = None if result.pts is None or self._begin_s is None else result.pts - self._begin_s
-        self._writer.write(draw(rgb_hwc, [drawing_of(record) for record in result.objects]), time_s)
+            self._writer = VideoWriter(self._path, result.size_wh, self._fps, self._pixel_aspect)
+        drawings = [drawing_of(record) for record in result.objects]
+        self._writer.write(draw(rgb_hwc, drawings), result.pts)
 
     def close(self) -> None:
         if self._writer is not None:

@@ -19,18 +19,23 @@ MAX_PNG_OBJECT = 255  # an indexed PNG's pixel is one byte, and 0 is the backgro
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameResult:
-    """All objects on one frame. `name` is the input picture's file name, where there was one."""
+    """All objects on one frame.
+
+    `frame` counts the frames of a medium that the user has, from 0: the file's, or the recording's. `capture` is
+    the daemon's own number of a live frame; `name` is the input picture's file name, where there was one.
+    """
 
     frame: int
     size_wh: tuple[int, int]
     objects: Sequence[ObjectRecord]
     pts: float | None = None
     name: str | None = None
+    capture: int | None = None
 
     @classmethod
     def of(cls, tracks: Tracks) -> "FrameResult":
-        """From a published message."""
-        return cls(tracks.frame, tracks.size, tracks.objects, tracks.pts)
+        """From a published message, whose stream is the medium until somebody records it."""
+        return cls(tracks.frame, tracks.size, tracks.objects, tracks.pts, capture=tracks.frame)
 
     @property
     def stem(self) -> str:

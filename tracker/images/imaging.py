@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pil
 
-from tracker.types import U8, Colour, Image, Rgb
+from tracker.types import I420, U8, Colour, Image, Rgb
 
 # Kr and Kb of ITU-R BT.601, BT.709 and BT.2020: red's and blue's parts of luma.
 _LUMA_PARTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
@@ -30,11 +30,20 @@ def to_rgb(image: Image) -> U8:
     from_yuv_34 = yuv_to_rgb_34(image.colour)
     rgb_hwc = np.empty((h, w, 3), np.uint8)
     for top in range(0, h, _BAND_ROWS):
-        y_hw = image.y_hw[top : top + _BAND_ROWS]
-        rows = slice(top // 2, (top + _BAND_ROWS) // 2)
-        u_hw, v_hw = (_doubled(plane[rows])[: len(y_hw), :w] for plane in (image.u_hw, image.v_hw))
-        cv2.transform(cv2.merge([y_hw, u_hw, v_hw]), from_yuv_34, dst=rgb_hwc[top : top + _BAND_ROWS])
+        band_hwc = rgb_hwc[top : top + _BAND_ROWS]
+        yuv_hwc = _full_size(image, top, len(band_hwc))
+        cv2.transform(yuv_hwc, from_yuv_34, dst=band_hwc)
     return rgb_hwc
+
+
+def _full_size(image: I420, top: int, count: int) -> U8:
+    """`count` rows of a picture from the even row `top` on, its chroma repeated: Y, U, V, uint8 [count, w, 3]."""
+    w, _ = image.size_wh
+    y_hw = image.y_hw[top : top + count]
+    half = slice(top // 2, (top + count + 1) // 2)
+    u_hw = _doubled(image.u_hw[half])[:count, :w]
+    v_hw = _doubled(image.v_hw[half])[:count, :w]
+    return _u8(cv2.merge([y_hw, u_hw, v_hw]))
 
 
 def resize_rgb(rgb_hwc: U8, size_wh: tuple[int, int]) -> U8:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -94,6 +94,20 @@ class _Caption:
     colour: tuple[int, int, int]
 
 
+class _Part(NamedTuple):
+    """A part of a picture, and where it lies."""
+
+    pixels_hwc: U8
+    left_top: tuple[int, int]
+
+
+class _Plate(NamedTuple):
+    """A filled rectangle by its first and last pixel."""
+
+    left_top: tuple[int, int]
+    right_bottom: tuple[int, int]
+
+
 @dataclass(slots=True)
 class _Canvas:
     rgb_hwc: U8
@@ -112,19 +126,26 @@ class _Canvas:
     def tint(self, drawing: Drawing) -> None:
         """Blend the object's colour into the picture, inside its outline only."""
         rings = _rings(drawing)
-        if not rings:
+        part = self._part_around(rings)
+        inside_hw = np.zeros(part.pixels_hwc.shape[:2], np.uint8)
+        if inside_hw.size == 0:
             return
+        shifted = [ring - part.left_top for ring in rings]
+        cv2.fillPoly(inside_hw, shifted, 1)
+        colour = np.multiply(colour_of(drawing.object), OPACITY)
+        tinted_hwc = part.pixels_hwc * (1 - OPACITY) + colour
+        inside_hw1 = inside_hw.astype(bool)[..., None]
+        np.copyto(part.pixels_hwc, tinted_hwc.astype(np.uint8), where=inside_hw1)
+
+    def _part_around(self, rings: list[NDArray[np.int32]]) -> _Part:
+        """The part of the picture that holds the rings; empty where there are none."""
+        if not rings:
+            return _Part(self.rgb_hwc[:0, :0], (0, 0))
         vertices = np.concatenate(rings)
         height, width = self.rgb_hwc.shape[:2]
-        left, top = np.clip(vertices.min(0), 0, (width, height))
-        right, bottom = np.clip(vertices.max(0), 0, (width, height))
-        part = self.rgb_hwc[top:bottom, left:right]
-        if not part.size:
-            return
-        inside_hw = np.zeros(part.shape[:2], np.uint8)
-        cv2.fillPoly(inside_hw, [ring - (left, top) for ring in rings], 1)
-        tinted = part * (1 - OPACITY) + np.multiply(colour_of(drawing.object), OPACITY)
-        np.copyto(part, tinted.astype(np.uint8), where=inside_hw.astype(bool)[..., None])
+        left, top = np.clip(vertices.min(0), 0, (width, height)).tolist()
+        right, bottom = np.clip(vertices.max(0), 0, (width, height)).tolist()
+        return _Part(self.rgb_hwc[top:bottom, left:right], (left, top))
 
     def rim(self, drawing: Drawing) -> None:
         """The outline; the box where no outline was sent."""
@@ -152,19 +173,34 @@ class _Canvas:
 
     def write(self, caption: _Caption) -> None:
         """A caption on a plate of its object's colour, kept inside the picture."""
-        font, margin = cv2.FontFace("sans"), 2 * self.unit
+        font = cv2.FontFace("sans")
+        size, margin = self.letter, 2 * self.unit
+        text_w = _text_width(caption.text, font, size)
+        plate = self._plate(caption.bottom_left_xy, text_w + 2 * margin, size + 2 * margin)
+        (left, _), (_, bottom) = plate
+        cv2.rectangle(self.rgb_hwc, plate.left_top, plate.right_bottom, caption.colour, cv2.FILLED)
+        base_xy = (left + margin, bottom + 1 - margin - size // 4)
+        ink = _ink(caption.colour)
+        cv2.putText(self.rgb_hwc, caption.text, base_xy, ink, font, size, WEIGHT)
+
+    def _plate(self, bottom_left_xy: tuple[int, int], w: int, h: int) -> _Plate:
+        """A rectangle at the wanted corner, moved into the picture."""
         height, width = self.rgb_hwc.shape[:2]
-        _, _, w, _ = cv2.getTextSize((0, 0), caption.text, (0, 0), font, self.letter, WEIGHT)
-        w, h = w + 2 * margin, self.letter + 2 * margin
-        x = max(0, min(caption.bottom_left_xy[0], width - w))
-        y = min(height, max(h, caption.bottom_left_xy[1]))
-        cv2.rectangle(self.rgb_hwc, (x, y - h), (x + w - 1, y - 1), caption.colour, cv2.FILLED)
-        base = (x + margin, y - margin - self.letter // 4)
-        cv2.putText(self.rgb_hwc, caption.text, base, _ink(caption.colour), font, self.letter, WEIGHT)
+        wanted_x, wanted_y = bottom_left_xy
+        left = max(0, min(wanted_x, width - w))
+        bottom = min(height, max(h, wanted_y))
+        return _Plate((left, bottom - h), (left + w - 1, bottom - 1))
 
 
 def _rings(drawing: Drawing) -> list[NDArray[np.int32]]:
-    return [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for polygon in drawing.outline for ring in polygon]
+    """All rings of the outline, int32 [n, 2] each."""
+    flat = (ring for polygon in drawing.outline for ring in polygon)
+    return [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for ring in flat]
+
+
+def _text_width(text: str, font: cv2.FontFace, size: int) -> int:
+    _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), font, size, WEIGHT)
+    return width
 
 
 def _ink(plate_rgb: tuple[int, int, int]) -> tuple[int, int, int]:

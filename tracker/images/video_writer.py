@@ -21,14 +21,19 @@ BT709 = 1  # matrix, primaries and transfer of ITU-R BT.709 have the same number
 class VideoWriter:
     """An H.264 MP4 of pictures of one size, in fragments, so that a file that was never closed still plays.
 
-    Odd sizes are made even by repeating the last row or column, as 4:2:0 needs it. Raises SourceError where the
-    file cannot be written.
+    Odd sizes are made even by repeating the last row or column, as 4:2:0 needs it. `pixel_aspect` is a pixel's
+    width over its height as players show it. Raises SourceError where the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, size_wh: tuple[int, int], fps: float) -> None:
+    def __init__(
+        self, path: str | Path, size_wh: tuple[int, int], fps: float, pixel_aspect: Fraction = Fraction(1)
+    ) -> None:
         self._size_wh = size_wh
+        self._pixel_aspect = pixel_aspect
         self._period = round(1 / (fps * TIME_BASE))
-        self._next_pts = 0
+        self._last_pts: int | None = None
+        self._last_s: float | None = None
+        self._begin_s = 0.0  # the media time at which this file begins, since its clock last leapt
         options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
         self._container = av.open(str(path), "w", format="mp4", options=options)
         try:
@@ -36,7 +41,7 @@ class VideoWriter:
             self._container.start_encoding()
         except (av.FFmpegError, OSError) as error:
             self._container.close()
-            raise SourceError(f"{path}: cannot be written: {error}") from None
+            raise SourceError(f"{path}: cannot be written: {error.strerror}") from None
 
     def _h264(self, rate: Fraction) -> VideoStream:
         options = {"crf": "20", "preset": "veryfast", "bf": "0"}  # no B frames: the first picture is at time 0
@@ -45,24 +50,40 @@ class VideoWriter:
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.time_base = TIME_BASE
+        context.sample_aspect_ratio = self._pixel_aspect
         context.gop_size = max(1, round(FRAGMENT_S * rate))
         context.colorspace = context.color_primaries = context.color_trc = BT709
         return stream
 
     def write(self, rgb_hwc: U8, time_s: float | None = None) -> None:
-        """Append a picture, uint8 [h, w, 3]: `time_s` after the first one, or one period after the last."""
-        if (rgb_hwc.shape[1], rgb_hwc.shape[0]) != self._size_wh:
-            raise ValueError(f"a picture of {rgb_hwc.shape[1]}x{rgb_hwc.shape[0]} in a video of {self._size_wh}")
-        odd_h, odd_w = rgb_hwc.shape[0] % 2, rgb_hwc.shape[1] % 2
-        even_hwc = np.pad(rgb_hwc, ((0, odd_h), (0, odd_w), (0, 0)), "edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even_hwc), "rgb24").reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-        )
-        wanted = self._next_pts if time_s is None else round(time_s / TIME_BASE)
-        frame.pts = max(wanted, self._next_pts - self._period + 1)  # the encoder wants them to rise
+        """Append a picture, uint8 [h, w, 3]: at its media time, or one period after the last.
+
+        The file begins with the first picture. Where the clock goes back, as in two recordings that were joined,
+        the film goes on after one period.
+        """
+        h, w = rgb_hwc.shape[:2]
+        if (w, h) != self._size_wh:
+            raise ValueError(f"a picture of {w}x{h} in a video of {self._size_wh}")
+        frame = _encodable(rgb_hwc)
+        self._last_pts = self._pts_of(time_s)
+        frame.pts = self._last_pts
         frame.time_base = TIME_BASE
-        self._next_pts = frame.pts + self._period
         self._container.mux(self._stream.encode(frame))
+
+    def _pts_of(self, time_s: float | None) -> int:
+        """When the next picture is shown, in `TIME_BASE`; the encoder wants these numbers to rise."""
+        earliest, next_pts = 0, 0
+        if self._last_pts is not None:
+            earliest = self._last_pts + 1
+            next_pts = self._last_pts + self._period
+        if time_s is None:
+            return next_pts
+        went_back = self._last_s is None or time_s < self._last_s
+        if went_back:
+            self._begin_s = time_s - float(next_pts * TIME_BASE)
+        self._last_s = time_s
+        since_begin = round((time_s - self._begin_s) / TIME_BASE)
+        return max(since_begin, earliest)
 
     def close(self) -> None:
         """Write what the encoder still holds, and close the file."""
@@ -78,3 +99,11 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _encodable(rgb_hwc: U8) -> av.VideoFrame:
+    """The picture in BT.709 4:2:0, its sides even."""
+    h, w = rgb_hwc.shape[:2]
+    even_hwc = np.pad(rgb_hwc, ((0, h % 2), (0, w % 2), (0, 0)), "edge")
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even_hwc), "rgb24")
+    return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)

@@ -4,22 +4,18 @@ Everything happens inside the crop that can be positive, so that the cost follow
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.masks.enlargement import Enlargement, bounds_of
 from tracker.masks.rle import rle_encode
 from tracker.types import F32, U8, Bool, Shape
 
 Outline = list[list[list[int]]]
 _Ring = NDArray[np.int32]  # [n, 2] vertices, closed without repeating the first
-
-# Rows enlarged at a time. Whole crops at once take up to four times as long: what lies between is then so big
-# that the C library gives its memory back to the system each time.
-_BAND_ROWS = 64
 
 
 class Crop(NamedTuple):
@@ -37,7 +33,7 @@ def upsample(logits_hw: F32, size_wh: tuple[int, int]) -> Crop | None:
     `SAM2VideoPredictor._get_orig_video_res_output` does) up to float32 rounding, and without a phase error from
     the crop: its part of the whole picture's weights is used as it is.
     """
-    part = _Enlargement.of(logits_hw, size_wh)
+    part = Enlargement.of(logits_hw, size_wh)
     return part and Crop(part.rows_joined(np.subtract, np.float32), part.x, part.y)
 
 
@@ -65,110 +61,44 @@ def shape_of_mask(mask_hw: Bool, *, tolerance_px: float, outline: bool = True, r
 
 def fill(outline: Sequence[Sequence[Sequence[int]]], size_wh: tuple[int, int]) -> Bool:
     """Polygons of rings -> bool [h, w]: the even-odd rule at pixel centres. The inverse of an exact outline."""
-    mask_hw = np.zeros((size_wh[1], size_wh[0]), np.bool_)
-    rings = [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for polygon in outline for ring in polygon]
+    width, height = size_wh
+    mask_hw = np.zeros((height, width), np.bool_)
+    rings = _rings(outline)
     if not rings:
         return mask_hw
     vertices = np.concatenate(rings)
-    left, top = np.maximum(vertices.min(0), 0)
+    corner_xy = np.maximum(vertices.min(0), 0)
+    left, top = corner_xy
     right, bottom = np.minimum(vertices.max(0), size_wh)
-    if right <= left or bottom <= top:
-        return mask_hw
-    # fillPoly also paints the rings themselves: with coordinates doubled they lie on even rows and columns.
-    twice_hw = np.zeros((2 * (bottom - top) + 1, 2 * (right - left) + 1), np.uint8)
-    cv2.fillPoly(twice_hw, [(ring - (left, top)) * 2 for ring in rings], 1)
-    mask_hw[top:bottom, left:right] = twice_hw[1::2, 1::2]
+    if left < right and top < bottom:
+        shifted = [ring - corner_xy for ring in rings]
+        inside_hw = mask_hw[top:bottom, left:right]
+        inside_hw[:] = _filled(shifted, inside_hw.shape)
     return mask_hw
+
+
+def _rings(outline: Sequence[Sequence[Sequence[int]]]) -> list[_Ring]:
+    """All rings of an outline, int32 [n, 2] each."""
+    flat = (ring for polygon in outline for ring in polygon)
+    return [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for ring in flat]
+
+
+def _filled(rings: list[_Ring], size_hw: tuple[int, ...]) -> U8:
+    """1 inside the rings, uint8 [h, w]. fillPoly also paints the rings themselves: with coordinates doubled they
+    lie on even rows and columns."""
+    height, width = size_hw
+    twice_hw = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
+    twice_as_large = [2 * ring for ring in rings]
+    cv2.fillPoly(twice_hw, twice_as_large, 1)
+    return twice_hw[1::2, 1::2]
 
 
 def _positive(logits_hw: F32, size_wh: tuple[int, int]) -> tuple[Bool, tuple[int, int]]:
     """Where `upsample` is above 0, to the last bit: a part of the mask, and where its top-left pixel lies."""
-    part = _Enlargement.of(logits_hw, size_wh)
+    part = Enlargement.of(logits_hw, size_wh)
     if part is None:
         return np.zeros((0, 0), np.bool_), (0, 0)
     return part.rows_joined(np.greater, np.bool_), (part.x, part.y)
-
-
-class _Enlargement(NamedTuple):
-    """A bilinear resize of which the columns are done and the rows are not.
-
-    Output row i is `step_hw[first[i]] * fraction[i] - minus_hw[first[i]]`.
-    """
-
-    step_hw: F32
-    minus_hw: F32  # negated, since a sum is above 0 exactly where one part is above the other's negative
-    rows: "_Axis"
-    x: int
-    y: int
-
-    @staticmethod
-    def of(logits_hw: F32, size_wh: tuple[int, int]) -> "_Enlargement | None":
-        """Of the crop that can be positive; None where nothing can."""
-        cells = _bounds(logits_hw > 0)
-        if cells is None:
-            return None
-        columns = _Axis.of(logits_hw.shape[1], size_wh[0]).touching(cells[0], cells[2])
-        rows = _Axis.of(logits_hw.shape[0], size_wh[1]).touching(cells[1], cells[3])
-        inner_hw = np.ascontiguousarray(logits_hw[rows.cells, columns.cells], np.float32)
-        # Few rows yet: a small matrix product beats gathering columns. Many columns then: rows are gathered whole.
-        wide_hw = inner_hw @ columns.weights().T
-        step_hw = np.zeros_like(wide_hw)
-        np.subtract(wide_hw[1:], wide_hw[:-1], out=step_hw[:-1])
-        return _Enlargement(step_hw, np.negative(wide_hw, out=wide_hw), rows, columns.start, rows.start)
-
-    def rows_joined(self, join: np.ufunc, dtype: type[np.generic]) -> NDArray[Any]:
-        """The output's rows, [h, w] of `dtype`, where `join` takes a row's two parts."""
-        first, fraction_h1 = self.rows.first, self.rows.fraction[:, None]
-        joined_hw = np.empty((len(first), self.step_hw.shape[1]), dtype)
-        for top in range(0, len(first), _BAND_ROWS):
-            band = slice(top, top + _BAND_ROWS)
-            part_hw = self.step_hw.take(first[band], 0)
-            part_hw *= fraction_h1[band]
-            join(part_hw, self.minus_hw.take(first[band], 0), out=joined_hw[band])
-        return joined_hw
-
-
-class _Axis(NamedTuple):
-    """One axis of a bilinear resize, or a part of it.
-
-    Output pixel `start + i` lies `fraction[i]` of the way from input cell `first[i]` to the next one; `cells` are
-    the input cells in use, and `first` counts from the first of them.
-    """
-
-    first: NDArray[np.int64]
-    fraction: F32
-    start: int
-    cells: slice
-
-    @staticmethod
-    @lru_cache(maxsize=32)
-    def of(n_in: int, n_out: int) -> "_Axis":
-        # float32 all the way, as PyTorch's area_pixel_compute_source_index does it.
-        scale = np.float32(n_in) / np.float32(n_out)
-        centres = np.maximum(scale * (np.arange(n_out, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0)
-        first = np.minimum(centres.astype(np.int64), n_in - 1)
-        return _Axis(first, np.clip(centres - first.astype(np.float32), 0, 1), 0, slice(0, n_in))
-
-    def touching(self, first_cell: int, end_cell: int) -> "_Axis":
-        """The output pixels in which a cell of the half-open range has a part, and the cells they are made of."""
-        start = int(self.first.searchsorted(first_cell - 1, "left"))
-        stop = int(self.first.searchsorted(end_cell - 1, "right"))
-        used = slice(max(first_cell - 1, 0), min(end_cell + 1, self.cells.stop))
-        return _Axis(self.first[start:stop] - used.start, self.fraction[start:stop], start, used)
-
-    def weights(self) -> F32:
-        """[n_out, n_in]: this part of the resize as a matrix."""
-        n_out, n_in = len(self.first), self.cells.stop - self.cells.start
-        weights = np.zeros((n_out, n_in), np.float32)
-        weights[np.arange(n_out), self.first] = 1 - self.fraction
-        weights[np.arange(n_out), np.minimum(self.first + 1, n_in - 1)] += self.fraction
-        return weights
-
-
-def _bounds(mask_hw: Bool) -> tuple[int, int, int, int] | None:
-    """The half-open box around what is set, or None."""
-    x, y, w, h = cv2.boundingRect(mask_hw.view(np.uint8))
-    return (x, y, x + w, y + h) if w else None
 
 
 def _shape(
@@ -181,7 +111,7 @@ def _shape(
 ) -> Shape:
     """Geometry of a part of a mask that holds all of it, its top-left pixel at `origin_xy`."""
     counts = rle_encode(_paste(mask_hw, origin_xy, size_wh)) if rle else None
-    bounds = _bounds(mask_hw)
+    bounds = bounds_of(mask_hw)
     if bounds is None:
         return Shape(size_wh, rle_counts=counts)
     tight_hw = mask_hw[bounds[1] : bounds[3], bounds[0] : bounds[2]]
@@ -245,18 +175,37 @@ def _simplified(ring: _Ring, tolerance_px: float) -> _Ring:
 
 def _distance_px(ring: _Ring, fewer: _Ring) -> float:
     """How far a vertex of `ring` lies at most from the side of `fewer` that replaces it; infinite where unclear."""
-    kept = np.ascontiguousarray(fewer).view(np.int64)[:, 0]  # x and y at once
-    start = int(np.flatnonzero(ring.view(np.int64)[:, 0] == kept[0])[0])
-    ring = np.concatenate((ring[start:], ring[:start]))
-    vertices = ring.view(np.int64)[:, 0]
-    order = np.argsort(vertices)
-    counts = np.diff(order[np.searchsorted(vertices, kept, sorter=order)], append=len(ring))
+    ring = _beginning_at(ring, fewer[0])
+    counts = _replaced(ring, fewer)
     if counts.min() <= 0:  # a ring that touches itself, taken up at the wrong end
         return np.inf
     sides = np.diff(fewer, axis=0, append=fewer[:1]).astype(np.float32)
-    sides /= np.hypot(sides[:, 0], sides[:, 1])[:, None]
-    away, sides = ring - fewer.repeat(counts, 0), sides.repeat(counts, 0)
-    return float(np.abs(away[:, 0] * sides[:, 1] - away[:, 1] * sides[:, 0]).max())
+    lengths = np.hypot(sides[:, 0], sides[:, 1])
+    sides /= lengths[:, None]
+    along_x, along_y = sides.repeat(counts, 0).T
+    away_x, away_y = (ring - fewer.repeat(counts, 0)).T
+    distances = np.abs(away_x * along_y - away_y * along_x)
+    return float(distances.max())
+
+
+def _beginning_at(ring: _Ring, vertex: NDArray[np.int32]) -> _Ring:
+    """The same ring from one of its vertices on."""
+    is_first = _as_numbers(ring) == _as_numbers(vertex[None])
+    start = int(np.flatnonzero(is_first)[0])
+    return np.concatenate((ring[start:], ring[:start]))
+
+
+def _replaced(ring: _Ring, fewer: _Ring) -> NDArray[np.int64]:
+    """How many vertices of `ring` each side of `fewer` stands for, int64 [len(fewer)]."""
+    vertices = _as_numbers(ring)
+    order = np.argsort(vertices)
+    places = np.searchsorted(vertices, _as_numbers(fewer), sorter=order)
+    return np.diff(order[places], append=len(ring))
+
+
+def _as_numbers(ring: _Ring) -> NDArray[np.int64]:
+    """Each vertex as one number, x and y at once."""
+    return np.ascontiguousarray(ring).view(np.int64)[:, 0]
 
 
 def _int32(vertices: object) -> NDArray[np.int32]:

@@ -19,13 +19,32 @@ def fill_outline(outline: list[list[list[int]]], size_wh: tuple[int, int]) -> ND
 
 def _cross(crossings_hw: NDArray[np.uint8], ring_xy: NDArray[np.int64]) -> None:
     """Flip, in each row that an edge crosses, the first pixel whose centre is not left of the crossing."""
-    upper, lower = ring_xy, np.roll(ring_xy, -1, axis=0)
-    flipped = upper[:, 1] > lower[:, 1]
-    upper, lower = np.where(flipped[:, None], lower, upper), np.where(flipped[:, None], upper, lower)
-    counts = lower[:, 1] - upper[:, 1]  # rows whose centre lies between an edge's two ends
-    edges = np.repeat(np.arange(len(counts)), counts)
-    rows = np.arange(edges.size) - np.repeat(np.cumsum(counts) - counts, counts) + upper[edges, 1]
-    # The edge crosses y = row + 1/2 at x = upper_x + (dx / dy) (row + 1/2 - upper_y); that is column + 1/2.
-    dx, dy = (lower - upper)[edges].T
-    columns = upper[edges, 0] + -((dy - dx * (2 * (rows - upper[edges, 1]) + 1)) // (2 * dy))
+    upper_xy, lower_xy = _downwards(ring_xy)
+    heights = lower_xy[:, 1] - upper_xy[:, 1]  # so many rows have their centre between the edge's two ends
+    rows_down = _counted_from_zero(heights)
+    begin_x, begin_y = upper_xy.repeat(heights, axis=0).T
+    end_x, end_y = lower_xy.repeat(heights, axis=0).T
+    rows = begin_y + rows_down
+    dx, dy = end_x - begin_x, end_y - begin_y
+    # The edge crosses y = row + 1/2 at x = upper_x + (dx / dy) (rows_down + 1/2); the first pixel whose centre is
+    # not left of that is ceil(x - 1/2), in whole numbers:
+    halves = dy - dx * (2 * rows_down + 1)
+    columns = begin_x - halves // (2 * dy)
     np.bitwise_xor.at(crossings_hw, (rows, columns), 1)
+
+
+def _downwards(ring_xy: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The upper and the lower end of every edge of a ring, int64 [n, 2] each."""
+    next_xy = np.roll(ring_xy, -1, axis=0)
+    rises = ring_xy[:, 1] > next_xy[:, 1]
+    rises_n1 = rises[:, None]
+    upper_xy = np.where(rises_n1, next_xy, ring_xy)
+    lower_xy = np.where(rises_n1, ring_xy, next_xy)
+    return upper_xy, lower_xy
+
+
+def _counted_from_zero(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, … up to each count, one after the other: [2, 3] gives [0, 1, 0, 1, 2]."""
+    starts = np.cumsum(counts) - counts
+    total = int(counts.sum())
+    return np.arange(total) - np.repeat(starts, counts)

@@ -37,43 +37,66 @@ def rle_decode(counts: bytes, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _runs(mask_hw: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The mask's runs down its columns, zeros first; only columns that hold something are looked at."""
     height, width = mask_hw.shape
+    pixels = height * width
     columns = np.flatnonzero(mask_hw.any(axis=0))
     if columns.size == 0:
-        return np.array([height * width])
+        return np.array([pixels])
     first, last = int(columns[0]), int(columns[-1]) + 1
     flat = mask_hw[:, first:last].ravel(order="F")
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1 + first * height
-    starts = [0, first * height] if flat[0] else [0]
-    ends = [last * height] if flat[-1] else []
-    bounds = np.concatenate([starts, edges, ends, [height * width]]).astype(np.int64)
-    runs = np.diff(bounds)
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    begin, end = first * height, last * height
+    starts = [0, begin] if flat[0] else [0]
+    edges = changes + (begin + 1)
+    ends = [end] if flat[-1] else []
+    bounds = np.concatenate([starts, edges, ends, [pixels]]).astype(np.int64)
+    runs = bounds[1:] - bounds[:-1]
     return runs[:-1] if runs[-1] == 0 else runs
 
 
 def _compress(runs: NDArray[np.int64]) -> bytes:
     values = runs.copy()
     values[3:] -= runs[1:-2]
-    groups, present = [], []
+    characters, present = [], []
     pending = np.ones(values.size, bool)
     while pending.any():
         group = values & _VALUE
-        values = values >> _GROUP_BITS
-        more = pending & np.where(group & _SIGN, values != -1, values != 0)
-        groups.append(group + more * _MORE + _FIRST_CHARACTER)
+        values >>= _GROUP_BITS
+        is_negative = (group & _SIGN).astype(bool)
+        rest = np.where(is_negative, -1, 0)  # what is left when all that follows is the sign
+        more = pending & (values != rest)
+        characters.append(group + more * _MORE + _FIRST_CHARACTER)
         present.append(pending)
         pending = more
-    characters: NDArray[np.uint8] = np.stack(groups, axis=1)[np.stack(present, axis=1)].astype(np.uint8)
-    return characters.tobytes()
+    by_value = np.stack(characters, axis=1)
+    written: NDArray[np.uint8] = by_value[np.stack(present, axis=1)].astype(np.uint8)
+    return written.tobytes()
 
 
 def _decompress(counts: bytes, pixels: int) -> NDArray[np.int64]:
     """The runs, each from 0 to `pixels`, and not more of them than a mask can have."""
     if len(counts) > _MAX_GROUPS * (pixels + 1):
         raise ValueError(f"{len(counts)} bytes of run lengths for a mask of {pixels} pixels")
-    codes = np.frombuffer(counts, np.uint8).astype(np.int64) - _FIRST_CHARACTER
+    values = _differences(_codes(counts), pixels)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    if values.min() < 0 or values.max() > pixels:
+        raise ValueError(f"a run that is negative or longer than the mask's {pixels} pixels")
+    return values
+
+
+def _codes(counts: bytes) -> NDArray[np.int64]:
+    """The characters as numbers of six bits."""
+    codes = np.frombuffer(counts, np.uint8).astype(np.int64)
+    codes -= _FIRST_CHARACTER
     if codes.size == 0 or codes.min() < 0 or codes.max() > (_MORE | _VALUE) or codes[-1] & _MORE:
         raise ValueError("not COCO's compressed run lengths")
+    return codes
+
+
+def _differences(codes: NDArray[np.int64], pixels: int) -> NDArray[np.int64]:
+    """Groups of bits joined to values, each with its sign and at most `pixels` from 0."""
     last = np.flatnonzero(codes & _MORE == 0)
     first = np.concatenate([[0], last[:-1] + 1])
     lengths = last - first + 1
@@ -82,12 +105,10 @@ def _decompress(counts: bytes, pixels: int) -> NDArray[np.int64]:
     if lengths.size > pixels + 1:
         raise ValueError(f"{lengths.size} runs for a mask of {pixels} pixels")
     places = np.arange(codes.size) - np.repeat(first, lengths)
-    values = np.add.reduceat((codes & _VALUE) << (_GROUP_BITS * places), first)
-    values -= np.where(codes[last] & _SIGN, 1 << (_GROUP_BITS * lengths), 0)
-    if (np.abs(values) > pixels).any():
+    groups = (codes & _VALUE) << (_GROUP_BITS * places)
+    values = np.add.reduceat(groups, first)
+    is_negative = (codes[last] & _SIGN).astype(bool)
+    values -= np.where(is_negative, 1 << (_GROUP_BITS * lengths), 0)
+    if np.abs(values).max() > pixels:
         raise ValueError(f"a run that differs from another by more than the mask's {pixels} pixels")
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    if (values < 0).any() or (values > pixels).any():
-        raise ValueError(f"a run that is negative or longer than the mask's {pixels} pixels")
     return values

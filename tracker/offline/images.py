@@ -9,12 +9,12 @@ from tracker.engine.engine import Engine
 from tracker.engine.segmenter import Segmenter
 from tracker.errors import SourceError
 from tracker.exports import FrameResult
-from tracker.images import imaging
+from tracker.images.stills import SUFFIXES
 from tracker.masks.geometry import mask_of, shape_of_mask
 from tracker.protocol.prompts import prompt_of
 from tracker.protocol.replies import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
-from tracker.streams.folder import SUFFIXES, pictures_in
+from tracker.streams.folder import is_picture, pictures_in, refuse_twins
 from tracker.tracking.records import object_record
 from tracker.types import U8, Bool, Rgb
 
@@ -27,25 +27,13 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             found += pictures_in(path)
-        elif path.suffix.lower() in SUFFIXES:
+        elif is_picture(path):
             found.append(path)
         else:
-            raise SourceError(
-                f"{path}: is no picture ({', '.join(sorted(SUFFIXES))}); videos go to `trackerd track`"
-            )
-    by_stem: dict[str, Path] = {}
-    for path in found:
-        if (other := by_stem.setdefault(path.stem, path)) != path:
-            raise SourceError(f"{path} and {other} have one name: what is written for them would be the same file")
+            kinds = ", ".join(sorted(SUFFIXES))
+            raise SourceError(f"{path}: is no picture ({kinds}); videos go to `trackerd track`")
+    refuse_twins(found)
     return found
-
-
-def read_picture(path: Path) -> U8:
-    """uint8 [h, w, 3]. Raises SourceError."""
-    try:
-        return imaging.decode(path.read_bytes())
-    except (OSError, SyntaxError, ValueError) as error:
-        raise SourceError(f"{path}: is not a picture that can be read: {error}") from None
 
 
 def segment_prompted(engine: Engine, rgb_hwc: U8, prompted: Prompted, *, multimask: bool) -> list[Scored]:
@@ -64,8 +52,11 @@ def segment_everything(
     for progress in automatic.search(engine, rgb_hwc, knobs):
         on_step(progress.done, progress.total)
         found = progress.found or ()
-    best = sorted(found, key=lambda f: -f.score)[: knobs.max_masks]
-    return automatic.exclusive(best) if knobs.exclusive else [(f, f.mask_hw) for f in best]
+    by_score = sorted(found, key=lambda f: -f.score)
+    best = by_score[: knobs.max_masks]
+    if knobs.exclusive:
+        return automatic.exclusive(best)
+    return [(f, f.mask_hw) for f in best]
 
 
 def result_of(number: int, name: str, size_wh: tuple[int, int], masks: Iterable[Scored]) -> FrameResult:

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
-import yaml
 
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
@@ -23,48 +20,20 @@ from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt, FrameMarked, SourceError
 from tracker.exports import FrameResult, stem_of
 from tracker.images.imaging import to_rgb
-from tracker.masks.geometry import shape_of, upsample
+from tracker.masks.geometry import Crop, shape_of, upsample
 from tracker.masks.rle import rle_encode
+from tracker.offline.entries import PromptEntry
+from tracker.offline.frames import steady_frames
 from tracker.offline.images import segment_everything
 from tracker.offline.spool import Masks, Spool
-from tracker.protocol.fields import FrameIndex, ObjectId, Rle
+from tracker.protocol.fields import Rle
 from tracker.protocol.prompts import prompt_of
 from tracker.protocol.replies import ObjectRecord
-from tracker.protocol.requests import Prompted, SegmentAll
+from tracker.protocol.requests import SegmentAll
 from tracker.streams import sources
-from tracker.streams.folder import SUFFIXES
+from tracker.streams.folder import is_picture
 from tracker.tracking.records import object_record
-from tracker.types import U8, Frame, Image, ObjectMask
-
-
-class PromptEntry(Prompted, frozen=True, kw_only=True):
-    """One entry of a prompts file; later entries of the same object are corrections."""
-
-    object: ObjectId
-    frame: FrameIndex = 0
-
-
-def read_entries(path: Path) -> list[PromptEntry]:
-    """A prompts file: a YAML list of `{object, frame, points?, labels?, box?}`. Raises BadPrompt."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadPrompt(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise BadPrompt(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, list) or not data:
-        raise BadPrompt(f"{path}: must be a list of {{object, frame, points?, labels?, box?}}, one entry or more")
-    return [entry_of(item, f"{path}: entry {number}") for number, item in enumerate(data, 1)]
-
-
-def entry_of(item: Any, where: str) -> PromptEntry:
-    """An entry from plain data; `where` it stands is said in errors. Raises BadPrompt."""
-    if isinstance(item, dict) and "mask" in item:
-        raise BadPrompt(f"{where}: mask: is not taken here; give points, labels or box")
-    try:
-        return msgspec.convert(item, PromptEntry)
-    except msgspec.ValidationError as error:
-        raise BadPrompt(f"{where}: {error}") from None
+from tracker.types import F32, U8, Frame, Image, ObjectMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,16 +57,23 @@ class Outcome:
     def ids_hw(self) -> U8:
         """Object ids, uint8 [h, w], 0 for none; where objects overlap, the one with the higher logit."""
         width, height = self.frame.size_wh
-        ids_hw, best_hw = np.zeros((height, width), np.uint8), np.zeros((height, width), np.float32)
+        ids_hw = np.zeros((height, width), np.uint8)
+        best_hw = np.zeros((height, width), np.float32)
         for object_id, mask in sorted(self.masks.items()):
             crop = upsample(mask.logits_hw, self.frame.size_wh)
-            if crop is None:
-                continue
-            h, w = crop.values_hw.shape
-            part = (slice(crop.y, crop.y + h), slice(crop.x, crop.x + w))
-            ids_hw[part][crop.values_hw > best_hw[part]] = object_id
-            np.maximum(best_hw[part], crop.values_hw, out=best_hw[part])
+            if crop is not None:
+                _win(ids_hw, best_hw, crop, object_id)
         return ids_hw
+
+
+def _win(ids_hw: U8, best_hw: F32, crop: Crop, object_id: int) -> None:
+    """Give an object the pixels where its logits are the best so far."""
+    logits_hw = crop.values_hw
+    h, w = logits_hw.shape
+    here = (slice(crop.y, crop.y + h), slice(crop.x, crop.x + w))
+    ids_here_hw, best_here_hw = ids_hw[here], best_hw[here]
+    ids_here_hw[logits_hw > best_here_hw] = object_id
+    np.maximum(best_here_hw, logits_hw, out=best_here_hw)
 
 
 def _record(object_id: int, mask: ObjectMask, size_wh: tuple[int, int]) -> ObjectRecord:
@@ -116,17 +92,17 @@ def track(
     """Follow the prompted objects through a video file or folder of pictures: one `Outcome` a frame, in order.
 
     An object is on every frame from its first prompt on; with `reverse` also before it, tracked back from that
-    prompt. `on_step` is told how many pictures are done, and of how many if the file says. Raises SourceError for
+    prompt. `on_step` is told how many pictures are done, and of about how many. Raises SourceError for
     what cannot be read, BadPrompt for prompts that do not fit.
     """
-    if path.suffix.lower() in SUFFIXES:
+    if is_picture(path) and path.is_file():
         raise SourceError(f"{path}: is one picture: give the folder of all of them, or use `trackerd segment`")
     with sources.open_path(path) as opened:
-        length, size_wh = opened.length, opened.size_wh
+        length, estimate, size_wh = opened.length, opened.estimate, opened.size_wh
     _check_frames(entries, length)
     _check_marks(entries, size_wh)
     back = max(_first_frames(entries).values()) + 1 if reverse else 0
-    total = None if length is None else length + back
+    total = None if estimate is None else estimate + back
     steps = count(1)
     return _outcomes(engine, path, entries, reverse, lambda: on_step(next(steps), total))
 
@@ -138,7 +114,7 @@ def _outcomes(
         if reverse:
             for _ in _track_back(engine, path, entries, spool):
                 on_step()
-        for frame, masks in follow(engine, _steady(sources.frames(path)), entries):
+        for frame, masks in follow(engine, steady_frames(path), entries):
             on_step()
             yield Outcome(frame, {**spool.masks(frame.index), **masks})
 
@@ -156,7 +132,7 @@ def everything_on(
 
     Raises BadPrompt where there is no such frame, or nothing on it.
     """
-    picture = next(islice(sources.frames(path), frame, None), None)
+    picture = next(islice(steady_frames(path), frame, None), None)
     if picture is None:
         raise BadPrompt(f"frame {frame}: the video ends before it")
     found = segment_everything(engine, to_rgb(picture.image), knobs, on_step)
@@ -192,11 +168,14 @@ def follow(
 def _track_back(engine: Engine, path: Path, entries: Sequence[PromptEntry], spool: Spool) -> Iterator[int]:
     """Every object from its first prompt back to the first frame; its masks go to the spool. Gives the frames."""
     first = _first_frames(entries)
-    size_wh, last = _spool_images(sources.frames(path), max(first.values()), engine, spool)
+    begun = [entry for entry in entries if entry.frame == first[entry.object]]
+    frames = steady_frames(path)
+    size_wh, last = _spool_images(frames, max(first.values()), engine, spool)
     tracks: dict[int, ObjectMemory] = {}
-    for index in range(last, -1, -1):
-        here = [entry for entry in entries if entry.frame == index == first[entry.object]]
-        masks = _step(engine, tracks, spool.image(index), size_wh, index, here, direction=-1)
+    for index in reversed(range(last + 1)):
+        image = spool.image(index)
+        here = [entry for entry in begun if entry.frame == index]
+        masks = _step(engine, tracks, image, size_wh, index, here, direction=-1)
         for object_id, mask in masks.items():
             spool.put_mask(index, object_id, mask)
         yield index
@@ -204,7 +183,7 @@ def _track_back(engine: Engine, path: Path, entries: Sequence[PromptEntry], spoo
 
 def _spool_images(frames: Iterator[Frame], last: int, engine: Engine, spool: Spool) -> tuple[tuple[int, int], int]:
     """Spool the pictures up to the one of index `last`; the size of all, and the index that was reached."""
-    for frame in _steady(frames):
+    for frame in frames:
         spool.put_image(frame.index, engine.pixels(frame.image))
         if frame.index == last:
             break
@@ -252,19 +231,6 @@ def _naming(entry: PromptEntry) -> Iterator[None]:
         raise BadPrompt(f"object {entry.object}, frame {entry.frame}: {error}: {remedy}") from None
     except BadPrompt as error:
         raise BadPrompt(f"object {entry.object}, frame {entry.frame}: {error}") from None
-
-
-def _steady(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The frames, as long as they stay at the first one's size."""
-    first_wh: tuple[int, int] | None = None
-    for frame in frames:
-        first_wh = first_wh or frame.size_wh
-        if frame.size_wh != first_wh:
-            raise SourceError(
-                f"frame {frame.index} ({frame.name or frame.pts}) is {frame.size_wh[0]}x{frame.size_wh[1]}, "
-                f"but the first one is {first_wh[0]}x{first_wh[1]}: give pictures of one size"
-            )
-        yield frame
 
 
 def _check_marks(entries: Sequence[PromptEntry], size_wh: tuple[int, int]) -> None:

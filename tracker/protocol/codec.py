@@ -11,6 +11,7 @@ import msgpack
 import msgspec
 from msgspec import Struct
 
+from tracker.config import PLAIN_TEXT
 from tracker.errors import BadPrompt, BadRequest, TooLarge, TrackerError, UnknownOp, UnsupportedVersion
 from tracker.protocol.fields import (
     MAX_BYTES,
@@ -22,6 +23,7 @@ from tracker.protocol.fields import (
     VERSION,
 )
 from tracker.protocol.operations import OPERATIONS
+from tracker.wording import in_words
 
 T = TypeVar("T", bound=Struct)
 _CONTAINERS_AND_SCALARS = (bool, int, str, bytes, type(None), dict, list)
@@ -166,12 +168,12 @@ def _explain(text: str, type_: type[Struct], name: str) -> str:
     text, _, path = text.partition(" - at `$")
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(type_)}
     where = f"{name}{path.rstrip('`')}".lstrip(".")
-    what = text[0].lower() + text[1:]
+    what = in_words(text, _choices(fields.get(path.strip(".`"))))
     unknown = re.match("Object contains unknown field `(.*)`", text, re.DOTALL)
     if unknown and not path:
-        what = f"unknown field {unknown[1]!r}; {_suggest(unknown[1], fields)}"
-    elif text.startswith("Invalid enum value"):
-        what += f"; expected one of: {', '.join(map(str, _choices(fields.get(path.strip('.`')))))}"
+        what += f"; {_suggest(unknown[1], fields)}"
+    elif PLAIN_TEXT in text or repr(PLAIN_TEXT)[1:-1] in text:
+        what = "control characters and marks of writing direction are not taken; plain text is"
     return f"{where}: {what}" if where else what
 
 

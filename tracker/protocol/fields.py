@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from tracker.config import STREAM_NAME, Count
+from tracker.config import PLAIN_TEXT, STREAM_NAME, Count
 
 VERSION = 1
 MAX_PARTS = 8  # of a request
@@ -15,13 +15,14 @@ MAX_NESTING = 16
 MAX_KEY_CHARS = 256
 MAX_META_BYTES = 4096
 MAX_PIN_S = 120  # a frame that somebody looks at is kept so long, at most
+MAX_CHUNK_BYTES = 2**19  # of an object's memory in one message
 MAX_PROMPT_POINTS = 256
 MAX_OBJECT = 2**31 - 1
 
 StreamId = Annotated[str, Meta(pattern=STREAM_NAME)]
 ObjectId = Annotated[int, Meta(ge=1, le=MAX_OBJECT)]
 FrameIndex = Annotated[int, Meta(ge=0, le=2**53)]
-Label = Annotated[str, Meta(max_length=256)]
+Label = Annotated[str, Meta(max_length=256, pattern=PLAIN_TEXT)]
 SizeWh = tuple[int, int]
 BoxXyxy = tuple[int, int, int, int]
 Outline = list[list[list[int]]]
@@ -36,6 +37,9 @@ EventName = Literal[
     "object_found",
     "object_removed",
     "object_expired",
+    "object_restored",
+    "object_waiting",
+    "object_failed",
     "stream_added",
     "stream_live",
     "stream_stalled",

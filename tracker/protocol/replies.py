@@ -1,8 +1,9 @@
 """Records in replies and in published messages, one frozen struct each."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tracker.protocol.fields import (
     MAX_BYTES,
@@ -15,13 +16,18 @@ from tracker.protocol.fields import (
     VERSION,
     BoxXyxy,
     EventName,
+    FrameIndex,
     ImageFormat,
+    Label,
+    ObjectId,
     ObjectState,
     Outline,
     Rle,
     SizeWh,
     StreamState,
 )
+
+Side = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -59,6 +65,12 @@ class ObjectEntry(ObjectRecord, frozen=True, kw_only=True):
     frame: int | None
 
 
+class UpdatedObject(ObjectEntry, frozen=True, kw_only=True):
+    """What `objects.update` answers."""
+
+    durable: bool  # whether the change is on disk
+
+
 class ObjectResult(ObjectEntry, frozen=True, kw_only=True):
     """What `objects.add` and `objects.refine` answer: the record on the prompted frame."""
 
@@ -66,8 +78,19 @@ class ObjectResult(ObjectEntry, frozen=True, kw_only=True):
     durable: bool
 
 
+class WaitingObject(Record, frozen=True, kw_only=True):
+    """An object that is kept and not tracked: its stream is not there, or its memory cannot be used."""
+
+    object: int
+    stream: str
+    frame: int  # the last one that it was tracked on
+    label: str | None
+    meta: dict[str, Any]
+
+
 class ObjectList(Record, frozen=True, kw_only=True):
     objects: list[ObjectEntry]
+    waiting: list[WaitingObject] | UnsetType = UNSET  # only with `all: true`
 
 
 class Match(Record, frozen=True, kw_only=True):
@@ -81,10 +104,46 @@ class AddedMany(Record, frozen=True, kw_only=True):
     stream: str
     frame: int
     objects: list[Match]
+    durable: bool = False
 
 
 class Removed(Record, frozen=True, kw_only=True):
     removed: list[int]
+    durable: bool = False
+
+
+class MovedObject(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What goes with an object's memory from one daemon to another."""
+
+    object: ObjectId
+    frame: FrameIndex  # the last one that its memory has seen
+    size_wh: tuple[Side, Side]  # of that frame
+    label: Label | None
+    meta: dict[str, Any]
+    expire_s: Annotated[float, Meta(gt=0)] | None
+    age: Annotated[int, Meta(ge=0, le=2**53)]
+    lost_for_s: Annotated[float, Meta(ge=0, le=1e9)] | None  # nil: it is visible
+
+    def __post_init__(self) -> None:
+        if len(msgspec.msgpack.encode(self.meta)) > MAX_META_BYTES:
+            raise ValueError(f"meta takes more than {MAX_META_BYTES} bytes")
+
+
+class ExportedChunk(Record, frozen=True, kw_only=True):
+    """A part of an object's memory, a safetensors file."""
+
+    token: str
+    record: MovedObject
+    size: int  # bytes of the whole memory
+    offset: int
+    data: bytes
+
+
+class Imported(Record, frozen=True, kw_only=True):
+    stream: str
+    received: int  # bytes so far
+    object: int | None  # once all were received
+    durable: bool = False
 
 
 class BufferRecord(Record, frozen=True, kw_only=True):
@@ -186,6 +245,7 @@ class FoundMasks(Record, frozen=True, kw_only=True):
     stream: str
     frame: int
     masks: list[FoundMask]
+    durable: bool | UnsetType = UNSET  # only with `track: true`
 
 
 class Empty(Record, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from tracker.config import (
 )
 from tracker.errors import TooLarge
 from tracker.protocol.fields import (
+    MAX_CHUNK_BYTES,
     MAX_ITEMS,
     MAX_META_BYTES,
     MAX_PIN_S,
@@ -31,6 +32,7 @@ from tracker.protocol.fields import (
     Rle,
     StreamId,
 )
+from tracker.protocol.replies import MovedObject
 
 
 class Args(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -58,6 +60,8 @@ class StreamsAdd(StreamConfig, frozen=True, omit_defaults=True, kw_only=True):
     """A stream's name and everything that the configuration says of a stream."""
 
     stream: StreamId
+    first_frame: Annotated[int, Meta(ge=0, le=2**52)] = 0
+    epoch: Annotated[int, Meta(ge=0, le=2**52)] = 0
 
     def config(self) -> StreamConfig:
         fields = StreamConfig.__struct_fields__
@@ -147,6 +151,22 @@ class ObjectsRemove(Args, frozen=True, kw_only=True):
 
 class ObjectsList(Args, frozen=True, kw_only=True):
     stream: StreamId | None = None
+    all: bool = False  # also those that wait
+
+
+class ObjectsExport(Args, frozen=True, kw_only=True):
+    stream: StreamId
+    object: ObjectId
+    token: Annotated[str, Meta(max_length=64)] | None = None  # of the first chunk's reply
+    offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
+
+
+class ObjectsImport(Args, frozen=True, kw_only=True):
+    stream: StreamId
+    record: MovedObject
+    size: Annotated[int, Meta(ge=1, le=2**31)]  # bytes of the whole memory
+    data: Annotated[bytes, Meta(min_length=1, max_length=MAX_CHUNK_BYTES)]
+    offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
 
 
 class SegmentPrompt(Prompted, frozen=True, kw_only=True):
@@ -197,6 +217,10 @@ class HistoryList(Args, frozen=True, kw_only=True):
     object: ObjectId | None = None
     since: float | None = None  # Unix seconds
     limit: Annotated[int, Meta(ge=1, le=MAX_ITEMS)] = 100
+
+    def __post_init__(self) -> None:
+        if self.object is not None and self.stream is None:
+            raise ValueError("object: an id means nothing without its stream; give both")
 
 
 def _frame_or_time(frame: int | None, time: float | None) -> None:

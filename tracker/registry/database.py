@@ -94,9 +94,6 @@ class Database:
         self._sweep({kept.memory_file for kept in objects})
         return Saved(streams, objects)
 
-    def memory_path(self, name: str) -> Path:
-        return self._memories / name
-
     def apply(self, changes: list[Change], events: list[Event]) -> None:
         """All of it or nothing, on disk when this returns."""
         written = self._write_memories(changes)

@@ -14,7 +14,7 @@ class SavedStream(Struct, frozen=True):
     name: str
     config: StreamConfig | None  # of one that was added at run time; None: it is in the configuration file
     next_frame: int  # no frame that was ever decoded has this number or a greater one
-    next_epoch: int
+    epoch: int  # no frame was in a later one
     used_ids: list[tuple[int, int]]  # ranges, each up to and without its second number
     removed: bool = False
     paused: bool = False
@@ -31,8 +31,7 @@ class SavedObject(Struct, frozen=True):
     meta: dict[str, Any]
     expire_s: float | None
     age: int
-    visible: bool
-    lost_for_s: float | None  # while the daemon looked for it
+    lost_for_s: float | None  # while the daemon looked for it; None: it is visible
 
     @property
     def key(self) -> tuple[str, int]:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
+from msgspec import structs
 
 from tracker.protocol.replies import Event
 from tracker.registry.database import Damaged, Database, HistoryQuery
-from tracker.registry.folder import FolderLock, set_aside
-from tracker.registry.rows import Change, PutObject, Saved
+from tracker.registry.folder import MEMORIES, FolderLock, set_aside
+from tracker.registry.rows import Change, DropObject, PutObject, Saved
 from tracker.threads import NamedThread
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class Store:
 
     def __init__(self, folder: Path, history_days: float, history_nbytes: int) -> None:
         self.folder = folder
+        self.busy_since_s: float | None = None  # a disk that hangs costs what it would keep, not the tracking
+        self.saved = Saved([], [])  # what it held when it was opened
         self.on_failure: Callable[[str | None], None] | None = None
         self._history_days, self._history_nbytes = history_days, history_nbytes
         self._lock = FolderLock(folder)
@@ -63,24 +66,30 @@ class Store:
 
     # -------------------------------------------------------------------------------- before the thread starts
 
-    def open(self) -> Saved:
+    def open(self) -> None:
         """Lock the folder and read it. Raises ConfigError where another daemon has it; a disk that fails is only
         logged, and tried again later."""
         try:
-            return self._opened()
+            self.saved = self._opened()
         except FAILURES as error:
             self._fail(error)
-            return Saved([], [])
 
     def memory(self, name: str) -> bytes:
         """A memory file's bytes. Raises OSError."""
-        assert self._database is not None
-        return self._database.memory_path(name).read_bytes()
+        return (self.folder / MEMORIES / name).read_bytes()
 
     # --------------------------------------------------------------------------------------------- any thread
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing reaches the disk now."""
+        return self._failure is not None
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     def stop(self, timeout_s: float) -> bool:
         """Write what is waiting, and end; returns whether that was possible in time."""
@@ -101,12 +110,24 @@ class Store:
         with self._changed:
             full = len(self._units) >= MAX_WAITING
             if not full:
-                self._units.append(_Unit(changes, then, everything))
+                if everything:
+                    self._memories.clear()
+                self._units.append(_Unit([self._with_memory(change) for change in changes], then, everything))
                 self._changed.notify()
         if everything:
             self._retry_s = time.monotonic() + RETRY_S
         if full and then is not None:
             then(False)
+
+    def _with_memory(self, change: Change) -> Change:
+        """A change of an object takes along the memory that waits to be written; a removal takes it away."""
+        if isinstance(change, DropObject):
+            self._memories.pop((change.stream, change.id), None)
+        elif isinstance(change, PutObject):
+            waiting = self._memories.pop(change.object.key, None)
+            if waiting is not None and change.memory is None:
+                return structs.replace(change, memory=waiting.memory)
+        return change
 
     def save_memory(self, change: PutObject) -> None:
         """In the time that requests leave; a newer one of the same object takes its place."""

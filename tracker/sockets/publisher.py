@@ -10,14 +10,26 @@ from dataclasses import dataclass
 import zmq
 from msgspec import structs
 
+from tracker.config import LimitsConfig
 from tracker.protocol import codec
 from tracker.protocol.replies import Published
-from tracker.sockets.socket_thread import Mailbox, Socket, SocketThread
+from tracker.sockets.connections import Connections, descriptor_of, user_of
+from tracker.sockets.guard import Guard
+from tracker.sockets.socket_thread import Mailbox, SocketThread
+from tracker.sockets.types import Socket
 
 log = logging.getLogger(__name__)
 
 MAX_QUEUED = 128  # messages between `publish` and the socket
 MAX_SUBSCRIPTION_BYTES = 4096
+MAX_SUBSCRIPTIONS = 256  # of one connection
+MAX_NOTICES_PER_S = 2000  # of one connection: subscribing and taking it back without end
+NOTICES_AT_ONCE = 512  # taken between two messages
+# Of subscriptions that ZeroMQ has read. Few: it takes them as long as there are any, and sends nothing meanwhile.
+UNREAD_NOTICES = 8
+REVOKED_MS = 500  # until keys that were taken off the list are looked for
+_SHED = object()
+DEFAULT_LIMITS = LimitsConfig()
 
 Payload = Published | Callable[[], Published]
 
@@ -30,17 +42,47 @@ class _Message:
     image: bytes | Callable[[], bytes] | None
 
 
+class _Subscriber:
+    """What one connection subscribed to, and how often it changes its mind."""
+
+    def __init__(self) -> None:
+        self.prefixes: set[bytes] = set()
+        self._second = 0
+        self._notices = 0
+
+    def too_busy(self) -> bool:
+        second = int(time.monotonic())
+        self._notices = self._notices + 1 if second == self._second else 1
+        self._second = second
+        return self._notices > MAX_NOTICES_PER_S
+
+
 class Publisher:
     """Sends published records. `send_hwm` messages are kept for one slow subscriber; then it loses the newest."""
 
-    def __init__(self, endpoint: str, send_hwm: int, instance: str) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        send_hwm: int,
+        instance: str,
+        limits: LimitsConfig = DEFAULT_LIMITS,
+        guard: Guard | None = None,
+    ) -> None:
         self._instance = instance
         self._prefixes: frozenset[bytes] = frozenset()  # replaced whole, so that any thread may read it
+        self._max_subscriptions = limits.subscriptions
+        self._subscribers: dict[int, _Subscriber] = {}  # by connection
         self._seqs: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._outbox: Mailbox[_Message | None] = Mailbox()
-        options = {zmq.SNDHWM: send_hwm, zmq.MAXMSGSIZE: MAX_SUBSCRIPTION_BYTES}
-        self._thread = SocketThread("publish", zmq.XPUB, endpoint, options, self._serve)
+        self._outbox: Mailbox[_Message | object | None] = Mailbox()
+        self.busy_since_s: float | None = None  # while a round of the loop is under way
+        options = {
+            zmq.SNDHWM: send_hwm,
+            zmq.RCVHWM: UNREAD_NOTICES,
+            zmq.MAXMSGSIZE: MAX_SUBSCRIPTION_BYTES,
+            zmq.XPUB_MANUAL: 1,
+        }
+        self._thread = SocketThread("publish", zmq.XPUB, endpoint, options, self._serve, limits.connections, guard)
 
     @property
     def endpoint(self) -> str:
@@ -51,11 +93,19 @@ class Publisher:
         """Bind and serve. Raises ConfigError where the endpoint cannot be had."""
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float | None = None) -> None:
         """Send what is queued, close, and join."""
         self._outbox.put(None)
-        self._thread.join()
-        self._outbox.close()
+        self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            self._outbox.close()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def shed(self) -> None:
+        """Shut the newer half of the connections, for want of memory. From any thread."""
+        self._outbox.put(_SHED)
 
     def wanted(self, topic: str) -> bool:
         """Whether somebody subscribes to `topic` now, so that nothing is computed for nobody."""
@@ -78,25 +128,74 @@ class Publisher:
 
     # ------------------------------------------------------------------------------------ the socket's thread
 
-    def _serve(self, socket: Socket) -> None:
+    def _serve(self, socket: Socket, connections: Connections) -> None:
         poller = zmq.Poller()
-        poller.register(socket, zmq.POLLIN)
-        poller.register(self._outbox.fileno(), zmq.POLLIN)
+        for readable in (socket, connections.monitor, self._outbox.fileno()):
+            poller.register(readable, zmq.POLLIN)
         while True:
-            poller.poll()
-            while socket.poll(0):
-                self._note_subscription(socket.recv_multipart()[0])
+            self.busy_since_s = None
+            poller.poll(REVOKED_MS)
+            self.busy_since_s = time.monotonic()
+            self._forget(connections.update())
+            self._take_notices(socket, connections)
             for message in self._outbox.take():
                 if message is None:
                     return
-                self._send(socket, message)
+                if message is _SHED:
+                    self._forget(connections.shed())
+                elif isinstance(message, _Message):
+                    self._send(socket, message)
 
-    def _note_subscription(self, notice: bytes) -> None:
-        """XPUB tells the first subscriber to a prefix and the loss of the last one, lost connections included."""
-        if notice[:1] == b"\1":
-            self._prefixes |= {notice[1:]}
-        elif notice[:1] == b"\0":
-            self._prefixes -= {notice[1:]}
+    def _take_notices(self, socket: Socket, connections: Connections) -> None:
+        changed = False
+        for _ in range(NOTICES_AT_ONCE):
+            if not socket.poll(0):
+                break
+            notice = socket.recv(copy=False)
+            more = bool(notice.more)
+            while more:
+                more = bool(socket.recv(copy=False).more)
+            changed |= self._note_subscription(socket, notice, connections)
+        if changed:
+            self._prefixes = frozenset().union(*(s.prefixes for s in self._subscribers.values()))
+
+    def _note_subscription(self, socket: Socket, notice: zmq.Frame, connections: Connections) -> bool:
+        """Returns whether something changed. What a lost connection had subscribed to comes without a descriptor,
+        and is gone already. The socket applies what is set to the connection that the notice came over."""
+        fd = descriptor_of(notice)
+        self._forget(connections.update())  # before: the descriptor may have been another connection's
+        if fd not in connections:
+            return False
+        connections.spoke(fd, user_of(notice))
+        subscriber = self._subscribers.setdefault(fd, _Subscriber())
+        kind, prefix = notice.bytes[:1], notice.bytes[1:]
+        if kind == b"\0":
+            socket.setsockopt(zmq.UNSUBSCRIBE, prefix)
+            subscriber.prefixes.discard(prefix)
+        elif kind == b"\1" and prefix not in subscriber.prefixes:
+            if why := self._no_room(subscriber):
+                connections.shut(fd, why)
+                self._forget([fd])
+                return True
+            socket.setsockopt(zmq.SUBSCRIBE, prefix)
+            subscriber.prefixes.add(prefix)
+        if subscriber.too_busy():
+            connections.shut(fd, f"it changes its subscriptions more than {MAX_NOTICES_PER_S} times a second")
+            self._forget([fd])
+        return True
+
+    def _no_room(self, subscriber: _Subscriber) -> str | None:
+        if len(subscriber.prefixes) >= MAX_SUBSCRIPTIONS:
+            return f"it has {MAX_SUBSCRIPTIONS} subscriptions and wants more"
+        if sum(len(s.prefixes) for s in self._subscribers.values()) >= self._max_subscriptions:
+            return f"there are {self._max_subscriptions} subscriptions (limits.subscriptions), and it wants more"
+        return None
+
+    def _forget(self, gone: list[int]) -> None:
+        for fd in gone:
+            self._subscribers.pop(fd, None)
+        if gone:
+            self._prefixes = frozenset().union(*(s.prefixes for s in self._subscribers.values()))
 
     def _send(self, socket: Socket, message: _Message) -> None:
         try:

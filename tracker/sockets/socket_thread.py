@@ -4,23 +4,27 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import IO, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 import zmq
 
 from tracker.errors import ConfigError
+from tracker.sockets.connections import Connections
+from tracker.sockets.guard import Guard
+from tracker.sockets.types import Socket
 from tracker.threads import NamedThread
 
 T = TypeVar("T")
-Socket: TypeAlias = "zmq.Socket[bytes]"
 Options = Mapping[zmq.SocketOption, int]
 
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000  # a frozen peer is dropped within 4 s
+HANDSHAKE_MS = 5000  # who connects and says nothing is dropped
 LAST_WORDS_MS = 250  # what was sent just before closing may still leave for so long
 IPC_UMASK = 0o117  # sockets of mode 0660
 
@@ -61,15 +65,29 @@ class Mailbox(Generic[T]):
             os.close(self._fd)
 
 
-class SocketThread:
-    """Binds a socket in a thread of its own and runs `serve(socket)` there until that returns."""
+Serve = Callable[[Socket, Connections], None]
 
-    def __init__(self, name: str, kind: int, endpoint: str, options: Options, serve: Callable[[Socket], None]):
+
+class SocketThread:
+    """Binds a socket in a thread of its own and runs `serve(socket, connections)` there until that returns."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: int,
+        endpoint: str,
+        options: Options,
+        serve: Serve,
+        connections: int,
+        guard: Guard | None = None,
+    ) -> None:
         self.endpoint = endpoint  # once started, as bound: port `*` is a number then
         self._name = name
         self._kind = kind
         self._options = options
         self._serve = serve
+        self._max_connections = connections
+        self._guard = guard
         self._bound: Future[str] = Future()
         self._thread = NamedThread(target=self._run, name=name, daemon=True)
 
@@ -82,14 +100,21 @@ class SocketThread:
             self._thread.join()
             raise
 
-    def join(self) -> None:
-        self._thread.join()
+    def join(self, timeout_s: float | None = None) -> None:
+        self._thread.join(timeout_s)
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     def _run(self) -> None:
         try:
-            with bound_socket(self._kind, self.endpoint, self._options) as socket:
+            with bound_socket(self._kind, self.endpoint, self._options, self._guard) as socket:
+                connections = Connections(socket, self._max_connections, self._guard)
                 self._bound.set_result(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
-                self._serve(socket)
+                try:
+                    self._serve(socket, connections)
+                finally:
+                    connections.close()
         except (zmq.ZMQError, OSError) as error:
             if self._bound.done():
                 raise
@@ -98,7 +123,7 @@ class SocketThread:
 
 
 @contextlib.contextmanager
-def bound_socket(kind: int, endpoint: str, options: Options) -> Iterator[Socket]:
+def bound_socket(kind: int, endpoint: str, options: Options, guard: Guard | None = None) -> Iterator[Socket]:
     """A bound socket in a context of its own. Raises ZMQError or OSError."""
     with contextlib.ExitStack() as stack:
         path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
@@ -109,6 +134,8 @@ def bound_socket(kind: int, endpoint: str, options: Options) -> Iterator[Socket]
         socket = context.socket(kind)
         stack.callback(socket.close, linger=LAST_WORDS_MS)
         _configure(socket, {zmq.IPV6: int("[" in endpoint), **options})
+        if guard is not None:
+            stack.enter_context(guard.on(context, socket))
         with _umask(IPC_UMASK) if path is not None else contextlib.nullcontext():
             socket.bind(endpoint)
         yield socket
@@ -118,6 +145,7 @@ def _configure(socket: Socket, options: Options) -> None:
     socket.linger = 0
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     for option, value in options.items():
         socket.setsockopt(option, value)
 
@@ -137,24 +165,33 @@ def _claimed(path: Path) -> Iterator[None]:
     if path.exists() and not path.is_socket():
         raise FileExistsError(errno.EEXIST, "a file that is no socket stands there")
     lock = path.with_name(path.name + ".lock")
-    with _locked(lock):
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
+    fd = _locked(lock)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+        os.close(fd)
 
 
-def _locked(path: Path) -> IO[str]:
+def _locked(path: Path) -> int:
+    """The descriptor of a lock file that is held. A link is not followed and nothing is truncated: in a folder that
+    others can write to, the name may lead to any file."""
     while True:
-        file = path.open("w")
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise FileExistsError(errno.EEXIST, f"{path} is no lock file")
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The one who held the lock before may have removed the file just now: then this is a lock on nothing.
+            if os.path.samestat(os.fstat(fd), path.stat(follow_symlinks=False)):
+                return fd
+            os.close(fd)
         except BlockingIOError:
-            file.close()
+            os.close(fd)
             raise BlockingIOError(errno.EADDRINUSE, "another daemon is serving it") from None
-        # The one who held the lock before may have removed the file just now: then this is a lock on nothing.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()
+        except FileNotFoundError:
+            os.close(fd)
+        except OSError:
+            os.close(fd)
+            raise

@@ -5,7 +5,7 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from tracker.config import StreamConfig
+from tracker.config import ControlConfig, StreamConfig
 from tracker.streams.urls import CREDENTIAL_FIELDS, local_path, scheme
 
 # A pattern without a port means this one; other schemes have none to fall back on.
@@ -34,10 +34,11 @@ SAFE_OPTIONS = {
 _SAFE_FORMATS = {"rtsp", "flv", "live_flv", "mpegts", "mjpeg", "mpjpeg", "h264", "hevc", "mp4", "matroska", "v4l2"}
 
 
-def refusal(config: StreamConfig, patterns: list[str]) -> str | None:
+def refusal(config: StreamConfig, control: ControlConfig) -> str | None:
     """Why a client may not add this source, None if it may. What reads the daemon's own files or environment, or
-    makes FFmpeg open more than the URL, is left to the configuration file."""
-    if not allowed(config.url, patterns):
+    makes FFmpeg open more than the URL, is left to the configuration file; credentials may be named where
+    `control.allow_credentials` says so, files among them only as systemd hands them over."""
+    if not allowed(config.url, control.allow_sources):
         return "url: no pattern of control.allow_sources matches it; ask the operator to add one"
     if config.format is not None and config.format not in _SAFE_FORMATS:
         return f"format: {config.format!r} is for the configuration file; here: {', '.join(sorted(_SAFE_FORMATS))}"
@@ -45,8 +46,14 @@ def refusal(config: StreamConfig, patterns: list[str]) -> str | None:
         if name not in SAFE_OPTIONS:
             return f"options: {name!r} is for the configuration file; here: {', '.join(sorted(SAFE_OPTIONS))}"
     for field in CREDENTIAL_FIELDS:
-        if getattr(config, field) is not None:
-            return f"{field}: is for the configuration file; here the URL itself may carry credentials"
+        name = getattr(config, field)
+        if name is not None and not control.allow_credentials:
+            return (
+                f"{field}: is for the configuration file unless control.allow_credentials is true; "
+                "here the URL itself may carry credentials"
+            )
+        if name is not None and field.endswith("_file") and "/" in name:
+            return f"{field}: must be the name of a systemd credential, without a folder"
     return None
 
 

@@ -18,9 +18,12 @@ class RollingBuffer:
 
     A pinned frame stays a while longer, for somebody who looks at it and thinks. `get` still finds it; it counts in
     `nbytes`, and pins beyond PINNED_PART of the bytes lose the oldest ones.
+
+    `why_empty` tells the state of the stream, for who asks before its first frame.
     """
 
-    def __init__(self, seconds: float, max_bytes: int) -> None:
+    def __init__(self, seconds: float, max_bytes: int, why_empty: Callable[[], str] = lambda: "connecting") -> None:
+        self._why_empty = why_empty
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._frames: dict[int, Frame] = {}  # by capture index, oldest first
@@ -154,4 +157,4 @@ class RollingBuffer:
 
     def _refuse_empty(self) -> None:
         if not self._frames:
-            raise NoFrame("frame: nothing was decoded on this stream yet")
+            raise NoFrame(f"frame: nothing was decoded on this stream yet ({self._why_empty()})")

@@ -1,40 +1,54 @@
-"""A folder of JPEG or PNG pictures, read by PIL and kept in RGB: the same pixels as upstream's."""
+"""A folder of pictures, read by PIL and kept in RGB."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-from PIL import Image as Pil
-
-from tracker.errors import SourceError
 from tracker.images.imaging import resize_rgb
+from tracker.images.stills import SUFFIXES, natural_order, read_still
 from tracker.streams.picture import Misconfigured, Picture
 from tracker.types import U8, Rgb
 
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 DEFAULT_FPS = 25.0
+_NAMED = 3  # of the files that were passed over, the notice names so many
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is in a folder: its pictures in order, and the names of all else."""
+
+    pictures: list[Path]
+    passed_over: list[str]
 
 
 class FolderSource:
-    """`fps` is the rate that a folder plays at under `pace: real`; pictures have none of their own."""
+    """The pictures of a folder, one after the other.
+
+    `fps` is the rate that a folder plays at under `pace: real`; pictures have none of their own.
+    """
 
     live = False
     lost = 0
-    notice: str | None = None
+    pixel_aspect = Fraction(1)
 
     def __init__(self, folder: Path, fps: float | None = None, size_wh: tuple[int, int] | None = None) -> None:
-        self._paths = pictures_in(folder)
+        listing = listing_of(folder)
+        self._paths = listing.pictures
         self._wanted_wh = size_wh
+        self.notice: str | None = _notice(folder, listing.passed_over)
         self.fps: float | None = fps or DEFAULT_FPS
         self.length: int | None = len(self._paths)
+        self.estimate: int | None = self.length
         first_hwc = self._read(self._paths[0])
         self.size_wh = (first_hwc.shape[1], first_hwc.shape[0])
 
     def __iter__(self) -> Iterator[Picture]:
         assert self.fps is not None
         for i, path in enumerate(self._paths):
-            yield Picture(Rgb(self._read(path)), i / self.fps, name=path.name)
+            image = Rgb(self._read(path))
+            yield Picture(image, i / self.fps, name=path.name)
 
     def __enter__(self) -> Self:
         return self
@@ -46,20 +60,55 @@ class FolderSource:
         """Nothing stays open between two pictures."""
 
     def _read(self, path: Path) -> U8:
-        try:
-            with Pil.open(path) as picture:
-                rgb_hwc = np.array(picture.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Pil.DecompressionBombError) as error:
-            raise SourceError(f"{path}: is not a picture that can be read: {error}") from None
-        return resize_rgb(rgb_hwc, self._wanted_wh) if self._wanted_wh else rgb_hwc
+        rgb_hwc = read_still(path)
+        if self._wanted_wh is None:
+            return rgb_hwc
+        return resize_rgb(rgb_hwc, self._wanted_wh)
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder in order: by number where all names are numbers, as upstream has it, else by name.
-    Raises Misconfigured where there are none."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise Misconfigured(f"{folder}: has no pictures in it; .jpg, .jpeg and .png are read")
-    if all(path.stem.isdecimal() for path in paths):
-        paths.sort(key=lambda path: int(path.stem))
-    return paths
+    """The pictures of a folder in natural order. Raises SourceError, see `listing_of`."""
+    return listing_of(folder).pictures
+
+
+def listing_of(folder: Path) -> Listing:
+    """What is in a folder. What other programs leave there is passed over: hidden files, thumbnails, notes.
+
+    Raises Misconfigured where there are no pictures, where two have one name, and where it cannot be read.
+    """
+    try:
+        files = [path for path in folder.iterdir() if not path.is_dir()]
+    except OSError as error:
+        raise Misconfigured(f"{folder}: cannot be read: {error.strerror}") from None
+    pictures = [path for path in files if is_picture(path)]
+    if not pictures:
+        raise Misconfigured(f"{folder}: has no pictures in it; {', '.join(sorted(SUFFIXES))} are read")
+    pictures.sort(key=natural_order)
+    refuse_twins(pictures)
+    passed_over = sorted({path.name for path in files} - {path.name for path in pictures})
+    return Listing(pictures, passed_over)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture by its name; hidden ones, such as `._0.jpg`, are other programs' notes."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def refuse_twins(paths: Sequence[Path]) -> None:
+    """Raises Misconfigured for two pictures of one name: what is written for them would be the same file."""
+    first: dict[str, Path] = {}
+    for path in paths:
+        other = first.setdefault(path.stem, path)
+        if other != path:
+            raise Misconfigured(
+                f"{other} and {path} have one name, and what is written for them would be the same file: "
+                "move one of them elsewhere"
+            )
+
+
+def _notice(folder: Path, passed_over: Sequence[str]) -> str | None:
+    if not passed_over:
+        return None
+    names = ", ".join(passed_over[:_NAMED])
+    more = ", …" if len(passed_over) > _NAMED else ""
+    return f"{folder}: {len(passed_over)} files that are no pictures are passed over ({names}{more})"

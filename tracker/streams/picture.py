@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol, Self
 
 import av
@@ -9,6 +10,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from tracker.errors import SourceError
+from tracker.streams.orientation import Orientation, orientation_of
 from tracker.types import I420, U8, Colour, Image, Matrix
 
 
@@ -30,19 +32,26 @@ class Picture:
 class Source(Protocol):
     """An open source. Iterate it once; close it in every path.
 
-    `fps` is the nominal rate and `length` the number of frames, both None where the source does not tell.
-    `size_wh` is the first picture's size. `lost` counts packets that gave no picture. `notice` is one line for the
-    log, if there is something to say about how the source was opened.
+    Iterating gives its pictures. None stands for a picture that `fps` leaves out: the source lives, and there is
+    nothing to show.
+    `fps` is the nominal rate, None where the source does not tell.
+    `length` is the number of frames where that is certain; `estimate` may be wrong, and is for progress bars alone.
+    `size_wh` is the first picture's size.
+    `pixel_aspect` is a pixel's width over its height as a player shows it; the picture itself stays as decoded.
+    `lost` counts packets that gave no picture.
+    `notice` is one line for the log, if there is something to say about how the source was opened.
     """
 
     live: bool
     fps: float | None
     length: int | None
+    estimate: int | None
     size_wh: tuple[int, int]
+    pixel_aspect: Fraction
     lost: int
     notice: str | None
 
-    def __iter__(self) -> Iterator[Picture]: ...
+    def __iter__(self) -> Iterator[Picture | None]: ...
 
     def __enter__(self) -> Self: ...
 
@@ -63,27 +72,30 @@ class Converter:
 
     def __init__(self, size_wh: tuple[int, int] | None = None) -> None:
         self._size_wh = size_wh
+        self.transposes = False  # whether the last picture was laid on its side
         self._reformatter = VideoReformatter()
 
     def convert(self, frame: av.VideoFrame) -> I420:
-        quarter_turns = round(frame.rotation / 90) % 4
+        orientation = orientation_of(frame)
+        self.transposes = orientation.transposed
         colour = colour_of(frame)
-        frame = self._planar(frame, colour, turned=quarter_turns % 2 == 1)
-        w, h = frame.width, frame.height
-        planes = [
-            _plane(frame.planes[0], w, h),
-            _plane(frame.planes[1], (w + 1) // 2, (h + 1) // 2),
-            _plane(frame.planes[2], (w + 1) // 2, (h + 1) // 2),
-        ]
-        y_hw, u_hw, v_hw = (np.ascontiguousarray(np.rot90(plane, quarter_turns)) for plane in planes)
+        planar = self._planar(frame, colour, orientation)
+        w, h = planar.width, planar.height
+        half_w, half_h = (w + 1) // 2, (h + 1) // 2
+        sizes_wh = [(w, h), (half_w, half_h), (half_w, half_h)]
+        y_hw, u_hw, v_hw = (
+            orientation.apply(_plane(plane, *size_wh))
+            for plane, size_wh in zip(planar.planes, sizes_wh, strict=True)
+        )
         return I420(y_hw, u_hw, v_hw, colour)
 
-    def _planar(self, frame: av.VideoFrame, colour: Colour, turned: bool) -> av.VideoFrame:
+    def _planar(self, frame: av.VideoFrame, colour: Colour, orientation: Orientation) -> av.VideoFrame:
         """yuv420p at the wanted size. The same range on both sides: swscale then leaves the levels alone."""
-        w, h = self._size_wh or (frame.width, frame.height)
-        if turned and self._size_wh:
+        source_wh = (frame.width, frame.height)
+        w, h = self._size_wh or source_wh
+        if orientation.transposed and self._size_wh:
             w, h = h, w
-        if (w, h) == (frame.width, frame.height) and frame.format.name in ("yuv420p", "yuvj420p"):
+        if (w, h) == source_wh and frame.format.name in ("yuv420p", "yuvj420p"):
             return frame
         range_ = ColorRange.JPEG if colour.full_range or _is_grey(frame) else ColorRange.MPEG
         return self._reformatter.reformat(
@@ -91,7 +103,7 @@ class Converter:
             width=w,
             height=h,
             format="yuv420p",
-            src_colorspace=None if frame.format.is_rgb else _SWS[colour.matrix],
+            src_colorspace=None if _is_rgb(frame) else _SWS[colour.matrix],
             dst_colorspace=_SWS[colour.matrix],
             src_color_range=range_,
             dst_color_range=range_,
@@ -104,15 +116,20 @@ def colour_of(frame: av.VideoFrame) -> Colour:
     """A frame's matrix and range. Untagged video is BT.601 limited, as for FFmpeg's own converter; RGB and untagged
     grey become full range, so that nothing is lost."""
     full_range = int(frame.color_range) == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-    if frame.format.is_rgb:
+    if _is_rgb(frame):
         return Colour("bt601", True)
     if _is_grey(frame) and int(frame.color_range) != ColorRange.MPEG:
         return Colour("bt601", True)
     return Colour(_MATRICES.get(int(frame.colorspace), "bt601"), full_range)
 
 
+def _is_rgb(frame: av.VideoFrame) -> bool:
+    """Whether the pixels are red, green and blue, or numbers of such colours in a palette."""
+    return frame.format.is_rgb or frame.format.has_palette
+
+
 def _is_grey(frame: av.VideoFrame) -> bool:
-    return len(frame.format.components) == 1
+    return len(frame.format.components) == 1 and not frame.format.has_palette
 
 
 def _plane(plane: av.video.plane.VideoPlane, w: int, h: int) -> U8:

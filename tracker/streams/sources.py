@@ -12,7 +12,7 @@ from tracker.streams.urls import local_path
 from tracker.types import Frame
 
 
-def open_source(config: StreamConfig, read_timeout_s: float | None = None) -> Source:
+def open_source(config: StreamConfig, read_timeout_s: float | None = None, *, playlists: bool = True) -> Source:
     """Open what the config names; the caller closes it (or uses it in a `with`).
 
     Raises SourceError, its text free of credentials, and Misconfigured where trying again is of no use.
@@ -20,18 +20,20 @@ def open_source(config: StreamConfig, read_timeout_s: float | None = None) -> So
     path = local_path(config.url)
     if path is not None and config.format is None and path.is_dir():
         return FolderSource(path, config.fps, config.size)
-    return VideoSource(config, read_timeout_s)
+    return VideoSource(config, read_timeout_s, playlists=playlists)
 
 
-def open_path(path: str | Path) -> Source:
-    """Open a video file or a folder of pictures, every frame of it, as it is. Raises SourceError."""
-    return open_source(StreamConfig(url=str(Path(path).absolute()), pace="all"))
+def open_path(path: str | Path, size_wh: tuple[int, int] | None = None) -> Source:
+    """Open a video file or a folder of pictures, every frame of it. Raises SourceError."""
+    return open_source(StreamConfig(url=str(Path(path).absolute()), pace="all", size=size_wh))
 
 
-def frames(path: str | Path, stream: str = "file") -> Iterator[Frame]:
-    """Every frame of a video file or folder of pictures, in order, from capture index 0. Raises SourceError."""
-    with open_path(path) as source:
-        for index, picture in enumerate(source):
+def frames(path: str | Path, stream: str = "file", size_wh: tuple[int, int] | None = None) -> Iterator[Frame]:
+    """Every frame of a video file or folder of pictures, in order, from capture index 0; scaled to `size_wh`, if
+    that is given. Raises SourceError."""
+    with open_path(path, size_wh) as source:
+        pictures = (picture for picture in source if picture is not None)
+        for index, picture in enumerate(pictures):
             yield stamped(picture, stream, index, epoch=0)
 
 

@@ -4,12 +4,12 @@ import logging
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
+from tracker.streams.arrivals import Arrivals
 from tracker.streams.buffer import RollingBuffer
 from tracker.streams.pacing import Pacer
 from tracker.streams.picture import Misconfigured, Picture, Source
@@ -36,7 +36,8 @@ class Stream:
 
     `on_frame(frame)` is called for every frame when it is in the buffer, `on_event(stream, event, details)` for
     everything that happens to the stream ("stream_live", …, see the protocol's events), both from this stream's own
-    threads, events in order: neither may block. Texts never hold credentials.
+    threads, events in order: neither may block. Texts never hold credentials. `playlists`: whether the source may
+    name other files or hosts.
     """
 
     def __init__(
@@ -45,11 +46,14 @@ class Stream:
         config: StreamConfig,
         on_frame: Callable[[Frame], None],
         on_event: Callable[["Stream", str, dict[str, Any]], None],
+        *,
+        playlists: bool = True,
     ) -> None:
+        self._playlists = playlists
         self.name = name
         self.config = config
         self.url = redacted(config.url)
-        self.buffer = RollingBuffer(config.buffer.seconds, round(config.buffer.mib * 2**20))
+        self.buffer = RollingBuffer(config.buffer.seconds, round(config.buffer.mib * 2**20), self._why_empty)
         self.state: State = "connecting"
         self.error: str | None = None  # why it is not live; None while it is
         self.size_wh: tuple[int, int] | None = None
@@ -63,8 +67,8 @@ class Stream:
         self._live = is_live(config)
         self._desired: Literal["run", "pause", "rest", "stop"] = "run"
         self._changed = threading.Condition()  # of everything above; guards it too
-        self._stamps_ns: deque[int] = deque(maxlen=32)  # of this connection's newest frames
-        self._last_frame_ns = 0
+        self._kept = Arrivals()  # frames of this connection
+        self._arrived = Arrivals()  # the same with the pictures that `fps` leaves out
         self._back_off_s = BACK_OFF_S[0]
         self._reopened = False
         self._notice: str | None = None
@@ -76,10 +80,8 @@ class Stream:
     @property
     def fps(self) -> float:
         """Frames per second: measured on cameras, a file's own rate; 0 while unknown."""
-        stamps_ns = list(self._stamps_ns) if self._live else []
-        if len(stamps_ns) > 1 and stamps_ns[-1] > stamps_ns[0]:
-            return (len(stamps_ns) - 1) * 1e9 / (stamps_ns[-1] - stamps_ns[0])
-        return self._nominal_fps or 0.0
+        measured = self._kept.rate if self._live else None
+        return measured or self._nominal_fps or 0.0
 
     def start(self) -> None:
         for thread in self._threads:
@@ -130,10 +132,14 @@ class Stream:
 
     def _read(self) -> bool:
         """Open the source and take its pictures until it ends (True) or somebody wants otherwise."""
-        with open_source(self.config, self._stall_s() * GIVE_UP_STALLS) as source:
+        with open_source(self.config, self._stall_s() * GIVE_UP_STALLS, playlists=self._playlists) as source:
             self._opened(source)
             for picture in source:
-                if not self._await_turn(picture, source) or not self._take(picture, source):
+                if picture is None:
+                    going_on = self._pass_over(source)
+                else:
+                    going_on = self._await_turn(picture, source) and self._take(picture, source)
+                if not going_on:
                     return False
         return True
 
@@ -142,7 +148,8 @@ class Stream:
             self._live = source.live
             self._nominal_fps = source.fps
             self._reopened = self.decoded > 0
-            self._stamps_ns.clear()
+            self._kept.clear()
+            self._arrived.clear()
         if source.live and self.config.pace == "all":
             raise Misconfigured(f"{self.url}: pace: all is for files; a camera does not wait")
         if source.notice and source.notice != self._notice:
@@ -161,37 +168,50 @@ class Stream:
             self.buffer.wait_consumed(self.decoded - 1, cancelled=lambda: self._desired == "stop")
         return self._wait_while("pause")
 
+    def _pass_over(self, source: Source) -> bool:
+        """A picture that `fps` leaves out shows that the stream lives. False: stop reading."""
+        with self._changed:
+            if self._live and self._desired == "run":
+                self._arrived.add(time.monotonic_ns())
+                self._came()
+        return self._desired == "run" if source.live else self._wait_while("pause")
+
     def _take(self, picture: Picture, source: Source) -> bool:
         """Stamp a picture, put it into the buffer, and say what has changed."""
         with self._changed:
             if self._desired not in ("run", "pause") or (self._desired == "pause" and source.live):
                 return False
             size_wh = picture.image.size_wh
-            if picture.corrupt and self.size_wh not in (None, size_wh):
+            resized = self.size_wh not in (None, size_wh)
+            if picture.corrupt and resized:
                 self.corrupt += 1  # damaged headers announce sizes that the camera never had
                 return True
-            resized = self.size_wh not in (None, size_wh)
             self.epoch += resized or self._reopened
-            frame = stamped(picture, self.name, self.decoded, self.epoch)
-            self.buffer.put(frame)
-            self.size_wh = size_wh
-            self.decoded += 1
-            self.corrupt += picture.corrupt + source.lost
-            source.lost = 0
-            self._last_frame_ns = frame.mono_ns
-            self._stamps_ns.append(frame.mono_ns)
-            self._came(resized)
+            self.reconnects += self._reopened and self._live
+            self._reopened = False
+            frame = self._keep(picture, source)
+            if resized:
+                self._publish_event("stream_resized")
+            self._came()
         if frame.corrupt:
             self.buffer.consumed(frame.index)  # nobody will: the model is not shown it
         self._on_frame(frame)
         return True
 
-    def _came(self, resized: bool) -> None:
-        """A frame came: the stream lives."""
-        self.reconnects += self._reopened and self._live
-        self._reopened = False
-        if resized:
-            self._publish_event("stream_resized")
+    def _keep(self, picture: Picture, source: Source) -> Frame:
+        """Number a picture and put it into the buffer."""
+        frame = stamped(picture, self.name, self.decoded, self.epoch)
+        self.buffer.put(frame)
+        self.size_wh = frame.size_wh
+        self.decoded += 1
+        self.corrupt += picture.corrupt + source.lost
+        source.lost = 0
+        self._kept.add(frame.mono_ns)
+        self._arrived.add(frame.mono_ns)
+        return frame
+
+    def _came(self) -> None:
+        """A picture came: the stream lives."""
         if self.state in ("connecting", "stalled"):
             self.error = None
             self._back_off_s = BACK_OFF_S[0]
@@ -218,7 +238,6 @@ class Stream:
                 self._enter("failed", "stream_failed", error=text)
                 return
             self._enter("connecting", "stream_down" if news else None, error=text)
-        log.log(logging.WARNING if news else logging.DEBUG, "stream %s: %s", self.name, text)
         self._wait_until(time.monotonic_ns() + round(self._next_back_off_s() * 1e9))
 
     def _next_back_off_s(self) -> float:
@@ -242,20 +261,34 @@ class Stream:
         """See a stall while the source's thread blocks inside FFmpeg."""
         with self._changed:
             while not self._changed.wait_for(lambda: self._desired == "stop", 0.25):
-                silent_s = (time.monotonic_ns() - self._last_frame_ns) / 1e9
-                if self._live and self.state == "live" and silent_s > self._stall_s():
+                silent_s = self._arrived.silent_s
+                if not self._live or self.state != "live" or silent_s is None:
+                    continue
+                if silent_s > self._stall_s():
                     self.error = f"no frame for {silent_s:.1f} s"
                     self._enter("stalled", "stream_stalled", error=self.error)
 
     def _stall_s(self) -> float:
-        fps = self.fps
+        """How long a camera may be silent: by the rate at which it sends, or by the one that is expected of it."""
+        fps = self._arrived.rate or self.config.fps or self._nominal_fps
         return max(STALL_S, STALL_INTERVALS / fps) if fps else STALL_S
 
     def _enter(self, state: State, event: str | None = None, **details: Any) -> None:
+        """Change the state, and say so: in the log once, to subscribers where there is an `event`."""
+        is_news = state != self.state or event is not None
         self.state = state
         self._changed.notify_all()
+        if is_news:
+            self._log(state, details.get("error"))
         if event:
             self._publish_event(event, **details)
+
+    def _log(self, state: State, error: str | None) -> None:
+        level = logging.INFO if error is None else logging.WARNING
+        log.log(level, "stream %s: %s%s", self.name, state, "" if error is None else f": {error}")
+
+    def _why_empty(self) -> str:
+        return self.state if self.error is None else f"{self.state}: {self.error}"
 
     def _publish_event(self, event: str, **details: Any) -> None:
         if self.size_wh:

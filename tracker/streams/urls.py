@@ -12,6 +12,9 @@ from tracker.streams.picture import Misconfigured
 _LIVE = {"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srtp", "udp", "tcp", "srt", "rist", "mmsh", "http", "https"}
 _DEVICES = {"v4l2", "video4linux2", "x11grab", "fbdev", "kmsgrab"}
 CREDENTIAL_FIELDS = ("username_env", "username_file", "password_env", "password_file")
+_IN_PATH = re.compile(
+    r"((?:user(?:name)?|usr|pass(?:word|wd)?|pwd|token|auth|secret|key)[=:])[^/?#]*", re.IGNORECASE
+)
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 
 
@@ -37,13 +40,19 @@ def is_live(config: StreamConfig) -> bool:
     return scheme(config.url) in _LIVE
 
 
+def is_network(scheme: str) -> bool:
+    """Whether a scheme is one of those that cameras are reached by."""
+    return scheme in _LIVE
+
+
 def for_ffmpeg(url: str) -> str:
     path = local_path(url)
     return url if path is None else str(path)
 
 
 def redacted(url: str) -> str:
-    """The URL as it may be shown: no user, no password, no query.
+    """The URL as it may be shown: no user, no password, no query, and none of these in its path, where some cameras
+    want them (`/user=admin_password=…`).
 
     A password with an unescaped `/`, `?` or `@` makes a URL that cannot be read for certain: then all before the
     last `@` is left out.
@@ -54,6 +63,7 @@ def redacted(url: str) -> str:
     userinfo, at, after = rest.rpartition("@")
     if at and re.search("[/?#@]", userinfo):
         after = f"…@{after}"
+    after = _IN_PATH.sub(r"\1…", after)
     return head + separator + re.sub(r"\?.*", "?…", after, flags=re.DOTALL)
 
 
@@ -62,8 +72,8 @@ def with_credentials(config: StreamConfig) -> str:
 
     Raises Misconfigured where a variable or file is missing.
     """
-    username = _secret(config.username_env, config.username_file, "username")
-    password = _secret(config.password_env, config.password_file, "password")
+    username = secret(config.username_env, config.username_file, "username")
+    password = secret(config.password_env, config.password_file, "password")
     if username is None and password is None:
         return config.url
     try:
@@ -74,8 +84,8 @@ def with_credentials(config: StreamConfig) -> str:
         raise Misconfigured(f"{redacted(config.url)}: a user name and password need a URL with a host")
     host = parts.netloc.rpartition("@")[2]
     user = quote(username, safe="") if username is not None else parts.username or ""
-    secret = f":{quote(password, safe='')}" if password is not None else ""
-    return parts._replace(netloc=f"{user}{secret}@{host}").geturl()
+    after_user = f":{quote(password, safe='')}" if password is not None else ""
+    return parts._replace(netloc=f"{user}{after_user}@{host}").geturl()
 
 
 def problems(config: StreamConfig) -> list[str]:
@@ -93,7 +103,11 @@ def problems(config: StreamConfig) -> list[str]:
     return found
 
 
-def _secret(variable: str | None, file: str | None, what: str) -> str | None:
+def secret(variable: str | None, file: str | None, what: str) -> str | None:
+    """The user name or password (`what`) from where the config points; None where it points nowhere.
+
+    Raises Misconfigured where it is not there.
+    """
     if variable is not None and file is not None:
         raise Misconfigured(f"{what}_env and {what}_file are both set; one of them is enough")
     if variable is not None:

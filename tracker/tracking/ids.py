@@ -1,6 +1,7 @@
 """Which object ids were given: kept as ranges, so that months of ids given one after the other take a few bytes."""
 
 from bisect import bisect_right
+from collections.abc import Iterable
 
 
 class UsedIds:
@@ -10,6 +11,20 @@ class UsedIds:
         # Disjoint and in order: range i is from _starts[i] up to and without _ends[i], and no two of them touch.
         self._starts: list[int] = []
         self._ends: list[int] = []
+
+    @classmethod
+    def of(cls, ranges: Iterable[tuple[int, int]]) -> "UsedIds":
+        """The ids of `ranges`, as that property gave them."""
+        ids = cls()
+        for start, end in ranges:
+            ids._starts.append(start)
+            ids._ends.append(end)
+        return ids
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """Each from its first number up to and without its second, in order."""
+        return list(zip(self._starts, self._ends, strict=True))
 
     def __contains__(self, number: int) -> bool:
         i = bisect_right(self._starts, number)

@@ -8,6 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from tracker.errors import AtCapacity, BadRequest, TrackerError, Unavailable
@@ -15,6 +16,7 @@ from tracker.errors import AtCapacity, BadRequest, TrackerError, Unavailable
 log = logging.getLogger(__name__)
 
 MAX_JOBS = 16  # at once; each holds a picture and its features
+MAX_JOBS_OF_ONE = 4  # owner
 
 Slices = Generator[None, None, Struct]  # yields between two slices, returns the reply
 
@@ -24,6 +26,10 @@ class Requester(Protocol):
 
     id: Any
     op: str
+    owner: bytes
+
+    @property
+    def gone(self) -> bool: ...  # nobody waits any more
 
     def reply(self, result: Struct, /) -> None: ...
 
@@ -44,22 +50,27 @@ class Jobs:
         self._jobs: deque[_Job] = deque()
         self._due_s = 0.0
 
-    def check_room(self) -> None:
+    def check_room(self, owner: bytes) -> None:
         """Raises AtCapacity where another job would only hold memory and wait."""
+        self._drop_gone()
+        if sum(job.asker.owner == owner for job in self._jobs) >= MAX_JOBS_OF_ONE:
+            raise AtCapacity(
+                f"{MAX_JOBS_OF_ONE} requests of yours that take long are at work; wait for one of them"
+            )
         if len(self._jobs) >= MAX_JOBS:
             raise AtCapacity(f"{MAX_JOBS} requests that take long are at work; wait for one, or segment.cancel it")
 
     def add(self, asker: Requester, slices: Slices) -> None:
         self._jobs.append(_Job(asker, slices))
 
-    def cancel(self, request_id: Any) -> None:
-        """End a job; its request is refused. Raises BadRequest where there is none of that id."""
+    def cancel(self, request_id: Any, owner: bytes) -> None:
+        """End a job of `owner`; its request is refused. Raises BadRequest where there is none of that id."""
         for job in self._jobs:
-            if job.asker.id == request_id:
+            if job.asker.owner == owner and _same(job.asker.id, request_id):
                 self._end(job)
                 job.asker.fail(Unavailable("cancelled by segment.cancel"))
                 return
-        raise BadRequest(f"id: no request {request_id!r} is at work")
+        raise BadRequest(f"id: no request {request_id!r} of yours is at work")
 
     def due_in_s(self) -> float:
         """How long until the next slice may run."""
@@ -67,6 +78,7 @@ class Jobs:
 
     def run_slice(self, tracking: bool) -> bool:
         """Returns whether there was one to run now."""
+        self._drop_gone()
         if not self._jobs or (tracking and time.monotonic() < self._due_s):
             return False
         started_s = time.monotonic()
@@ -89,6 +101,15 @@ class Jobs:
             job.asker.fail(TrackerError(f"{job.asker.op} failed inside the daemon: {type(error).__name__}"))
         self._jobs.remove(job)
 
+    def _drop_gone(self) -> None:
+        for job in [job for job in self._jobs if job.asker.gone]:
+            self._end(job)
+
     def _end(self, job: _Job) -> None:
         job.slices.close()
         self._jobs.remove(job)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as said on the wire, where true is not 1."""
+    return msgspec.msgpack.encode(one) == msgspec.msgpack.encode(other)

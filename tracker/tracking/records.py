@@ -1,15 +1,13 @@
 """What the daemon says of its streams and objects: bookkeeping and masks in, protocol records out."""
 
-import time
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict, Unpack
 
 from msgspec import UNSET, UnsetType, structs
 
 from tracker.masks.geometry import shape_of
-from tracker.protocol.fields import EventName, Rle
-from tracker.protocol.replies import BufferRecord, Event, FrameMessage, Guess, ObjectRecord, StreamRecord, Tracks
-from tracker.streams.stream import Stream
+from tracker.protocol.fields import Rle
+from tracker.protocol.replies import BufferRecord, FrameMessage, Guess, ObjectRecord, StreamRecord, Tracks
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Frame, ObjectMask, Shape
 
@@ -127,15 +125,6 @@ def tracks_message(
 def frame_message(frame: Frame) -> FrameMessage:
     """What goes before a JPEG of the frame."""
     return FrameMessage(stream=frame.stream, frame=frame.index, time=frame.time, size=frame.size_wh, format="jpeg")
-
-
-def event(source: Stream, name: EventName, frame: int | None, **more: Any) -> Event:
-    """An event of a stream; `more` are the fields that go with it."""
-    return Event(event=name, stream=source.name, frame=frame, epoch=source.epoch, time=time.time(), **more)
-
-
-def object_event(obj: TrackedObject, name: EventName, frame: int) -> Event:
-    return event(obj.stream.source, name, frame, object=obj.id, label=obj.label)
 
 
 def stream_record(stream: TrackedStream) -> StreamRecord:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, UnsetType
 
-from tracker.errors import AlreadyExists, UnknownObject, UnknownStream
+from tracker.errors import AlreadyExists, BadRequest, UnknownObject, UnknownStream
 from tracker.protocol.fields import MAX_OBJECT
 from tracker.protocol.replies import Guess
 from tracker.tracking.ids import UsedIds
@@ -178,6 +178,20 @@ class StreamTable:
         if stream.name in self._gone:
             stream.source.decoded, stream.source.epoch, stream.used_ids = self._gone.pop(stream.name)
             stream.processed = stream.source.decoded - 1
+
+    def go_on_from(self, name: str, decoded: int, epoch: int, used_ids: UsedIds) -> None:
+        """A stream that is not here yet will count on from these numbers."""
+        self._gone[name] = decoded, epoch, used_ids
+
+    def go_on_beyond(self, name: str, first_frame: int, epoch: int) -> None:
+        """A stream that comes from elsewhere counts on from there. Raises BadRequest where these numbers were given
+        here already."""
+        decoded, last_epoch, used_ids = self._gone.get(name, (0, 0, UsedIds()))
+        if first_frame and first_frame < decoded:
+            raise BadRequest(f"first_frame: stream {name!r} has had frame {decoded - 1} here; begin after it")
+        if epoch and epoch < last_epoch:
+            raise BadRequest(f"epoch: stream {name!r} has had epoch {last_epoch} here; begin with it or later")
+        self._gone[name] = max(decoded, first_frame), max(last_epoch, epoch), used_ids
 
     def remove(self, stream: TrackedStream) -> None:
         """Forget a stream but for its numbers: a stream of that name that comes back goes on counting."""

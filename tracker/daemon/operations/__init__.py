@@ -8,6 +8,7 @@ from tracker.config import StreamConfig
 from tracker.daemon.answers import Answers, answers_of
 from tracker.daemon.context import Context
 from tracker.daemon.operations.detections import DetectionOperations
+from tracker.daemon.operations.moves import MoveOperations
 from tracker.daemon.operations.objects import ObjectOperations
 from tracker.daemon.operations.segment import SegmentOperations
 from tracker.daemon.operations.streams import StreamOperations
@@ -24,5 +25,6 @@ def operations(
         StreamOperations(context, attach, detach),
         ObjectOperations(context),
         DetectionOperations(context),
+        MoveOperations(context),
         SegmentOperations(context, cancel),
     )

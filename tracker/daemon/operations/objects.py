@@ -56,30 +56,51 @@ class ObjectOperations:
         return _result(obj, frame, shape)
 
     @answers(OBJECTS_UPDATE)
-    def objects_update(self, args: requests.ObjectsUpdate) -> replies.ObjectEntry:
+    def objects_update(self, args: requests.ObjectsUpdate) -> replies.UpdatedObject:
         obj = self._context.table.stream(args.stream).object(args.object)
-        for name in ("label", "meta", "expire_s"):
-            if (value := getattr(args, name)) is not UNSET:
-                setattr(obj, name, value)
-        return self._entry(obj)
+        given = {name: getattr(args, name) for name in ("label", "meta", "expire_s")}
+        self._context.objects.update(obj, **{name: value for name, value in given.items() if value is not UNSET})
+        return replies.UpdatedObject(**structs.asdict(self._entry(obj)), durable=False)
 
     @answers(OBJECTS_REMOVE)
     def objects_remove(self, args: requests.ObjectsRemove) -> replies.Removed:
+        waiting = self._forget_waiting(args)
+        if waiting and (args.object is not None or args.stream not in self._context.table):
+            return replies.Removed(removed=waiting)
         stream = self._context.table.stream(args.stream)
         gone = list(stream.objects.values()) if args.object is None else [stream.object(args.object)]
         for obj in gone:
             self._context.objects.remove(obj)
-        return replies.Removed(removed=[obj.id for obj in gone])
+        return replies.Removed(removed=[obj.id for obj in gone] + waiting)
 
     @answers(OBJECTS_LIST)
     def objects_list(self, args: requests.ObjectsList) -> replies.ObjectList:
         table = self._context.table
-        streams = list(table) if args.stream is None else [table.stream(args.stream)]
+        streams = [s for s in table if args.stream in (None, s.name)]
+        if not streams and args.stream is not None and not (args.all and self._waiting(args.stream)):
+            table.stream(args.stream)  # says what streams there are
         return replies.ObjectList(
-            objects=[self._entry(obj) for stream in streams for obj in stream.objects.values()]
+            objects=[self._entry(obj) for stream in streams for obj in stream.objects.values()],
+            waiting=self._waiting(args.stream) if args.all else UNSET,
         )
 
     # ------------------------------------------------------------------------------------------------ helpers
+
+    def _waiting(self, stream: str | None) -> list[replies.WaitingObject]:
+        found = [kept.saved for kept in self._context.persistence.waiting.values()]
+        return [
+            replies.WaitingObject(object=o.id, stream=o.stream, frame=o.frame, label=o.label, meta=o.meta)
+            for o in found
+            if stream in (None, o.stream)
+        ]
+
+    def _forget_waiting(self, args: requests.ObjectsRemove) -> list[int]:
+        """Ids of the objects that waited and are meant."""
+        persistence = self._context.persistence
+        found = [i for s, i in persistence.waiting if s == args.stream and args.object in (None, i)]
+        for object_id in found:
+            persistence.forget_waiting(args.stream, object_id)
+        return found
 
     def _prompted(self, memory: ObjectMemory, frame: Frame, prompt: Prompt) -> tuple[ObjectMemory, ObjectMask]:
         features = self._context.features(frame)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator
 from typing import Any
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from tracker.daemon.admission import free_slots
 from tracker.daemon.answers import Slices, answers, answers_in_slices
@@ -17,7 +17,6 @@ from tracker.masks.geometry import shape_of, shape_of_mask
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import SEGMENT_ALL, SEGMENT_CANCEL, SEGMENT_PROMPT
 from tracker.protocol.prompts import prompt_of
-from tracker.tracking.records import event
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Bool, Frame, ObjectMask, Prompt
 
@@ -54,11 +53,10 @@ class SegmentOperations:
         frame = frame_of(stream, args.frame)
         found: tuple[automatic.Found, ...] = ()
         rgb_hwc = imaging.to_rgb(frame.image)
-        for progress in automatic.search(self._context.engine, rgb_hwc, args):
+        for progress in automatic.search(self._context.engine, rgb_hwc, args, automatic.SLICE_S):
             found = progress.found or ()
             counts = {"id": request_id, "done": progress.done, "total": progress.total}
-            message = event(stream.source, "segment_progress", frame.index, **counts)
-            self._context.publisher.publish(f"events/{stream.name}/", message)
+            self._context.events.of_stream(stream.source, "segment_progress", frame.index, **counts)
             yield
         best = sorted(found, key=lambda f: -f.score)[: args.max_masks]
         masks = automatic.exclusive(best) if args.exclusive else [(f, f.mask_hw) for f in best]
@@ -72,7 +70,8 @@ class SegmentOperations:
                 structs.replace(record, object=objects[i].id) if i in objects else record
                 for i, record in enumerate(records)
             ]
-        return replies.FoundMasks(stream=stream.name, frame=frame.index, masks=records)
+        durable = False if args.track else UNSET
+        return replies.FoundMasks(stream=stream.name, frame=frame.index, masks=records, durable=durable)
 
     def _candidate(self, candidate: Candidate, frame: Frame) -> replies.Candidate:
         tolerance_px = self._context.config.publish.outline_tolerance_px

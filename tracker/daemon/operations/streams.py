@@ -71,10 +71,11 @@ class StreamOperations:
             raise AlreadyExists(
                 f"stream: {args.stream!r} is there already; remove it first, or choose another name"
             )
-        if (why_not := refusal(args.config(), self._context.config.control.allow_sources)) is not None:
+        if (why_not := refusal(args.config(), self._context.config.control)) is not None:
             raise Forbidden(why_not)
         if (why_not := texts_problem(args.labels or [], self._context.config.labels)) is not None:
             raise BadRequest(f"labels: {why_not}")
+        self._context.table.go_on_beyond(args.stream, args.first_frame, args.epoch)
         return stream_record(self._attach(args.stream, args.config()))
 
     @answers(STREAMS_REMOVE)

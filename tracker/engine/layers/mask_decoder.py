@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from sam2.modeling.sam2_base import SAM2Base
-from torch import Tensor
+from torch import Tensor, nn
 
 from tracker.engine.layers.linear import Linear, scaled
 from tracker.errors import ModelError
@@ -35,11 +35,9 @@ class Decoder:
     def __init__(self, net: SAM2Base, dtype: torch.dtype = torch.float32) -> None:
         decoder = net.sam_mask_decoder
         _check(net)
-        nothing = torch.zeros(1, 1, 2, device=net.device), -torch.ones(1, 1, dtype=torch.int32, device=net.device)
-        sparse_1pc, dense_1chw = net.sam_prompt_encoder(points=nothing, boxes=None, masks=None)
+        sparse_tc, self._dense_tc = _no_prompt(net)
         own_tc = torch.cat((decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight))
-        self._tokens_tc = torch.cat((own_tc, sparse_1pc[0]))
-        self._dense_tc = _rows(dense_1chw)[0]
+        self._tokens_tc = torch.cat((own_tc, sparse_tc))
         where_tc = _rows(net.sam_prompt_encoder.get_dense_pe())[0]
         transformer = decoder.transformer
         self._layers = [Layer(layer, where_tc, self._tokens_tc, dtype) for layer in transformer.layers]
@@ -49,27 +47,37 @@ class Decoder:
         self._first_mask = 3  # after the tokens of the object score, the IoU and the single mask
         candidates = (mlp.layers for mlp in decoder.output_hypernetworks_mlps[1:])
         self._masks = [_side_by_side(layers) for layers in zip(*candidates, strict=True)]
-        self._iou, self._presence = decoder.iou_prediction_head, decoder.pred_obj_score_head
+        self._iou = decoder.iou_prediction_head
+        self._presence = decoder.pred_obj_score_head
         self._own_token = decoder.use_multimask_token_for_obj_ptr
 
     def __call__(self, coarse_btc: Tensor, fine_nchw: Tensor, middle_nchw: Tensor, image_b: Tensor) -> Decoded:
         """Features of b objects that have looked at their memories, and of n pictures, each object's `image_b`."""
-        keys_btc = coarse_btc + self._dense_tc
-        queries_bqc = self._tokens_tc.expand(len(image_b), -1, -1)
-        for layer in self._layers:
-            queries_bqc, keys_btc = layer(queries_bqc, keys_btc)
-        seen_bqc = self._last(queries_bqc + self._tokens_tc, self._last.project(keys_btc))
-        queries_bqc = self._last_norm(queries_bqc + seen_bqc)
-        all_b = torch.arange(len(image_b), device=image_b.device)
-        score_bm = self._iou(queries_bqc[:, 1])[:, 1:].float()
+        queries_bqc, keys_btc = self._transformed(coarse_btc)
+        object_token_bc = queries_bqc[:, 0]
+        iou_token_bc = queries_bqc[:, 1]
+        single_token_bc = queries_bqc[:, self._first_mask - 1]
+        score_bm = self._iou(iou_token_bc)[:, 1:].float()
+        candidates = score_bm.shape[1]
+        masks_bmc = queries_bqc[:, self._first_mask : self._first_mask + candidates]
+
         best_b = score_bm.argmax(1)
-        masks_bmc = queries_bqc[:, self._first_mask : self._first_mask + score_bm.shape[1]]
+        all_b = torch.arange(len(best_b), device=best_b.device)
         weights_bk = self._weights(masks_bmc)[best_b, all_b]
         logits_bhw = self._enlarge(keys_btc, fine_nchw, middle_nchw, image_b, weights_bk)
-        token_bc = masks_bmc[all_b, best_b] if self._own_token else queries_bqc[:, self._first_mask - 1]
-        return Decoded(
-            logits_bhw, score_bm[all_b, best_b], self._presence(queries_bqc[:, 0])[:, 0].float(), token_bc
-        )
+        presence_b = self._presence(object_token_bc)[:, 0].float()
+        token_bc = masks_bmc[all_b, best_b] if self._own_token else single_token_bc
+        return Decoded(logits_bhw, score_bm[all_b, best_b], presence_b, token_bc)
+
+    def _transformed(self, coarse_btc: Tensor) -> tuple[Tensor, Tensor]:
+        """`TwoWayTransformer`: the tokens [b, q, c] and the picture's positions [b, t, c] after all layers."""
+        keys_btc = coarse_btc + self._dense_tc
+        queries_bqc = self._tokens_tc.expand(len(keys_btc), -1, -1)
+        for layer in self._layers:
+            queries_bqc, keys_btc = layer(queries_bqc, keys_btc)
+        projected = self._last.project(keys_btc)
+        seen_bqc = self._last(queries_bqc + self._tokens_tc, projected)
+        return self._last_norm(queries_bqc + seen_bqc), keys_btc
 
     def _weights(self, masks_bmc: Tensor) -> Tensor:
         """What makes each candidate's mask of the enlarged features, [m, b, k] (its hypernetwork)."""
@@ -89,13 +97,14 @@ class Layer:
         self._from_picture = FromPicture(layer.cross_attn_token_to_image, where_tc, dtype)
         back = layer.cross_attn_image_to_token
         self._heads_hc = _heads(back)
-        scale = torch.full_like(back.q_proj.bias, (back.internal_dim // back.num_heads) ** -0.5)
-        queries = scaled(back.q_proj, scale)
+        queries = _scaled_queries(back)
         self._queries = Linear.of(queries, dtype=dtype)
         self._queries_where_tk = F.linear(where_tc, queries.weight)
-        self._mlp_in, self._mlp_out = (Linear.of(part) for part in layer.mlp.layers)
-        self._k, self._v = Linear.of(back.k_proj), Linear.of(back.v_proj)
-        self._out_weight_kc, self._out_bias_c = back.out_proj.weight.T, back.out_proj.bias
+        self._mlp_in, self._mlp_out = map(Linear.of, layer.mlp.layers)
+        self._k = Linear.of(back.k_proj)
+        self._v = Linear.of(back.v_proj)
+        self._out_weight_kc = back.out_proj.weight.T
+        self._out_bias_c = back.out_proj.bias
 
     def __call__(self, queries_bqc: Tensor, keys_btc: Tensor) -> tuple[Tensor, Tensor]:
         layer = self._official
@@ -119,14 +128,17 @@ class Layer:
 
     def _to_picture(self, queries_bqc: Tensor, keys_btc: Tensor) -> Tensor:
         """What each of the picture's positions takes from the tokens: [b, t, c]."""
-        count = len(self._heads_hc)
-        q_btk = self._queries(keys_btc.to(self._queries.weight_oi.dtype)).float() + self._queries_where_tk
+        b, t, _ = keys_btc.shape
+        heads = len(self._heads_hc)
+        q_btk = self._queries(keys_btc.to(self._queries.weight_oi.dtype)).float()
+        q_btk = q_btk + self._queries_where_tk
         k_bsk = _by_head(self._k(queries_bqc + self._tokens_tc), self._heads_hc)
-        v_bsc = _by_head(self._v(queries_bqc), self._heads_hc) @ self._out_weight_kc
+        v_bsk = _by_head(self._v(queries_bqc), self._heads_hc)
         # Tokens before positions: a softmax over eight numbers in a row takes ten times as long.
         scores_bst = torch.bmm(k_bsk, q_btk.transpose(1, 2))
-        weights_bst = scores_bst.reshape(len(scores_bst), count, -1, scores_bst.shape[2]).softmax(2).flatten(1, 2)
-        return torch.baddbmm(self._out_bias_c, weights_bst.transpose(1, 2), v_bsc)
+        weights_bhqt = scores_bst.reshape(b, heads, -1, t).softmax(2)
+        weights_bst = weights_bhqt.flatten(1, 2)
+        return torch.baddbmm(self._out_bias_c, weights_bst.transpose(1, 2), v_bsk @ self._out_weight_kc)
 
 
 class FromPicture:
@@ -134,8 +146,7 @@ class FromPicture:
 
     def __init__(self, attention: Any, where_tc: Tensor, dtype: torch.dtype) -> None:
         self._heads_hc = _heads(attention)
-        scale = torch.full_like(attention.q_proj.bias, (attention.internal_dim // attention.num_heads) ** -0.5)
-        self._q = Linear.of(scaled(attention.q_proj, scale))
+        self._q = Linear.of(_scaled_queries(attention))
         self._kv = Linear.of(attention.k_proj, attention.v_proj, dtype=dtype)
         self._where_tk = F.linear(where_tc, attention.k_proj.weight)
         self._out = Linear.of(attention.out_proj)
@@ -165,17 +176,57 @@ class Enlarge:
         self, keys_btc: Tensor, fine_nchw: Tensor, middle_nchw: Tensor, image_b: Tensor, weights_bk: Tensor
     ) -> Tensor:
         """[b, h4, w4]."""
-        side = middle_nchw.shape[-1] // 2
+        middle_nxc = _by_four(middle_nchw)
+        fine_nxc = _by_sixteen(fine_nchw)
+        x_bxc = self._enlarged(self._first, keys_btc, middle_nxc)
+        x_bxc = self._normed(x_bxc + middle_nxc[image_b])
+        x_bxc = self._enlarged(self._second, F.gelu(x_bxc), fine_nxc)
+        x_bxc = F.gelu(x_bxc + fine_nxc[image_b])
+        logits_bx1 = torch.bmm(x_bxc, weights_bk[..., None])
+        return _in_order(logits_bx1, side=middle_nchw.shape[-1] // 2)
+
+    def _enlarged(self, four_of_one: Linear, x_bxc: Tensor, like_nxc: Tensor) -> Tensor:
+        """Four pixels of each, side by side, with as many channels as `like_nxc`: [b, 4 * x, c]."""
+        pixels = four_of_one(x_bxc.to(self._dtype)).float()
+        return pixels.reshape(len(x_bxc), -1, like_nxc.shape[-1])
+
+    def _normed(self, x_bxc: Tensor) -> Tensor:
         norm = self._norm
-        middle = middle_nchw.reshape(*middle_nchw.shape[:2], side, 2, side, 2).permute(0, 2, 4, 3, 5, 1)
-        fine = fine_nchw.reshape(*fine_nchw.shape[:2], side, 2, 2, side, 2, 2).permute(0, 2, 5, 3, 6, 4, 7, 1)
-        middle_nxc, fine_nxc = middle.flatten(1, 4).float(), fine.flatten(1, 6).float()
-        x_bxc = self._first(keys_btc.to(self._dtype)).float().reshape(len(image_b), -1, middle_nxc.shape[-1])
-        x_bxc = F.layer_norm(x_bxc + middle_nxc[image_b], norm.weight.shape, norm.weight, norm.bias, norm.eps)
-        x_bxc = self._second(F.gelu(x_bxc).to(self._dtype)).float().reshape(len(image_b), -1, fine_nxc.shape[-1])
-        logits_bx = torch.bmm(F.gelu(x_bxc + fine_nxc[image_b]), weights_bk[..., None])
-        in_order = logits_bx.reshape(-1, side, side, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
-        return in_order.reshape(-1, 4 * side, 4 * side)
+        return F.layer_norm(x_bxc, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+
+
+def _by_four(middle_nchw: Tensor) -> Tensor:
+    """Pixels in the order in which one position makes four of itself: float32 [n, h * w, c]."""
+    n, c, side = middle_nchw.shape[0], middle_nchw.shape[1], middle_nchw.shape[2] // 2
+    split = middle_nchw.reshape(n, c, side, 2, side, 2)
+    return split.permute(0, 2, 4, 3, 5, 1).flatten(1, 4).float()
+
+
+def _by_sixteen(fine_nchw: Tensor) -> Tensor:
+    """Pixels in the order in which one position makes four of itself, twice: float32 [n, h * w, c]."""
+    n, c, side = fine_nchw.shape[0], fine_nchw.shape[1], fine_nchw.shape[2] // 4
+    split = fine_nchw.reshape(n, c, side, 2, 2, side, 2, 2)
+    return split.permute(0, 2, 5, 3, 6, 4, 7, 1).flatten(1, 6).float()
+
+
+def _in_order(logits_bx1: Tensor, side: int) -> Tensor:
+    """What was made of `side * side` positions by enlarging them twice, row by row: [b, h4, w4]."""
+    split = logits_bx1.reshape(-1, side, side, 2, 2, 2, 2)
+    return split.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * side, 4 * side)
+
+
+def _no_prompt(net: SAM2Base) -> tuple[Tensor, Tensor]:
+    """What upstream gives the decoder where nothing was clicked: tokens [p, c], and [t, c] for the positions."""
+    point = torch.zeros(1, 1, 2, device=net.device)
+    padding = -torch.ones(1, 1, dtype=torch.int32, device=net.device)
+    sparse_1pc, dense_1chw = net.sam_prompt_encoder(points=(point, padding), boxes=None, masks=None)
+    return sparse_1pc[0], _rows(dense_1chw)[0]
+
+
+def _scaled_queries(attention: Any) -> nn.Linear:
+    """The projection of queries with attention's scale in it."""
+    scale = (attention.internal_dim // attention.num_heads) ** -0.5
+    return scaled(attention.q_proj, torch.full_like(attention.q_proj.bias, scale))
 
 
 def _check(net: SAM2Base) -> None:

@@ -1,0 +1,472 @@
+"""What a daemon was told outlives it: stopped, killed, with another model, a failing disk, a damaged state."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import yaml
+import zmq
+
+from helpers.fakes import BlobEngine
+from helpers.tracking import Message, Talk, blobs, configuration, serving, wait_until
+from tracker.config import Config
+from tracker.daemon.persistence import open_store
+from tracker.errors import ConfigError
+from tracker.registry.rows import SavedObject
+
+RESTING, MOVING = [120, 90], [20, 30]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return blobs(tmp_path_factory.mktemp("film") / "blobs.mp4")
+
+
+@pytest.fixture
+def config(film: Path, tmp_path: Path) -> Config:
+    return configured(film, tmp_path / "state")
+
+
+def configured(film: Path, state: Path, streams: bool = True, **sections: Any) -> Config:
+    sections["control"] = {"allow_sources": [f"{film.parent}/*"]} | sections.get("control", {})
+    if streams:
+        sections["streams"] = {"cam": {"url": str(film), "loop": True}}
+    return configuration(persist={"dir": str(state), "interval_s": 0.05}, **sections)
+
+
+def add(talk: Talk, at: list[int] = RESTING, stream: str = "cam", **more: Any) -> Message:
+    wait_until(lambda: any(s["stream"] == stream and s["frame"] is not None for s in streams(talk)))
+    return talk.ask("objects.add", stream=stream, points=[at], **more)
+
+
+def streams(talk: Talk) -> list[Message]:
+    found: list[Message] = talk.ask("streams.list")["streams"]
+    return found
+
+
+def objects(talk: Talk, **args: Any) -> list[Message]:
+    found: list[Message] = talk.ask("objects.list", **args)["objects"]
+    return found
+
+
+def saved(config: Config) -> dict[int, SavedObject]:
+    """What lies in the folder of a daemon that has ended."""
+    store = open_store(config.persist)
+    assert store is not None
+    store.start()
+    store.stop(30)
+    return {kept.saved.id: kept.saved for kept in store.saved.objects}
+
+
+def history(talk: Talk, **args: Any) -> list[str]:
+    return [event["event"] for event in talk.ask("history.list", **args)["events"]]
+
+
+class TestAcrossARestart:
+    def test_objects_go_on_under_their_ids(self, config: Config) -> None:
+        with serving(config) as talk:
+            first = add(talk, label="post", meta={"a": 1}, expire_s=600)
+            assert first["durable"] is True
+            assert add(talk, object=9)["durable"] is True
+            wait_until(lambda: all(o["age"] > 3 for o in objects(talk)))
+            before = {o["object"]: o for o in objects(talk)}
+        with serving(config) as talk:
+            after = {o["object"]: o for o in objects(talk)}
+            assert after.keys() == before.keys() == {1, 9}
+            assert after[1]["label"] == "post"
+            assert after[1]["meta"] == {"a": 1}
+            wait_until(lambda: all(o["age"] > before[o["object"]]["age"] + 3 for o in objects(talk)))
+            assert [o["box"] for o in objects(talk)] == [before[1]["box"], before[9]["box"]]
+            assert [o["state"] for o in objects(talk)] == ["visible"] * 2
+
+    def test_ids_and_frames_never_repeat(self, config: Config) -> None:
+        with serving(config) as talk:
+            add(talk)
+            removed = add(talk)["object"]
+            reply = talk.ask("objects.remove", stream="cam", object=removed)
+            assert reply == {"removed": [removed], "durable": True}
+            newest, instance = streams(talk)[0]["frame"], talk.reply("server.info")["instance"]
+        with serving(config) as talk:
+            assert [o["object"] for o in objects(talk)] == [1]
+            added = add(talk)
+            assert added["object"] == 3
+            assert added["frame"] > newest
+            assert added["epoch"] > 0
+            assert (
+                talk.refused("objects.add", stream="cam", points=[RESTING], object=removed)[0] == "already_exists"
+            )
+            assert talk.reply("server.info")["instance"] != instance
+
+    def test_changes_are_kept(self, config: Config) -> None:
+        with serving(config) as talk:
+            add(talk)
+            updated = talk.ask("objects.update", stream="cam", object=1, label="pallet", meta={"b": 2})
+            assert updated["durable"] is True
+            frame = objects(talk)[0]["frame"]
+            wait_until(lambda: objects(talk)[0]["frame"] > frame)
+            refined = talk.ask("objects.refine", stream="cam", object=1, points=[RESTING])
+            assert refined["durable"] is True
+            box = {"box": [110, 80, 130, 100]}
+            many = talk.ask("objects.add_many", stream="cam", detections=[box])
+            assert many["durable"] is True
+        with serving(config) as talk:
+            (found,) = objects(talk)
+            assert (found["label"], found["meta"]) == ("pallet", {"b": 2})
+
+    def test_a_stream_that_was_added_is_opened_again(self, film: Path, tmp_path: Path) -> None:
+        config = configured(film, tmp_path / "state", streams=False)
+        with serving(config) as talk:
+            talk.ask("streams.add", stream="later", url=str(film), loop=True)
+            add(talk, stream="later")
+            talk.ask("streams.add", stream="gone", url=str(film), loop=True)
+            talk.ask("streams.remove", stream="gone")
+            talk.ask("streams.add", stream="still", url=str(film), loop=True)
+            talk.ask("streams.pause", stream="still")
+        with serving(config) as talk:
+            assert {s["stream"]: s["state"] == "paused" for s in streams(talk)} == {"later": False, "still": True}
+            wait_until(lambda: objects(talk)[0]["age"] > 3)
+
+    def test_a_stream_that_is_no_longer_allowed_stays_closed(self, film: Path, tmp_path: Path) -> None:
+        with serving(configured(film, tmp_path / "state", streams=False)) as talk:
+            talk.ask("streams.add", stream="later", url=str(film), loop=True)
+            add(talk, stream="later")
+        closed = configured(film, tmp_path / "state", streams=False, control={"allow_sources": []})
+        with serving(closed) as talk:
+            assert streams(talk) == []
+            listed = talk.ask("objects.list", all=True)
+            assert [(o["stream"], o["object"]) for o in listed["waiting"]] == [("later", 1)]
+
+    def test_credentials_in_an_url_are_not_written_down(self, film: Path, tmp_path: Path) -> None:
+        allowed = {"allow_sources": ["rtsp://127.0.0.1:1/**"]}
+        config = configured(film, tmp_path / "state", streams=False, control=allowed)
+        with serving(config) as talk:
+            talk.ask("streams.add", stream="door", url="rtsp://user:s3cret@127.0.0.1:1/live")
+        assert not any(b"s3cret" in path.read_bytes() for path in (tmp_path / "state").glob("state.db*"))
+        with serving(config) as talk:
+            assert streams(talk) == []
+
+    def test_objects_wait_for_their_stream(self, film: Path, tmp_path: Path) -> None:
+        with serving(configured(film, tmp_path / "state")) as talk:
+            add(talk, label="post")
+            add(talk)
+        without = configured(film, tmp_path / "state", streams=False)
+        with serving(without) as talk:
+            assert objects(talk) == []
+            assert [o["label"] for o in talk.ask("objects.list", all=True)["waiting"]] == ["post", None]
+            assert talk.ask("objects.remove", stream="cam", object=2) == {"removed": [2], "durable": True}
+            talk.ask("streams.add", stream="cam", url=str(film), loop=True)
+            assert [o["object"] for o in objects(talk)] == [1]
+            wait_until(lambda: objects(talk)[0]["age"] > 3)
+
+    def test_a_removed_streams_objects_are_forgotten_and_its_numbers_are_not(
+        self, film: Path, tmp_path: Path
+    ) -> None:
+        config = configured(film, tmp_path / "state")
+        with serving(config) as talk:
+            newest = add(talk)["frame"]
+            talk.ask("streams.remove", stream="cam")
+        with serving(config) as talk:
+            assert talk.ask("objects.list", all=True) == {"objects": [], "waiting": []}
+            added = add(talk)
+            assert (added["object"], added["frame"] > newest) == (2, True)
+
+    def test_how_long_an_object_was_lost_counts_on(self, tmp_path: Path) -> None:
+        film = blobs(tmp_path / "hiding.mp4", frames=400, hidden=range(20, 400))
+        config = configured(film, tmp_path / "state")
+        with serving(config) as talk:
+            add(talk)
+            talk.ask("objects.add", stream="cam", points=[MOVING], frame=streams(talk)[0]["buffer"]["oldest"])
+            wait_until(lambda: "object_lost" in history(talk, stream="cam", object=2))
+            wait_until(lambda: objects(talk)[1]["state"] == "lost")
+        first = saved(config)
+        assert first[1].lost_for_s is None
+        assert first[2].lost_for_s is not None
+        film.rename(tmp_path / "away.mp4")  # no frame comes: it stays lost
+        with serving(config) as talk:
+            assert {o["object"]: o["state"] for o in objects(talk)} == {1: "visible", 2: "lost"}
+        second = saved(config)
+        assert second[2].lost_for_s is not None
+        assert second[2].lost_for_s > first[2].lost_for_s
+
+
+class TestAnotherModel:
+    class Other(BlobEngine):
+        def describe(self) -> dict[str, Any]:
+            return super().describe() | {"name": "other"}
+
+        def prompt(self, track: Any, features: Any, i: int, frame: int, prompt: Any, size_wh: Any) -> Any:
+            if prompt.mask_hw is not None:
+                from dataclasses import replace
+
+                import numpy as np
+
+                ys, xs = np.nonzero(prompt.mask_hw)
+                centre = np.array([[xs.mean(), ys.mean()]], np.float32)
+                prompt = replace(prompt, mask_hw=None, points_xy=centre, labels_n=np.ones(1, np.int32))
+            return super().prompt(track, features, i, frame, prompt, size_wh)
+
+    def test_objects_are_prompted_again_with_their_last_mask(self, config: Config) -> None:
+        with serving(config) as talk:
+            box = add(talk)["box"]
+        with serving(config, self.Other()) as talk:
+            wait_until(lambda: objects(talk) and objects(talk)[0]["age"] > 3)
+            assert objects(talk)[0]["object"] == 1
+            assert objects(talk)[0]["box"] == box
+            events = talk.ask("history.list", stream="cam", object=1)["events"]
+            (restored,) = [e for e in events if e["event"] == "object_restored"]
+            assert "another model" in restored["message"]
+        with serving(config, self.Other()) as talk:
+            assert [o["object"] for o in objects(talk)] == [1]
+
+    def test_a_damaged_memory_waits_and_is_told(self, config: Config, tmp_path: Path) -> None:
+        with serving(config) as talk:
+            add(talk)
+            add(talk)
+        (first,) = (tmp_path / "state" / "memories").glob("cam.1.*")
+        first.write_bytes(first.read_bytes()[:-1])
+        with serving(config) as talk:
+            assert [o["object"] for o in objects(talk)] == [2]
+            assert [o["object"] for o in talk.ask("objects.list", all=True)["waiting"]] == [1]
+            assert "object_waiting" in history(talk, stream="cam", object=1)
+
+
+class TestWhereNothingIsKept:
+    def test_nothing_is_durable_and_there_is_no_history(
+        self, film: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+        with serving(configuration(streams={"cam": {"url": str(film), "loop": True}})) as talk:
+            assert add(talk)["durable"] is False
+            code, message = talk.refused("history.list")
+            assert (code, "persist.dir" in message) == ("unavailable", True)
+        assert [r.message for r in caplog.records if "outlives a restart" in r.message]
+
+    def test_systemd_names_the_folder(self, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/state:{tmp_path}/other")
+        with serving(configuration(streams={"cam": {"url": str(film), "loop": True}})) as talk:
+            assert add(talk)["durable"] is True
+        assert (tmp_path / "state" / "state.db").exists()
+
+
+class TestDisksThatFail:
+    def test_tracking_goes_on_and_saving_resumes(self, config: Config, tmp_path: Path) -> None:
+        state = tmp_path / "state"
+        with serving(config) as talk:
+            talk.subscribe("events/cam/")
+            add(talk, object=1)
+            shutil.rmtree(state)
+            state.write_text("in its place")
+            assert add(talk, object=2)["durable"] is False
+            assert talk.receive_until(lambda m: m["event"] == "persist_failed")["message"]
+            age = objects(talk)[0]["age"]
+            wait_until(lambda: objects(talk)[0]["age"] > age + 3)
+            assert talk.ask("objects.remove", stream="cam", object=1)["durable"] is False
+            state.unlink()
+            talk.receive_until(lambda m: m["event"] == "persist_recovered")
+            assert add(talk, object=3)["durable"] is True
+        with serving(config) as talk:
+            assert [o["object"] for o in objects(talk)] == [2, 3]
+
+    def test_a_damaged_state_is_set_aside(self, config: Config, tmp_path: Path) -> None:
+        with serving(config) as talk:
+            add(talk)
+        (tmp_path / "state" / "state.db").write_text("not a database " * 500)
+        with serving(config) as talk:
+            assert objects(talk) == []
+            assert add(talk)["durable"] is True
+        assert list((tmp_path / "state").glob("set-aside-*"))
+
+    def test_a_second_daemon_is_refused(self, config: Config) -> None:
+        with serving(config), pytest.raises(ConfigError, match="in use by another daemon"):
+            open_store(config.persist)
+
+
+class TestHistory:
+    def test_events_are_listed_oldest_first(self, config: Config) -> None:
+        with serving(config) as talk:
+            add(talk)
+            add(talk)
+            talk.ask("objects.remove", stream="cam", object=1)
+            assert history(talk, stream="cam", object=1) == ["object_added", "object_removed"]
+            everything = talk.ask("history.list")["events"]
+            assert [e["event"] for e in everything][:2] == ["stream_added", "stream_live"]
+            assert history(talk, since=everything[-1]["time"]) == ["object_removed"]
+            assert len(history(talk, limit=1)) == 1
+            assert history(talk, stream="nobody") == []
+            assert talk.refused("history.list", object=1)[0] == "bad_request"
+        with serving(config) as talk:
+            assert "daemon_stopping" in history(talk, stream="cam")
+
+
+DAEMON = """
+import signal, sys
+sys.path[:0] = {path!r}
+from helpers.fakes import BlobEngine
+from tracker.config import load
+from tracker.daemon.daemon import Daemon
+from tracker.daemon.persistence import open_store
+config = load(sys.argv[1])
+daemon = Daemon(config, BlobEngine(), open_store(config.persist))
+signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
+daemon.run()
+"""
+
+
+class Killed:
+    """Daemons in processes of their own on one state folder, and a client that outlives them."""
+
+    def __init__(self, folder: Path, film: Path) -> None:
+        self.folder, self.endpoint = folder, f"ipc://{folder}/control.sock"
+        sections = {
+            "control": {"endpoint": self.endpoint},
+            "publish": {"endpoint": f"ipc://{folder}/publish.sock"},
+            "persist": {"dir": str(folder / "state"), "interval_s": 0.05},
+            "streams": {"cam": {"url": str(film), "loop": True}},
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(sections))
+        self.context = zmq.Context()
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        code = textwrap.dedent(DAEMON.format(path=[str(Path(__file__).parents[1])]))
+        return subprocess.Popen([sys.executable, "-c", code, str(self.folder / "config.yaml")])
+
+    def ask(self, op: str, **args: Any) -> Message:
+        with self.context.socket(zmq.REQ) as socket:
+            socket.linger, socket.rcvtimeo = 0, 60_000
+            socket.connect(self.endpoint)
+            socket.send(msgpack.packb({"id": 1, "op": op, "args": args}))
+            reply: Message = msgpack.unpackb(socket.recv())
+        return reply
+
+
+@pytest.fixture
+def killed(tmp_path: Path, film: Path) -> Iterator[Killed]:
+    found = Killed(tmp_path, film)
+    yield found
+    found.context.term()
+
+
+def test_kill_9_at_any_time_loses_nothing_acknowledged(killed: Killed) -> None:
+    there: set[int] = set()
+    newest = -1
+    for _ in range(3):
+        with killed.start() as daemon:
+            try:
+                wait_until(lambda: killed.ask("streams.list")["result"]["streams"][0]["frame"] is not None, 60)
+                listed = killed.ask("objects.list")["result"]["objects"]
+                assert {o["object"] for o in listed} == there
+                assert killed.ask("streams.list")["result"]["streams"][0]["frame"] > newest
+                for k in range(4):
+                    added = killed.ask("objects.add", stream="cam", points=[RESTING])
+                    assert added["ok"], added
+                    assert added["result"]["durable"]
+                    there.add(added["result"]["object"])
+                    if k % 2:
+                        gone = min(there)
+                        assert killed.ask("objects.remove", stream="cam", object=gone)["result"]["durable"]
+                        there.remove(gone)
+                newest = killed.ask("streams.list")["result"]["streams"][0]["frame"]
+            finally:
+                os.kill(daemon.pid, signal.SIGKILL)
+
+
+class TestStreamsFromElsewhere:
+    def test_frames_and_epochs_count_on(self, film: Path) -> None:
+        config = configuration(control={"allow_sources": [f"{film.parent}/*"]})
+        with serving(config) as talk:
+            talk.ask("streams.add", stream="cam", url=str(film), loop=True, first_frame=5000, epoch=7)
+            added = add(talk)
+            assert added["frame"] >= 5000
+            assert added["epoch"] >= 8
+            talk.ask("streams.remove", stream="cam")
+            code, message = talk.refused("streams.add", stream="cam", url=str(film), first_frame=100)
+            assert (code, message.split(":")[0]) == ("bad_request", "first_frame")
+            code, message = talk.refused("streams.add", stream="cam", url=str(film), epoch=1)
+            assert (code, message.split(":")[0]) == ("bad_request", "epoch")
+            assert streams(talk) == []
+
+    @pytest.mark.parametrize(
+        ("allowed", "fields", "says"),
+        [
+            (False, {"password_env": "PW"}, "allow_credentials"),
+            (True, {"password_env": "PW"}, None),
+            (True, {"password_file": "door"}, None),
+            (True, {"password_file": "/etc/passwd"}, "systemd credential"),
+        ],
+    )
+    def test_credentials_may_be_named_where_that_is_allowed(
+        self, allowed: bool, fields: dict[str, str], says: str | None
+    ) -> None:
+        control = {"allow_sources": ["rtsp://127.0.0.1:1/**"], "allow_credentials": allowed}
+        with serving(configuration(control=control)) as talk:
+            asked = {"stream": "door", "url": "rtsp://127.0.0.1:1/live", **fields}
+            if says is None:
+                assert talk.ask("streams.add", **asked)["stream"] == "door"
+            else:
+                code, message = talk.refused("streams.add", **asked)
+                assert (code, says in message) == ("forbidden", True)
+
+
+class TestMoving:
+    """An object goes from one daemon to another, and nothing else is taken for one."""
+
+    def exported(self, film: Path) -> tuple[Message, bytes]:
+        with serving(configuration(streams={"cam": {"url": str(film), "loop": True}})) as talk:
+            add(talk, object=5, label="post", meta={"a": 1})
+            wait_until(lambda: objects(talk)[0]["age"] > 3)
+            chunk = talk.ask("objects.export", stream="cam", object=5)
+            assert len(chunk["data"]) == chunk["size"]
+            again = talk.ask("objects.export", stream="cam", object=5, token=chunk["token"], offset=100)
+            assert again["data"] == chunk["data"][100:]
+            assert talk.refused("objects.export", stream="cam", object=5, token="x")[0] == "bad_request"
+            assert talk.refused("objects.export", stream="cam", object=5, offset=10**9)[0] == "bad_request"
+        return chunk["record"], chunk["data"]
+
+    def test_it_goes_on_elsewhere(self, film: Path, tmp_path: Path) -> None:
+        record, data = self.exported(film)
+        config = configured(film, tmp_path / "state", streams=False)
+        with serving(config) as talk:
+            talk.ask("streams.add", stream="new", url=str(film), loop=True, first_frame=record["frame"] + 1)
+            half = len(data) // 2
+            args: dict[str, Any] = {"stream": "new", "record": record, "size": len(data)}
+            first = talk.ask("objects.import", **args, data=data[:half])
+            assert (first["received"], first["object"]) == (half, None)
+            last = talk.ask("objects.import", **args, data=data[half:], offset=half)
+            assert last == {"stream": "new", "received": len(data), "object": 5, "durable": True}
+            wait_until(lambda: objects(talk)[0]["age"] > record["age"] + 3)
+            assert objects(talk)[0]["label"] == "post"
+            assert talk.refused("objects.import", **args, data=data)[0] == "already_exists"
+        with serving(config) as talk:
+            assert [o["object"] for o in objects(talk)] == [5]
+
+    def test_what_is_wrong_is_refused_and_changes_nothing(self, film: Path) -> None:
+        record, data = self.exported(film)
+        with serving(configuration(control={"allow_sources": [f"{film.parent}/*"]})) as talk:
+            talk.ask("streams.add", stream="new", url=str(film), loop=True, first_frame=record["frame"] + 1)
+            good: dict[str, Any] = {"stream": "new", "record": record, "size": len(data), "data": data}
+            later = data.replace(b'"frame\\":', b'"frame\\":9999')
+            wrong: list[dict[str, Any]] = [
+                {"data": data[:-1] + b"x" * 2, "size": len(data) + 1},
+                {"data": data[:-1], "size": len(data) - 1},
+                {"data": b"\0" * len(data)},
+                {"data": later, "size": len(later)},
+                {"size": 10},
+                {"size": 2**31},
+                {"offset": 7},
+                {"record": {**record, "lost_for_s": -1.0}},
+                {"record": {**record, "meta": {"a": "x" * 5000}}},
+                {"record": {**record, "size_wh": [0, 1]}},
+                {"record": {**record, "unknown": 1}},
+            ]
+            for fields in wrong:
+                code, message = talk.refused("objects.import", **(good | fields))
+                assert code in ("bad_request", "too_large"), (fields.keys(), message)
+            assert objects(talk) == []

@@ -1,0 +1,122 @@
+"""A pond on the page: the real daemon and model on a film whose truth is known, and what a user does with it."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from helpers.pages import TRACKERD, at, open_page, until
+from pond.scene import FPS, FRAMES, HEIGHT, WIDTH, render
+from tracker.client import mask_of
+from tracker.images.video_writer import VideoWriter
+from tracker.protocol.replies import ObjectRecord
+
+DEEP_PX = 6  # a click is at least so far inside
+
+
+class Pond:
+    """A daemon with a page, a client of it, and the truth of every frame."""
+
+    def __init__(self, folder: Path, truth_nhw: NDArray[np.uint8]) -> None:
+        self.folder = folder
+        self.truth_nhw = truth_nhw
+        self.control = f"ipc://{folder}/control"
+        self.config = folder / "trackerd.yaml"
+        config = {
+            "control": {"endpoint": self.control},
+            "publish": {"endpoint": f"ipc://{folder}/publish"},
+            "streams": {"pond": {"url": str(folder / "pond.mp4"), "loop": True}},
+        }
+        self.config.write_text(yaml.safe_dump(config))
+        self.process = self.start()
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen([TRACKERD, "serve", "-c", str(self.config)], stdout=log, stderr=log)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
+    def truth(self, frame: int, fish: int) -> NDArray[np.bool_]:
+        truth_hw: NDArray[np.bool_] = self.truth_nhw[frame % FRAMES] == fish
+        return truth_hw
+
+    def inside(self, frame: int, fish: int) -> tuple[float, float]:
+        depth_hw = cv2.distanceTransform(self.truth(frame, fish).astype(np.uint8), cv2.DIST_L2, 5)
+        y, x = np.unravel_index(int(depth_hw.argmax()), depth_hw.shape)
+        return float(x), float(y)
+
+    def whole(self, frame: int, fish: int) -> bool:
+        """Whether a click can hit it well on a frame."""
+        truth = self.truth(frame, fish)
+        depth_hw = cv2.distanceTransform(truth.astype(np.uint8), cv2.DIST_L2, 5)
+        return bool(truth.sum() > 2500 and depth_hw.max() > 2 * DEEP_PX)
+
+
+@contextmanager
+def pond_daemon(folder: Path) -> Iterator[Pond]:
+    """The film again and again, as from a camera."""
+    truth = []
+    with VideoWriter(folder / "pond.mp4", (WIDTH, HEIGHT), FPS) as video:
+        for picture, truth_hw in render():
+            video.write(picture)
+            truth.append(truth_hw)
+    pond = Pond(folder, np.stack(truth))
+    try:
+        yield pond
+    finally:
+        pond.stop()
+
+
+@contextmanager
+def looking(browser: Any, address: str, **options: Any) -> Iterator[Any]:
+    with open_page(browser, address, **options) as page:
+        page.wait_for_selector("#view[data-frame]")
+        yield page
+
+
+def frozen(page: Any, pond: Pond, *fish: int) -> int:
+    """Freeze on a frame on which these fish can be clicked; its number."""
+    for _ in range(60):
+        page.keyboard.press("f")
+        frame = int(page.get_attribute("#view", "data-frame"))
+        if all(pond.whole(frame, one) for one in fish):
+            return frame
+        page.keyboard.press("Escape")
+        time.sleep(0.3)
+    raise AssertionError("no such frame")
+
+
+def click(page: Any, xy: tuple[float, float], **options: Any) -> None:
+    page.mouse.move(*at(page, *xy))
+    if alt := options.pop("alt", False):
+        page.keyboard.down("Alt")
+    page.mouse.down(**options)
+    page.mouse.up(**options)
+    if alt:
+        page.keyboard.up("Alt")
+
+
+def previewed(page: Any, count: int = 1) -> None:
+    until(page, f"!app.prompt.waiting && app.prompt.candidates.length >= {count}")
+
+
+def visible(page: Any) -> tuple[int, ObjectRecord]:
+    """The first object, once the picture shows its outline, and the frame of that picture."""
+    objects = "app.view.picture?.tracks?.objects.filter((one) => one.state === 'visible')"
+    shown = f"{objects}.map((one) => [app.view.picture.frame, one])[0]"
+    frame, record = until(page, shown)
+    return frame, ObjectRecord(object=record["object"], state="visible", outline=record["outline"])
+
+
+def iou(record: ObjectRecord, truth_hw: NDArray[np.bool_]) -> float:
+    mask_hw = mask_of(record, (WIDTH, HEIGHT))
+    return float((mask_hw & truth_hw).sum() / (mask_hw | truth_hw).sum())

@@ -1,0 +1,13 @@
+"""Waiting for a condition instead of for a time."""
+
+import time
+from collections.abc import Callable
+
+PATIENCE_S = 20
+
+
+def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+    deadline_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.002)

@@ -1,0 +1,45 @@
+"""A browser ends its helpers when it likes, so what is left behind is looked at when all tests are over."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+
+from helpers.leaks import no_leaks
+from helpers.pages import chromium, page_server
+from helpers.pond_page import Pond, pond_daemon
+from tracker.client import Client
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    with nullcontext() if request.node.get_closest_marker("browser") else no_leaks():
+        yield
+
+
+@pytest.fixture(scope="module")
+def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
+    with pond_daemon(tmp_path_factory.mktemp("pond")) as pond:
+        yield pond
+
+
+@pytest.fixture(scope="module")
+def address(pond: Pond) -> Iterator[str]:
+    with page_server(pond.control) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def client(pond: Pond) -> Iterator[Client]:
+    """Leaves no objects to the next test."""
+    with Client(pond.control, timeout_s=60) as client:
+        client.info()
+        yield client
+        client.remove("pond", all=True)

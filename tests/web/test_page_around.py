@@ -1,0 +1,122 @@
+"""Around the picture: objects, streams, several browsers, and what happens when a server goes away."""
+
+import socket
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from helpers.pages import app, page_server, until
+from helpers.pond_page import Pond, click, frozen, looking, previewed, visible
+from helpers.tracking import wait_until
+from tracker.client import Client
+
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("client")]
+
+HOSTILE = '<img src=x onerror="document.title=1">'
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port: int = bound.getsockname()[1]
+    return port
+
+
+def test_rename_and_remove_and_a_hostile_name_is_text(
+    address: str, browser: Any, client: Client, pond: Pond
+) -> None:
+    with looking(browser, address) as page:
+        frame = client.snapshot("pond").frame
+        added = client.add("pond", frame=frame, points=[pond.inside(frame, 1)])
+        page.click(f"[aria-label='Rename object {added.object}']")
+        page.keyboard.type(HOSTILE)
+        page.keyboard.press("Enter")
+        wait_until(lambda: client.objects("pond").objects[0].label == HOSTILE)
+        page.wait_for_selector(f".name:text-is('{added.object} {HOSTILE}')")
+        assert page.query_selector("#objects img, #events img") is None
+        assert page.title() == "pond · tracker"
+        page.click(f"[aria-label='Remove object {added.object}']")
+        page.wait_for_selector("#no-objects")
+        assert client.objects("pond").objects == []
+        page.wait_for_selector("#events li:has-text('object removed')")
+        assert page.query_selector("#events img") is None
+
+
+def test_two_browsers_see_the_same(address: str, browser: Any, pond: Pond) -> None:
+    with looking(browser, address) as one, looking(browser, f"{address}s/pond") as other:
+        frame = frozen(one, pond, 1)
+        click(one, pond.inside(frame, 1))
+        previewed(one)
+        one.keyboard.press("Enter")
+        other.wait_for_selector(".object[data-object]")
+        assert visible(other)[1].object == visible(one)[1].object
+
+
+def test_streams_are_paused_and_refusals_are_shown_as_worded(address: str, browser: Any) -> None:
+    with looking(browser, address) as page:
+        page.click("#pause")
+        page.wait_for_selector(".state[data-state='paused']")
+        page.click("#pause:has-text('Resume')")
+        page.wait_for_selector(".state[data-state='live']")
+        page.click("#add-stream")
+        page.fill("[name=name]", "other")
+        page.fill("[name=url]", "rtsp://127.0.0.1:1/x")
+        page.click("#stream-form .main")
+        page.wait_for_selector("#stream-refusal:has-text('allow_sources')")
+        page.keyboard.press("Escape")
+
+
+def test_a_kiosk_shows_only_the_picture(address: str, browser: Any) -> None:
+    with looking(browser, f"{address}s/pond?kiosk") as page:
+        assert not page.is_visible("header")
+        assert not page.is_visible("#objects")
+        box = page.locator("#view").bounding_box()
+        assert (box["width"], box["height"]) == (1280, 800)
+
+
+def test_nothing_serious_for_axe(address: str, browser: Any, client: Client, pond: Pond) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    for scheme in ("dark", "light"):
+        with looking(browser, address, color_scheme=scheme, bypass_csp=True) as page:
+            frame = client.snapshot("pond").frame
+            client.add("pond", frame=frame, points=[pond.inside(frame, 1)], label="koi")
+            page.wait_for_selector(".object[data-object]")
+            page.click("#help")
+            violations = Axe().run(page).response["violations"]
+            serious = [v for v in violations if v["impact"] in ("serious", "critical")]
+            assert not serious, [(v["id"], [node["html"] for node in v["nodes"]]) for v in serious]
+
+
+def test_the_daemon_is_killed_and_comes_back(address: str, browser: Any, pond: Pond) -> None:
+    with looking(browser, address) as page:
+        pond.process.kill()
+        pond.process.wait()
+        page.wait_for_selector("#banner:has-text('does not answer')", timeout=8000)
+        assert app(page, "app.view.picture !== null")  # the last picture stays
+        pond.process = pond.start()
+        page.wait_for_selector("#banner", state="hidden")
+        frame = app(page, "app.view.picture.frame")
+        until(page, f"app.view.picture.frame > {frame} || app.view.picture.frame < 100")
+        moving = app(page, "app.drawnFrames")
+        until(page, f"app.drawnFrames > {moving} + 5")
+
+
+def test_the_pages_server_restarts_and_what_was_marked_is_still_there(
+    browser: Any, pond: Pond, unused_port: int
+) -> None:
+    listen = f"127.0.0.1:{unused_port}"
+    with ExitStack() as stack, page_server(pond.control, listen=listen) as address:
+        page = stack.enter_context(looking(browser, address))
+        frame = frozen(page, pond, 1)
+        click(page, pond.inside(frame, 1))
+        previewed(page)
+        still_open = stack.pop_all()
+    with still_open:
+        page.wait_for_selector("#banner:has-text('server does not answer')")
+        with page_server(pond.control, listen=listen):
+            page.wait_for_selector("#banner", state="hidden")
+            assert len(app(page, "app.prompt.points")) == 1
+            page.keyboard.press("Enter")
+            page.wait_for_selector(".object[data-object]")

@@ -1,0 +1,252 @@
+"""The page's server as browsers and others meet it: headers, refusals, and what goes over the WebSocket."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
+
+from helpers.fake_daemon import OBJECT, FakeDaemon
+from helpers.pages import page_server
+from helpers.tracking import wait_until
+from tracker.errors import Forbidden
+from tracker.protocol.replies import FrameMessage, Tracks
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[FakeDaemon]:
+    daemon = FakeDaemon()
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def address(daemon: FakeDaemon) -> Iterator[str]:
+    with page_server(daemon.control.endpoint) as address:
+        with socket(address) as connection:
+            while receive(connection, "daemon")["info"] is None:
+                pass
+            wait_until(lambda: daemon.publisher.wanted("status/"))
+        yield address
+
+
+def get(url: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, {k.lower(): v for k, v in response.headers.items()}, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()
+
+
+def socket(address: str, origin: str | None = None) -> ClientConnection:
+    named = Origin(origin or address.rstrip("/"))
+    return connect(f"{address.replace('http', 'ws')}ws", origin=named, proxy=None, compression=None)
+
+
+def receive(connection: ClientConnection, kind: str) -> dict[str, Any]:
+    while True:
+        data = connection.recv(timeout=10)
+        if isinstance(data, str) and (message := json.loads(data))["kind"] == kind:
+            return message
+
+
+def ask(connection: ClientConnection, op: str, **args: Any) -> dict[str, Any]:
+    connection.send(json.dumps({"kind": "call", "id": 1, "op": op, "args": args}))
+    while True:
+        data = connection.recv(timeout=10)
+        if isinstance(data, str) and (message := json.loads(data))["kind"] in ("answer", "refused"):
+            return message
+
+
+def publish(daemon: FakeDaemon, frame: int, tracks: bool = True, width: str = "320") -> None:
+    if tracks:
+        body = Tracks(
+            stream="cam1", frame=frame, step=frame, epoch=0, pts=None, time=1.0, camera_time=None, mono_ns=1,
+            size=(64, 48), dropped=0, objects=[OBJECT],
+        )  # fmt: skip
+        daemon.publisher.publish("tracks/cam1/", body)
+    message = FrameMessage(stream="cam1", frame=frame, time=1.0, size=(64, 48), format="jpeg")
+    daemon.publisher.publish(f"frames/cam1/{width}/", message, b"\xff\xd8 %d" % frame)
+
+
+def picture(data: str | bytes) -> tuple[dict[str, Any], bytes]:
+    assert isinstance(data, bytes)
+    length = int.from_bytes(data[:4], "little")
+    return json.loads(data[4 : 4 + length]), data[4 + length :]
+
+
+def read_to_the_end(connection: ClientConnection) -> None:
+    while True:
+        connection.recv(timeout=10)
+
+
+def receive_picture(connection: ClientConnection) -> tuple[dict[str, Any], bytes]:
+    while isinstance(data := connection.recv(timeout=10), str):
+        pass
+    return picture(data)
+
+
+@pytest.mark.parametrize("path", ["", "s/cam1", "static/app.js", "static/nothing.js", "frames/cam1/5", "nowhere"])
+def test_every_answer_carries_the_policy(address: str, path: str) -> None:
+    _, headers, _ = get(address + path)
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_page_has_no_script_or_style_of_its_own() -> None:
+    folder = Path(__file__).parents[2] / "tracker" / "web" / "static"
+    for path in folder.glob("*.html"):
+        text = path.read_text()
+        assert "<script>" not in text
+        assert "style=" not in text
+        assert "<style" not in text
+    for path in folder.glob("*.js"):
+        assert not {"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("} & set(
+            path.read_text().split()
+        )
+
+
+def test_no_path_leaves_the_folder(address: str) -> None:
+    assert get(address + "static/app.js")[0] == 200
+    for path in ("static/..%2fapp.py", "static/%2e%2e%2f%2e%2e%2fconfig.py", "static/"):
+        assert get(address + path)[0] == 404
+
+
+def test_other_names_and_origins_are_refused(address: str) -> None:
+    assert get(address, Host="evil.example")[0] == 421
+    assert get(address, Origin="http://evil.example")[0] == 403
+    with pytest.raises(InvalidStatus) as refused:
+        socket(address, origin="http://evil.example")
+    assert refused.value.response.status_code == 403
+
+
+def test_a_frame_comes_with_its_number_and_refusals_as_the_daemon_words_them(address: str) -> None:
+    status, headers, body = get(address + "frames/cam1/newest?max_width=320&pin_s=30")
+    assert (status, headers["x-frame"], headers["x-size"], body) == (200, "5", "64x48", b"\x89PNG")
+    status, _, body = get(address + "frames/cam1/minus")
+    assert (status, json.loads(body)["code"]) == (400, "bad_request")
+
+
+def test_a_token_is_asked_for_and_becomes_a_cookie(daemon: FakeDaemon, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("correct horse battery")
+    with page_server(daemon.control.endpoint, "--token-file", str(token)) as address:
+        status, _, body = get(address, Accept="text/html")
+        assert (status, b"Token" in body) == (401, True)
+        assert get(address + "static/app.js")[0] == 401
+        assert get(address + "static/login.css")[0] == 200
+        assert get(address, Authorization="Bearer correct horse battery")[0] == 200
+        with pytest.raises(InvalidStatus):
+            socket(address)
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with opener.open(address + "login", b"token=correct+horse+battery", timeout=10) as response:
+            assert b"app.js" in response.read()
+        with pytest.raises(urllib.error.HTTPError), opener.open(address + "login", b"t" * 5000, timeout=10):
+            pass
+
+
+def test_whoever_comes_learns_of_the_daemon(address: str) -> None:
+    with socket(address) as connection:
+        assert receive(connection, "daemon")["info"]["model"]["name"] == "nano"
+
+
+def test_operations_go_through_and_refusals_come_back(address: str, daemon: FakeDaemon) -> None:
+    with socket(address) as connection:
+        assert ask(connection, "objects.list")["result"]["objects"][0]["object"] == 7
+        assert ask(connection, "frames.get", stream="cam1")["code"] == "unknown_op"
+        refused = ask(connection, "objects.add", stream="cam1", points="here")
+        assert (refused["code"], "points" in refused["message"]) == ("bad_request", True)
+        daemon.answers["streams.add"] = Forbidden(f"control.allow_sources does not admit {HOSTILE}")
+        refused = ask(connection, "streams.add", stream="cam2", url=HOSTILE)
+        assert refused["message"].endswith(HOSTILE)
+
+
+def test_a_candidates_outline_becomes_a_mask(address: str, daemon: FakeDaemon) -> None:
+    while not daemon.asked.empty():
+        daemon.asked.get()
+    square = [[[1, 1, 3, 1, 3, 3, 1, 3]]]
+    with socket(address) as connection:
+        assert ask(connection, "objects.add", stream="cam1", drawing={"outline": square, "size": [6, 4]})["result"]
+        refused = ask(connection, "objects.add", stream="cam1", drawing={"outline": square, "size": [0, 4]})
+        assert refused["code"] == "bad_request"
+    asked = daemon.asked.get(timeout=5)
+    while asked.op != "objects.add":
+        asked = daemon.asked.get(timeout=5)
+    assert asked.args.mask.size == (4, 6)
+
+
+def test_a_picture_brings_the_tracks_of_its_own_frame(address: str, daemon: FakeDaemon) -> None:
+    with socket(address) as connection:
+        connection.send(json.dumps({"kind": "look", "streams": {"cam1": 300}}))
+        wait_until(lambda: daemon.publisher.wanted("frames/cam1/320/"))
+        publish(daemon, 8)
+        head, jpeg = receive_picture(connection)
+        assert (head["frame"]["frame"], head["tracks"]["frame"], jpeg) == (8, 8, b"\xff\xd8 8")
+        publish(daemon, 9, tracks=False)  # its tracks were lost on the way
+        assert receive_picture(connection)[0]["tracks"] is None
+
+
+def test_nothing_is_asked_of_the_daemon_while_nobody_looks(address: str, daemon: FakeDaemon) -> None:
+    with socket(address) as connection:
+        connection.send(json.dumps({"kind": "look", "streams": {"cam1": 700}}))
+        wait_until(lambda: daemon.publisher.wanted("frames/cam1/1280/"))
+        connection.send(json.dumps({"kind": "look", "streams": {"cam1": 1300}}))
+        wait_until(lambda: daemon.publisher.wanted("frames/cam1/full/"))
+        wait_until(lambda: not daemon.publisher.wanted("frames/cam1/1280/"))
+    wait_until(lambda: not daemon.publisher.wanted("frames/cam1/full/"))
+    wait_until(lambda: not daemon.publisher.wanted("tracks/cam1/"))
+
+
+def test_a_slow_browser_gets_the_newest_picture_not_a_queue(address: str, daemon: FakeDaemon) -> None:
+    with socket(address) as connection:
+        connection.send(json.dumps({"kind": "look", "streams": {"cam1": 320}}))
+        wait_until(lambda: daemon.publisher.wanted("frames/cam1/320/"))
+        for frame in range(3):
+            publish(daemon, frame)
+            assert receive_picture(connection)[0]["frame"]["frame"] == frame
+        for frame in range(3, 40):
+            publish(daemon, frame)
+        with pytest.raises(TimeoutError):  # nothing was confirmed, so nothing more is on its way
+            connection.recv(timeout=0.5)
+        connection.send(json.dumps({"kind": "drawn", "stream": "cam1"}))
+        assert receive_picture(connection)[0]["frame"]["frame"] == 39
+
+
+def test_many_viewers_share_one_subscription(address: str, daemon: FakeDaemon) -> None:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(socket(address)) for _ in range(5)]
+        for connection in connections:
+            connection.send(json.dumps({"kind": "look", "streams": {"cam1": 320}}))
+            assert ask(connection, "objects.list")["kind"] == "answer"  # so it was read
+        wait_until(lambda: daemon.publisher.wanted("frames/cam1/320/"))
+        publish(daemon, 3)
+        assert {receive_picture(connection)[1] for connection in connections} == {b"\xff\xd8 3"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"kind":"look","streams":{"../x":1}}', '{"kind":"shout"}'])
+def test_what_is_no_message_ends_the_connection(address: str, text: str) -> None:
+    with socket(address) as connection:
+        connection.send(text)
+        with pytest.raises(ConnectionClosed, match="1008"):
+            read_to_the_end(connection)
+
+
+def test_a_daemon_that_is_away_is_said_at_once_and_found_again(tmp_path: Path) -> None:
+    with page_server(f"ipc://{tmp_path}/control") as address, socket(address) as connection:
+        message = receive(connection, "daemon")
+        assert message["info"] is None
+        assert ask(connection, "objects.list")["kind"] == "refused"

@@ -1,0 +1,52 @@
+"""`trackerd frame`: one frame of a file as a picture, to see where prompts go."""
+
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from tracker.cli.outputs import OutFile
+from tracker.errors import SourceError
+from tracker.images import imaging
+from tracker.images.imaging import to_rgb
+from tracker.streams import sources
+from tracker.types import U8
+
+_SUFFIXES = {".png": imaging.encode_png, ".jpg": imaging.encode_jpeg, ".jpeg": imaging.encode_jpeg}
+
+
+@click.command()
+@click.argument("path", metavar="VIDEO_OR_DIR", type=click.Path(exists=True, path_type=Path))
+@click.option("--frame", type=click.IntRange(0), default=0, show_default=True, help="Its number, counted from 0.")
+@click.option("-o", "--output", type=OutFile(*_SUFFIXES), required=True, help="A .png or .jpg file.")
+@click.option("--display", is_flag=True, help="In the shape that a player shows, where pixels are not square.")
+def frame(path: Path, frame: int, output: Path, display: bool) -> None:
+    """Write one frame of a video file or a folder of pictures as a picture.
+
+    Its pixels are those that `trackerd track --point` and `--box` count; with --display, those that they count with
+    --display too.
+    """
+    rgb_hwc = read_frame(path, frame)
+    if display:
+        rgb_hwc = as_displayed(path, rgb_hwc)
+    output.write_bytes(_SUFFIXES[output.suffix.lower()](rgb_hwc))
+    h, w = rgb_hwc.shape[:2]
+    click.echo(f"{output}: frame {frame} of {path}, {w}x{h}")
+
+
+def read_frame(path: Path, index: int) -> U8:
+    """Frame number `index` of a file or folder, uint8 [h, w, 3]. Raises SourceError where there is none."""
+    count = 0
+    for found in islice(sources.frames(path), index + 1):
+        count += 1
+        if found.index == index:
+            return to_rgb(found.image)
+    raise SourceError(f"{path}: frame {index}: there are {count} frames, counted from 0")
+
+
+def as_displayed(path: Path, rgb_hwc: U8) -> U8:
+    """The picture with square pixels, as wide as a player makes it."""
+    h, w = rgb_hwc.shape[:2]
+    with sources.open_path(path) as opened:
+        shown_w = round(w * opened.pixel_aspect)
+    return imaging.resize_rgb(rgb_hwc, (shown_w, h))

@@ -1,0 +1,83 @@
+"""What commands write: formats by name and by a file's ending, nothing written over unasked, and the last line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+DEFAULT_FPS = 25.0
+
+# What the files of a format end in; "" is a folder. Tested to be those of `tracker.exports.WRITERS`, which is not
+# imported here because that takes PIL and OpenCV.
+FORMATS = {"coco": ".json", "coco-polygons": ".json", "cvat": ".xml", "davis": "", "jsonl": ".jsonl", "mot": ".txt"}
+_BY_ENDING = {ending: name for name, ending in reversed(FORMATS.items())}
+
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Write over files that are there already.")
+OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
+EXPORT_HELP = f"The ending tells the format (none: a folder, for DAVIS), or FORMAT does: {', '.join(FORMATS)}."
+
+
+class OutFile(click.Path):
+    """A file to write, in the format that its ending says."""
+
+    def __init__(self, *endings: str, dash: bool = False) -> None:
+        super().__init__(dir_okay=False, allow_dash=dash, path_type=Path)
+        self._endings = endings
+        self._dash = dash
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path: Any = super().convert(value, param, ctx)
+        if self._dash and str(path) == "-":
+            return path
+        if Path(path).suffix.lower() not in self._endings:
+            self.fail(f"{str(value)!r} does not end in {' or '.join(self._endings)}", param, ctx)
+        return path
+
+
+class Export(click.ParamType[tuple[str, Path]]):
+    """`PATH`, or `FORMAT=PATH`."""
+
+    name = "[FORMAT=]PATH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        text = str(value)
+        name, equals, path_text = text.partition("=")
+        path = Path(path_text if equals else text)
+        ending = path.suffix.lower()
+        if not equals:
+            name = _BY_ENDING.get(ending, "")
+        if name not in FORMATS or not path.name:
+            self.fail(f"{text!r} is no format's; {EXPORT_HELP}", param, ctx)
+        if ending != FORMATS[name]:
+            wanted = f"end in {FORMATS[name]}" if FORMATS[name] else "be a folder, without an ending"
+            self.fail(f"{text!r}: what {name} writes has to {wanted}", param, ctx)
+        return name, path
+
+
+def check_paths(paths: Sequence[Path], *, overwrite: bool | None = None) -> None:
+    """Refuse to write over anything, to write twice to one place, and to write where no folder is.
+
+    `overwrite` is what --overwrite says, None for a command that has none.
+    """
+    for path in paths:
+        if not overwrite and (any(path.iterdir()) if path.is_dir() else path.exists()):
+            remedy = "" if overwrite is None else ", or give --overwrite"
+            raise click.UsageError(f"{path} is there already: remove it, or choose another name{remedy}")
+        if paths.count(path) > 1:
+            raise click.UsageError(f"{path} is given twice")
+        if not path.parent.is_dir():
+            raise click.UsageError(f"{path}: there is no folder {path.parent}")
+
+
+def say_done(frames: str, seconds: float, rate: float, paths: Sequence[Path], *more: str) -> None:
+    """The line with which a command ends: how much in what time, where it is, and what else there is to say."""
+    parts = [f"{frames} in {seconds:.1f} s, {rate:.1f} a second", *more]
+    click.echo(f"{'; '.join(parts)}; written: {', '.join(map(str, paths))}")
+
+
+def objects_text(objects: Sequence[int], lost: Sequence[int]) -> str:
+    """How many objects there were, and which were lost in the end."""
+    if not lost:
+        return f"{len(objects)} objects, none lost in the end"
+    return f"{len(objects)} objects, lost in the end: {', '.join(map(str, lost))}"

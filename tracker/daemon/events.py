@@ -1,0 +1,46 @@
+"""The one place that records events: each is published, kept as history and counted."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from tracker.protocol.fields import EventName
+from tracker.protocol.replies import Event
+from tracker.sockets.publisher import Publisher
+from tracker.streams.stream import Stream
+from tracker.tracking.state import TrackedObject
+
+NO_HISTORY: set[EventName] = {"segment_progress"}  # of no interest once it is over
+
+
+class Events:
+    """Any thread may record. `keep` takes what belongs to the history."""
+
+    def __init__(self, publisher: Publisher, keep: Callable[[Event], None] | None) -> None:
+        self._publisher = publisher
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def of_stream(self, source: Stream, name: EventName, frame: int | None, **more: Any) -> None:
+        """Something happened to a stream; `more` are the fields that go with it."""
+        self._record(
+            Event(event=name, stream=source.name, frame=frame, epoch=source.epoch, time=time.time(), **more)
+        )
+
+    def of_object(self, obj: TrackedObject, name: EventName, frame: int, **more: Any) -> None:
+        self.of_stream(obj.stream.source, name, frame, object=obj.id, label=obj.label, **more)
+
+    def counts(self) -> dict[str, int]:
+        """How many there were of each name."""
+        with self._lock:
+            return dict(self._counts)
+
+    def _record(self, event: Event) -> None:
+        with self._lock:
+            self._counts[event.event] += 1
+        self._publisher.publish(f"events/{event.stream}/", event)
+        if self._keep is not None and event.event not in NO_HISTORY:
+            self._keep(event)

@@ -1,0 +1,117 @@
+"""`objects.export` and `objects.import`: one object from this daemon to another, in chunks."""
+
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from msgspec import structs
+
+from tracker.daemon.admission import admit
+from tracker.daemon.answers import answers
+from tracker.daemon.context import Context
+from tracker.daemon.persistence import object_row
+from tracker.errors import BadRequest
+from tracker.protocol import replies, requests
+from tracker.protocol.fields import MAX_CHUNK_BYTES
+from tracker.protocol.operations import OBJECTS_EXPORT, OBJECTS_IMPORT
+from tracker.registry import memories
+from tracker.registry.rows import SavedObject
+
+MAX_TRANSFERS = 4  # of each direction at once; the oldest makes room
+TRANSFER_S = 60.0  # after which what is not done is forgotten
+
+
+@dataclass(slots=True, eq=False)
+class _Transfer:
+    record: replies.MovedObject
+    data: bytearray
+    began_s: float = field(default_factory=time.monotonic)
+
+
+class MoveOperations:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._exports: OrderedDict[str, _Transfer] = OrderedDict()
+        self._imports: OrderedDict[tuple[str, int], _Transfer] = OrderedDict()
+
+    @answers(OBJECTS_EXPORT)
+    def objects_export(self, args: requests.ObjectsExport) -> replies.ExportedChunk:
+        """The memory as it is at the first chunk; `token` names it for the further ones."""
+        _forget_old(self._exports)
+        token = args.token or self._begin_export(args)
+        transfer = self._exports.get(token)
+        if transfer is None:
+            raise BadRequest("token: no such export is at hand; begin again without a token")
+        data = bytes(transfer.data[args.offset : args.offset + MAX_CHUNK_BYTES])
+        if not data:
+            raise BadRequest(f"offset: the memory has {len(transfer.data)} bytes")
+        return replies.ExportedChunk(
+            token=token, record=transfer.record, size=len(transfer.data), offset=args.offset, data=data
+        )
+
+    def _begin_export(self, args: requests.ObjectsExport) -> str:
+        obj = self._context.table.stream(args.stream).object(args.object)
+        data = memories.dumps(memories.slim(obj.memory), self._context.persistence.model)
+        row = structs.asdict(object_row(obj))
+        del row["stream"]
+        token = secrets.token_hex(8)
+        self._exports[token] = _Transfer(replies.MovedObject(object=row.pop("id"), **row), bytearray(data))
+        return token
+
+    @answers(OBJECTS_IMPORT)
+    def objects_import(self, args: requests.ObjectsImport) -> replies.Imported:
+        """The last chunk begins to track the object; everything is checked before."""
+        stream = self._context.table.stream(args.stream)
+        limit = memories.max_bytes(self._context.engine.memory_layout())
+        if args.size > limit:
+            raise BadRequest(f"size: no memory of this model takes more than {limit} bytes")
+        _forget_old(self._imports)
+        key = args.stream, args.record.object
+        if args.offset == 0:
+            stream.claim_id(args.record.object)
+            admit(self._context, stream, 1, "object")
+            self._imports.pop(key, None)
+            self._imports[key] = _Transfer(args.record, bytearray())
+            _forget_old(self._imports)
+        transfer = self._imports.get(key)
+        if transfer is None or args.offset != len(transfer.data) or args.record != transfer.record:
+            self._imports.pop(key, None)
+            raise BadRequest("offset: the chunks of an object come in order, with one record; begin again at 0")
+        if args.offset + len(args.data) > args.size:
+            raise BadRequest(f"data: reaches over the size of {args.size} bytes")
+        transfer.data += args.data
+        received = len(transfer.data)
+        if received < args.size:
+            return replies.Imported(stream=stream.name, received=received, object=None)
+        del self._imports[key]
+        self._start(args, bytes(transfer.data))
+        return replies.Imported(stream=stream.name, received=received, object=args.record.object)
+
+    def _start(self, args: requests.ObjectsImport, data: bytes) -> None:
+        """Raises BadRequest for a memory that is not one of this model."""
+        stream, engine, record = self._context.table.stream(args.stream), self._context.engine, args.record
+        memory = memories.loads(data, self._context.persistence.model, engine.memory_layout())
+        last = max(entry.frame for entry in (*memory.past, *memory.ahead))
+        if last >= stream.source.decoded:
+            raise BadRequest(
+                f"record: the memory is of frame {last}, and stream {stream.name!r} has not come there; add it "
+                f"with first_frame: {last + 1} or more"
+            )
+        stream.claim_id(record.object)
+        admit(self._context, stream, 1, "object")
+        fields = structs.asdict(record) | {"frame": memory.past[-1].frame}
+        saved = SavedObject(stream=stream.name, id=fields.pop("object"), **fields)
+        device = str(engine.describe()["device"])
+        obj = self._context.objects.restore(
+            stream, saved, memories.moved(memory, device), memories.last_mask(memory), "object was imported"
+        )
+        self._context.persistence.object_added(obj)
+
+
+def _forget_old(transfers: OrderedDict[str, _Transfer] | OrderedDict[tuple[str, int], _Transfer]) -> None:
+    while transfers:
+        oldest = next(iter(transfers.values()))
+        if len(transfers) <= MAX_TRANSFERS and time.monotonic() - oldest.began_s < TRANSFER_S:
+            return
+        transfers.popitem(last=False)

@@ -1,0 +1,251 @@
+"""Saving what the main loop knows. It belongs to the main loop; `registry/store.py` writes, in a thread of its own.
+
+Changes are marked where they happen, and written together when the request that made them is answered, or at the
+next tick. Frame numbers are reserved ahead, so that none is given twice whatever ends the process.
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import UNSET, Struct, structs
+
+from tracker.config import Config, PersistConfig, StreamConfig
+from tracker.engine.engine import Engine
+from tracker.engine.memory import ObjectMemory
+from tracker.registry import memories
+from tracker.registry.memories import ModelId
+from tracker.registry.rows import (
+    Change,
+    Clear,
+    DropObject,
+    KeptObject,
+    PutKept,
+    PutObject,
+    PutStream,
+    SavedObject,
+    SavedStream,
+)
+from tracker.registry.store import Store
+from tracker.streams.urls import redacted
+from tracker.tracking.jobs import Requester
+from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
+
+log = logging.getLogger(__name__)
+
+FRAMES_AHEAD = 2**16  # numbers reserved; the next ones once half of them are used
+EPOCHS_AHEAD = 64
+STOP_S = 1.0  # for the last save
+
+
+class Persistence:
+    """Without a store nothing is kept, and nothing is durable."""
+
+    def __init__(self, store: Store | None, config: Config, table: StreamTable, engine: Engine) -> None:
+        self.store = store
+        self.model = ModelId(**{name: engine.describe()[name] for name in ModelId.__struct_fields__})
+        self.waiting: dict[tuple[str, int], KeptObject] = {}  # objects whose stream or memory is not there
+        self.gone: dict[str, SavedStream] = {}  # streams that are not there: their numbers go on
+        self.failures: deque[str | None] = deque()  # not told yet; None: the disk works again
+        self._config = config
+        self._table = table
+        self._objects: dict[TrackedObject, None] = {}  # changed since the last write
+        self._dropped: list[DropObject] = []
+        self._streams: dict[str, None] = {}
+        self._reserved: dict[str, tuple[int, int]] = {}  # frames and epochs, of each stream
+        self._written: dict[TrackedObject, ObjectMemory] = {}  # the memory that was handed over last
+        self._memories_due_s = 0.0
+        if store is not None:
+            store.on_failure = self.failures.append
+
+    # ------------------------------------------------------------------------------------------- what changed
+
+    def object_changed(self, obj: TrackedObject) -> None:
+        if self.store is not None:
+            self._objects[obj] = None
+
+    def object_added(self, obj: TrackedObject) -> None:
+        self.object_changed(obj)
+        self.stream_changed(obj.stream)  # whose ids are used now
+
+    def object_removed(self, obj: TrackedObject) -> None:
+        self._objects.pop(obj, None)
+        self._written.pop(obj, None)
+        self._drop(obj.stream.name, obj.id)
+
+    def forget_waiting(self, stream: str, object_id: int) -> None:
+        """An object that waits is removed."""
+        del self.waiting[stream, object_id]
+        self._drop(stream, object_id)
+
+    def stream_changed(self, stream: TrackedStream) -> None:
+        if self.store is not None:
+            self._streams[stream.name] = None
+
+    def stream_added(self, stream: TrackedStream) -> None:
+        self.gone.pop(stream.name, None)
+        self.stream_changed(stream)
+
+    def stream_removed(self, stream: TrackedStream) -> None:
+        """Its objects are forgotten, also those that wait; its numbers are not."""
+        if self.store is None:
+            return
+        for obj in stream.objects.values():
+            self.object_removed(obj)
+        for name, object_id in [key for key in self.waiting if key[0] == stream.name]:
+            self.forget_waiting(name, object_id)
+        self.gone[stream.name] = structs.replace(self._row(stream, ahead=False), removed=True)
+        self._streams[stream.name] = None
+
+    # ------------------------------------------------------------------------------------------------- writing
+
+    def reply(self, request: Requester, result: Struct) -> None:
+        """Answer a request: where it changed something, once that is on disk or cannot be had there."""
+        says = getattr(result, "durable", UNSET) is not UNSET
+        if self.store is None or not (says or self._anything_changed()):
+            request.reply(result)
+            return
+
+        def answer(durable: bool) -> None:
+            request.reply(structs.replace(result, durable=durable) if says else result)
+
+        self.store.write(self._changes(), answer)
+
+    def write_then(self, then: Callable[[], None]) -> None:
+        """Call `then()` once what changed is on disk, or cannot be had there."""
+        if self.store is None:
+            then()
+        else:
+            self.store.write(self._changes(), lambda _: then())
+
+    def tick(self) -> None:
+        """Save what is due."""
+        if self.store is None:
+            return
+        for stream in self._table:
+            frames, epochs = self._reserved.get(stream.name, (0, 0))
+            source = stream.source
+            if source.decoded + FRAMES_AHEAD // 2 > frames or source.epoch + EPOCHS_AHEAD // 2 > epochs:
+                self.stream_changed(stream)
+        if self.store.wants_everything:
+            self.store.write(self._everything(), everything=True)
+        elif self._anything_changed():
+            self.store.write(self._changes())
+        self._save_memories()
+
+    def start(self) -> None:
+        if self.store is not None:
+            self.store.start()
+
+    def stop(self) -> None:
+        """Save everything once more, with the exact numbers."""
+        if self.store is None:
+            return
+        self._streams |= dict.fromkeys(stream.name for stream in self._table)
+        self._objects |= dict.fromkeys(obj for stream in self._table for obj in stream.objects.values())
+        self.store.write(self._changes(ahead=False))
+        if not self.store.stop(STOP_S):
+            log.error("%s takes too long to be written: the newest changes may be lost", self.store.folder)
+
+    # ------------------------------------------------------------------------------------------------- helpers
+
+    def _drop(self, stream: str, object_id: int) -> None:
+        if self.store is not None:
+            self._dropped.append(DropObject(stream, object_id))
+
+    def _anything_changed(self) -> bool:
+        return bool(self._objects or self._dropped or self._streams)
+
+    def _changes(self, *, ahead: bool = True) -> list[Change]:
+        """What changed since the last call."""
+        streams = [PutStream(self._stream_row(name, ahead)) for name in self._streams]
+        objects = [self._put(obj) for obj in self._objects]
+        changes: list[Change] = [*self._dropped, *streams, *objects]
+        self._dropped, self._streams, self._objects = [], {}, {}
+        return changes
+
+    def _everything(self) -> list[Change]:
+        self._changes()  # is in it
+        self._written.clear()
+        objects = [obj for stream in self._table for obj in stream.objects.values()]
+        rows = [self._row(stream) for stream in self._table] + list(self.gone.values())
+        kept = [PutKept(kept) for kept in self.waiting.values()]
+        return [Clear(), *map(PutStream, rows), *map(self._put, objects), *kept]
+
+    def _save_memories(self) -> None:
+        """Hand over the memories that went on since, every `persist.interval_s`."""
+        if self.store is None or time.monotonic() < self._memories_due_s:
+            return
+        self._memories_due_s = time.monotonic() + self._config.persist.interval_s
+        for stream in self._table:
+            for obj in stream.objects.values():
+                if self._written.get(obj) is not obj.memory:
+                    self.store.save_memory(structs.replace(self._put(obj), only_if_there=True))
+
+    def _put(self, obj: TrackedObject) -> PutObject:
+        if self._written.get(obj) is obj.memory:
+            return PutObject(object_row(obj), None)
+        self._written[obj] = obj.memory
+        memory, model = memories.slim(obj.memory), self.model
+        return PutObject(object_row(obj), lambda: memories.dumps(memory, model))
+
+    def _stream_row(self, name: str, ahead: bool) -> SavedStream:
+        return self._row(self._table.stream(name), ahead=ahead) if name in self._table else self.gone[name]
+
+    def _row(self, stream: TrackedStream, *, ahead: bool = True) -> SavedStream:
+        source = stream.source
+        frames = source.decoded + (FRAMES_AHEAD if ahead else 0)
+        epochs = source.epoch + (EPOCHS_AHEAD if ahead else 0)
+        self._reserved[stream.name] = frames, epochs
+        return SavedStream(
+            name=stream.name,
+            config=self._config_to_keep(stream.name, source.config),
+            next_frame=frames,
+            epoch=epochs,
+            used_ids=stream.used_ids.ranges,
+            paused=source.state == "paused",
+        )
+
+    def _config_to_keep(self, name: str, config: StreamConfig) -> StreamConfig | None:
+        """Of a stream that was added at run time; without it where its URL has credentials in it: they are not
+        written down."""
+        if self._config.streams.get(name) == config or redacted(config.url) != config.url:
+            return None
+        return config
+
+
+def object_row(obj: TrackedObject) -> SavedObject:
+    lost_for_s = None if obj.lost_since_ns is None else (time.monotonic_ns() - obj.lost_since_ns) / 1e9
+    return SavedObject(
+        stream=obj.stream.name,
+        id=obj.id,
+        frame=obj.frame,
+        size_wh=obj.size_wh,
+        label=obj.label,
+        meta=obj.meta,
+        expire_s=obj.expire_s,
+        age=obj.age,
+        lost_for_s=lost_for_s,
+    )
+
+
+def state_folder(config: PersistConfig) -> Path | None:
+    """Where the state is kept: `persist.dir`, else the folder that systemd gives the service."""
+    if config.dir is not None:
+        return Path(config.dir).expanduser()
+    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return Path(given) if given else None
+
+
+def open_store(config: PersistConfig) -> Store | None:
+    """Lock and read the state folder. Raises ConfigError where another daemon has it."""
+    folder = state_folder(config)
+    if folder is None:
+        log.warning("nothing outlives a restart: neither persist.dir nor $STATE_DIRECTORY names a folder")
+        return None
+    store = Store(folder, config.history_days, round(config.history_mib * 2**20))
+    store.open()
+    return store

@@ -1,0 +1,147 @@
+"""Ends the process rather than let it be silent: a dead or stuck thread, memory over its bound, a stop that takes
+too long."""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tracker.threads import NamedThread
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+STUCK_S = 30.0  # a part that is at one thing for so long will not come back
+STOP_S = 2.0
+STOP_IN_STEP_S = 10.0  # with a step of the model under way, which nothing can shorten
+SHED_PAUSE_S = 0.5  # what is shut takes a moment to be freed
+SHED_TRIES = 6  # each shuts half of the connections; after that they are not what fills the memory
+
+
+class Part(Protocol):
+    """What works in a thread of its own and must not die."""
+
+    busy_since_s: float | None
+
+    def is_alive(self) -> bool: ...
+
+
+class Peers(Protocol):
+    """A socket's connections, to be shut for want of memory."""
+
+    def shed(self) -> None: ...
+
+
+class Watch:
+    """Looks ten times a second. `fail(why)` is called at most once; `abandon(why)` where ending takes too long."""
+
+    def __init__(
+        self,
+        parts: dict[str, Part],
+        peers: Sequence[Peers],
+        memory_bytes: int,
+        fail: Callable[[str], None],
+        abandon: Callable[[str], None],
+        in_step: Callable[[], bool],
+    ) -> None:
+        self._parts = parts
+        self._peers = peers
+        self._memory_bytes = memory_bytes
+        self._fail = fail
+        self._abandon = abandon
+        self._in_step = in_step
+        self._failed = False
+        self._shed = 0
+        self._shed_s = 0.0
+        self._stopping_s: float | None = None
+        self._ended = threading.Event()
+        self._thread = NamedThread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stopping(self) -> None:
+        """From now on the process has to end in time. Safe in a signal handler."""
+        self._stopping_s = self._stopping_s or time.monotonic()
+
+    def stop(self) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    # ---------------------------------------------------------------------------------------- the watch's thread
+
+    def _run(self) -> None:
+        while not self._ended.wait(LOOK_S):
+            if self._stopping_s is not None:
+                self._look_at_stop(time.monotonic() - self._stopping_s)
+            elif not self._failed and (why := self._fault()):
+                self._failed = True
+                log.critical("%s; the process ends", why)
+                self._fail(why)
+
+    def _fault(self) -> str | None:
+        for name, part in self._parts.items():
+            if not part.is_alive():
+                return f"the thread {name!r} has died"
+            busy_since_s = part.busy_since_s
+            if busy_since_s is not None and time.monotonic() - busy_since_s > STUCK_S:
+                return f"the thread {name!r} has been stuck for {STUCK_S:g} s"
+        return self._memory_fault()
+
+    def _memory_fault(self) -> str | None:
+        used = resident_bytes()
+        if used <= self._memory_bytes:
+            self._shed = 0
+            return None
+        if time.monotonic() - self._shed_s < SHED_PAUSE_S:
+            return None
+        if self._shed == SHED_TRIES:
+            return f"{used >> 20} MiB are resident, over limits.memory_mib ({self._memory_bytes >> 20})"
+        log.error("%d MiB are resident, over limits.memory_mib: the newest connections are shut", used >> 20)
+        self._shed += 1
+        self._shed_s = time.monotonic()
+        for peers in self._peers:
+            peers.shed()
+        give_back_memory()
+        return None
+
+    def _look_at_stop(self, since_s: float) -> None:
+        if since_s > (STOP_IN_STEP_S if self._in_step() else STOP_S):
+            log.critical("stopping took more than %.0f s; what is left is abandoned", since_s)
+            self._ended.set()
+            self._abandon("the stop took too long")
+
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_last_resident_bytes = 0
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process; the last known figure where no descriptor is left to read it."""
+    global _last_resident_bytes
+    with contextlib.suppress(OSError):
+        _last_resident_bytes = int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE_BYTES
+    return _last_resident_bytes
+
+
+def memory_bound(memory_mib: int | None) -> int:
+    """Bytes: what the configuration says, else three quarters of the machine's or the control group's memory."""
+    if memory_mib is not None:
+        return memory_mib * 2**20
+    bounds = [os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES]
+    with contextlib.suppress(OSError, ValueError):
+        bounds.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(bounds) * 3 // 4
+
+
+def give_back_memory() -> None:
+    """Hand what was freed back to the system: the C library keeps it otherwise."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,90 @@
+"""What FFmpeg is told when it opens a source."""
+
+from functools import cache
+
+import av
+from av.codec.hwaccel import HWAccel
+
+from tracker.config import StreamConfig
+from tracker.images.limits import MAX_PIXELS
+from tracker.streams import urls
+from tracker.streams.picture import Misconfigured
+
+# Without these a camera's first picture takes seconds: FFmpeg would watch the stream first.
+_FAST_START = {"fpsprobesize": "0", "analyzeduration": "1"}
+# These open further files or hosts, which no pattern of `control.allow_sources` admitted.
+_PLAYLISTS = {
+    "hls",
+    "dash",
+    "concat",
+    "concatf",
+    "imf",
+    "sdp",
+    "webm_dash_manifest",
+    "avisynth",
+    "vapoursynth",
+    "lavfi",
+}
+_HWACCELS = {"auto": ("cuda", "vaapi"), "cuda": ("cuda",), "vaapi": ("vaapi",), "none": ()}
+
+
+def format_of(config: StreamConfig) -> str | None:
+    """The input format; None where FFmpeg is to find it out. Raises Misconfigured for one that it lacks."""
+    name = config.format
+    if name is None:
+        return "v4l2" if config.url.startswith("/dev/video") else None
+    try:
+        av.ContainerFormat(name, "r")
+    except ValueError:
+        raise Misconfigured(f"{urls.redacted(config.url)}: FFmpeg has no input format {name!r}") from None
+    return name
+
+
+@cache
+def _formats_without_playlists() -> str:
+    """Input formats that open nothing but what they are given, as FFmpeg's `format_whitelist` wants them."""
+    return ",".join(sorted(name for name in av.formats_available if not _PLAYLISTS & set(name.split(","))))
+
+
+def options_of(config: StreamConfig, live: bool, playlists: bool = True) -> dict[str, str]:
+    """Options of demuxer and decoder; the configuration's own come last. Without `playlists`, formats that name
+    other files or hosts are not opened."""
+    ours = {"max_pixels": str(MAX_PIXELS)}  # for the pictures that FFmpeg decodes to find out what is there
+    if live:
+        ours |= _FAST_START
+    if urls.scheme(config.url) in ("rtsp", "rtsps"):
+        ours["rtsp_transport"] = config.transport
+        # Sound and metadata are not asked for: a camera may refuse them (an audio back channel: 406), and what goes
+        # on arriving would hide that the pictures have stopped.
+        ours["allowed_media_types"] = "video"
+    return ours | config.options | ({} if playlists else {"format_whitelist": _formats_without_playlists()})
+
+
+def hwaccel_of(config: StreamConfig) -> tuple[HWAccel | None, str | None]:
+    """The first wanted decoder device that is here; where none is, None and a line that says why."""
+    problems = []
+    for kind in _HWACCELS[config.hwaccel]:
+        try:
+            HWAccel(kind).create(av.Codec("h264", "r"))
+        except (av.FFmpegError, OSError, NotImplementedError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not in this build of FFmpeg"
+            problems.append(f"{kind}: {reason}")
+        else:
+            return HWAccel(kind), None
+    if not problems:
+        return None, None
+    return None, f"hwaccel: no such device here ({'; '.join(problems)}); decoding on the CPU"
+
+
+def unknown_scheme(url: str) -> bool:
+    """Whether FFmpeg has no protocol for the URL. An empty address is opened to find out: nobody is reached."""
+    name = urls.scheme(url)
+    if name is None or urls.is_network(name):
+        return False
+    try:
+        av.open(f"{name}:").close()
+    except (av.error.ProtocolNotFoundError, av.error.DemuxerNotFoundError):
+        return True
+    except (av.FFmpegError, OSError, ValueError):
+        return False
+    return False

@@ -1,0 +1,51 @@
+"""How a picture is turned and mirrored so that it stands upright: a video's display matrix."""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+
+from tracker.types import U8
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """One of the eight ways to lay a picture: rows and columns exchanged first, then mirrored."""
+
+    transposed: bool = False
+    mirrored_x: bool = False
+    mirrored_y: bool = False
+
+    def apply(self, plane_hw: U8) -> U8:
+        """The plane as it is shown, contiguous."""
+        if self.transposed:
+            plane_hw = plane_hw.T
+        if self.mirrored_x:
+            plane_hw = plane_hw[:, ::-1]
+        if self.mirrored_y:
+            plane_hw = plane_hw[::-1]
+        return np.ascontiguousarray(plane_hw)
+
+
+UPRIGHT = Orientation()
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """What the frame's display matrix says, to the next quarter turn; upright where it has none."""
+    try:
+        side_data: Mapping[str, Any] = frame.side_data
+        return of_matrix(bytes(side_data["DISPLAYMATRIX"]))
+    except (KeyError, ValueError):  # none; or PyAV knows side data only of kinds that are older than itself
+        return UPRIGHT
+
+
+def of_matrix(matrix_33: bytes) -> Orientation:
+    """Of a display matrix as FFmpeg hands it out: nine int32, of which a, b, c and d map a source pixel to
+    x' = a x + c y and y' = b x + d y (ISO/IEC 14496-12, 6.2.2)."""
+    a, b, _, c, d = struct.unpack_from("=5i", matrix_33)
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(False, mirrored_x=a < 0, mirrored_y=d < 0)
+    return Orientation(True, mirrored_x=c < 0, mirrored_y=b < 0)

@@ -1,0 +1,73 @@
+"""What a page may ask of the daemon: operations of the protocol, checked by the protocol's own structs."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from tracker.client import AsyncClient
+from tracker.client.requests import SEGMENT_ALL_S, Request
+from tracker.errors import BadRequest, UnknownOp
+from tracker.masks.outline import fill_outline
+from tracker.masks.rle import rle_encode
+from tracker.protocol import replies
+from tracker.protocol.fields import Outline, Rle, SizeWh
+from tracker.protocol.operations import FRAMES_GET, OPERATIONS
+from tracker.protocol.requests import FramesGet
+
+# Pictures go by HTTP, where browsers decode them beside the page's scripts.
+SERVED = {name: operation for name, operation in OPERATIONS.items() if name != FRAMES_GET.name}
+SLOW_S = {"segment.all": SEGMENT_ALL_S, "segment.prompt": 30.0, "objects.add": 30.0, "objects.refine": 30.0}
+
+
+class Drawing(Struct, frozen=True, forbid_unknown_fields=True):
+    """A mask as the page has it: the outline of a candidate that it was sent before."""
+
+    outline: Outline
+    size: SizeWh
+
+
+class Wrapped(Struct, frozen=True):
+    """The two arguments that are not the operation's own."""
+
+    drawing: Drawing | None = None
+    job: str | None = None
+
+
+async def ask(client: AsyncClient, op: str, args: Raw) -> Struct:
+    """Carry an operation out. Raises TrackerError as the daemon words it, or BadRequest at the door.
+
+    `drawing` among the arguments becomes the `mask`; `job` is the id by which `segment.all` can be cancelled.
+    """
+    if op not in SERVED:
+        raise UnknownOp(f"{op!r} is not served to pages; there are {', '.join(SERVED)}")
+    try:
+        fields = msgspec.json.decode(args, type=dict[str, Any])
+        wrapped = msgspec.convert({key: fields.pop(key) for key in ("drawing", "job") if key in fields}, Wrapped)
+        struct = msgspec.convert(fields, SERVED[op].args)
+    except msgspec.MsgspecError as error:
+        raise BadRequest(str(error)) from None
+    if wrapped.drawing:
+        struct = msgspec.structs.replace(struct, mask=mask_of(wrapped.drawing))
+    reply: Struct = await client.call(Request(SERVED[op], struct, wrapped.job, SLOW_S.get(op)))
+    return reply
+
+
+def mask_of(drawing: Drawing) -> Rle:
+    w, h = drawing.size
+    if not (0 < w <= 2**14 and 0 < h <= 2**14):
+        raise BadRequest(f"drawing.size: {w} × {h} is no size of a frame")
+    mask_hw = fill_outline(drawing.outline, drawing.size)
+    return Rle((h, w), rle_encode(mask_hw))
+
+
+async def snapshot(client: AsyncClient, fields: dict[str, str]) -> replies.FrameImage:
+    """`frames.get` from the texts of an address; `newest` names no frame."""
+    known = {field.name for field in msgspec.structs.fields(FramesGet)}
+    optional = {"pin_s"} - known  # a daemon that keeps no frame on request gives it all the same
+    args = {key: text for key, text in fields.items() if key not in optional and (key, text) != ("frame", "newest")}
+    try:
+        struct = msgspec.convert(args, FramesGet, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadRequest(str(error)) from None
+    return await client.call(Request(FRAMES_GET, struct))

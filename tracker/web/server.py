@@ -1,0 +1,63 @@
+"""Runs the page's server until it is told to stop."""
+
+import logging
+import socket
+import sys
+import threading
+
+import uvicorn
+
+from tracker.config import WebConfig
+from tracker.errors import ConfigError
+from tracker.web.access import Access, endpoint_of
+from tracker.web.app import create_app
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 2**20
+CLOSE_S = 1
+
+
+def serve(control: str, config: WebConfig, *, ends_with_stdin: bool = False) -> None:
+    """Serve the page of the daemon at `control` until SIGTERM or Ctrl-C. Raises ConfigError.
+
+    `ends_with_stdin`: also when standard input ends, so that a parent that dies, however it dies, takes this along.
+    """
+    access = Access.of(config)
+    host, port = endpoint_of(config.endpoint or "")
+    with _bound(host, port) as bound:
+        name = f"[{host}]" if ":" in host else host
+        server = uvicorn.Server(_settings(control, access))
+        if ends_with_stdin:
+            threading.Thread(target=_stop_with_stdin, args=(server,), name="stdin", daemon=True).start()
+        log.info("the page is at http://%s:%d/", name, bound.getsockname()[1])
+        server.run(sockets=[bound])
+
+
+def _settings(control: str, access: Access) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(control, access),
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # a JPEG does not get smaller
+        proxy_headers=False,  # `Access` decides whose are believed
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=CLOSE_S,
+    )
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise ConfigError([f"web.endpoint: cannot listen on {host}:{port}: {error.strerror}"]) from None
+
+
+def _stop_with_stdin(server: uvicorn.Server) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    server.should_exit = True

@@ -1,0 +1,237 @@
+// The page: puts the parts together and carries messages and wishes between them.
+
+import { $, show, text, toast } from "./dom.js";
+import { Controls } from "./controls.js";
+import { Events } from "./events.js";
+import { Everything } from "./everything.js";
+import { Hold } from "./hold.js";
+import { Link } from "./link.js";
+import { Objects } from "./objects.js";
+import { Pictures, fetchFrame } from "./pictures.js";
+import { Pointing } from "./pointing.js";
+import { Prompt } from "./prompt.js";
+import { Streams } from "./streams.js";
+import { Tiles } from "./tiles.js";
+import { View } from "./view.js";
+
+const HISTORY = 400; // frames whose tracks are kept for stepping back
+const KEPT_LATENCIES = 2000;
+
+class App {
+  constructor() {
+    this.selected = decodeURIComponent(location.pathname.match(/^\/s\/([^/]+)$/)?.[1] ?? "") || null;
+    this.records = new Map(); // stream -> record
+    this.tracks = new Map(); // stream -> the last tracks, the oldest first
+    this.latenciesS = [];
+    this.drawnFrames = 0;
+    const refused = (error) => toast(error.message, true);
+    const changed = () => this.changed();
+    this.view = new View($("view"));
+    this.hold = new Hold(this.view, (stream, frame) => this.tracksOf(stream, frame), changed);
+    this.link = new Link({
+      connection: (open) => this.connection(open),
+      daemon: (message) => this.daemon(message),
+      status: ({ status }) => this.status(status),
+      event: ({ event }) => this.event(event),
+      picture: (head, jpeg) => this.pictures.put(head, jpeg),
+    });
+    this.pictures = new Pictures((picture) => this.show(picture), (stream) => this.link.drawn(stream));
+    this.prompt = new Prompt(this.link, this.view, this.hold, changed, refused);
+    this.everything = new Everything(this.link, this.view, this.hold, changed, refused);
+    this.objects = new Objects($("objects"), $("no-objects"), this.objectActions());
+    this.events = new Events($("events"));
+    this.tiles = new Tiles($("tiles"), (stream) => this.select(stream));
+    this.tiles.onlook = () => this.look();
+    this.streams = new Streams(this.link, () => this.records.get(this.selected));
+    this.controls = new Controls(this);
+    const { view, hold, prompt, everything } = this;
+    const select = (object) => this.selectObject(object);
+    this.pointing = new Pointing($("view"), { view, hold, prompt, everything, select, on: () => this.controls.on });
+    new ResizeObserver(() => this.look()).observe($("view"));
+    document.addEventListener("visibilitychange", () => this.look());
+    window.addEventListener("popstate", () => location.reload());
+  }
+
+  objectActions() {
+    const call = (op, args) =>
+      this.link.call(op, { stream: this.selected, ...args }).catch((error) => toast(error.message, true));
+    return {
+      select: (object) => this.selectObject(object === this.view.selected ? null : object),
+      jump: (object) => this.jump(object),
+      correct: (object) => {
+        if (this.prompt.correcting === object) return this.prompt.leave();
+        this.selectObject(object);
+        this.prompt.startCorrecting(object);
+        $("view").focus();
+      },
+      rename: (object, label) => call("objects.update", { object, label }).then(() => this.listObjects()),
+      remove: (object) => call("objects.remove", { object }).then(() => this.listObjects()),
+    };
+  }
+
+  // ------------------------------------------------------------------------------------- what the server says
+
+  connection(open) {
+    document.body.dataset.connected = open;
+    if (!open) this.banner("The page's server does not answer; trying again…");
+  }
+
+  daemon({ info, message }) {
+    document.body.dataset.daemon = info ? "answers" : "silent";
+    this.banner(info ? "" : `No connection to the daemon: ${message}`);
+    if (!info) return;
+    text($("daemon"), `${info.model.name} on ${info.model.device} · version ${info.version}`);
+    this.link
+      .call("streams.list")
+      .then(({ streams }) => this.takeStreams(streams))
+      .catch((error) => toast(error.message, true));
+    this.events.load(this.link).catch((error) => toast(error.message, true));
+    if (this.selected) this.listObjects();
+  }
+
+  banner(words) {
+    text($("banner"), words);
+    show($("banner"), Boolean(words));
+  }
+
+  status(status) {
+    this.takeStreams(status.streams);
+  }
+
+  takeStreams(records) {
+    this.records = new Map(records.map((record) => [record.stream, record]));
+    this.tiles.update(records);
+    show($("no-streams"), !records.length);
+    const gone = this.selected && !this.records.has(this.selected) && this.view.picture?.stream === this.selected;
+    if ((!this.selected || gone) && records.length) this.select(records[0].stream, false);
+    else if (gone) this.deselect();
+    this.tiles.mark(this.selected);
+    this.streams.update();
+    this.controls.update();
+    this.look();
+    this.fillEmpty();
+  }
+
+  event(event) {
+    if (event.event === "segment_progress") this.everything.advance(event);
+    if (event.event === "daemon_stopping") this.banner("The daemon is stopping; trying again when it is back…");
+    this.events.add(event);
+    if (event.stream === this.selected && event.object !== undefined) this.listObjects();
+  }
+
+  /** A picture was decoded: keep its tracks, and show it where it belongs. */
+  show(picture) {
+    const { stream, tracks } = picture;
+    if (tracks) this.keep(stream, tracks);
+    const latencyS = this.link.since(picture.time);
+    this.tiles.tiles.get(stream)?.show(picture, latencyS);
+    if (stream !== this.selected) {
+      picture.bitmap.close();
+      return;
+    }
+    if (tracks) this.objects.update(tracks.objects, picture);
+    if (this.hold.held) {
+      picture.bitmap.close();
+      return;
+    }
+    this.view.picture?.bitmap.close();
+    this.view.show(picture);
+    this.drawnFrames += 1;
+    this.latenciesS.push(this.link.since(picture.time));
+    if (this.latenciesS.length > KEPT_LATENCIES) this.latenciesS.shift();
+    this.controls.tick(picture, latencyS);
+  }
+
+  keep(stream, tracks) {
+    const kept = this.tracks.get(stream) ?? [];
+    if (kept.at(-1)?.instance !== tracks.instance) kept.length = 0; // frames are counted anew
+    kept.push(tracks);
+    if (kept.length > HISTORY) kept.shift();
+    this.tracks.set(stream, kept);
+  }
+
+  tracksOf(stream, frame) {
+    return this.tracks.get(stream)?.find((tracks) => tracks.frame === frame) ?? null;
+  }
+
+  // --------------------------------------------------------------------------------------- what the user wants
+
+  select(stream, byUser = true) {
+    if (stream === this.selected && this.view.picture) return;
+    this.prompt.leave();
+    this.everything.leave();
+    this.selected = stream;
+    this.view.clear();
+    this.selectObject(null);
+    this.objects.clear();
+    const path = `/s/${encodeURIComponent(stream)}${location.search}`;
+    if (byUser) history.pushState(null, "", path);
+    this.tiles.mark(stream);
+    this.streams.update();
+    this.changed();
+    this.look();
+    this.listObjects();
+    this.fillEmpty();
+  }
+
+  deselect() {
+    this.prompt.leave();
+    this.selected = null;
+    this.view.clear();
+    this.objects.clear();
+    this.changed();
+  }
+
+  selectObject(object) {
+    this.view.selected = object;
+    this.view.draw();
+    this.objects.mark(object, this.prompt.correcting);
+  }
+
+  jump(object) {
+    const box = this.view.picture?.tracks?.objects.find((record) => record.object === object)?.box;
+    this.selectObject(object);
+    if (box) this.view.zoomTo(box);
+    else toast(`object ${object} is not in sight`);
+    this.look();
+  }
+
+  async listObjects() {
+    const stream = this.selected;
+    try {
+      const { objects } = await this.link.call("objects.list", { stream });
+      if (stream === this.selected) this.objects.update(objects);
+    } catch (error) {
+      if (!["unavailable", "unknown_stream"].includes(error.code)) toast(error.message, true);
+    }
+  }
+
+  /** A stream that is paused or over sends nothing; its last picture is asked for. */
+  fillEmpty() {
+    const stream = this.selected;
+    const record = this.records.get(stream);
+    if (this.view.picture || this.filling || record?.frame == null) return;
+    this.filling = true;
+    fetchFrame(stream, "newest", { max_width: Math.max(320, this.view.sourceWidth) })
+      .then((picture) => {
+        if (stream === this.selected && !this.view.picture) this.view.show(picture);
+      })
+      .catch(() => {}) // the state says why there is none
+      .finally(() => (this.filling = false));
+  }
+
+  /** Tells the server what is on screen, and how large. */
+  look() {
+    if (document.hidden) return this.link.look({});
+    const looks = document.body.classList.contains("kiosk") ? {} : this.tiles.looks();
+    if (this.selected && this.records.has(this.selected)) looks[this.selected] = this.view.sourceWidth;
+    this.link.look(looks);
+  }
+
+  changed() {
+    this.controls?.update();
+    this.objects?.mark(this.view.selected, this.prompt.correcting);
+  }
+}
+
+export const app = new App();

@@ -1,0 +1,145 @@
+// Buttons, keys and hints around the large picture.
+
+import { $, make, show, text } from "./dom.js";
+
+const FIGURES_MS = 250;
+
+export class Controls {
+  constructor(app) {
+    this.app = app;
+    this.on = true; // taps mean "on the object"
+    this.tickedMs = 0;
+    const { hold, prompt, everything, view } = app;
+    const clicks = {
+      freeze: () => (hold.held ? this.leave() : hold.here()),
+      back: () => hold.step(-1),
+      forward: () => hold.step(1),
+      off: () => this.turn(!this.on),
+      find: () => everything.find(),
+      accept: () => this.accept(),
+      leave: () => this.leave(),
+      help: () => this.help(),
+      fit: () => (view.fit(), view.draw(), app.look()),
+    };
+    for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
+    $("buffer").addEventListener("input", ({ target }) => hold.goTo(Number(target.value)));
+    document.addEventListener("keydown", (event) => this.key(event));
+    if (new URLSearchParams(location.search).has("kiosk")) document.body.classList.add("kiosk");
+    this.update();
+  }
+
+  /** Keys that work everywhere but in fields, dialogs, and with a modifier that means something else. */
+  key(event) {
+    const { target, key } = event;
+    if (event.ctrlKey || event.metaKey || target.closest("input:not([type=range]), dialog, textarea")) return;
+    const { hold, prompt, everything } = this.app;
+    const keys = {
+      Enter: () => this.accept(),
+      Escape: () => this.leave(),
+      f: () => (hold.held ? this.leave() : hold.here()),
+      a: () => everything.find(),
+      ",": () => hold.step(-1),
+      ".": () => hold.step(1),
+      1: () => prompt.choose(0),
+      2: () => prompt.choose(1),
+      3: () => prompt.choose(2),
+    };
+    if (key === "Enter" && target.closest("button")) return; // it presses the button
+    if (!(key in keys)) return;
+    event.preventDefault();
+    keys[key]();
+  }
+
+  accept() {
+    const { prompt, everything } = this.app;
+    if (prompt.active) return prompt.accept();
+    if (everything.picked.size) return everything.accept();
+    if (prompt.correcting !== null) prompt.leave();
+    return null;
+  }
+
+  leave() {
+    const { prompt, everything, hold } = this.app;
+    if (everything.active) everything.leave();
+    prompt.leave();
+    hold.release();
+    this.turn(true);
+  }
+
+  turn(on) {
+    this.on = on;
+    $("off").setAttribute("aria-pressed", !on);
+  }
+
+  help() {
+    const open = $("help-text").hidden;
+    show($("help-text"), open);
+    $("help").setAttribute("aria-expanded", open);
+  }
+
+  /** Figures of the picture that was just drawn; not with every one, nobody reads so fast. */
+  tick(picture, latencyS) {
+    const now = performance.now();
+    if (now - this.tickedMs < FIGURES_MS) return;
+    this.tickedMs = now;
+    text($("frame-number"), `frame ${picture.frame}`);
+    text($("latency"), `${Math.round(latencyS * 1000)} ms`);
+    $("buffer").max = picture.frame;
+    $("buffer").value = picture.frame;
+  }
+
+  update() {
+    const { app } = this;
+    const { hold, prompt, everything, selected } = app;
+    if (!prompt || !everything) return;
+    const record = app.records.get(selected);
+    text($("stream-name"), selected ?? "No stream");
+    document.title = selected ? `${selected} · tracker` : "tracker";
+    $("freeze").setAttribute("aria-pressed", hold.held);
+    document.body.classList.toggle("held", hold.held);
+    if (record?.buffer.newest != null) {
+      $("buffer").min = record.buffer.oldest;
+      $("buffer").max = Math.max(record.buffer.newest, hold.frame ?? 0);
+    }
+    if (hold.held) {
+      $("buffer").value = hold.frame;
+      text($("frame-number"), `frame ${hold.frame}, held`);
+    }
+    $("accept").disabled = !(prompt.active || everything.picked.size || prompt.correcting !== null);
+    text($("accept"), prompt.correcting !== null ? "Done" : everything.active ? `Track ${everything.picked.size}` : "Track");
+    $("leave").disabled = !(prompt.active || everything.active || hold.held);
+    show($("progress"), everything.job !== null);
+    $("progress").value = everything.progress;
+    text($("hint"), this.hint());
+    this.showCandidates();
+  }
+
+  hint() {
+    const { hold, prompt, everything, view } = this.app;
+    if (everything.job) return "Looking for everything in this picture; Esc stops it.";
+    if (everything.active) return "Click on what is to be tracked, then Enter; Esc leaves.";
+    if (prompt.correcting !== null)
+      return `Correcting object ${prompt.correcting}: click what belongs to it, Alt-click what does not; Enter when done.`;
+    if (prompt.waiting) return "Asking the model…";
+    if (prompt.active) return "Enter tracks it, Esc leaves it; click or Alt-click to correct it.";
+    if (hold.held) return "The picture is held. Mark something in it, step with , and . or press Esc to go on.";
+    return view.picture ? "Click on an object, or drag a box around it." : "";
+  }
+
+  showCandidates() {
+    const { candidates, chosen } = this.app.prompt;
+    const box = $("candidates");
+    show(box, candidates.length > 1);
+    const wanted = candidates.map(({ score }, i) => `${i + 1}: ${score.toFixed(2)}`).join();
+    if (box.dataset.wanted !== wanted) {
+      box.dataset.wanted = wanted;
+      box.replaceChildren(...candidates.map((candidate, i) => this.candidate(candidate, i)));
+    }
+    [...box.children].forEach((button, i) => button.setAttribute("aria-checked", i === chosen));
+  }
+
+  candidate({ score }, index) {
+    const words = `${index + 1} · ${Math.round(score * 100)} %`;
+    return make("button", { role: "radio", onclick: () => this.app.prompt.choose(index) }, words);
+  }
+}

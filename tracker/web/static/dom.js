@@ -1,0 +1,30 @@
+// Elements from code. Texts become text nodes, never markup; the page's policy would refuse markup anyway.
+
+export const $ = (id) => document.getElementById(id);
+
+/** An element with attributes, `on…` handlers given as functions, and children (texts or elements). */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name.replace(/^on/, ""), value);
+    else if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** Sets a text only where it changed, so that a screen reader and the layout are left alone. */
+export function text(element, value) {
+  if (element.textContent !== value) element.textContent = value;
+}
+
+export function show(element, visible) {
+  if (element.hidden === visible) element.hidden = !visible;
+}
+
+/** Says something to the user; a refusal stays longer than a success. */
+export function toast(message, alarming = false) {
+  const note = make("p", { class: alarming ? "toast alarming" : "toast", role: alarming ? "alert" : "status" }, message);
+  $("toasts").append(note);
+  setTimeout(() => note.remove(), alarming ? 9000 : 4000);
+}

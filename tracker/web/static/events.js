@@ -1,0 +1,46 @@
+// What happened, the newest first: told as it happens, and from the daemon's history where it keeps one.
+
+import { make } from "./dom.js";
+
+const KEPT = 200;
+const QUIET = new Set(["segment_progress"]);
+
+export class Events {
+  constructor(list) {
+    this.list = list;
+    this.known = new Set();
+  }
+
+  add(event) {
+    const key = [event.stream, event.event, event.object, event.frame, event.time].join();
+    if (QUIET.has(event.event) || this.known.has(key)) return;
+    this.known.add(key);
+    const newer = [...this.list.children].find((item) => Number(item.dataset.time) <= event.time);
+    this.list.insertBefore(item(event), newer ?? null);
+    if (this.list.children.length > KEPT) this.list.lastElementChild.remove();
+  }
+
+  /** The history behind the live events; a daemon that keeps none answers `unknown_op`. */
+  async load(link, stream) {
+    try {
+      const { events } = await link.call("history.list", { stream, limit: KEPT });
+      events.forEach((event) => this.add(event));
+    } catch (error) {
+      if (error.code !== "unknown_op" && error.code !== "unavailable") throw error;
+    }
+  }
+}
+
+function item(event) {
+  const time = new Date(event.time * 1000);
+  const object = event.object === undefined ? "" : ` ${event.object}`;
+  const label = event.label ? ` “${event.label}”` : "";
+  const words = event.event.replaceAll("_", " ");
+  return make(
+    "li",
+    { "data-time": event.time },
+    make("time", { datetime: time.toISOString() }, time.toLocaleTimeString()),
+    make("span", { class: "stream" }, event.stream),
+    make("span", {}, `${words}${object}${label}${event.message ? `: ${event.message}` : ""}`),
+  );
+}

@@ -1,0 +1,118 @@
+// Everything in a frame: found on request, picked by hovering and clicking, tracked together.
+
+import { colourOf } from "./palette.js";
+import { fill, pathOf, stroke } from "./outline.js";
+
+// Somebody looks at what is found, so it may be less sure than what is tracked unseen. 32 points a side would find
+// smaller things, in four times the time.
+const SEARCH = { points_per_side: 16, pred_iou_thresh: 0.7, stability_score_thresh: 0.85, exclusive: true };
+
+export class Everything {
+  constructor(link, view, hold, changed, refused) {
+    Object.assign(this, { link, view, hold, changed, refused });
+    this.reset();
+    view.layers.push((context, scale) => this.draw(context, scale));
+  }
+
+  reset() {
+    this.job = null; // id of a running search
+    this.progress = 0;
+    this.masks = [];
+    this.picked = new Set(); // indices
+    this.hovered = null;
+  }
+
+  get active() {
+    return this.job !== null || this.masks.length > 0;
+  }
+
+  async find() {
+    if (this.active || !this.view.picture) return;
+    this.hold.here();
+    const job = `page-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+    this.job = job;
+    this.changed();
+    const { stream, frame } = this.hold;
+    try {
+      const args = { stream, frame, job, ...SEARCH };
+      const { masks } = await this.link.call("segment.all", args);
+      if (this.job !== job) return;
+      this.masks = masks.map((mask) => ({ ...mask, path: pathOf(mask.outline) }));
+      this.job = null;
+      if (!masks.length) throw new Error("nothing was found in this picture");
+    } catch (error) {
+      if (this.job !== job && this.job !== null) return;
+      this.leave();
+      this.refused(error);
+    }
+    this.update();
+  }
+
+  /** Takes in a `segment_progress` event. */
+  advance({ id, done, total }) {
+    if (id !== this.job) return;
+    this.progress = total ? done / total : 0;
+    this.changed();
+  }
+
+  hover(xy) {
+    const found = xy ? this.at(xy) : null;
+    if (found === this.hovered) return;
+    this.hovered = found;
+    this.view.draw();
+  }
+
+  /** Index of the smallest mask at a source pixel. */
+  at([x, y]) {
+    const { context } = this.view;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    const hits = [...this.masks.keys()].filter((i) => context.isPointInPath(this.masks[i].path, x, y, "evenodd"));
+    return hits.sort((a, b) => this.masks[a].area - this.masks[b].area)[0] ?? null;
+  }
+
+  pick(xy) {
+    const index = this.at(xy);
+    if (index === null) return;
+    if (!this.picked.delete(index)) this.picked.add(index);
+    this.update();
+  }
+
+  /** Tracks what was picked; what is refused stays picked. */
+  async accept() {
+    const { stream, frame } = this.hold;
+    const size = this.view.picture.size;
+    for (const index of [...this.picked]) {
+      try {
+        const drawing = { outline: this.masks[index].outline, size };
+        await this.link.call("objects.add", { stream, frame, drawing });
+        this.picked.delete(index);
+      } catch (error) {
+        this.refused(error);
+        this.update();
+        return;
+      }
+    }
+    this.leave();
+  }
+
+  leave() {
+    if (this.job) this.link.call("segment.cancel", { id: this.job }).catch(() => {});
+    this.reset();
+    this.hold.release();
+    this.update();
+  }
+
+  update() {
+    this.view.draw();
+    this.changed();
+  }
+
+  draw(context, scale) {
+    this.masks.forEach(({ path }, index) => {
+      const picked = this.picked.has(index);
+      const opacity = picked ? 0.55 : index === this.hovered ? 0.4 : 0.12;
+      fill(context, path, colourOf(index), opacity);
+      stroke(context, path, picked ? "#fff" : colourOf(index), { width: picked ? 2.5 : 1, scale });
+    });
+  }
+}

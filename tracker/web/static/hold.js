@@ -1,0 +1,76 @@
+// Stopping the picture, stepping through the buffer, and asking the daemon to keep the frame meanwhile.
+
+import { fetchFrame } from "./pictures.js";
+import { toast } from "./dom.js";
+
+const PIN_S = 30;
+const RENEW_MS = 10_000;
+
+export class Hold {
+  /** `tracksOf(stream, frame)` finds the tracks of a frame that was seen live. */
+  constructor(view, tracksOf, changed) {
+    this.view = view;
+    this.tracksOf = tracksOf;
+    this.changed = changed;
+    this.frame = null; // held
+    this.stream = null;
+    this.steps = Promise.resolve();
+    setInterval(() => this.renew(), RENEW_MS);
+  }
+
+  get held() {
+    return this.frame !== null;
+  }
+
+  /** Holds the picture that is shown. */
+  here() {
+    const { picture } = this.view;
+    if (!picture || this.held) return;
+    this.frame = picture.frame;
+    this.stream = picture.stream;
+    this.renew();
+    this.changed();
+  }
+
+  release() {
+    if (!this.held) return;
+    this.frame = null;
+    this.stream = null;
+    this.changed();
+  }
+
+  renew() {
+    if (!this.held) return;
+    const options = { pin_s: PIN_S, max_width: 16 };
+    fetchFrame(this.stream, this.frame, options).catch(() => {}); // a prompt on a frame that is gone says so itself
+  }
+
+  /** Shows another buffered frame; one after the other, however fast the keys come. */
+  goTo(frame) {
+    this.here();
+    const { stream } = this;
+    if (!stream) return this.steps;
+    this.steps = this.steps.then(() => this.fetch(stream, frame));
+    return this.steps;
+  }
+
+  step(count) {
+    this.here();
+    this.steps = this.steps.then(() => this.held && this.fetch(this.stream, this.frame + count));
+    return this.steps;
+  }
+
+  async fetch(stream, frame) {
+    if (stream !== this.stream) return;
+    try {
+      const options = { pin_s: PIN_S, max_width: Math.max(320, this.view.sourceWidth) };
+      const picture = await fetchFrame(stream, Math.max(0, frame), options);
+      if (stream !== this.stream) return;
+      this.frame = picture.frame;
+      this.view.show({ ...picture, tracks: this.tracksOf(stream, picture.frame) });
+      this.changed();
+    } catch (error) {
+      toast(error.message, true);
+    }
+  }
+}

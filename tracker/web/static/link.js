@@ -1,0 +1,119 @@
+// The WebSocket to the page's server: requests as promises, pictures and messages as they come, reconnects.
+
+const RETRY_MS = [200, 500, 1000, 2000];
+const PING_MS = 5000;
+const FIRST_PINGS_MS = [0, 300, 700, 1200, 2000]; // while a page loads, its answers are late
+
+export class Refusal extends Error {
+  constructor(code, message) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export class Link {
+  /** `handlers`: one function per kind of message, `picture(head, jpeg)`, and `connection(open)`. */
+  constructor(handlers) {
+    this.handlers = handlers;
+    this.clockOffsetS = 0; // server's clock minus ours
+    this.calls = new Map();
+    this.nextId = 1;
+    this.failures = 0;
+    this.looks = {};
+    this.bestTripMs = Infinity;
+    this.connect();
+    setInterval(() => this.ping(), PING_MS);
+  }
+
+  connect() {
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(`${scheme}//${location.host}/ws`);
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => this.opened();
+    socket.onmessage = ({ data }) => (typeof data === "string" ? this.read(JSON.parse(data)) : this.readPicture(data));
+    socket.onclose = () => this.closed();
+    this.socket = socket;
+  }
+
+  opened() {
+    this.failures = 0;
+    this.bestTripMs = Infinity;
+    this.handlers.connection(true);
+    this.send({ kind: "look", streams: this.looks });
+    for (const waitMs of FIRST_PINGS_MS) setTimeout(() => this.ping(), waitMs);
+  }
+
+  closed() {
+    for (const { reject } of this.calls.values()) reject(new Refusal("unavailable", "the connection was lost"));
+    this.calls.clear();
+    this.handlers.connection(false);
+    const waitMs = RETRY_MS[Math.min(this.failures++, RETRY_MS.length - 1)];
+    setTimeout(() => this.connect(), waitMs);
+  }
+
+  get open() {
+    return this.socket.readyState === WebSocket.OPEN;
+  }
+
+  send(message) {
+    if (this.open) this.socket.send(JSON.stringify(message));
+  }
+
+  /** An operation of the daemon; its result, or a Refusal as the daemon words it. */
+  call(op, args = {}) {
+    if (!this.open) return Promise.reject(new Refusal("unavailable", "the page's server is not connected"));
+    const id = this.nextId++;
+    return new Promise((resolve, reject) => {
+      this.calls.set(id, { resolve, reject });
+      this.send({ kind: "call", id, op, args });
+    });
+  }
+
+  /** Names the streams that are on screen, each with the width in device pixels. */
+  look(streams) {
+    if (JSON.stringify(streams) === JSON.stringify(this.looks)) return;
+    this.looks = streams;
+    this.send({ kind: "look", streams });
+  }
+
+  drawn(stream) {
+    this.send({ kind: "drawn", stream });
+  }
+
+  ping() {
+    this.send({ kind: "ping", sent: performance.now() });
+  }
+
+  read(message) {
+    const { kind } = message;
+    if (kind === "answer") this.settle(message.id)?.resolve(message.result);
+    else if (kind === "refused") this.settle(message.id)?.reject(new Refusal(message.code, message.message));
+    else if (kind === "pong") this.compareClocks(message);
+    else this.handlers[kind]?.(message);
+  }
+
+  settle(id) {
+    const call = this.calls.get(id);
+    this.calls.delete(id);
+    return call;
+  }
+
+  compareClocks({ sent, time }) {
+    const now = performance.now();
+    const tripMs = now - sent;
+    if (tripMs > this.bestTripMs) return;
+    this.bestTripMs = tripMs;
+    this.clockOffsetS = time - (performance.timeOrigin + now - tripMs / 2) / 1000;
+  }
+
+  /** Seconds since a time of the server's clock. */
+  since(time) {
+    return (performance.timeOrigin + performance.now()) / 1000 + this.clockOffsetS - time;
+  }
+
+  readPicture(buffer) {
+    const length = new DataView(buffer).getUint32(0, true);
+    const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+    this.handlers.picture(head, new Uint8Array(buffer, 4 + length));
+  }
+}

@@ -1,0 +1,52 @@
+// JPEGs to bitmaps, the newest of each stream: while one is decoded, an older one that waits gives way.
+
+export class Pictures {
+  /** `show(picture)` gets {stream, frame, time, size, bitmap, tracks}; `done(stream)` follows each one taken in. */
+  constructor(show, done) {
+    this.show = show;
+    this.done = done;
+    this.waiting = new Map();
+    this.busy = new Set();
+    this.skipped = 0;
+  }
+
+  put(head, jpeg) {
+    const { stream } = head.frame;
+    if (this.waiting.has(stream)) {
+      this.skipped += 1;
+      this.done(stream);
+    }
+    this.waiting.set(stream, { head, jpeg });
+    if (!this.busy.has(stream)) this.work(stream);
+  }
+
+  async work(stream) {
+    this.busy.add(stream);
+    while (this.waiting.has(stream)) {
+      const { head, jpeg } = this.waiting.get(stream);
+      this.waiting.delete(stream);
+      try {
+        const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+        const { frame, time, size } = head.frame;
+        this.show({ stream, frame, time, size, bitmap, tracks: head.tracks });
+      } catch (error) {
+        console.error("a picture could not be shown", error);
+      }
+      this.done(stream);
+    }
+    this.busy.delete(stream);
+  }
+}
+
+/** A buffered frame by its number, or "newest"; null where there is none yet. Throws what the daemon refuses. */
+export async function fetchFrame(stream, frame, options = {}) {
+  const query = new URLSearchParams(options);
+  const response = await fetch(`/frames/${encodeURIComponent(stream)}/${frame}?${query}`);
+  if (!response.ok) {
+    const refusal = await response.json().catch(() => ({ message: response.statusText, code: "internal" }));
+    throw Object.assign(new Error(refusal.message), { code: refusal.code });
+  }
+  const size = response.headers.get("x-size").split("x").map(Number);
+  const bitmap = await createImageBitmap(await response.blob());
+  return { stream, frame: Number(response.headers.get("x-frame")), size, bitmap, tracks: null };
+}

@@ -1,0 +1,187 @@
+// Marks on a held frame, what the model makes of them, and what becomes of that: a new object or a correction.
+
+import { fill, pathOf, stroke } from "./outline.js";
+
+const CANDIDATE = "#ffffff";
+const ON = "#35d07f";
+const OFF = "#ff5d5d";
+
+export class Prompt {
+  constructor(link, view, hold, changed, refused) {
+    Object.assign(this, { link, view, hold, changed, refused });
+    this.correcting = null; // object id: marks correct it at once
+    this.dragged = null; // box while it is drawn
+    this.reset();
+    view.layers.push((context, scale) => this.draw(context, scale));
+  }
+
+  reset() {
+    this.points = [];
+    this.labels = [];
+    this.box = null;
+    this.candidates = [];
+    this.chosen = 0;
+    this.byChoice = false;
+    this.asked = 0;
+    this.waiting = false;
+  }
+
+  get active() {
+    return this.points.length > 0 || this.box !== null;
+  }
+
+  /** A point on the object, or on what is not the object. */
+  async point(xy, on) {
+    if (!this.view.picture || (!on && !this.active && this.correcting === null)) {
+      if (!on) this.refused(new Error("begin with a point on the object"));
+      return;
+    }
+    this.hold.here();
+    if (this.correcting !== null) return this.correct({ points: [xy], labels: [on ? 1 : 0] });
+    this.points.push(xy);
+    this.labels.push(on ? 1 : 0);
+    await this.preview();
+  }
+
+  async setBox(box) {
+    if (!this.view.picture) return;
+    this.hold.here();
+    if (this.correcting !== null) return this.correct({ box, replace: true });
+    this.points = [];
+    this.labels = [];
+    this.box = box;
+    await this.preview();
+  }
+
+  marks() {
+    return {
+      ...(this.points.length ? { points: this.points, labels: this.labels } : {}),
+      ...(this.box ? { box: this.box } : {}),
+    };
+  }
+
+  /** Asks for candidates on the held frame; only the answer to the newest marks counts. */
+  async preview() {
+    const asked = ++this.asked;
+    const { stream, frame } = this.hold;
+    const ambiguous = this.points.length === 1 && !this.box;
+    this.waiting = true;
+    this.update();
+    try {
+      const result = await this.link.call("segment.prompt", { stream, frame, ...this.marks(), multimask: ambiguous });
+      if (asked !== this.asked) return;
+      this.candidates = result.candidates.filter((candidate) => candidate.outline.length);
+      this.chosen = 0;
+      this.byChoice = false;
+      if (!this.candidates.length) this.refused(new Error("the model sees no object there"));
+    } catch (error) {
+      if (asked === this.asked) this.refused(error);
+    } finally {
+      if (asked === this.asked) this.waiting = false;
+      this.update();
+    }
+  }
+
+  choose(index) {
+    if (index >= this.candidates.length) return;
+    this.chosen = index;
+    this.byChoice = true;
+    this.update();
+  }
+
+  /** Tracks what is previewed: the marks, or the very mask where another candidate was chosen. */
+  async accept() {
+    if (!this.active || this.accepting) return null;
+    const { stream, frame } = this.hold;
+    const candidate = this.candidates[this.chosen];
+    const size = this.view.picture.size;
+    const marks = this.byChoice && candidate ? { drawing: { outline: candidate.outline, size } } : this.marks();
+    this.accepting = true;
+    try {
+      const added = await this.link.call("objects.add", { stream, frame, ...marks });
+      this.leave();
+      return added;
+    } catch (error) {
+      this.refused(error);
+      return null;
+    } finally {
+      this.accepting = false;
+    }
+  }
+
+  async correct(marks) {
+    const { stream, frame } = this.hold;
+    try {
+      const { frame: at, ...record } = await this.link.call("objects.refine", {
+        stream,
+        frame,
+        object: this.correcting,
+        ...marks,
+      });
+      if (this.hold.frame === at) this.redraw(record);
+    } catch (error) {
+      this.refused(error);
+    }
+  }
+
+  /** The corrected outline in place of the old one, on the frame that it belongs to. */
+  redraw(record) {
+    const { picture } = this.view;
+    const others = (picture.tracks?.objects ?? []).filter((object) => object.object !== record.object);
+    picture.tracks = { ...picture.tracks, objects: [...others, record] };
+    this.update();
+  }
+
+  startCorrecting(object) {
+    this.leave();
+    this.correcting = object;
+    this.hold.here();
+    this.update();
+  }
+
+  /** Leaves everything as it is and shows the live picture again. */
+  leave() {
+    this.reset();
+    this.asked += 1;
+    this.correcting = null;
+    this.dragged = null;
+    this.hold.release();
+    this.update();
+  }
+
+  update() {
+    this.view.draw();
+    this.changed();
+  }
+
+  draw(context, scale) {
+    this.candidates.forEach(({ outline }, index) => {
+      if (index !== this.chosen) return;
+      const path = pathOf(outline);
+      fill(context, path, CANDIDATE, 0.28);
+      stroke(context, path, CANDIDATE, { width: 2.5, scale });
+    });
+    const box = this.dragged ?? this.box;
+    if (box) {
+      const path = new Path2D();
+      path.rect(box[0], box[1], box[2] - box[0], box[3] - box[1]);
+      stroke(context, path, ON, { scale, dash: [6, 4] });
+    }
+    this.points.forEach(([x, y], index) => this.drawPoint(context, x, y, this.labels[index] === 1, scale));
+  }
+
+  drawPoint(context, x, y, on, scale) {
+    const path = new Path2D();
+    const r = 6 / scale;
+    path.arc(x, y, r, 0, 7);
+    fill(context, path, on ? ON : OFF, 0.9);
+    const sign = new Path2D();
+    sign.moveTo(x - r / 2, y);
+    sign.lineTo(x + r / 2, y);
+    if (on) {
+      sign.moveTo(x, y - r / 2);
+      sign.lineTo(x, y + r / 2);
+    }
+    stroke(context, sign, "#fff", { width: 1.5, scale });
+  }
+}

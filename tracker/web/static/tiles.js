@@ -1,0 +1,105 @@
+// One tile per stream: a small picture, its state and figures. The tile that is chosen is shown large.
+
+import { make, text } from "./dom.js";
+import { colourOf } from "./palette.js";
+import { pathOf, stroke } from "./outline.js";
+
+const WINDOW_MS = 2000; // over which frames a second are counted
+
+export class Tiles {
+  constructor(list, choose) {
+    this.list = list;
+    this.choose = choose;
+    this.tiles = new Map();
+    this.seen = new IntersectionObserver((entries) => this.noteVisible(entries));
+    this.onlook = () => {};
+  }
+
+  update(records) {
+    const names = new Set(records.map(({ stream }) => stream));
+    for (const [name, tile] of this.tiles) {
+      if (names.has(name)) continue;
+      this.seen.unobserve(tile.element);
+      tile.element.remove();
+      this.tiles.delete(name);
+    }
+    for (const record of records) {
+      if (!this.tiles.has(record.stream)) this.add(record.stream);
+      this.tiles.get(record.stream).say(record);
+    }
+  }
+
+  add(name) {
+    const tile = new Tile(name, () => this.choose(name));
+    this.tiles.set(name, tile);
+    this.list.append(tile.element);
+    this.seen.observe(tile.element);
+  }
+
+  noteVisible(entries) {
+    for (const { target, isIntersecting } of entries) {
+      const tile = this.tiles.get(target.dataset.stream);
+      if (tile) tile.visible = isIntersecting;
+    }
+    this.onlook();
+  }
+
+  /** Streams whose tiles are on screen, with the width of their pictures. */
+  looks() {
+    const width = Math.round(200 * window.devicePixelRatio);
+    const visible = [...this.tiles.values()].filter((tile) => tile.visible);
+    return Object.fromEntries(visible.map((tile) => [tile.name, Math.min(width, 320)]));
+  }
+
+  mark(selected) {
+    for (const [name, tile] of this.tiles) tile.button.setAttribute("aria-current", name === selected);
+  }
+}
+
+class Tile {
+  constructor(name, choose) {
+    this.name = name;
+    this.visible = false;
+    this.times = []; // of pictures, ms
+    this.latencyS = null;
+    this.record = null;
+    this.canvas = make("canvas", { width: 320, height: 180, "aria-hidden": "true" });
+    this.state = make("span", { class: "state" });
+    this.figures = make("span", { class: "figures" });
+    const caption = make("span", { class: "caption" }, make("strong", {}, name), this.state, this.figures);
+    this.button = make("button", { class: "tile", onclick: choose }, this.canvas, caption);
+    this.element = make("li", { "data-stream": name }, this.button);
+  }
+
+  say(record) {
+    this.record = record;
+    text(this.state, record.state);
+    this.state.dataset.state = record.state;
+    const latency = this.latencyS === null ? "" : ` · ${Math.round(this.latencyS * 1000)} ms`;
+    const lost = record.corrupt ? ` · ${record.corrupt} damaged` : "";
+    text(this.figures, `${this.rate().toFixed(0)} frames/s${latency} · ${record.dropped} dropped${lost}`);
+    this.button.title = record.error ?? record.url;
+  }
+
+  rate() {
+    const now = performance.now();
+    this.times = this.times.filter((time) => now - time < WINDOW_MS);
+    return (this.times.length * 1000) / WINDOW_MS;
+  }
+
+  show(picture, latencyS) {
+    this.times.push(performance.now());
+    this.latencyS = latencyS;
+    const [w, h] = picture.size;
+    const height = Math.round((320 * h) / w);
+    if (this.canvas.height !== height) this.canvas.height = height;
+    const context = this.canvas.getContext("2d", { alpha: false });
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.drawImage(picture.bitmap, 0, 0, 320, height);
+    const scale = 320 / w;
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    for (const { object, outline } of picture.tracks?.objects ?? []) {
+      stroke(context, pathOf(outline), colourOf(object), { width: 1.5, scale });
+    }
+  }
+}

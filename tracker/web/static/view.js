@@ -1,0 +1,157 @@
+// The large picture: one canvas, on which picture and outlines are drawn together, so that they cannot part.
+
+import { colourOf, dashOf } from "./palette.js";
+import { fill, pathOf, stroke } from "./outline.js";
+
+const MAX_ZOOM = 16;
+
+export class View {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d", { alpha: false });
+    this.picture = null;
+    this.selected = null; // object id
+    this.hovered = null;
+    this.layers = []; // functions (context, scale) that draw in source pixels on top
+    this.zoom = 1;
+    this.centre = [0.5, 0.5]; // of the source, at the canvas's middle
+    this.drawn = 0;
+    new ResizeObserver(() => this.resize()).observe(canvas);
+  }
+
+  resize() {
+    const ratio = window.devicePixelRatio;
+    const width = Math.max(1, Math.round(this.canvas.clientWidth * ratio));
+    const height = Math.max(1, Math.round(this.canvas.clientHeight * ratio));
+    if (this.canvas.width === width && this.canvas.height === height) return;
+    this.canvas.width = width;
+    this.canvas.height = height;
+    this.draw();
+  }
+
+  /** Width in device pixels that the whole source would take up. */
+  get sourceWidth() {
+    const [w] = this.picture?.size ?? [this.canvas.width];
+    return Math.ceil(Math.min(w * this.scale, 16384)) || 320;
+  }
+
+  /** Device pixels per source pixel. */
+  get scale() {
+    if (!this.picture) return 1;
+    const [w, h] = this.picture.size;
+    return Math.min(this.canvas.width / w, this.canvas.height / h) * this.zoom;
+  }
+
+  /** Where source pixel (0, 0) is on the canvas. */
+  get origin() {
+    const [w, h] = this.picture.size;
+    return [
+      this.canvas.width / 2 - this.centre[0] * w * this.scale,
+      this.canvas.height / 2 - this.centre[1] * h * this.scale,
+    ];
+  }
+
+  show(picture) {
+    if (this.picture?.stream !== picture.stream) this.fit();
+    this.picture = picture;
+    this.draw();
+    this.drawn += 1;
+    this.canvas.dataset.frame = picture.frame;
+  }
+
+  clear() {
+    this.picture = null;
+    this.fit();
+    delete this.canvas.dataset.frame;
+    this.draw();
+  }
+
+  draw() {
+    const { context, canvas, picture } = this;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.fillStyle = "#0b0d10";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    if (!picture) return;
+    const { scale, origin } = this;
+    const [w, h] = picture.size;
+    context.imageSmoothingEnabled = scale < 4;
+    context.setTransform(scale, 0, 0, scale, ...origin);
+    context.drawImage(picture.bitmap, 0, 0, w, h);
+    const ratio = window.devicePixelRatio;
+    for (const object of picture.tracks?.objects ?? []) this.drawObject(object, scale / ratio);
+    for (const layer of this.layers) layer(context, scale / ratio);
+  }
+
+  drawObject(object, scale) {
+    if (!object.outline.length) return;
+    const { context } = this;
+    const path = pathOf(object.outline);
+    const chosen = object.object === this.selected || object.object === this.hovered;
+    if (chosen) fill(context, path, colourOf(object.object), 0.3);
+    stroke(context, path, colourOf(object.object), { width: chosen ? 3 : 2, scale, dash: dashOf(object.object) });
+    const [x1, y1] = object.box;
+    this.caption(`${object.object} ${object.label ?? object.guess?.label ?? ""}`.trim(), x1, y1, object.object, scale);
+  }
+
+  caption(words, x, y, id, scale) {
+    const { context } = this;
+    const size = 13 / scale;
+    context.font = `600 ${size}px system-ui, sans-serif`;
+    const shortened = words.length > 40 ? `${words.slice(0, 39)}…` : words;
+    const width = context.measureText(shortened).width + size * 0.7;
+    const top = Math.max(0, y - size * 1.5);
+    context.fillStyle = "rgb(11 13 16 / 78%)";
+    context.fillRect(x, top, width, size * 1.4);
+    context.fillStyle = colourOf(id);
+    context.fillRect(x, top, size * 0.25, size * 1.4);
+    context.fillStyle = "#fff";
+    context.textBaseline = "middle";
+    context.fillText(shortened, x + size * 0.45, top + size * 0.72);
+  }
+
+  /** The source pixel under a pointer event, kept inside the frame; null without a picture. */
+  sourceOf(event) {
+    if (!this.picture) return null;
+    const bounds = this.canvas.getBoundingClientRect();
+    const ratio = this.canvas.width / bounds.width;
+    const [w, h] = this.picture.size;
+    const [left, top] = this.origin;
+    const x = ((event.clientX - bounds.left) * ratio - left) / this.scale;
+    const y = ((event.clientY - bounds.top) * ratio - top) / this.scale;
+    return [Math.min(Math.max(x, 0), w - 0.01), Math.min(Math.max(y, 0), h - 0.01)];
+  }
+
+  /** The smallest of the drawn objects at a source pixel. */
+  objectAt([x, y]) {
+    this.context.setTransform(1, 0, 0, 1, 0, 0);
+    const hits = (this.picture?.tracks?.objects ?? []).filter(
+      (object) => object.outline.length && this.context.isPointInPath(pathOf(object.outline), x, y, "evenodd"),
+    );
+    return hits.sort((a, b) => a.area - b.area)[0]?.object ?? null;
+  }
+
+  fit() {
+    this.zoom = 1;
+    this.centre = [0.5, 0.5];
+  }
+
+  /** Zooms by a factor; what is at the source pixel `at` stays where it is. */
+  zoomBy(factor, at) {
+    if (!this.picture) return;
+    const [w, h] = this.picture.size;
+    const before = this.zoom;
+    this.zoom = Math.min(MAX_ZOOM, Math.max(1, this.zoom * factor));
+    const share = 1 - before / this.zoom;
+    this.centre = [this.centre[0] + (at[0] / w - this.centre[0]) * share, this.centre[1] + (at[1] / h - this.centre[1]) * share];
+    if (this.zoom === 1) this.fit();
+    this.draw();
+  }
+
+  /** Brings a box to the middle, at three times its size at most. */
+  zoomTo([x1, y1, x2, y2]) {
+    const [w, h] = this.picture.size;
+    this.zoom = Math.min(MAX_ZOOM, Math.max(1, Math.min(w / (x2 - x1), h / (y2 - y1)) / 3));
+    this.centre = [(x1 + x2) / 2 / w, (y1 + y2) / 2 / h];
+    this.draw();
+  }
+}

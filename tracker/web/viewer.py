@@ -1,0 +1,121 @@
+"""One browser's WebSocket: what it asks for, what it is told, and the newest picture of each stream it looks at.
+
+Nothing queues up for a slow browser. Of each stream at most IN_FLIGHT pictures are under way that it has not
+confirmed; meanwhile a newer picture takes the place of the one that waits.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+
+import msgspec
+from msgspec import Struct
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from tracker.errors import TrackerError
+from tracker.web import messages as m
+from tracker.web.hub import Hub
+from tracker.web.operations import ask
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 3  # pictures; one is drawn, one is on its way, one makes up for unsteady networks
+MAX_TEXTS = 1000  # a browser that is so far behind is disconnected; it comes back and asks anew
+MAX_CALLS = 32
+TOO_SLOW = 1013
+
+
+class Viewer:
+    def __init__(self, socket: WebSocket, hub: Hub) -> None:
+        self._socket = socket
+        self._hub = hub
+        self._texts: deque[bytes] = deque()
+        self._pictures: dict[str, bytes] = {}  # the newest of each stream that was not sent
+        self._unconfirmed: Counter[str] = Counter()
+        self._looks: dict[str, str] = {}  # stream -> published width
+        self._calls: set[asyncio.Task[None]] = set()
+        self._something = asyncio.Event()
+        self._overrun = False
+
+    async def run(self) -> None:
+        """Until the browser goes, or is too slow."""
+        self._hub.join(self)
+        sender = asyncio.create_task(self._send(), name="viewer")
+        receiver = asyncio.create_task(self._receive(), name="viewer")
+        try:
+            done, _ = await asyncio.wait((sender, receiver), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if (error := task.exception()) and not isinstance(error, WebSocketDisconnect | RuntimeError):
+                    raise error
+        finally:
+            self._hub.leave(self)
+            for task in (sender, receiver, *self._calls):
+                task.cancel()
+            await asyncio.gather(sender, receiver, *self._calls, return_exceptions=True)
+            await self._look({})
+
+    def tell(self, message: Struct) -> None:
+        if len(self._texts) >= MAX_TEXTS:
+            self._overrun = True
+        else:
+            self._texts.append(msgspec.json.encode(message))
+        self._something.set()
+
+    def show(self, stream: str, packed: bytes) -> None:
+        """Send a picture when the browser is ready for it, unless a newer one comes first."""
+        self._pictures[stream] = packed
+        self._something.set()
+
+    async def _send(self) -> None:
+        while not self._overrun:
+            await self._something.wait()
+            self._something.clear()
+            while self._texts:
+                await self._socket.send_text(self._texts.popleft().decode())
+            for stream in list(self._pictures):
+                if self._unconfirmed[stream] < IN_FLIGHT and (packed := self._pictures.pop(stream, None)):
+                    self._unconfirmed[stream] += 1
+                    await self._socket.send_bytes(packed)
+        await self._socket.close(TOO_SLOW)
+
+    async def _receive(self) -> None:
+        while True:
+            message = m.read(await self._socket.receive_text())
+            match message:
+                case m.Drawn(stream):
+                    self._unconfirmed[stream] = max(0, self._unconfirmed[stream] - 1)
+                    self._something.set()
+                case m.Look(streams):
+                    await self._look(streams)
+                case m.Ping(sent):
+                    self.tell(m.Pong(sent=sent, time=time.time()))
+                case m.Call():
+                    self._call(message)
+
+    def _call(self, call: m.Call) -> None:
+        if len(self._calls) >= MAX_CALLS:
+            self.tell(m.Refused(id=call.id, code="unavailable", message=f"{MAX_CALLS} requests wait already"))
+            return
+        task = asyncio.create_task(self._answer(call), name=f"call {call.op}")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _answer(self, call: m.Call) -> None:
+        try:
+            result = await ask(self._hub.client, call.op, call.args)
+        except TrackerError as error:
+            self.tell(m.Refused(id=call.id, code=error.code, message=error.message))
+        except Exception:
+            log.exception("%s failed", call.op)
+            self.tell(m.Refused(id=call.id, code="internal", message=f"{call.op} failed in the page's server"))
+        else:
+            self.tell(m.Answer(id=call.id, result=result))
+
+    async def _look(self, streams: dict[str, int]) -> None:
+        wanted = {stream: self._hub.look(stream, width, self.show) for stream, width in streams.items()}
+        before, self._looks = self._looks, wanted
+        for stream, name in before.items():
+            if wanted.get(stream) != name:
+                self._pictures.pop(stream, None)
+                await self._hub.look_away(stream, name, self.show)

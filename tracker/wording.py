@@ -1,0 +1,65 @@
+"""What libraries find wrong, in words for people: no types of a programming language, no patterns, no numbers."""
+
+import re
+from collections.abc import Sequence
+
+# A stream's name, as `tracker.config.STREAM_NAME` has it.
+NAME_RULE = "1 to 64 of a-z, 0-9, _, . and -, the first one a letter or a digit"
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bytes": "bytes",
+    "bool": "true or false",
+    "null": "nothing",
+    "array": "a list",
+    "object": "a map",
+}
+_BOUNDS = {">=": "of at least", "<=": "of at most", ">": "above", "<": "below"}
+
+
+def in_words(text: str, choices: Sequence[object] = ()) -> str:
+    """The same as msgspec's text, with what is right first: "must be a whole number, not text".
+
+    `choices` are those that a value of few can have: msgspec does not say them.
+    """
+    if (unknown := re.fullmatch(r"Object contains unknown field `(.*)`", text, re.DOTALL)) is not None:
+        return f"unknown field {unknown[1]!r}"
+    if (missing := re.fullmatch(r"Object missing required field `(.*)`", text)) is not None:
+        return f"{missing[1]} is missing"
+    if (choice := re.fullmatch(r"Invalid enum value (.*)", text, re.DOTALL)) is not None:
+        return f"{choice[1]} is not one of: {', '.join(map(str, choices))}"
+    expected = re.fullmatch(r"Expected `([^`]*)`(.*?)(?:, got (.*))?", text, re.DOTALL)
+    if expected is None:
+        return text[:1].lower() + text[1:]
+    kinds, limits, got = expected.groups()
+    wanted = f"must be {_kinds(kinds)}{_limits(limits, kinds)}"
+    return wanted if got is None else f"{wanted}, not {_got(got)}"
+
+
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Of a text file, without numbers of the operating system."""
+    return "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
+
+
+def _kinds(kinds: str) -> str:
+    """`int | null` is an argument that may be left out."""
+    return " or ".join(_KINDS.get(kind, kind) for kind in kinds.split(" | ") if kind != "null" or kinds == "null")
+
+
+def _got(got: str) -> str:
+    kind = got.strip("`")
+    return "a fraction" if kind == "float" else _KINDS.get(kind, kind)
+
+
+def _limits(limits: str, kinds: str) -> str:
+    if limits.startswith(" matching regex"):
+        return f": {NAME_RULE}" if "a-z0-9" in limits else " without control characters"
+    of = " of length" in limits
+    unit = "" if not of else " characters" if "str" in kinds else " items"
+    words = limits.replace(" of length", "").replace(" that's", ",")
+    for sign, word in _BOUNDS.items():
+        words = re.sub(rf" {re.escape(sign)} ", f" {word} ", words)
+    exactly = " of" if re.match(r" \d", words) else ""
+    return f"{exactly}{words}{unit}"
