@@ -16,7 +16,7 @@ from tracker.protocol.fields import Outline, Rle, SizeWh
 from tracker.protocol.requests import FramesGet
 
 # What the page has a use for. Pictures go by HTTP, where browsers decode them beside the page's scripts.
-SERVED = {
+SERVED: dict[str, o.Operation[Any, Any]] = {
     operation.name: operation
     for operation in (
         *(o.SERVER_INFO, o.STREAMS_LIST, o.STREAMS_ADD, o.STREAMS_REMOVE, o.STREAMS_PAUSE, o.STREAMS_RESUME),
