@@ -40,6 +40,7 @@ class EngineConfig(_Section, frozen=True):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     mode: Literal["exact", "fast"] = "exact"
     history_frames: Annotated[int, Meta(ge=1, le=1024)] = 32
+    conditioning_frames: Literal[4, 8, 16] = 4  # prompted frames that an object keeps looking at
     fill_hole_area: Annotated[int, Meta(ge=0)] = 8  # pixels of the low-resolution mask; 0: off
     catch_up_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     max_objects: Count = 64

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.sides import SIZE_WH, Pair
 from tracker.engine import cuda_graphs
-from tracker.engine.cuda_graphs import Inputs, Outputs, Replay, Replays, fitting
+from tracker.engine.cuda_graphs import Inputs, Outputs, Replay, Replays
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
-from tracker.engine.grouping import MAX_OBJECTS
+from tracker.engine.grouping import MAX_OBJECTS, STEADY
 from tracker.engine.memory import ObjectMemory
 from tracker.types import Prompt
 
@@ -45,36 +45,15 @@ class Again:
         return again, outputs
 
 
-@pytest.mark.parametrize(
-    ("objects", "pictures", "size"),
-    [
-        (1, 1, (1, 1)),
-        (2, 1, (2, 1)),
-        (2, 2, (2, 2)),
-        (3, 1, (4, 1)),
-        (3, 2, (4, 4)),
-        (9, 4, (16, 16)),
-        (16, 1, (16, 1)),
-        (16, 16, (16, 16)),
-        (17, 1, None),
-    ],
-)
-def test_the_smallest_recording_that_fits(objects: int, pictures: int, size: tuple[int, int] | None) -> None:
-    assert fitting(objects, pictures, cuda_graphs.SIZES) == size
-
-
 def test_the_largest_is_recorded_first_and_takes_a_whole_pass() -> None:
     assert sorted(cuda_graphs.SIZES, reverse=True) == cuda_graphs.SIZES
     assert cuda_graphs.SIZES[0] == (MAX_OBJECTS, MAX_OBJECTS)
-    assert fitting(3, 1, []) is None
 
 
 def inputs(objects: int, pictures: int, value: float) -> Inputs:
     picture = torch.full((pictures, 1, 1, 1), value)
     index = torch.arange(objects)[:, None]
-    return Inputs(
-        picture, picture, picture, picture[:1], torch.arange(3), index, torch.full((objects, 1, 1), value)
-    )
+    return Inputs(picture, picture, picture, picture[:1], index, torch.full((objects, 1, 1), value))
 
 
 def sums(x: Inputs) -> Outputs:
@@ -111,7 +90,7 @@ def on(objects: int, pictures: int, value: float) -> Inputs:
     picture = value + torch.arange(pictures, dtype=torch.float32).reshape(-1, 1, 1, 1)
     pointers = value + torch.arange(objects, dtype=torch.float32).reshape(-1, 1, 1)
     index = (torch.arange(objects) % pictures)[:, None]
-    return Inputs(picture, picture, picture, torch.zeros(1, 1, 1, 1), torch.arange(3), index, pointers)
+    return Inputs(picture, picture, picture, torch.zeros(1, 1, 1, 1), index, pointers)
 
 
 SIZE = st.integers(1, MAX_OBJECTS).flatmap(lambda objects: st.tuples(st.just(objects), st.integers(1, objects)))
@@ -121,10 +100,11 @@ SIZE = st.integers(1, MAX_OBJECTS).flatmap(lambda objects: st.tuples(st.just(obj
 def test_whatever_was_replayed_before_a_replay_gives_what_the_step_gives(sizes: list[tuple[int, int]]) -> None:
     replays = Replays(picked)
     blank = on(*cuda_graphs.SIZES[0], value=0.0)
-    assert replays.record(blank._replace(index_bk=torch.zeros_like(blank.index_bk)), Again()) == []
-    for turn, size in enumerate(sizes):
-        step = on(*size, value=float(turn))
-        for out, expected in zip(replays.run(step), picked(step), strict=True):
+    assert replays.record(STEADY, blank._replace(index_bk=torch.zeros_like(blank.index_bk)), Again()) == []
+    for turn, (objects, pictures) in enumerate(sizes):
+        step = on(objects, pictures, value=float(turn))
+        size = min(s for s in replays.seconds if s.objects >= objects and s.pictures >= pictures)
+        for out, expected in zip(replays.run(step, size), picked(step), strict=True):
             assert out.tolist() == expected.tolist()
 
 
@@ -136,6 +116,7 @@ def pair() -> Pair:
 def recorded(pair: Pair) -> tuple[Engine, Again]:
     engine, again = Engine(pair.engine.model, pair.engine.config), Again()
     engine.record(pair.features.of(0), again)
+    again.replayed.clear()
     return engine, again
 
 
@@ -174,10 +155,76 @@ def test_objects_that_join_and_leave_are_followed_alike(pair: Pair) -> None:
     gone = dict.fromkeys(range(4, 18), FULL + 3) | {0: FULL + 4, 2: FULL + 5}
     frames = FULL + 6
     ours, theirs = (follow(e, pair, born, gone, frames) for e in (engine, pair.engine))
-    assert set(again.replayed) == {16, 8, 4, 2}
+    assert set(again.replayed) <= {16, 8, 4, 2, 1}
     every = torch.cat([torch.stack(masks) for masks in theirs.values()])
     for k, masks in theirs.items():
         assert (torch.stack(ours[k]) - torch.stack(masks)).abs().max() <= 1e-3 * every.std(), k
+
+
+SIZES_AND_PICTURES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=5), min_size=2, max_size=4)
+
+
+@pytest.fixture(scope="module")
+def corrected(pair: Pair) -> list[ObjectMemory]:
+    """Objects that come to the same frame with 0 to 3 corrections, and a young one."""
+    found = []
+    last = FULL + 2
+    for corrections in range(4):
+        track, _ = pair.engine.prompt(ObjectMemory(), pair.features, 0, 0, click(corrections), SIZE_WH)
+        for frame in range(1, last):
+            ((track, _),) = pair.engine.propagate([(track, frame % len(pair.features), frame)], pair.features)
+            if frame in (4, 7, 10)[:corrections]:
+                picture = frame % len(pair.features)
+                track, _ = pair.engine.prompt(track, pair.features, picture, frame, click(3), SIZE_WH)
+        found.append(track)
+    young, _ = pair.engine.prompt(ObjectMemory(), pair.features, 0, last - 1, click(2), SIZE_WH)
+    return [*found, young]
+
+
+@pytest.fixture(scope="module")
+def replaying(pair: Pair) -> tuple[Engine, Again]:
+    with pytest.MonkeyPatch.context() as patch:
+        # Every replay costs the same, so that few are made and rows are padded.
+        patch.setattr(cuda_graphs.Replay, "seconds", lambda _: 1.0)
+        return recorded(pair)
+
+
+@given(SIZES_AND_PICTURES)
+@example([[0, 0, 1, 1], [0, 0, 0]])
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_sequence_of_sizes_and_pictures_gives_the_masks_of_the_plain_path(
+    pair: Pair, corrected: list[ObjectMemory], replaying: tuple[Engine, Again], steps: list[list[int]]
+) -> None:
+    """A replay reads nothing of the one before it: rows beyond its own objects and pictures too are written."""
+    engine, _ = replaying
+    frame = FULL + 2
+    for pictures in steps:
+        features = on_pictures(pair, frame, 1 + max(pictures))
+        items = [(corrected[k % len(corrected)], picture, frame) for k, picture in enumerate(pictures)]
+        ours, theirs = engine.propagate(items, features), pair.engine.propagate(items, features)
+        for (_, a), (_, b) in zip(ours, theirs, strict=True):
+            assert np.abs(a.logits_hw - b.logits_hw).max() <= 1e-3 * b.logits_hw.std()
+
+
+def test_objects_with_any_number_of_corrections_go_in_one_replay(
+    pair: Pair, corrected: list[ObjectMemory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graphs.Replay, "seconds", lambda _: 1.0)  # every replay costs the same
+    engine, again = recorded(pair)
+    items = [(corrected[k % 4], 0, FULL + 2) for k in range(16)]
+    engine.propagate(items, on_pictures(pair, FULL + 2, 1))
+    assert again.replayed == [16]
+
+
+def test_every_row_that_a_recording_reads_is_written() -> None:
+    """Four objects on two pictures, then three on one: the fourth row may not name the second picture any more."""
+    held = inputs(4, 2, 0.0)
+    replay = Replay(sums, held, Again())
+    replay(inputs(4, 2, 2.0)._replace(index_bk=torch.tensor([[0], [0], [1], [1]])))
+    replay(inputs(3, 1, 1.0)._replace(index_bk=torch.zeros(3, 1, dtype=torch.int64)))
+    assert held.index_bk.tolist() == [[0]] * 4
+    assert held.coarse_nchw.flatten().tolist() == [1.0, 1.0]
+    assert held.pointers_bpc.flatten().tolist() == [1.0] * 4
 
 
 def test_masks_and_memories_outlive_the_next_replay(pair: Pair) -> None:
@@ -191,7 +238,7 @@ def test_masks_and_memories_outlive_the_next_replay(pair: Pair) -> None:
         assert entry.logits_hw is not None
         held = torch.from_numpy(mask.logits_hw), entry.logits_hw, entry.memory_tm, entry.pointer_c
         seen.append((held, [part.clone() for part in held]))
-    assert len(again.replayed) == 4
+    assert len(again.replayed) == FULL + 3
     for held, before in seen:
         assert all(map(torch.equal, held, before))
 
@@ -242,8 +289,8 @@ def test_what_cannot_be_recorded_is_said_once_and_runs_as_it_is(
     with caplog.at_level(logging.WARNING):
         engine.record(pair.features.of(0), failing)
     (said,) = caplog.messages
-    assert "4 sizes" in said
+    assert "8 sizes" in said
     assert "out of memory" in said
     ours, theirs = (follow(e, pair, [0] * 6, {}, FULL + 2) for e in (engine, pair.engine))
     for k, masks in theirs.items():
-        assert torch.equal(torch.stack(ours[k]), torch.stack(masks)), k
+        assert (torch.stack(ours[k]) - torch.stack(masks)).abs().max() <= 1e-3 * torch.stack(masks).std(), k

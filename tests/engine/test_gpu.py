@@ -13,6 +13,7 @@ from helpers import sides
 from helpers.sides import FRAMES, Official, Ours, Pair, compare
 from tracker.engine.cuda_graphs import SIZES, CudaRecorder
 from tracker.engine.engine import Engine
+from tracker.engine.grouping import depths
 
 pytestmark = pytest.mark.gpu
 
@@ -88,7 +89,7 @@ def test_every_size_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
 
     engine.record(blank, counting)
     assert not caplog.records
-    assert len(recorded) == len(SIZES)
+    assert len(recorded) == len(SIZES) * len(depths())
 
 
 def test_replayed_steps_keep_device_memory_flat() -> None:

@@ -4,7 +4,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from tracker.engine.grouping import MAX_OBJECTS, STEADY, Propagation, groups, index_rows, pool_slots
+from tracker.engine.grouping import (
+    MAX_OBJECTS,
+    STEADY,
+    Depth,
+    Propagation,
+    StepSize,
+    depths,
+    eager_groups,
+    pool_slots,
+    replayed_groups,
+    rows_of,
+)
 from tracker.engine.kv_cache import IDLE_CALLS, KVCache
 from tracker.engine.memory import FrameMemory, ObjectMemory
 
@@ -26,7 +37,7 @@ def move(frames: int, picture: int = 0, corrected: int | None = None) -> Propaga
 
 
 def test_a_full_memory_is_the_steady_state() -> None:
-    assert [move(frames).lookback == STEADY for frames in (1, 15, 16, 17, 40)] == [False, False, True, True, True]
+    assert [move(frames).depth == STEADY for frames in (1, 15, 16, 17, 40)] == [False, False, True, True, True]
 
 
 @pytest.mark.parametrize(
@@ -35,18 +46,80 @@ def test_a_full_memory_is_the_steady_state() -> None:
         ([], []),
         ([move(20), move(30), move(18, picture=2)], [[0, 1, 2]]),
         ([move(20), move(3), move(21), move(3)], [[0, 2], [1, 3]]),
-        ([move(20), move(20, corrected=17)], [[0], [1]]),
+        ([move(20), move(20, corrected=17)], [[0, 1]]),
+        ([move(20), move(20, corrected=12)], [[0], [1]]),
+        ([move(20, corrected=3), move(20, corrected=4)], [[0, 1]]),
         ([move(20)] * (MAX_OBJECTS + 1), [list(range(MAX_OBJECTS)), [MAX_OBJECTS]]),
     ],
-    ids=["none", "grown up", "two young", "corrected lately", "too many"],
+    ids=[
+        "none",
+        "grown up",
+        "two young",
+        "corrected lately",
+        "corrected before",
+        "corrected alike",
+        "too many",
+    ],
 )
-def test_what_looks_back_alike_goes_together(moves: list[Propagation], expected: list[list[int]]) -> None:
-    assert groups(moves) == expected
+def test_what_looks_at_equally_much_goes_together(moves: list[Propagation], expected: list[list[int]]) -> None:
+    assert [group.indices for group in eager_groups(moves)] == expected
+
+
+def seconds_per_step(base_s: float, object_s: float) -> dict[StepSize, float]:
+    """Every size that is recorded, at a cost for the step and one for each object and memory."""
+    return {
+        StepSize(depth, objects, pictures): base_s + object_s * objects * depth.memories / STEADY.memories
+        for depth in depths()
+        for objects in (16, 8, 4, 2, 1)
+        for pictures in {objects, 1}
+    }
+
+
+@pytest.mark.parametrize(
+    ("moves", "base_s", "object_s", "sizes"),
+    [
+        ([move(20)] * 9, 0.1, 1.0, [1, 8]),
+        ([move(20)] * 9, 9.0, 1.0, [16]),
+        ([move(20)] * 3, 0.1, 1.0, [1, 2]),
+        ([move(20)] * 3, 1.5, 1.0, [4]),
+        ([move(20)] * 33, 0.1, 1.0, [1, 16, 16]),
+        ([move(20)] * 8 + [move(20, corrected=12)] * 8, 9.0, 1.0, [16]),
+        ([move(20)] * 8 + [move(20, corrected=12)] * 8, 0.1, 1.0, [8, 8]),
+        ([move(20), move(3), move(2), move(20, corrected=12)], 9.0, 1.0, [4]),
+    ],
+)
+def test_objects_are_cut_into_the_steps_that_take_least(
+    moves: list[Propagation], base_s: float, object_s: float, sizes: list[int]
+) -> None:
+    groups = replayed_groups(moves, seconds_per_step(base_s, object_s))
+    assert sorted(group.size.objects for group in groups if group.size) == sizes
+    assert sorted(k for group in groups for k in group.indices) == list(range(len(moves)))
+
+
+def test_the_steady_step_pads_nothing() -> None:
+    (group,) = replayed_groups([move(3)], seconds_per_step(0.1, 1.0))
+    assert group.size == StepSize(Depth(10, 19), 1, 1)
+
+
+def test_what_no_recording_holds_is_not_replayed() -> None:
+    assert [group.size for group in replayed_groups([move(20)], {})] == [None]
+
+
+def test_more_conditioning_frames_are_recorded_deeper() -> None:
+    assert depths(4) == [(7, 16), (10, 19)]
+    assert depths(16) == [(7, 16), (10, 19), (14, 23), (22, 31)]
 
 
 def test_where_each_object_looks() -> None:
     first, second = move(2, picture=5), move(2, picture=3)
-    assert index_rows([first, second], [3, 5], [7, 8, 9, 6]) == [[1, 7, 8, 2, 1], [0, 9, 6, 2, 1]]
+    rows = rows_of([first, second], [3, 5], [7, 8, 9, 6], Depth(2, 2))
+    assert rows.index_bk == [[1, 7, 8, -1, 0, 2, 1], [0, 9, 6, -1, 0, 2, 1]]
+
+
+def test_padding_repeats_the_first_memory() -> None:
+    rows = rows_of([move(2)], [0], [7, 8], Depth(3, 4))
+    assert rows.index_bk == [[0, 7, 8, 7, -1, 0, 0, 2, 1, 0, 0]]
+    assert rows.counts == [Depth(2, 2)]
 
 
 def test_a_memory_is_outdated_once_seven_frames_have_passed() -> None:

@@ -151,7 +151,7 @@ def test_headers_that_no_engine_wrote_are_refused(engine: Engine, model: ModelId
         "nothing prompted": ({"past": [{**e, "order": None} for e in past]}, "prompted frames"),
         "all prompted": (
             {"past": [{**e, "order": k} for k, e in enumerate(past)], "prompts": 99},
-            "prompted frames",
+            "missing or too much",
         ),
         "of no prompt": ({"prompts": 1, "past": [{**past[0], "order": 1}, *past[1:]]}, "prompted frames"),
         "a frame below 0": ({"past": [{**past[0], "frame": -1}, *past[1:]]}, "not one of tracker's"),

@@ -76,7 +76,7 @@ def test_fps_goes_by_arrival_where_the_cameras_clock_stands_still():
 def test_pictures_that_fps_leaves_out_keep_a_stream_live_and_let_it_be_stopped():
     with faulty_camera() as camera, running(camera.url, fps=0.05) as cam:
         cam.wait_event("stream_live")
-        cam.wait(lambda: len(cam.stream._arrivals_ns) > FPS)  # a second of them: twice the time of a stall
+        cam.wait(lambda: len(cam.stream._arrived) > FPS)  # a second of them: twice the time of a stall
         assert (cam.stream.state, len(cam.frames)) == ("live", 1)
         cam.stream.pause()
         assert cam.stream.stop(timeout_s=10)

@@ -6,6 +6,7 @@ the daemon end to end, geometry, bfloat16, what kill -9 loses.
     tools/bench soak     [--frames 100000] [--objects 4]
     tools/bench daemon   [--objects 8] [--streams 1] [--fps 30] [--seconds 20]
     tools/bench geometry
+    tools/bench gpu      [--seconds 600] [--report gpu-report.md]
     tools/bench precision --folder CLIPS [--box VIDEO=x0,y0,x1,y1]
     tools/bench kill     [--runs 50]
 
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benches import daemon, engine, geometry, kill, precision, report, roofline, soak
+from benches import daemon, engine, geometry, gpu, kill, precision, report, roofline, soak
 from tracker.engine.models import zoo
 
 Run = Callable[[argparse.Namespace, int], report.Row]
@@ -65,6 +66,10 @@ def parser() -> argparse.ArgumentParser:
 
     kind = _counted(kinds, "geometry", geometry, "8")
     kind.add_argument("--rounds", type=int, default=100, help="the median of so many (default: %(default)s)")
+
+    kind = _kind(kinds, "gpu", gpu, gpu.rows)
+    kind.add_argument("--seconds", type=float, default=600.0, help="for all parts (default: %(default)s)")
+    kind.add_argument("--report", type=Path, default=Path("gpu-report.md"), help="(default: %(default)s)")
 
     kind = _kind(kinds, "precision", precision, precision.rows)
     _of_the_model(kind)

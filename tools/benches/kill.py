@@ -105,22 +105,24 @@ class Victim:
         elif request["op"] == "objects.remove":
             self.there -= set(result["removed"])
 
-    def look(self, socket: "zmq.Socket[bytes]") -> tuple[set[int], int]:
+    def look(self, socket: "zmq.Socket[bytes]", process: "subprocess.Popen[bytes]") -> tuple[set[int], int]:
         """The objects there are, and the newest frame; once there is one."""
         deadline_s = time.monotonic() + START_S
         while time.monotonic() < deadline_s:
-            streams = self._ask(socket, "streams.list")["streams"]
+            streams = self._ask(socket, process, "streams.list")["streams"]
             if streams and streams[0]["frame"] is not None:
-                objects = self._ask(socket, "objects.list")["objects"]
+                objects = self._ask(socket, process, "objects.list")["objects"]
                 return {o["object"] for o in objects}, streams[0]["frame"]
             time.sleep(0.02)
         raise TimeoutError("no frame came")
 
-    def _ask(self, socket: "zmq.Socket[bytes]", op: str) -> Any:
+    def _ask(self, socket: "zmq.Socket[bytes]", process: "subprocess.Popen[bytes]", op: str) -> Any:
         socket.send(b"", zmq.SNDMORE)
         socket.send(msgpack.packb({"id": 1, "op": op}))
-        if not socket.poll(int(1000 * START_S)):
-            raise TimeoutError(op)
+        deadline_s = time.monotonic() + START_S
+        while not socket.poll(100):
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                raise TimeoutError(f"{op}: the daemon does not answer; it ended with {process.poll()}")
         return msgpack.unpackb(socket.recv_multipart()[-1])["result"]
 
 
@@ -128,7 +130,7 @@ def lost_in(victim: Victim, rng: random.Random) -> tuple[float, int]:
     """One life of the daemon: seconds to its first answer, and how many acknowledged things were not right."""
     began_s = time.monotonic()
     with victim.start() as process, victim.connected() as socket:
-        there, frame = victim.look(socket)
+        there, frame = victim.look(socket, process)
         first_s = time.monotonic() - began_s
         open_request = victim.open
         missing, more = victim.there - there, there - victim.there

@@ -88,8 +88,8 @@ def blank(name: str, image_size: int | None) -> Any:
 def work(name: str, image_size: int | None, objects: int) -> dict[str, Work]:
     """Of each part of a frame."""
     net = blank(name, image_size)
-    side, (times, pointers) = net.sam_image_embedding_size, STEADY
-    tokens = len(times) * side * side + pointers * (net.hidden_dim // net.mem_dim)
+    side, (memories, pointers) = net.sam_image_embedding_size, STEADY
+    tokens = memories * side * side + pointers * (net.hidden_dim // net.mem_dim)
     memory_btm = torch.empty(objects, tokens, net.mem_dim, device="meta")
     full_b1hw = torch.empty(objects, 1, net.image_size, net.image_size, device="meta")
     image_1chw = torch.empty(1, 3, net.image_size, net.image_size, device="meta")
@@ -98,7 +98,7 @@ def work(name: str, image_size: int | None, objects: int) -> dict[str, Work]:
         level.expand(objects, -1, -1, -1) for level in (one.fine_nchw, one.middle_nchw, one.coarse_nchw)
     )
     many = Features(fine, middle, coarse, one.position_1chw)
-    pointer_tokens = tokens - len(times) * side * side
+    pointer_tokens = tokens - memories * side * side
     return {
         "encoder": counted(lambda: forward.encode_image(net, image_1chw)),
         "attention": counted(lambda: forward.remember(net, many, memory_btm, memory_btm, pointer_tokens)),
@@ -185,7 +185,7 @@ def engine_s(args: argparse.Namespace, objects: int) -> float:
     image = torch.rand(1, 3, net.image_size, net.image_size, device=net.device)
     features = engine.encode_tensor(image)
     tracks = [grown_up(engine, prompted(engine, features, 0, k), features) for k in range(objects)]
-    frame = 1 + STEADY[1]
+    frame = 1 + STEADY.pointers
 
     def step() -> None:
         engine.propagate([(track, 0, frame) for track in tracks], engine.encode_tensor(image))
@@ -198,6 +198,6 @@ def grown_up(engine: Engine, track: ObjectMemory, features: Features) -> ObjectM
     """The object with its memory full of its first frame: what is remembered does not change what a step costs."""
     ((track, _),) = engine.propagate([(track, 0, 1)], features)
     first = track.past[-1]
-    for frame in range(2, 1 + STEADY[1]):
+    for frame in range(2, 1 + STEADY.pointers):
         track = track.advanced(replace(first, frame=frame, step=frame), engine.config.history_frames)
     return track

@@ -109,18 +109,32 @@ def record(client: Client, /, stream: str, width: str, count: int | None, **opti
     """
     outputs = Outputs.take(options)
     outputs.check(width)
-    with _stop_signals() as stop, client.subscribe(stream, outputs.topics(width), PATIENCE_S) as subscription:
-        fps = {found.stream: found.fps for found in client.streams().streams}.get(stream)
-        with contextlib.closing(outputs.recorder(fps or DEFAULT_FPS)) as recorder:
-            show.say(f"recording {stream} to {', '.join(map(str, outputs.paths))}; Ctrl-C ends it")
-            begun_s = time.monotonic()
-            for message in _messages(subscription, stop):
-                recorder.take(message)
-                if recorder.frames == count:
-                    break
-    _say_done(recorder, stream, time.monotonic() - begun_s, outputs.paths)
+    topics = outputs.topics(width)
+    with _stop_signals() as stop, client.subscribe(stream, topics, PATIENCE_S) as subscription:
+        recorder = outputs.recorder(_fps(client, stream))
+        names = ", ".join(map(str, outputs.paths))
+        show.say(f"recording {stream} to {names}; Ctrl-C ends it")
+        begun_s = time.monotonic()
+        with contextlib.closing(recorder):
+            _record(recorder, _messages(subscription, stop), count)
+    seconds = time.monotonic() - begun_s
+    _say_done(recorder, stream, seconds, outputs.paths)
     if recorder.failed:
         raise TrackerError("not everything was written: " + ", ".join(map(str, recorder.failed)))
+
+
+def _fps(client: Client, stream: str) -> float:
+    for record in client.streams().streams:
+        if record.stream == stream and record.fps is not None:
+            return record.fps
+    return DEFAULT_FPS
+
+
+def _record(recorder: "Recorder", messages: Iterator[Message], count: int | None) -> None:
+    for message in messages:
+        recorder.take(message)
+        if recorder.frames == count:
+            return
 
 
 def _say_done(recorder: "Recorder", stream: str, seconds: float, paths: Sequence[Path]) -> None:

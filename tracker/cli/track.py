@@ -97,6 +97,7 @@ class Outputs(Group):
 class Report:
     """What a finished run says of itself."""
 
+    begun_s: float = field(default_factory=time.monotonic)
     frames: int = 0
     seen: set[int] = field(default_factory=set)
     lost: list[int] = field(default_factory=list)  # on the last frame
@@ -105,6 +106,11 @@ class Report:
         self.frames += 1
         self.seen.update(outcome.masks)
         self.lost = [number for number, mask in outcome.masks.items() if not (mask.logits_hw > 0).any()]
+
+    def say(self, paths: Sequence[Path]) -> None:
+        seconds = time.monotonic() - self.begun_s
+        objects = objects_text(sorted(self.seen), self.lost)
+        say_done(f"{self.frames} frames", seconds, self.frames / seconds, paths, objects)
 
 
 @click.command()
@@ -119,7 +125,11 @@ class Report:
 )
 @click.option("--object", "object_id", type=click.IntRange(1), default=1, show_default=True, help="Its (first) id.")
 @click.option("--display", is_flag=True, help="Marks are where a player shows them, if pixels are not square.")
-@click.option("--reverse", is_flag=True, help="Also track back from the first prompt to the start.")
+@click.option(
+    "--reverse",
+    is_flag=True,
+    help="Also track back from the first prompt to the start, each direction with a memory of its own.",
+)
 @click.option("--masks", type=OUT_FOLDER, help="A folder for indexed PNGs, pixel = object id.")
 @click.option("--jsonl", type=OutFile(".jsonl"), help="A file for one line of JSON a frame.")
 @click.option("--overlay", type=OutFile(".mp4"), help="An MP4 with the objects drawn on the frames.")
@@ -154,15 +164,13 @@ def track(
     if display:
         entries = [in_decoded_pixels(entry, pixel_aspect) for entry in entries]
     engine = ModelOptions.take(options).load()
-    begun_s, report = time.monotonic(), Report()
+    report = Report()
     with progress_bar() as bar:
         if everything:
             entries = _found(engine, path, frame, object_id, knobs, bar)
             _check_ids(entries, outputs)
         _run(engine, path, entries, reverse, outputs, report, bar)
-    seconds = time.monotonic() - begun_s
-    objects = objects_text(sorted(report.seen), report.lost)
-    say_done(f"{report.frames} frames", seconds, report.frames / seconds, outputs.paths, objects)
+    report.say(outputs.paths)
 
 
 def _entries(prompts: Path | None, marks: Marks, object_id: int, frame: int) -> list["PromptEntry"]:

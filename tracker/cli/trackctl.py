@@ -22,6 +22,7 @@ from tracker.cli.outputs import OutFile
 from tracker.cli.record import record
 from tracker.client import CONTROL, TIMEOUT_S, Client
 from tracker.client.marks import Box
+from tracker.client.messages import Message
 from tracker.client.requests import Marks
 from tracker.config import StreamConfig
 from tracker.errors import ConfigError, Timeout, TrackerError
@@ -267,15 +268,19 @@ def watch(client: Client, stream: str | None, topics: tuple[str, ...], count: in
         raise click.BadParameter(str(error), param_hint="--topic") from None
     with subscription, contextlib.suppress(KeyboardInterrupt):
         for message in itertools.islice(subscription, count):
-            if message.lost:
-                show.say(f"{message.topic}: {message.lost} messages lost")
-            show.line(show.as_json(message.body) if as_json else show.message_line(message))
+            _print_message(message, as_json)
 
 
 main.add_command(record)
 
 
 # ----------------------------------------------------------------------------------------------------- helpers
+
+
+def _print_message(message: Message, as_json: bool) -> None:
+    if message.lost:
+        show.say(f"{message.topic}: {message.lost} messages lost")
+    show.line(show.as_json(message.body) if as_json else show.message_line(message))
 
 
 def _print(result: Struct, as_json: bool, table: Callable[[Any], None]) -> None:

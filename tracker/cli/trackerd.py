@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from tracker import __version__
+from tracker.cli import show
 from tracker.cli.frame import frame
 from tracker.cli.keys import keys
 from tracker.cli.models import models
@@ -62,8 +63,10 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         trackerd()
-    except (TrackerError, OSError) as error:
-        _fail(str(error))
+    except TrackerError as error:
+        _fail(error.message)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
@@ -71,5 +74,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"trackerd: {message}", err=True)
+    show.say(f"trackerd: {message}")
     sys.exit(1)

@@ -74,9 +74,9 @@ def read_result(payload: bytes, result: type[R]) -> R:
         answer = msgspec.msgpack.decode(payload, type=_Answer)
         if answer.ok:
             return msgspec.msgpack.decode(answer.result, type=result)
-    except msgspec.MsgspecError as error:
+    except msgspec.MsgspecError:
         raise TrackerError(
-            f"the reply is not of protocol version {VERSION}; is it a daemon that answers? ({error})"
+            f"the reply is not of protocol version {VERSION}; is it a daemon that answers?"
         ) from None
     raise _ERRORS.get(answer.error.code, TrackerError)(answer.error.message)
 

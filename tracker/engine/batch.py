@@ -1,13 +1,14 @@
 """Follow many objects of many streams in few passes: the fast path beside the plain one in `engine.py`, which it is
 tested against.
 
-Objects that look back alike go through attention, decoder and memory encoder as one batch, whichever picture each
-of them is on. What the host decides (`moves.py`) ends up in `Inputs`; from there on a step is one function of
-tensors of fixed shapes, which never waits for a value and never makes a tensor of a list.
+Objects that look at equally much go through attention, decoder and memory encoder as one batch, whichever picture
+each of them is on. What the host decides (`grouping.py`) ends up in `Inputs`; from there on a step is one function
+of tensors of fixed shapes, which never waits for a value and never makes a tensor of a list.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
@@ -17,11 +18,22 @@ from torch.profiler import record_function as stage  # its name in a profile
 from tracker.engine import cuda_graphs, forward
 from tracker.engine.cuda_graphs import Inputs, Outputs, Recorder, Replays
 from tracker.engine.forward import Features
-from tracker.engine.grouping import STEADY, Propagation, index_rows
-from tracker.engine.kv_cache import KVCache, to_device_int64
+from tracker.engine.grouping import (
+    STEADY,
+    Depth,
+    Group,
+    Propagation,
+    StepSize,
+    depths,
+    eager_groups,
+    replayed_groups,
+    rows_of,
+)
+from tracker.engine.kv_cache import KVCache, to_device
 from tracker.engine.layers.mask_decoder import Decoder
 from tracker.engine.layers.memory_attention import Attention
 from tracker.engine.layers.memory_encoder import MemoryEncoder
+from tracker.engine.memory import CONDITIONING
 from tracker.engine.precision import Precision
 
 
@@ -37,71 +49,112 @@ class Step:
 
 
 class Batch:
-    """The network prepared for batches. `slots` is the pool's capacity. Call it in
-    inference mode."""
+    """The network prepared for batches. Call it in inference mode.
 
-    def __init__(self, net: SAM2Base, precision: Precision, slots: int | None = None) -> None:
+    Args:
+        slots: the KV cache's capacity; None: as many as are in use.
+        conditioning_frames: the most that an object looks at.
+    """
+
+    def __init__(
+        self,
+        net: SAM2Base,
+        precision: Precision,
+        slots: int | None = None,
+        conditioning_frames: int = CONDITIONING,
+    ) -> None:
         self._net = net
         self._position_tm = forward.memory_position(net, precision.everywhere)
         times_am = net.maskmem_tpos_enc[:, 0, 0]
         self._attention = Attention(net.memory_attention, precision.attention, self._position_tm, times_am)
         self._decoder = Decoder(net, precision.decoder)
         self._memory_encoder = MemoryEncoder(net.memory_encoder, precision.memory)
-        self._times: dict[tuple[int, ...], Tensor] = {}  # sent once each
-        self._pool = KVCache(self._attention.project, slots)
+        self._cache = KVCache(self._attention.project, slots)
         self._replays = Replays(self._compute)
+        self._depths = depths(conditioning_frames)
 
-    def step(self, moves: Sequence[Propagation], features: Features) -> Step:
-        """One pass for moves that look back alike."""
-        inputs, steady = self._inputs(moves, features), moves[0].lookback == STEADY
+    def groups(self, propagations: Sequence[Propagation]) -> list[Group]:
+        """Which objects go together in one step."""
+        if not self._replays.seconds:
+            return eager_groups(propagations)
+        return replayed_groups(propagations, self._replays.seconds)
+
+    def step(self, propagations: Sequence[Propagation], features: Features, size: StepSize | None = None) -> Step:
+        """One pass for a group, replayed in `size`. Without one, all have to look at equally much."""
+        inputs = self._inputs(propagations, features, size)
         with torch.autocast("cpu", enabled=False):  # there the parts know which of their products are in bfloat16
-            out = self._replays.run(inputs) if steady else self._compute(inputs)
+            out = self._replays.run(inputs, size)
         memories = out.memory_btm.unbind()
-        for move in moves:
-            if (outdated := move.outdated) is not None:
-                self._pool.release(outdated)
-        self._pool.put(memories, out.projected_bk)
+        for propagation in propagations:
+            if (outdated := propagation.outdated) is not None:
+                self._cache.release(outdated)
+        self._cache.put(memories, out.projected_bk)
         return Step(out.logits_bhw, out.score_b, out.presence_b, out.pointer_bc, memories)
 
     def record(self, like: Features, record: Recorder) -> list[str]:
-        """Replay steps of full memories from now on, on features like these. Returns what could not be recorded."""
+        """Replay steps from now on, on features like these. Returns what could not be recorded."""
         blank_tm = torch.zeros_like(self._position_tm, dtype=forward.MEMORY_DTYPE)
-        self._pool.slots_of([blank_tm])  # from now on the pool lies where it lies
+        self._cache.slots_of([blank_tm])  # from now on the cache lies where it lies
+        deepest_first = sorted(self._depths, reverse=True)
+        failed = [self._replays.record(depth, self._blank(like, depth), record) for depth in deepest_first]
+        return [text for texts in failed for text in texts]
+
+    def _blank(self, like: Features, depth: Depth) -> Inputs:
+        """Inputs of the largest size: all objects on all pictures look at the cache's first slot."""
         objects, pictures = cuda_graphs.SIZES[0]
+        device = self._net.device
         fine, middle, coarse = (
             level_nchw.new_zeros((pictures, *level_nchw.shape[1:]))
             for level_nchw in (like.fine_nchw, like.middle_nchw, like.coarse_nchw)
         )
-        times, pointers = STEADY
-        index_bk = to_device_int64([[0] * (1 + len(times) + pointers)] * objects, self._net.device)
-        pointers_bpc = torch.zeros(objects, pointers, self._net.hidden_dim, device=self._net.device)
-        times_m = to_device_int64(times, self._net.device)
-        largest = Inputs(fine, middle, coarse, like.position_1chw.clone(), times_m, index_bk, pointers_bpc)
-        return self._replays.record(largest, record)
+        columns = 1 + 2 * depth.memories + depth.pointers
+        index_bk = torch.zeros(objects, columns, dtype=torch.int64, device=device)
+        pointers_bpc = torch.zeros(objects, depth.pointers, self._net.hidden_dim, device=device)
+        mask_bk = None if depth == STEADY else torch.zeros(objects, sum(depth), device=device)
+        return Inputs(fine, middle, coarse, like.position_1chw.clone(), index_bk, pointers_bpc, mask_bk)
 
-    def _inputs(self, moves: Sequence[Propagation], features: Features) -> Inputs:
-        net = self._net
-        pictures = sorted({move.i for move in moves})
-        times, _ = moves[0].lookback
-        if times not in self._times:
-            self._times[times] = to_device_int64(times, net.device)
-        slots = self._pool.slots_of([memory for move in moves for _, memory in move.spatial])
-        pointers = [e.pointer_c for move in moves for _, e in move.bank.pointers]
+    def _inputs(self, propagations: Sequence[Propagation], features: Features, size: StepSize | None) -> Inputs:
+        depth = propagations[0].depth if size is None else size.depth
+        padded = size is not None and depth != STEADY
+        pictures = sorted({propagation.i for propagation in propagations})
+        slots = self._cache.slots_of([memory for p in propagations for _, memory in p.spatial])
+        rows = rows_of(propagations, pictures, slots, depth)
         return Inputs(
             _picked(features.fine_nchw, pictures),
             _picked(features.middle_nchw, pictures),
             _picked(features.coarse_nchw, pictures),
             features.position_1chw,
-            self._times[times],
-            to_device_int64(index_rows(moves, pictures, slots), net.device),
-            torch.stack(pointers).reshape(len(moves), -1, net.hidden_dim),
+            to_device(torch.tensor(rows.index_bk), self._net.device),
+            self._pointers(propagations, depth.pointers),
+            self._mask(rows.counts, depth) if padded else None,
         )
+
+    def _pointers(self, propagations: Sequence[Propagation], count: int) -> Tensor:
+        """Each object's pointers, float32 [b, count, c]; zeros where it has fewer."""
+        pointers = []
+        blank_c = self._no_pointer_c
+        for propagation in propagations:
+            own = [entry.pointer_c for _, entry in propagation.bank.pointers]
+            pointers += own + [blank_c] * (count - len(own))
+        return torch.stack(pointers).reshape(len(propagations), count, -1)
+
+    @cached_property
+    def _no_pointer_c(self) -> Tensor:
+        return torch.zeros(self._net.hidden_dim, device=self._net.device)
+
+    def _mask(self, counts: Sequence[Depth], depth: Depth) -> Tensor:
+        """What each object looks at: float32 [b, m + p], 0, or -inf for padding."""
+        mask_bk = torch.zeros(len(counts), sum(depth))
+        for row_k, count in zip(mask_bk, counts, strict=True):
+            row_k[count.memories : depth.memories] = -torch.inf
+            row_k[depth.memories + count.pointers :] = -torch.inf
+        return to_device(mask_bk, self._net.device)
 
     def _compute(self, x: Inputs) -> Outputs:
         """The device's part of a step."""
-        image_b, rest_bk, m = x.index_bk[:, 0], x.index_bk[:, 1:], len(x.times_m)
+        image_b = x.index_bk[:, 0]
         with stage("memories"):
-            keys, values = self._memories(x, rest_bk[:, :m], rest_bk[:, m:])
+            keys, values = self._memories(x)
         with stage("memory attention"):
             coarse_btc = self._remember(x, image_b, keys, values)
         with stage("mask decoder"):
@@ -114,17 +167,27 @@ class Batch:
 
     def _remember(self, x: Inputs, image_b: Tensor, keys_lbsc: list[Tensor], values_lbsv: list[Tensor]) -> Tensor:
         """Coarse features that have looked at the memories: [b, h * w, c]."""
-        coarse_nchw = x.coarse_nchw.float()
-        x_ntc = (coarse_nchw + 0.1 * x.position_1chw).flatten(2).transpose(1, 2)
-        return self._attention(x_ntc, image_b, keys_lbsc, values_lbsv)
+        placed_nchw = x.coarse_nchw.float() + 0.1 * x.position_1chw
+        x_ntc = placed_nchw.flatten(2).transpose(1, 2)
+        mask_bs = None if x.mask_bk is None else self._token_mask(x.mask_bk, x.memories)
+        return self._attention(x_ntc, image_b, keys_lbsc, values_lbsv, mask_bs)
 
-    def _memories(self, x: Inputs, slots_bm: Tensor, agos_bp: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def _token_mask(self, mask_bk: Tensor, memories: int) -> Tensor:
+        """The mask of memories and pointers for each of their tokens: [b, s]."""
+        per_memory = len(self._position_tm)
+        per_pointer = self._net.hidden_dim // self._net.mem_dim
+        of_memories_bs = mask_bk[:, :memories].repeat_interleave(per_memory, dim=1)
+        of_pointers_bs = mask_bk[:, memories:].repeat_interleave(per_pointer, dim=1)
+        return torch.cat((of_memories_bs, of_pointers_bs), 1)
+
+    def _memories(self, x: Inputs) -> tuple[list[Tensor], list[Tensor]]:
         """Keys and values [b, s, c] of every layer: of the spatial memories first, then of the pointers."""
-        net = self._net
+        net, m = self._net, x.memories
+        slots_bm, times_bm, ages_bp = torch.split(x.index_bk[:, 1:], [m, m, x.pointers_bpc.shape[1]], dim=1)
         tokens_btm = x.pointers_bpc.reshape(len(x.pointers_bpc), -1, net.mem_dim)
-        ages_bpm = forward.pointer_ages(net, agos_bp)
+        ages_bpm = forward.pointer_ages(net, ages_bp)
         ages_btm = ages_bpm.repeat_interleave(net.hidden_dim // net.mem_dim, dim=1)
-        return self._attention.look_up(self._pool.data, slots_bm, x.times_m, tokens_btm, ages_btm)
+        return self._attention.look_up(self._cache.data, slots_bm, times_bm, tokens_btm, ages_btm)
 
     def _segment(self, coarse_btc: Tensor, x: Inputs, image_b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`SAM2Base._forward_sam_heads` without a prompt: logits [b, 1, h4, w4], predicted IoU and object score

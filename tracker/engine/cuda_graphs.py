@@ -4,35 +4,38 @@ What is recorded is a function of tensors that stay where they are: a replay cop
 leaves its outputs where they were before. Steps of other shapes run as they are.
 """
 
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# (objects, pictures) that are recorded, largest first: the smaller ones then find memory to share.
+from tracker.engine.grouping import Depth, StepSize
+
+# (objects, pictures) that are recorded in each depth, largest first: the smaller ones then find memory to share.
 SIZES = [(objects, pictures) for objects in (16, 8, 4, 2, 1) for pictures in dict.fromkeys((objects, 1))]
 
 
 class Inputs(NamedTuple):
     """What a step takes, for n pictures and b objects with m memories and p pointers each.
 
-    `times_m` int64: the temporal encoding of each memory, the same for all objects. `index_bk` int64
-    [b, 1 + m + p]: its picture, its memories' slots, how many steps ago its pointers are from. `pointers_bpc`
-    float32.
+    `index_bk` int64 [b, 1 + 2 m + p]: rows as `grouping.Rows` has them. `pointers_bpc` float32. `mask_bk` float32
+    [b, m + p]: 0 for what an object looks at and -inf for padding; None: there is no padding.
     """
 
     fine_nchw: Tensor
     middle_nchw: Tensor
     coarse_nchw: Tensor
     position_1chw: Tensor
-    times_m: Tensor
     index_bk: Tensor
     pointers_bpc: Tensor
+    mask_bk: Tensor | None = None
 
     @property
-    def size(self) -> tuple[int, int]:
-        return len(self.index_bk), len(self.coarse_nchw)
+    def memories(self) -> int:
+        """m"""
+        return (self.index_bk.shape[1] - 1 - self.pointers_bpc.shape[1]) // 2
 
     def head(self, objects: int, pictures: int) -> "Inputs":
         """The same for the first objects and pictures."""
@@ -42,6 +45,7 @@ class Inputs(NamedTuple):
             coarse_nchw=self.coarse_nchw[:pictures],
             index_bk=self.index_bk[:objects],
             pointers_bpc=self.pointers_bpc[:objects],
+            mask_bk=None if self.mask_bk is None else self.mask_bk[:objects],
         )
 
 
@@ -68,11 +72,6 @@ Function = Callable[[Inputs], Outputs]
 Recorder = Callable[[Callable[[], Outputs]], tuple[Callable[[], None], Outputs]]
 
 
-def fitting(objects: int, pictures: int, recorded: Collection[tuple[int, int]]) -> tuple[int, int] | None:
-    """The smallest recorded size that takes so many objects on so many pictures; None: there is none."""
-    return min((size for size in recorded if size[0] >= objects and size[1] >= pictures), default=None)
-
-
 class Replay:
     """A step recorded on `inputs`, which stay its own."""
 
@@ -81,37 +80,67 @@ class Replay:
         self._again, self._outputs = record(lambda: function(inputs))
 
     def __call__(self, inputs: Inputs) -> Outputs:
-        """Take no more objects and pictures than were recorded. Rows beyond repeat the last one given, and are cut
-        off: recordings of all sizes share their inputs, so what an earlier replay left there may name a picture
-        that this one does not have, and an index out of range ends the device's context."""
+        """Run on no more objects and pictures than were recorded; the rows beyond are cut off."""
         for held, new in zip(self._inputs, inputs, strict=True):
-            given, beyond = held[: len(new)], held[len(new) :]
-            given.copy_(new, non_blocking=True)
-            beyond.copy_(new[-1:].expand_as(beyond), non_blocking=True)
+            if held is not None and new is not None:
+                _overwrite(held, new)
         self._again()
         return self._outputs.head(len(inputs.index_bk))
 
+    def seconds(self) -> float:
+        """What one run takes: the fastest of three."""
+        return min(_seconds(self._again, self._outputs.score_b.device) for _ in range(3))
+
+
+def _overwrite(held: Tensor, new: Tensor) -> None:
+    """Write all rows of a recorded input: beyond the new ones, copies of the first.
+
+    A row left from an earlier, larger replay would name pictures and slots of that one, which is an index error on
+    the device, and costs its context.
+    """
+    count = len(new)
+    held[:count].copy_(new, non_blocking=True)
+    if count < len(held):
+        held[count:].copy_(held[:1].expand_as(held[count:]), non_blocking=True)
+
+
+def _seconds(run: Callable[[], None], device: torch.device) -> float:
+    _finish(device)
+    started_s = time.perf_counter()
+    run()
+    _finish(device)
+    return time.perf_counter() - started_s
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
 
 class Replays:
-    """`function` in all recorded sizes."""
+    """`function` recorded in all sizes, with the seconds that each was measured to take."""
 
     def __init__(self, function: Function) -> None:
         self._function = function
-        self._replays: dict[tuple[int, int], Replay] = {}
+        self._replays: dict[StepSize, Replay] = {}
+        self.seconds: dict[StepSize, float] = {}
 
-    def record(self, largest: Inputs, record: Recorder) -> list[str]:
-        """Record all sizes on the head of `largest`. Returns what went wrong: such sizes run as they are."""
+    def record(self, depth: Depth, largest: Inputs, record: Recorder) -> list[str]:
+        """Record all sizes of a depth on the head of `largest`. Returns what went wrong: such sizes run eagerly."""
         failed = []
-        for size in SIZES:
+        for objects, pictures in SIZES:
+            size = StepSize(depth, objects, pictures)
             try:
-                self._replays[size] = Replay(self._function, largest.head(*size), record)
+                replay = Replay(self._function, largest.head(objects, pictures), record)
+                self.seconds[size] = replay.seconds()
             except RuntimeError as error:
                 failed.append(f"{size}: {error}")  # not the error, which would hold on to its tensors
+            else:
+                self._replays[size] = replay
         return failed
 
-    def run(self, inputs: Inputs) -> Outputs:
-        """Replay the smallest size that fits, for inputs as deep as the recorded ones."""
-        size = fitting(*inputs.size, self._replays)
+    def run(self, inputs: Inputs, size: StepSize | None) -> Outputs:
+        """Replay the step of that size; None: run eagerly."""
         return self._function(inputs) if size is None else self._replays[size](inputs)
 
 

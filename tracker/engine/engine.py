@@ -1,7 +1,12 @@
 """The streaming engine: encode pictures, prompt objects, propagate them, remember.
 
-It is exact: on the same tensors and prompts its masks are those of the official `SAM2VideoPredictor` with
-`add_all_frames_to_correct_as_cond=True`. It holds no object's state: an `ObjectMemory` goes in and
+In float32, on the same tensors and prompts, its masks are those of the official `SAM2VideoPredictor` with
+`add_all_frames_to_correct_as_cond=True`, with three differences: of more conditioning frames than
+`engine.conditioning_frames` only the first and the newest are looked at; both directions in one official state see
+each other's frames, here each has a memory of its own (`turned` takes one along); and pointers' ages are scaled as
+in clips of 16 frames and more, which moves logits of shorter ones by 3e-3 of their standard deviation.
+
+It holds no object's state: an `ObjectMemory` goes in and
 a new one comes back.
 """
 
@@ -25,7 +30,7 @@ from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
 from tracker.engine.cuda_graphs import CudaRecorder, Recorder
 from tracker.engine.forward import Features, Masks
-from tracker.engine.grouping import Propagation, groups, pool_slots
+from tracker.engine.grouping import Propagation, pool_slots
 from tracker.engine.layers.image_encoder import Encoder
 from tracker.engine.memory import FrameMemory, MemoryBank, MemoryLayout, ObjectMemory, TensorKind
 from tracker.engine.models.build import Model
@@ -82,7 +87,9 @@ class Engine:
             fast = not plain and model.device.type == "cpu" and self.dtype is torch.float32
             encoder = Encoder(model.net, self.precision.encoder) if fast else None
             self._encode = encoder or partial(forward.encode_image, model.net)
-            self._batch = None if plain else Batch(model.net, self.precision, self._slots())
+            self._batch = (
+                None if plain else Batch(model.net, self.precision, self._slots(), self.config.conditioning_frames)
+            )
 
     @property
     def streams_per_batch(self) -> int | None:
@@ -157,7 +164,7 @@ class Engine:
             raise FrameMarked("box: the object is marked on this frame already, and a box comes before points")
         with self._computing():
             entry = self._prompted(track, features.of(i), frame, found, prompt, size_wh)
-        return track.with_prompt(entry), _object_mask(entry)
+        return track.with_prompt(entry, self.config.conditioning_frames), _object_mask(entry)
 
     def propagate(self, items: Sequence[Item], features: Features) -> list[Result]:
         """Follow objects to their next frames: any mix of objects and streams, each object once.
@@ -218,9 +225,10 @@ class Engine:
         if self._batch is None:
             return [self._made_of([move], self._plain_step(move, features.of(move.i)))[0] for move in moves]
         made: dict[int, Made] = {}
-        for group in groups(moves):
-            together = [moves[k] for k in group]
-            made.update(zip(group, self._made_of(together, self._batch.step(together, features)), strict=True))
+        for indices, size in self._batch.groups(moves):
+            together = [moves[k] for k in indices]
+            step = self._batch.step(together, features, size)
+            made.update(zip(indices, self._made_of(together, step), strict=True))
         return [made[k] for k in range(len(moves))]
 
     def _plain_step(self, move: Propagation, features: Features) -> Step:
@@ -320,7 +328,8 @@ class Engine:
             return None
         slot = 2 * len(net.memory_attention.layers) * net.sam_image_embedding_size**2 * net.hidden_dim
         total = torch.cuda.get_device_properties(device).total_memory
-        return pool_slots(self.config.max_objects, slot * self.precision.attention.itemsize, total)
+        slot_bytes = slot * self.precision.attention.itemsize
+        return pool_slots(self.config.max_objects, slot_bytes, total, self.config.conditioning_frames)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

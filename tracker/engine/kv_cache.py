@@ -51,12 +51,12 @@ class KVCache:
         """Take in new memories with what `project` makes of them."""
         self._make_room(len(memories), projected)
         slots = [self._free.pop() for _ in memories]
-        self.data[to_device_int64(slots, projected.device)] = projected
+        self.data[to_device(torch.tensor(slots), projected.device)] = projected
         for memory, slot in zip(memories, slots, strict=True):
             self._used[id(memory)] = _Used(memory, slot, self._calls)
 
     def release(self, memory: Tensor) -> None:
-        """Nobody is expected to ask for it again."""
+        """Free its slot."""
         if (used := self._used.pop(id(memory), None)) is not None:
             self._free.append(used.slot)
 
@@ -81,7 +81,6 @@ class KVCache:
         self._free += range(had + more - 1, had - 1, -1)
 
 
-def to_device_int64(numbers: Sequence[int] | Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """int64 on the device, sent without waiting for what the device is still at."""
-    host = torch.tensor(numbers)
+def to_device(host: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device, sent without waiting for what the device is still at."""
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from tracker.engine.prompts import Points
 
-CONDITIONING = 4  # conditioning frames kept: the first and the newest
+CONDITIONING = 4  # conditioning frames kept where nothing else is said: the first and the newest
+MAX_CONDITIONING = 16  # the most that a configuration can ask for
 MEMORIES = 6  # spatial memories of the frames before
 POINTERS = 15  # object pointers of the frames before
 
@@ -98,6 +99,7 @@ class ObjectMemory:
     ahead: tuple[FrameMemory, ...] = ()
     staged: tuple[FrameMemory, ...] = ()
     prompts: int = 0  # ever made
+    max_conditioning: int = CONDITIONING  # conditioning frames kept
 
     @property
     def last_frame(self) -> int | None:
@@ -145,13 +147,19 @@ class ObjectMemory:
             (*seen, *reversed(recent)),
         )
 
-    def with_prompt(self, entry: FrameMemory) -> "ObjectMemory":
-        """Stage a prompted frame in the place of what was there. The first prompt's frame stays the first."""
+    def with_prompt(self, entry: FrameMemory, max_conditioning: int = CONDITIONING) -> "ObjectMemory":
+        """Stage a prompted frame in the place of what was there. The first prompt's frame stays the first, and at
+        most `max_conditioning` are kept from now on."""
         found = self.find(entry.frame)
         order = 0 if found is not None and found.order == 0 else self.prompts
         others = [e for e in self.staged if e.frame != entry.frame]
-        staged = _capped([*others, replace(entry, order=order)])
-        return replace(self, staged=tuple(e for e in staged if e.conditioning), prompts=self.prompts + 1)
+        staged = _capped([*others, replace(entry, order=order)], max_conditioning)
+        return replace(
+            self,
+            staged=tuple(e for e in staged if e.conditioning),
+            prompts=self.prompts + 1,
+            max_conditioning=max_conditioning,
+        )
 
     def committed(self) -> "ObjectMemory":
         """Staged prompts become conditioning frames (upstream's `propagate_in_video_preflight`)."""
@@ -159,7 +167,8 @@ class ObjectMemory:
             return self
         last = self._key(self.last_frame)
         entries = {e.frame: e for e in (*self.past, *self.ahead)} | {e.frame: e for e in self.staged}
-        ordered = _capped(sorted(entries.values(), key=lambda e: self._key(e.frame)))
+        in_time = sorted(entries.values(), key=lambda e: self._key(e.frame))
+        ordered = _capped(in_time, self.max_conditioning)
         past = tuple(replace(e, tracked=True) for e in ordered if self._key(e.frame) <= last)
         ahead = (e for e in ordered if self._key(e.frame) > last and e.conditioning)
         return replace(self, past=past, ahead=tuple(ahead), staged=())
@@ -188,7 +197,7 @@ class ObjectMemory:
     def turned(self, frame: int) -> "ObjectMemory":
         """The same object followed in the other direction from `frame` on; later frames become its memory."""
         track = self.committed()
-        turned = ObjectMemory(-self.direction, prompts=self.prompts)
+        turned = ObjectMemory(-self.direction, prompts=self.prompts, max_conditioning=self.max_conditioning)
         entries = [replace(e, step=-e.step) for e in reversed((*track.past, *track.ahead))]
         past = tuple(e for e in entries if turned._key(e.frame) <= turned._key(frame))
         ahead = tuple(e for e in entries if turned._key(e.frame) > turned._key(frame) and e.conditioning)
@@ -198,13 +207,13 @@ class ObjectMemory:
         return self.direction * (frame or 0)
 
 
-def _capped(entries: Sequence[FrameMemory]) -> tuple[FrameMemory, ...]:
-    """At most CONDITIONING conditioning frames: the first prompt and the newest; the rest count as tracked only.
+def _capped(entries: Sequence[FrameMemory], most: int) -> tuple[FrameMemory, ...]:
+    """At most `most` conditioning frames: the first prompt and the newest; the rest count as tracked only.
 
     Upstream too treats conditioning frames that are not selected as ordinary memories.
     """
     orders = sorted(e.order for e in entries if e.order is not None)
-    kept = {*orders[:1], *orders[1:][-(CONDITIONING - 1) :]}
+    kept = {*orders[:1], *orders[1:][-(most - 1) :]}
     return tuple(e if e.order is None or e.order in kept else replace(e, order=None) for e in entries)
 
 

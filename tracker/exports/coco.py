@@ -32,17 +32,22 @@ class CocoJson:
         image_id = result.frame + 1
         name = result.name or f"{result.stem}.jpg"
         image = {"id": image_id, "file_name": name, "width": width, "height": height}
-        self._images.append(image | ({} if result.capture is None else {"capture": result.capture}))
+        if result.capture is not None:
+            image["capture"] = result.capture
+        self._images.append(image)
         for record in result.visible():
-            self._file.write(",\n" if self._annotations else "\n")
-            self._annotations += 1
-            json.dump(self._annotation(record, image_id, result.size_wh), self._file)
+            self._write_annotation(record, image_id, result.size_wh)
 
     def close(self) -> None:
         categories = [{"id": number, "name": name} for name, number in self._categories.items()]
         rest = json.dumps({"info": INFO, "licenses": [], "images": self._images, "categories": categories})
         self._file.write("],\n" + rest[1:])
         self._file.close()
+
+    def _write_annotation(self, record: ObjectRecord, image_id: int, size_wh: tuple[int, int]) -> None:
+        self._file.write(",\n" if self._annotations else "\n")
+        self._annotations += 1
+        json.dump(self._annotation(record, image_id, size_wh), self._file)
 
     def _annotation(self, record: ObjectRecord, image_id: int, size_wh: tuple[int, int]) -> dict[str, Any]:
         assert record.box is not None  # it is visible

@@ -14,6 +14,14 @@ class _Track:
     label: str
     shapes: list[dict[str, str]] = field(default_factory=list)
 
+    def show(self, frame: int, record: ObjectRecord) -> None:
+        self.shapes.append(_shape(frame, _largest_part(record)))
+
+    def hide(self, frame: int) -> None:
+        last = self.shapes[-1]
+        if last["outside"] == "0":
+            self.shapes.append(last | {"frame": str(frame), "outside": "1"})
+
 
 class CvatXml:
     """ "CVAT for video 1.1". A CVAT track has one polygon a frame, without holes: that of the object's largest part
@@ -28,13 +36,14 @@ class CvatXml:
     def write(self, result: FrameResult) -> None:
         self._frames = max(self._frames, result.frame + 1)
         self._size_wh = result.size_wh
-        visible = {record.object: record for record in result.visible()}
-        for object_id, record in visible.items():
-            track = self._tracks.setdefault(object_id, _Track(record.label or UNLABELLED))
-            track.shapes.append(_shape(result.frame, _largest_part(record), outside=False))
+        seen: set[int] = set()
+        for record in result.visible():
+            seen.add(record.object)
+            track = self._tracks.setdefault(record.object, _Track(record.label or UNLABELLED))
+            track.show(result.frame, record)
         for object_id, track in self._tracks.items():
-            if object_id not in visible and track.shapes[-1]["outside"] == "0":
-                track.shapes.append(track.shapes[-1] | {"frame": str(result.frame), "outside": "1"})
+            if object_id not in seen:
+                track.hide(result.frame)
 
     def close(self) -> None:
         root = ET.Element("annotations")
@@ -50,18 +59,29 @@ class CvatXml:
         self._file.close()
 
     def _meta(self) -> ET.Element:
+        width, height = self._size_wh
         meta = ET.Element("meta")
         task = ET.SubElement(meta, "task")
-        ET.SubElement(task, "size").text = str(self._frames)
-        ET.SubElement(task, "mode").text = "interpolation"
+        _add_text(task, "size", self._frames)
+        _add_text(task, "mode", "interpolation")
         labels = ET.SubElement(task, "labels")
-        for name in sorted({track.label for track in self._tracks.values()}):
-            label = ET.SubElement(labels, "label")
-            ET.SubElement(label, "name").text = name
-            ET.SubElement(label, "attributes")
+        names = {track.label for track in self._tracks.values()}
+        for name in sorted(names):
+            _add_label(labels, name)
         size = ET.SubElement(task, "original_size")
-        ET.SubElement(size, "width").text, ET.SubElement(size, "height").text = map(str, self._size_wh)
+        _add_text(size, "width", width)
+        _add_text(size, "height", height)
         return meta
+
+
+def _add_text(parent: ET.Element, tag: str, value: object) -> None:
+    ET.SubElement(parent, tag).text = str(value)
+
+
+def _add_label(labels: ET.Element, name: str) -> None:
+    label = ET.SubElement(labels, "label")
+    _add_text(label, "name", name)
+    ET.SubElement(label, "attributes")
 
 
 def _largest_part(record: ObjectRecord) -> list[int]:
@@ -76,7 +96,13 @@ def _doubled_area(ring: list[int]) -> int:
     )
 
 
-def _shape(frame: int, ring: list[int], *, outside: bool) -> dict[str, str]:
+def _shape(frame: int, ring: list[int]) -> dict[str, str]:
     points = ";".join(f"{x:.2f},{y:.2f}" for x, y in zip(ring[::2], ring[1::2], strict=True))
-    flags = {"outside": str(int(outside)), "occluded": "0", "keyframe": "1"}
-    return {"frame": str(frame), **flags, "points": points, "z_order": "0"}
+    return {
+        "frame": str(frame),
+        "outside": "0",
+        "occluded": "0",
+        "keyframe": "1",
+        "points": points,
+        "z_order": "0",
+    }

@@ -20,13 +20,20 @@ def to_supervision(result: FrameResult, class_ids: dict[str, int] | None = None)
     records = list(result.visible())
     if not records:
         return supervision.Detections.empty()
-    class_ids = {} if class_ids is None else class_ids
+    boxes = [record.box for record in records]
+    masks = [mask_of_record(record, result.size_wh) for record in records]
+    scores = [record.score or 0 for record in records]
     names = [record.label or "" for record in records]
+    objects = [record.object for record in records]
     return supervision.Detections(
-        xyxy=np.array([record.box for record in records], np.float32),
-        mask=np.stack([mask_of_record(record, result.size_wh) for record in records]),
-        confidence=np.array([record.score or 0 for record in records], np.float32),
-        class_id=np.array([class_ids.setdefault(name, len(class_ids)) for name in names]),
-        tracker_id=np.array([record.object for record in records]),
+        xyxy=np.array(boxes, np.float32),
+        mask=np.stack(masks),
+        confidence=np.array(scores, np.float32),
+        class_id=np.array(_numbered(names, {} if class_ids is None else class_ids)),
+        tracker_id=np.array(objects),
         data={"class_name": np.array(names)},
     )
+
+
+def _numbered(names: list[str], class_ids: dict[str, int]) -> list[int]:
+    return [class_ids.setdefault(name, len(class_ids)) for name in names]

@@ -174,15 +174,14 @@ class _Canvas:
     def write(self, caption: _Caption) -> None:
         """A caption on a plate of its object's colour, kept inside the picture."""
         font = cv2.FontFace("sans")
-        _, _, text_w, _ = cv2.getTextSize((0, 0), caption.text, (0, 0), font, self.letter, WEIGHT)
-        margin = 2 * self.unit
-        plate = self._plate(caption.bottom_left_xy, text_w + 2 * margin, self.letter + 2 * margin)
+        size, margin = self.letter, 2 * self.unit
+        text_w = _text_width(caption.text, font, size)
+        plate = self._plate(caption.bottom_left_xy, text_w + 2 * margin, size + 2 * margin)
+        (left, _), (_, bottom) = plate
         cv2.rectangle(self.rgb_hwc, plate.left_top, plate.right_bottom, caption.colour, cv2.FILLED)
-        x, _ = plate.left_top
-        _, y = plate.right_bottom
-        base_xy = (x + margin, y + 1 - margin - self.letter // 4)
+        base_xy = (left + margin, bottom + 1 - margin - size // 4)
         ink = _ink(caption.colour)
-        cv2.putText(self.rgb_hwc, caption.text, base_xy, ink, font, self.letter, WEIGHT)
+        cv2.putText(self.rgb_hwc, caption.text, base_xy, ink, font, size, WEIGHT)
 
     def _plate(self, bottom_left_xy: tuple[int, int], w: int, h: int) -> _Plate:
         """A rectangle at the wanted corner, moved into the picture."""
@@ -197,6 +196,11 @@ def _rings(drawing: Drawing) -> list[NDArray[np.int32]]:
     """All rings of the outline, int32 [n, 2] each."""
     flat = (ring for polygon in drawing.outline for ring in polygon)
     return [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for ring in flat]
+
+
+def _text_width(text: str, font: cv2.FontFace, size: int) -> int:
+    _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), font, size, WEIGHT)
+    return width
 
 
 def _ink(plate_rgb: tuple[int, int, int]) -> tuple[int, int, int]:

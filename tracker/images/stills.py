@@ -30,7 +30,8 @@ def read_still(path: Path) -> U8:
     except UnidentifiedImageError:
         raise SourceError(f"{path}: is not a picture that can be read; {', '.join(FORMATS)} are") from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise SourceError(f"{path}: is not a picture that can be read: {error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise SourceError(f"{path}: is not a picture that can be read: {why}") from None
 
 
 def decode_still(file: IO[bytes]) -> U8:

@@ -41,7 +41,7 @@ class VideoWriter:
             self._container.start_encoding()
         except (av.FFmpegError, OSError) as error:
             self._container.close()
-            raise SourceError(f"{path}: cannot be written: {error}") from None
+            raise SourceError(f"{path}: cannot be written: {error.strerror}") from None
 
     def _h264(self, rate: Fraction) -> VideoStream:
         options = {"crf": "20", "preset": "veryfast", "bf": "0"}  # no B frames: the first picture is at time 0

@@ -4,22 +4,18 @@ Everything happens inside the crop that can be positive, so that the cost follow
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.masks.enlargement import Enlargement, bounds_of
 from tracker.masks.rle import rle_encode
 from tracker.types import F32, U8, Bool, Shape
 
 Outline = list[list[list[int]]]
 _Ring = NDArray[np.int32]  # [n, 2] vertices, closed without repeating the first
-
-# Rows enlarged at a time. Whole crops at once take up to four times as long: what lies between is then so big
-# that the C library gives its memory back to the system each time.
-_BAND_ROWS = 64
 
 
 class Crop(NamedTuple):
@@ -37,7 +33,7 @@ def upsample(logits_hw: F32, size_wh: tuple[int, int]) -> Crop | None:
     `SAM2VideoPredictor._get_orig_video_res_output` does) up to float32 rounding, and without a phase error from
     the crop: its part of the whole picture's weights is used as it is.
     """
-    part = _Enlargement.of(logits_hw, size_wh)
+    part = Enlargement.of(logits_hw, size_wh)
     return part and Crop(part.rows_joined(np.subtract, np.float32), part.x, part.y)
 
 
@@ -71,11 +67,13 @@ def fill(outline: Sequence[Sequence[Sequence[int]]], size_wh: tuple[int, int]) -
     if not rings:
         return mask_hw
     vertices = np.concatenate(rings)
-    left, top = np.maximum(vertices.min(0), 0)
+    corner_xy = np.maximum(vertices.min(0), 0)
+    left, top = corner_xy
     right, bottom = np.minimum(vertices.max(0), size_wh)
     if left < right and top < bottom:
-        shifted = [ring - (left, top) for ring in rings]
-        mask_hw[top:bottom, left:right] = _filled(shifted, right - left, bottom - top)
+        shifted = [ring - corner_xy for ring in rings]
+        inside_hw = mask_hw[top:bottom, left:right]
+        inside_hw[:] = _filled(shifted, inside_hw.shape)
     return mask_hw
 
 
@@ -85,9 +83,10 @@ def _rings(outline: Sequence[Sequence[Sequence[int]]]) -> list[_Ring]:
     return [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for ring in flat]
 
 
-def _filled(rings: list[_Ring], width: int, height: int) -> U8:
+def _filled(rings: list[_Ring], size_hw: tuple[int, ...]) -> U8:
     """1 inside the rings, uint8 [h, w]. fillPoly also paints the rings themselves: with coordinates doubled they
     lie on even rows and columns."""
+    height, width = size_hw
     twice_hw = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
     twice_as_large = [2 * ring for ring in rings]
     cv2.fillPoly(twice_hw, twice_as_large, 1)
@@ -96,102 +95,10 @@ def _filled(rings: list[_Ring], width: int, height: int) -> U8:
 
 def _positive(logits_hw: F32, size_wh: tuple[int, int]) -> tuple[Bool, tuple[int, int]]:
     """Where `upsample` is above 0, to the last bit: a part of the mask, and where its top-left pixel lies."""
-    part = _Enlargement.of(logits_hw, size_wh)
+    part = Enlargement.of(logits_hw, size_wh)
     if part is None:
         return np.zeros((0, 0), np.bool_), (0, 0)
     return part.rows_joined(np.greater, np.bool_), (part.x, part.y)
-
-
-class _Enlargement(NamedTuple):
-    """A bilinear resize of which the columns are done and the rows are not.
-
-    Output row i is `step_hw[first[i]] * fraction[i] - minus_hw[first[i]]`.
-    """
-
-    step_hw: F32
-    minus_hw: F32  # negated, since a sum is above 0 exactly where one part is above the other's negative
-    rows: "_Axis"
-    x: int
-    y: int
-
-    @staticmethod
-    def of(logits_hw: F32, size_wh: tuple[int, int]) -> "_Enlargement | None":
-        """Of the crop that can be positive; None where nothing can."""
-        cells = _bounds(logits_hw > 0)
-        if cells is None:
-            return None
-        left, top, right, bottom = cells
-        n_rows, n_columns = logits_hw.shape
-        w, h = size_wh
-        columns = _Axis.of(n_columns, w).touching(left, right)
-        rows = _Axis.of(n_rows, h).touching(top, bottom)
-        inner_hw = np.ascontiguousarray(logits_hw[rows.cells, columns.cells], np.float32)
-        # Few rows yet: a small matrix product beats gathering columns. Many columns then: rows are gathered whole.
-        wide_hw = inner_hw @ columns.weights().T
-        step_hw = _steps(wide_hw)
-        minus_hw = np.negative(wide_hw, out=wide_hw)
-        return _Enlargement(step_hw, minus_hw, rows, columns.start, rows.start)
-
-    def rows_joined(self, join: np.ufunc, dtype: type[np.generic]) -> NDArray[Any]:
-        """The output's rows, [h, w] of `dtype`, where `join` takes a row's two parts."""
-        first, fraction_h1 = self.rows.first, self.rows.fraction[:, None]
-        joined_hw = np.empty((len(first), self.step_hw.shape[1]), dtype)
-        for top in range(0, len(first), _BAND_ROWS):
-            band = slice(top, top + _BAND_ROWS)
-            part_hw = self.step_hw.take(first[band], 0)
-            part_hw *= fraction_h1[band]
-            join(part_hw, self.minus_hw.take(first[band], 0), out=joined_hw[band])
-        return joined_hw
-
-
-def _steps(rows_hw: F32) -> F32:
-    """From each row to the next one; 0 after the last."""
-    step_hw = np.zeros_like(rows_hw)
-    np.subtract(rows_hw[1:], rows_hw[:-1], out=step_hw[:-1])
-    return step_hw
-
-
-class _Axis(NamedTuple):
-    """One axis of a bilinear resize, or a part of it.
-
-    Output pixel `start + i` lies `fraction[i]` of the way from input cell `first[i]` to the next one; `cells` are
-    the input cells in use, and `first` counts from the first of them.
-    """
-
-    first: NDArray[np.int64]
-    fraction: F32
-    start: int
-    cells: slice
-
-    @staticmethod
-    @lru_cache(maxsize=32)
-    def of(n_in: int, n_out: int) -> "_Axis":
-        # float32 all the way, as PyTorch's area_pixel_compute_source_index does it.
-        scale = np.float32(n_in) / np.float32(n_out)
-        centres = np.maximum(scale * (np.arange(n_out, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0)
-        first = np.minimum(centres.astype(np.int64), n_in - 1)
-        return _Axis(first, np.clip(centres - first.astype(np.float32), 0, 1), 0, slice(0, n_in))
-
-    def touching(self, first_cell: int, end_cell: int) -> "_Axis":
-        """The output pixels in which a cell of the half-open range has a part, and the cells they are made of."""
-        start = int(self.first.searchsorted(first_cell - 1, "left"))
-        stop = int(self.first.searchsorted(end_cell - 1, "right"))
-        used = slice(max(first_cell - 1, 0), min(end_cell + 1, self.cells.stop))
-        return _Axis(self.first[start:stop] - used.start, self.fraction[start:stop], start, used)
-
-    def weights(self) -> F32:
-        """[n_out, n_in]: this part of the resize as a matrix."""
-        n_out, n_in = len(self.first), self.cells.stop - self.cells.start
-        weights = np.zeros((n_out, n_in), np.float32)
-        weights[np.arange(n_out), self.first] = 1 - self.fraction
-        weights[np.arange(n_out), np.minimum(self.first + 1, n_in - 1)] += self.fraction
-        return weights
-
-
-def _bounds(mask_hw: Bool) -> tuple[int, int, int, int] | None:
-    """The half-open box around what is set, or None."""
-    x, y, w, h = cv2.boundingRect(mask_hw.view(np.uint8))
-    return (x, y, x + w, y + h) if w else None
 
 
 def _shape(
@@ -204,7 +111,7 @@ def _shape(
 ) -> Shape:
     """Geometry of a part of a mask that holds all of it, its top-left pixel at `origin_xy`."""
     counts = rle_encode(_paste(mask_hw, origin_xy, size_wh)) if rle else None
-    bounds = _bounds(mask_hw)
+    bounds = bounds_of(mask_hw)
     if bounds is None:
         return Shape(size_wh, rle_counts=counts)
     tight_hw = mask_hw[bounds[1] : bounds[3], bounds[0] : bounds[2]]

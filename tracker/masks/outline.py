@@ -21,10 +21,9 @@ def _cross(crossings_hw: NDArray[np.uint8], ring_xy: NDArray[np.int64]) -> None:
     """Flip, in each row that an edge crosses, the first pixel whose centre is not left of the crossing."""
     upper_xy, lower_xy = _downwards(ring_xy)
     heights = lower_xy[:, 1] - upper_xy[:, 1]  # so many rows have their centre between the edge's two ends
-    edges = np.repeat(np.arange(len(heights)), heights)
     rows_down = _counted_from_zero(heights)
-    begin_x, begin_y = upper_xy[edges].T
-    end_x, end_y = lower_xy[edges].T
+    begin_x, begin_y = upper_xy.repeat(heights, axis=0).T
+    end_x, end_y = lower_xy.repeat(heights, axis=0).T
     rows = begin_y + rows_down
     dx, dy = end_x - begin_x, end_y - begin_y
     # The edge crosses y = row + 1/2 at x = upper_x + (dx / dy) (rows_down + 1/2); the first pixel whose centre is

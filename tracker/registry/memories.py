@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 from safetensors import SafetensorError
 
 from tracker.engine.memory import (
-    CONDITIONING,
+    MAX_CONDITIONING,
     MEMORIES,
     POINTERS,
     FrameMemory,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_HEADER_BYTES = 2**16
-MAX_FRAMES = CONDITIONING + POINTERS
+MAX_FRAMES = MAX_CONDITIONING + POINTERS
 MAX_VALUE = 1e5  # of any number in a tensor: far above what a model gives, far below what overflows
 _HEADER_KEY = "tracker"
 
@@ -209,8 +209,10 @@ def _check_order(header: _Header) -> None:
     orders = [e.order for e in entries if e.order is not None]
     if not header.past:
         raise BadRequest("the memory has no frame that was processed")
-    if not 1 <= len(orders) <= CONDITIONING or len(set(orders)) != len(orders) or max(orders) >= header.prompts:
-        raise BadRequest(f"the memory must have 1 to {CONDITIONING} prompted frames, each with a number of its own")
+    if not 1 <= len(orders) <= MAX_CONDITIONING or len(set(orders)) != len(orders) or max(orders) >= header.prompts:
+        raise BadRequest(
+            f"the memory must have 1 to {MAX_CONDITIONING} prompted frames, each with a number of its own"
+        )
     if any(e.order is None for e in header.ahead):
         raise BadRequest("the memory has frames ahead that were not prompted")
     if any(a.frame >= b.frame for a, b in pairwise(entries)) or any(

@@ -4,12 +4,12 @@ import logging
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
+from tracker.streams.arrivals import Arrivals
 from tracker.streams.buffer import RollingBuffer
 from tracker.streams.pacing import Pacer
 from tracker.streams.picture import Misconfigured, Picture, Source
@@ -67,8 +67,8 @@ class Stream:
         self._live = is_live(config)
         self._desired: Literal["run", "pause", "rest", "stop"] = "run"
         self._changed = threading.Condition()  # of everything above; guards it too
-        self._stamps_ns: deque[int] = deque(maxlen=32)  # of this connection's newest frames
-        self._arrivals_ns: deque[int] = deque(maxlen=32)  # the same with the pictures that `fps` leaves out
+        self._kept = Arrivals()  # frames of this connection
+        self._arrived = Arrivals()  # the same with the pictures that `fps` leaves out
         self._back_off_s = BACK_OFF_S[0]
         self._reopened = False
         self._notice: str | None = None
@@ -80,7 +80,7 @@ class Stream:
     @property
     def fps(self) -> float:
         """Frames per second: measured on cameras, a file's own rate; 0 while unknown."""
-        measured = _rate(self._stamps_ns) if self._live else None
+        measured = self._kept.rate if self._live else None
         return measured or self._nominal_fps or 0.0
 
     def start(self) -> None:
@@ -148,8 +148,8 @@ class Stream:
             self._live = source.live
             self._nominal_fps = source.fps
             self._reopened = self.decoded > 0
-            self._stamps_ns.clear()
-            self._arrivals_ns.clear()
+            self._kept.clear()
+            self._arrived.clear()
         if source.live and self.config.pace == "all":
             raise Misconfigured(f"{self.url}: pace: all is for files; a camera does not wait")
         if source.notice and source.notice != self._notice:
@@ -172,7 +172,7 @@ class Stream:
         """A picture that `fps` leaves out shows that the stream lives. False: stop reading."""
         with self._changed:
             if self._live and self._desired == "run":
-                self._arrivals_ns.append(time.monotonic_ns())
+                self._arrived.add(time.monotonic_ns())
                 self._came()
         return self._desired == "run" if source.live else self._wait_while("pause")
 
@@ -206,8 +206,8 @@ class Stream:
         self.decoded += 1
         self.corrupt += picture.corrupt + source.lost
         source.lost = 0
-        self._stamps_ns.append(frame.mono_ns)
-        self._arrivals_ns.append(frame.mono_ns)
+        self._kept.add(frame.mono_ns)
+        self._arrived.add(frame.mono_ns)
         return frame
 
     def _came(self) -> None:
@@ -261,16 +261,16 @@ class Stream:
         """See a stall while the source's thread blocks inside FFmpeg."""
         with self._changed:
             while not self._changed.wait_for(lambda: self._desired == "stop", 0.25):
-                if not self._live or self.state != "live" or not self._arrivals_ns:
+                silent_s = self._arrived.silent_s
+                if not self._live or self.state != "live" or silent_s is None:
                     continue
-                silent_s = (time.monotonic_ns() - self._arrivals_ns[-1]) / 1e9
                 if silent_s > self._stall_s():
                     self.error = f"no frame for {silent_s:.1f} s"
                     self._enter("stalled", "stream_stalled", error=self.error)
 
     def _stall_s(self) -> float:
         """How long a camera may be silent: by the rate at which it sends, or by the one that is expected of it."""
-        fps = _rate(self._arrivals_ns) or self.config.fps or self._nominal_fps
+        fps = self._arrived.rate or self.config.fps or self._nominal_fps
         return max(STALL_S, STALL_INTERVALS / fps) if fps else STALL_S
 
     def _enter(self, state: State, event: str | None = None, **details: Any) -> None:
@@ -294,14 +294,6 @@ class Stream:
         if self.size_wh:
             details["size"] = list(self.size_wh)
         self._on_event(self, event, details)
-
-
-def _rate(stamps_ns: deque[int]) -> float | None:
-    """Per second, over the newest of `stamps_ns`; None for fewer than two moments."""
-    moments_ns = list(stamps_ns)
-    if len(moments_ns) < 2 or moments_ns[-1] <= moments_ns[0]:
-        return None
-    return (len(moments_ns) - 1) * 1e9 / (moments_ns[-1] - moments_ns[0])
 
 
 def _where(error: BaseException) -> str:

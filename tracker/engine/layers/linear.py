@@ -42,19 +42,28 @@ def _onednn(x: Tensor, weight_oi: Tensor, bias_o: Tensor | None = None, activati
     return out
 
 
-def attend(q_btc: Tensor, k_bsc: Tensor, v_bsv: Tensor) -> Tensor:
-    """One head of attention, [b, t, v]; queries are scaled already. On a CPU values may be narrower than keys."""
+def attend(q_btc: Tensor, k_bsc: Tensor, v_bsv: Tensor, mask_bs: Tensor | None = None) -> Tensor:
+    """One head of attention, [b, t, v]; queries are scaled already, and `mask_bs` is added to the scores. On a CPU
+    values may be narrower than keys."""
     if q_btc.device.type == "cpu":
         # oneDNN takes what is not contiguous too, a thousand times slower.
         each = (x.contiguous() for x in (q_btc, k_bsc, v_bsv))
-        return torch.stack([_attend_one(q, k, v) for q, k, v in zip(*each, strict=True)])
-    return F.scaled_dot_product_attention(q_btc[:, None], k_bsc[:, None], v_bsv[:, None], scale=1.0)[:, 0]
+        masks = [None] * len(q_btc) if mask_bs is None else mask_bs.unbind()
+        return torch.stack([_attend_one(q, k, v, mask) for q, k, v, mask in zip(*each, masks, strict=True)])
+    mask_b1ts = None if mask_bs is None else mask_bs[:, None, None].expand(-1, 1, q_btc.shape[1], -1)
+    out_b1tv = F.scaled_dot_product_attention(
+        q_btc[:, None], k_bsc[:, None], v_bsv[:, None], attn_mask=mask_b1ts, scale=1.0
+    )
+    return out_b1tv[:, 0]
 
 
-def _attend_one(q_tc: Tensor, k_sc: Tensor, v_sv: Tensor) -> Tensor:
-    """Written out; each block's scores stay in the cache between products."""
+def _attend_one(q_tc: Tensor, k_sc: Tensor, v_sv: Tensor, mask_s: Tensor | None) -> Tensor:
+    """Written out; each block's scores stay in the cache between products. The mask is the keys' bias."""
     rows = max(1, SCORE_BYTES // (len(k_sc) * q_tc.element_size()))
-    blocks = [_onednn(_onednn(q, k_sc).softmax(-1), v_sv.T) for q in torch.split(q_tc, rows)]
+    blocks = []
+    for q_block_tc in torch.split(q_tc, rows):
+        weights_ts = _onednn(q_block_tc, k_sc, mask_s).softmax(-1)
+        blocks.append(_onednn(weights_ts, v_sv.T))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 

@@ -68,10 +68,13 @@ class Layer:
         q, k, v = self._qkv(self._norm(0, x_ntc)).chunk(3, -1)
         return x_ntc + self._own_out(attend(rotary.rotate(q), rotary.rotate(k), v))
 
-    def cross_attention(self, x_btc: Tensor, rotary: Rotary, keys_bsc: Tensor, values_bsv: Tensor) -> Tensor:
+    def cross_attention(
+        self, x_btc: Tensor, rotary: Rotary, keys_bsc: Tensor, values_bsv: Tensor, mask_bs: Tensor | None
+    ) -> Tensor:
         """Attention to the memories, and the two linear layers after it."""
         q_btc = rotary.rotate(self._q(self._norm(1, x_btc)))
-        x_btc = x_btc + self._cross_out(attend(q_btc, keys_bsc, values_bsv))
+        seen_btv = attend(q_btc, keys_bsc, values_bsv, mask_bs)
+        x_btc = x_btc + self._cross_out(seen_btv)
         return x_btc + self._out(self._in(self._norm(2, x_btc), "relu"))
 
     def _norm(self, i: int, x_btc: Tensor) -> Tensor:
@@ -103,15 +106,21 @@ class Attention:
         self._time_altc = exact.rotate(self._by_layer(at_m)).to(dtype)
 
     def __call__(
-        self, x_ntc: Tensor, image_b: Tensor, keys_lbsc: list[Tensor], values_lbsv: list[Tensor]
+        self,
+        x_ntc: Tensor,
+        image_b: Tensor,
+        keys_lbsc: list[Tensor],
+        values_lbsv: list[Tensor],
+        mask_bs: Tensor | None = None,
     ) -> Tensor:
         """Pictures [n, t, c] (position encoding added) seen by b objects, each on picture `image_b` with its own
-        keys and values: [b, t, c]."""
+        keys and values: [b, t, c]. `mask_bs` is added to the scores: -inf where there is nothing."""
+        mask_bs = None if mask_bs is None else mask_bs.to(self.dtype)
         x_btc = self._layers[0].self_attention(x_ntc, self._rotary)[image_b]
         for i, layer in enumerate(self._layers):
             if i > 0:
                 x_btc = layer.self_attention(x_btc, self._rotary)
-            x_btc = layer.cross_attention(x_btc, self._rotary, keys_lbsc[i], values_lbsv[i])
+            x_btc = layer.cross_attention(x_btc, self._rotary, keys_lbsc[i], values_lbsv[i], mask_bs)
         out: Tensor = self._norm(x_btc)
         return out
 
@@ -123,7 +132,7 @@ class Attention:
         return torch.cat((keys_nltc.flatten(1), values_nltv.flatten(1)), 1).to(self.dtype)
 
     def look_up(
-        self, projected_nk: Tensor, slots_bm: Tensor, times_m: Tensor, tokens_bpm: Tensor, ages_bpm: Tensor
+        self, projected_nk: Tensor, slots_bm: Tensor, times_bm: Tensor, tokens_bpm: Tensor, ages_bpm: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Keys and values [b, s, c] of every layer: of the memories in these slots first, then of the pointers,
         which lie nowhere and are not rotated."""
@@ -134,7 +143,7 @@ class Attention:
         pointer_keys = self._by_layer(self._key(tokens_bpm + ages_bpm)).to(self.dtype)
         pointer_values = tokens_bpm[:, None] if self._narrow else self._by_layer(self._value(tokens_bpm))
         keys = [
-            _joined(keys_nltc[slots_bm, i], pointer_keys[:, i], self._time_altc[times_m, i])
+            _joined(keys_nltc[slots_bm, i], pointer_keys[:, i], self._time_altc[times_bm, i])
             for i in range(len(self._layers))
         ]
         values = [
@@ -152,15 +161,15 @@ class Attention:
         return x_ntk.reshape(*x_ntk.shape[:2], len(self._layers), -1).transpose(1, 2)
 
 
-def _joined(memories_bmtc: Tensor, pointers_bpc: Tensor, times_mtc: Tensor | None = None) -> Tensor:
+def _joined(memories_bmtc: Tensor, pointers_bpc: Tensor, times_bmtc: Tensor | None = None) -> Tensor:
     """[b, m * t + p, c], each memory with what tells its time; in as few passes as can be."""
     b, m, t, c = memories_bmtc.shape
     out_bsc = memories_bmtc.new_empty(b, m * t + pointers_bpc.shape[1], c)
     place_bmtc = out_bsc[:, : m * t].view(b, m, t, c)
-    if times_mtc is None:
+    if times_bmtc is None:
         place_bmtc.copy_(memories_bmtc)
     else:
-        torch.add(memories_bmtc, times_mtc, out=place_bmtc)
+        torch.add(memories_bmtc, times_bmtc, out=place_bmtc)
     out_bsc[:, m * t :] = pointers_bpc
     return out_bsc
 
