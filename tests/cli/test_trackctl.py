@@ -20,6 +20,7 @@ from PIL import Image
 
 from helpers.fake_daemon import FakeDaemon
 from tracker.cli.trackctl import main
+from tracker.cli.trackerd import trackerd
 from tracker.errors import BadPrompt, Unavailable
 from tracker.masks.rle import rle_encode
 from tracker.protocol import fields, replies, requests
@@ -157,9 +158,12 @@ def commands(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
             yield (*names, name)
 
 
-@pytest.mark.parametrize("names", list(commands(main)))
-def test_h_is_help_everywhere(names: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(main, [*names, "-h"])
+EVERY = [(group, names) for group in (main, trackerd) for names in commands(group)]
+
+
+@pytest.mark.parametrize(("group", "names"), EVERY)
+def test_h_is_help_everywhere(group: click.Group, names: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(group, [*names, "-h"])
     assert result.exit_code == 0
     assert result.output.startswith("Usage: ")
 

@@ -14,7 +14,7 @@ from helpers.tracking import Talk, blobs, configuration, serving, wait_until
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import Model, network
 from tracker.engine.models.zoo import config_path
-from tracker.tracking.jobs import MAX_JOBS
+from tracker.tracking.jobs import MAX_JOBS_OF_ONE
 
 POINT = [[40, 40]]
 # Untrained masks are neither confident nor stable, and all of them are wanted.
@@ -88,7 +88,7 @@ class TestAll:
         assert [mask["object"] for mask in again] == ids  # tracked already: no second object on the same thing
 
     def test_cancel(self, talk: Talk) -> None:
-        other = Talk(talk.daemon)
+        other, stranger = Talk(talk.daemon, talk.token), Talk(talk.daemon)
         replies: list[Any] = []
         asking = threading.Thread(
             target=lambda: replies.append(
@@ -98,6 +98,8 @@ class TestAll:
         other.subscribe("events/cam/")
         asking.start()
         other.receive_until(lambda m: m["event"] == "segment_progress")
+        assert stranger.refused("segment.cancel", id=7)[0] == "bad_request"
+        stranger.close()
         other.ask("segment.cancel", id=7)
         asking.join()
         other.refused("segment.cancel", id=7)
@@ -125,10 +127,10 @@ class TestAll:
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
             socket.linger, socket.rcvtimeo = 0, 30_000
             socket.connect(talk.daemon.control.endpoint)
-            for number in range(MAX_JOBS + 1):
+            for number in range(MAX_JOBS_OF_ONE + 1):
                 socket.send(msgpack.packb({"id": number, "op": "segment.all", "args": args}))
             reply = msgpack.unpackb(socket.recv())
-        assert (reply["id"], reply["error"]["code"]) == (MAX_JOBS, "at_capacity")
+        assert (reply["id"], reply["error"]["code"]) == (MAX_JOBS_OF_ONE, "at_capacity")
         assert talk.ask("server.info")["name"] == "tracker"
 
     @pytest.mark.parametrize(

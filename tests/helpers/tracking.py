@@ -1,5 +1,6 @@
 """A whole daemon in this process: real sockets, real files, real threads; only the model is the blob engine."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,8 +42,10 @@ def blobs(path: Path, frames: int = 60, fps: float = 20, hidden: range = range(0
 class Talk:
     """The wire as another program sees it."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, token: bytes | None = None) -> None:
+        """`token` makes it the same client as another one that has it."""
         self.daemon = daemon
+        self.token = token or os.urandom(16)
         self.image = b""  # that came with the last message
         self._context = zmq.Context()
         self._control = self._socket(zmq.REQ, daemon.control.endpoint)
@@ -51,6 +54,8 @@ class Talk:
     def _socket(self, kind: int, endpoint: str) -> "zmq.Socket[bytes]":
         socket = self._context.socket(kind)
         socket.linger, socket.rcvtimeo = 0, round(PATIENCE_S * 1000)
+        if kind == zmq.REQ:
+            socket.setsockopt(zmq.IDENTITY, self.token + os.urandom(8))
         socket.connect(endpoint)
         return socket
 

@@ -31,6 +31,7 @@ from tracker.daemon.fairness import REQUESTS_S, FairRequests
 from tracker.daemon.faults import Faults
 from tracker.daemon.history import DurableRequest, History
 from tracker.daemon.lifecycle import ObjectLifecycle
+from tracker.daemon.metrics import Figures, Metrics
 from tracker.daemon.operations import operations
 from tracker.daemon.persistence import Persistence, open_store
 from tracker.daemon.restore import Restorer
@@ -118,6 +119,11 @@ class Daemon:
             abandon or log.critical,
             lambda: self._in_step,
         )
+        self.metrics = Metrics(
+            config.metrics.endpoint,
+            Figures(self._table, self._events, self._persistence, parts),
+            lambda: self.ready.is_set() and not self._stopping,
+        )
         self.ready = threading.Event()  # both sockets are bound
         self._steps_ms: deque[tuple[float, float]] = deque(maxlen=1000)  # by the clock, of the processor
         self._status_due_s = 0.0
@@ -169,6 +175,7 @@ class Daemon:
             self._faults.passed(with_objects)
             ended_ns, cpu_s = time.monotonic_ns(), time.thread_time() - cpu_started_s
             self._scheduler.spent(batch, (ended_ns - started_ns) / 1e9)
+            self.metrics.observe_step((ended_ns - started_ns) / 1e9)
             self._steps_ms.append(((ended_ns - started_ns) / 1e6, cpu_s * 1e3))
         for work in batch:
             if work.live:
@@ -358,6 +365,8 @@ class Daemon:
             stack.callback(self.control.stop, STOP_S)
             self._labeller.start()
             stack.callback(self._labeller.stop)
+            self.metrics.start()
+            stack.callback(self.metrics.stop)
             self._watch.start()
             stack.callback(self._watch.stopping)
             self.ready.set()

@@ -18,6 +18,7 @@ from tracker.engine.memory import ObjectMemory
 from tracker.errors import TrackerError
 from tracker.images import imaging
 from tracker.protocol.replies import Empty
+from tracker.protocol.requests import SearchOptions
 from tracker.tracking.jobs import Jobs, Slices
 from tracker.tracking.state import TrackedStream
 from tracker.types import Bool, Frame, ObjectMask, Prompt
@@ -108,14 +109,16 @@ class Discovery:
         return Empty()
 
     def _everything(self, frame: Frame, config: DiscoverConfig) -> Generator[None, None, list[Bool]]:
-        options = automatic.Options(
+        options = SearchOptions(
             points_per_side=config.points_per_side,
             pred_iou_thresh=config.pred_iou_thresh,
             stability_score_thresh=config.stability_score_thresh,
             min_mask_region_area=config.min_area // 4,
         )
         found: tuple[automatic.Found, ...] = ()
-        for progress in automatic.search(self._context.engine, imaging.to_rgb(frame.image), options):
+        for progress in automatic.search(
+            self._context.engine, imaging.to_rgb(frame.image), options, automatic.SLICE_S
+        ):
             found = progress.found or ()
             yield
         best = [mask for f in sorted(found, key=lambda f: -f.score) if (mask := f.mask_hw).sum() >= config.min_area]

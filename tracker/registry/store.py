@@ -83,6 +83,11 @@ class Store:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def failed(self) -> bool:
+        """Whether nothing reaches the disk now."""
+        return self._failure is not None
+
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 

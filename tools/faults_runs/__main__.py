@@ -1,0 +1,105 @@
+"""tools/faults: one line a case, exit status 1 where a bound is not held."""
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from faults_runs.daemon import Observer, Served, steps
+from faults_runs.peers import PEERS, Peer
+
+MORE_MIB, P99_MS, STOP_S = 64.0, 50.0, 2.0
+MEMORY_MIB = 1536  # limits.memory_mib of the daemon for messages that never end
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    case: str
+    alive: bool
+    more_mib: float
+    peak_mib: float
+    p99_ms: float
+    failed: int
+    frames_per_s: float
+    idle_frames_per_s: float
+    stop_s: float
+
+    def problems(self, times: bool) -> list[str]:
+        """What was not held; `times`: also what depends on the machine's speed."""
+        bound_mib = MEMORY_MIB + MORE_MIB - self.peak_mib if "endless" in self.case else MORE_MIB - self.more_mib
+        found = [] if self.alive else ["it ended"]
+        found += ["memory"] if bound_mib < 0 else []
+        found += [f"{self.failed} unanswered"] if self.failed else []
+        if not times:
+            return found
+        found += ["p99"] if not self.p99_ms <= P99_MS else []
+        found += ["stop"] if self.stop_s > STOP_S else []
+        found += ["half the frames"] if self.frames_per_s < self.idle_frames_per_s / 2 else []
+        return found
+
+
+def run(case: str, peer: Peer, seconds: float, folder: Path) -> Figures:
+    served = Served(folder, MEMORY_MIB if "endless" in case else None)
+    try:
+        idle_frames_per_s = _frames_per_s(served, lambda: time.sleep(3))
+        before_mib = served.rss_mib()
+        with Observer(served) as observer:
+            frames_per_s = _frames_per_s(served, lambda: _for_at_least(peer, served, seconds))
+        alive = served.alive()
+        attacker = threading.Thread(target=peer, args=(served, 3.0), daemon=True)
+        attacker.start()
+        time.sleep(0.5)
+    finally:
+        stop_s = served.stop()
+    attacker.join(20)
+    peak_mib = observer.peak_mib
+    return Figures(
+        case, alive, peak_mib - before_mib, peak_mib, observer.p99_ms, observer.failed, frames_per_s,
+        idle_frames_per_s, stop_s,
+    )  # fmt: skip
+
+
+def _for_at_least(peer: Peer, served: Served, seconds: float) -> None:
+    ends_s = time.monotonic() + seconds
+    peer(served, seconds)
+    time.sleep(max(0.0, ends_s - time.monotonic()))
+
+
+def _frames_per_s(served: Served, work) -> float:  # type: ignore[no-untyped-def]
+    first, started_s = steps(served.control), time.monotonic()
+    work()
+    return (steps(served.control) - first) / (time.monotonic() - started_s)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tools/faults", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(PEERS)}; all without any")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each case (8)")
+    parser.add_argument("--no-times", action="store_true", help="do not judge what depends on the machine's speed")
+    options = parser.parse_args()
+    if unknown := [case for case in options.cases if case not in PEERS]:
+        parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(PEERS)}")
+    bad = 0
+    print(
+        f"{'case':28} {'alive':6} {'RSS +':>8} {'peak':>6} {'p99 ms':>7} {'lost':>4} {'frames/s':>13} {'stop s':>6}"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for case in options.cases or PEERS:
+            figures = run(case, PEERS[case], options.seconds, Path(folder))
+            problems = figures.problems(times=not options.no_times)
+            bad += bool(problems)
+            print(
+                f"{case:28} {'yes' if figures.alive else 'NO':6} {figures.more_mib:8.1f} {figures.peak_mib:6.0f} "
+                f"{figures.p99_ms:7.1f} {figures.failed:4d} "
+                f"{figures.frames_per_s:5.1f} of {figures.idle_frames_per_s:4.1f} "
+                f"{figures.stop_s:6.2f}  {', '.join(problems) or 'held'}",
+                flush=True,
+            )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
