@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.pages import app, at, until
-from helpers.pond_page import Pond, click, frozen, iou, looking, previewed, visible
+from helpers.pond_page import Pond, added, click, frozen, iou, looking, previewed, visible
 from pond.scene import HEIGHT, WIDTH
 from tracker.client import Client, mask_of
 from tracker.protocol.replies import ObjectRecord
@@ -31,9 +31,8 @@ def test_a_click_makes_an_outline_on_the_object(address: str, browser: Any, pond
         preview = ObjectRecord(object=1, state="visible", outline=outline)
         assert iou(preview, pond.truth(frame, 1)) >= 0.7
         page.keyboard.press("Enter")
-        page.wait_for_selector(".object[data-object]")
-        frame, record = visible(page)
-        assert iou(record, pond.truth(frame, 1)) >= 0.7
+        assert iou(added(page), pond.truth(frame, 1)) >= 0.7
+        visible(page)
         page.wait_for_selector("#events li:has-text('object added')")
 
 
@@ -48,9 +47,8 @@ def test_a_box_by_dragging(address: str, browser: Any, pond: Pond) -> None:
         page.mouse.up()
         previewed(page)
         page.keyboard.press("Enter")
-        page.wait_for_selector(".object[data-object]")
-        frame, record = visible(page)
-        assert iou(record, pond.truth(frame, 2)) >= 0.7
+        assert iou(added(page), pond.truth(frame, 2)) >= 0.7
+        visible(page)
 
 
 def test_a_candidate_is_chosen_by_key_and_that_very_mask_is_tracked(
