@@ -107,7 +107,7 @@ KNOBS = {
 def test_what_is_found_equals_the_official_generator(engine, name):
     options = KNOBS[name]
     records = [record for record in official(engine, options).generate(picture()) if record["area"]]
-    assert len(records) >= 10
+    assert len(records) >= 4
     assert_equal(found_in(engine, options), records)
 
 
@@ -116,7 +116,7 @@ def test_a_plain_network_finds_the_same_as_the_official_generator(plain):
         OPTIONS, points_per_side=4, stability_score_offset=0.02, stability_score_thresh=0.2, box_nms_thresh=1.0
     )
     records = official(plain, options).generate(picture())
-    assert len(records) >= 10
+    assert len(records) >= 4
     assert_equal(found_in(plain, options), records)
 
 
@@ -131,7 +131,7 @@ def test_small_regions_are_removed_as_upstream_does(engine):
     area = 40
     expected = SAM2AutomaticMaskGenerator.postprocess_small_regions(data, area, 0.5)
     cleaned = found_in(engine, replace(OPTIONS, min_mask_region_area=area))
-    assert len(cleaned) == len(expected["rles"]) >= 10
+    assert len(cleaned) == len(expected["rles"]) >= 4
     assert any(f.rle_counts not in {g.rle_counts for g in found} for f in cleaned), "nothing was cleaned"
     for ours, rle, box in zip(cleaned, expected["rles"], expected["boxes"], strict=True):
         assert np.array_equal(ours.mask_hw, rle_to_mask(rle))

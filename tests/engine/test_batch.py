@@ -116,9 +116,9 @@ def test_batches_give_each_object_the_masks_it_has_alone(
 
 
 def test_batches_of_objects_that_are_gone_and_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 96 pixels the trained model calls some of what it follows gone."""
+    """At 96 pixels the trained model, its object score lowered, calls some of what it follows gone."""
     keep_memories_unrounded(monkeypatch)
-    found = difference(Pair.make("nano", 96, plain=False), 8, 3, 20)
+    found = difference(Pair.make("nano", 96, plain=False, score_shift=-3.0), 8, 3, 20)
     assert 0 < found.mixed < 0.98, found
     assert found.of_std <= 1e-3, found
     assert found.same_pixels >= 0.9998, found

@@ -12,7 +12,8 @@ from PIL import Image as Pil
 
 from helpers.leaks import ROOT
 from pond import scene
-from pond.report import HIDDEN_PX, contact_sheet, judge
+from pond.__main__ import CARS, cars
+from pond.report import HIDDEN_PX, contact_sheet, ending, judge
 from tracker.masks.geometry import shape_of_mask
 from tracker.protocol.fields import ObjectState
 from tracker.protocol.replies import ObjectRecord, Tracks
@@ -95,18 +96,57 @@ def test_the_contact_sheet_shows_half_size_pictures_in_order(tmp_path) -> None:
     assert sheet[-1, -1, 0] == 99
 
 
-def test_the_demo_follows_two_fish_through_the_daemon(tmp_path: Path) -> None:
-    out = tmp_path / "demo"
-    command = [str(ROOT / "tools" / "demo"), "--out", str(out)]
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (LEFT, "on itself"),
+        (RIGHT, "on another one"),
+        ((slice(30, 40), slice(40, 60)), "on the background"),
+        (NOWHERE, "on nothing"),
+    ],
+)
+def test_where_an_object_ended(found: tuple, expected: str) -> None:
+    labels_hw = mask(LEFT).astype(np.uint8)
+    labels_hw[RIGHT] = 2
+    labels_nhw = np.stack([labels_hw, labels_hw])
+    assert ending(7, [published(0, LEFT), published(1, found)], labels_nhw, 1) == expected
+
+
+def test_an_object_without_a_mask_where_it_is_hidden_is_rightly_gone() -> None:
+    assert ending(7, [published(0, NOWHERE)], mask(TINY).astype(np.uint8)[None], 1) == "rightly gone"
+
+
+def demo(out: Path, *options: str) -> dict[str, float]:
+    """Run it; the figures of its last line, its files being there."""
+    command = [str(ROOT / "tools" / "demo"), "--out", str(out), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
     assert set(summary) == {"frames", "objects", "mean_iou", "fps", "latency_ms_p50"}
     assert summary["objects"] == 2
-    assert summary["mean_iou"] > 0.5  # it was 0.76 at 4 frames/s; a busier machine drops more frames
     lines = (out / "tracks.jsonl").read_text().splitlines()
-    assert len(lines) == summary["frames"] > 20
+    assert len(lines) == summary["frames"]
     assert {"frame", "objects", "size"} <= json.loads(lines[-1]).keys()
     assert (out / "overlay.mp4").stat().st_size > 50_000
     with Pil.open(out / "contact-sheet.png") as sheet:
         assert sheet.size == (1280, 720)
+    return summary
+
+
+def test_the_demo_follows_two_fish_through_the_daemon(tmp_path: Path) -> None:
+    summary = demo(tmp_path / "demo")
+    assert summary["frames"] == scene.FRAMES  # the film waits, however slow the machine is
+    assert summary["mean_iou"] >= 0.65
+
+
+def test_the_real_demo_follows_two_cars(tmp_path: Path) -> None:
+    summary = demo(tmp_path / "demo", "--real")
+    assert summary["frames"] == 42
+    assert summary["mean_iou"] >= 0.75
+
+
+def test_the_real_film_is_small_has_truth_and_says_whose_it_is() -> None:
+    film = cars()
+    assert film.labels_nhw.shape == (len(film.pictures), 360, 640)
+    assert sum(path.stat().st_size for path in CARS.iterdir()) < 1_000_000
+    assert "Creative Commons Attribution 4.0" in (CARS / "README.md").read_text()

@@ -1,6 +1,8 @@
 """A lesson: which frames of a clip teach, what is remembered between them, and that all ranks see clips as long."""
 
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +10,12 @@ import pytest
 import torch
 from sam2.modeling.sam2_utils import LayerNorm2d
 
+from tracker.engine.layers.lite_trunk import InvertedResidual
 from training.data import Recipe, make_batch
-from training.model import build, fused_norm, plain_norm, resize
+from training.model import TRUNK, Run, build, fused_norm, groups, plain_block, plain_norm, quick_block, resize
 from training.scenario import Scenario
 from training.textures import Bank
-from training.train import Stage, lesson, stretches
+from training.train import Stage, Trainer, clip_gradients, lesson, stretches
 
 SCENE = Scenario(frames=8, size_px=64, real=0.0, vanish=0.0)
 STAGE = Stage("test", 1, (Recipe(SCENE, clips=1, targets=2),), 1e-3, 1e-3, kinds={"box": 1.0}, correct=0.0)
@@ -92,3 +95,40 @@ def test_the_fused_norm_is_the_plain_one(channels: int) -> None:
     torch.nn.init.normal_(norm.weight)
     x_nchw = 3 * torch.randn(2, channels, 5, 7) + 1
     torch.testing.assert_close(fused_norm(norm, x_nchw), plain_norm(norm, x_nchw))
+
+
+def test_the_quick_block_is_the_plain_one_but_for_bfloat16() -> None:
+    torch.manual_seed(0)
+    block, x_nchw = InvertedResidual(8, 8, 6, 5, 1), torch.randn(2, 8, 16, 16)
+    plain, quick = plain_block(block, x_nchw), quick_block(block, x_nchw)
+    assert (plain - quick).std() / plain.std() < 0.02
+    assert not torch.equal(plain, quick)
+
+
+def test_gradients_of_trunk_and_rest_are_clipped_apart() -> None:
+    model = build(64)
+    for name, parameter in model.named_parameters():
+        parameter.grad = torch.full_like(parameter, 10.0 if name.startswith(TRUNK) else 1e-6)
+    norm = clip_gradients(model)
+    assert norm > 100
+    of_trunk = [p.grad for n, p in model.named_parameters() if n.startswith(TRUNK) and p.grad is not None]
+    others = [p.grad for n, p in model.named_parameters() if not n.startswith(TRUNK) and p.grad is not None]
+    assert torch.cat([gradient.flatten() for gradient in of_trunk]).norm() == pytest.approx(1, rel=1e-2)
+    assert all(torch.equal(gradient, torch.full_like(gradient, 1e-6)) for gradient in others)
+
+
+def test_trunk_and_neck_learn_at_their_own_pace() -> None:
+    model = build(64)
+    paces = {round(group["pace"], 2): sum(p.numel() for p in group["params"]) for group in groups(model)}
+    assert set(paces) == {0.33, 1.67, 1.0}
+    assert sum(len(group["params"]) for group in groups(model)) == len(list(model.parameters()))
+
+
+def test_a_stage_ends_by_its_steps_or_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), torch.optim.SGD(torch.nn.Linear(1, 1).parameters()))
+    run.step, stage = 25, replace(STAGE, steps=100)
+    assert Trainer(run, Bank(), tmp_path, 0, 0)._progress(stage) == 0.25
+    now = time.monotonic()
+    hurried = Trainer(run, Bank(), tmp_path, 0, 0, minutes=2)
+    monkeypatch.setattr("training.train.time.monotonic", lambda: now + 90)
+    assert hurried._progress(stage) == pytest.approx(0.75, abs=0.02)

@@ -10,6 +10,8 @@ import torch
 from evaluation.clips import VALIDATION_SEED, TrueClip, from_folder, rendered
 from evaluation.follow import Result, follow
 from evaluation.report import HEADER, line, mean, write_sheet
+from evaluation.suite import HEADER as SUITE_HEADER
+from evaluation.suite import judge_suite, row
 from tracker.config import EngineConfig, ModelConfig
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import load_model
@@ -22,6 +24,9 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     config = ModelConfig(arguments.model, arguments.checkpoint, arguments.device, arguments.image_size)
     engine = Engine(load_model(config), EngineConfig())
+    if arguments.suite:
+        suite(engine, arguments)
+        return
     results: list[Result] = []
     frames, began = 0, time.perf_counter()
     print(HEADER)
@@ -34,6 +39,17 @@ def main() -> None:
             write_sheet(arguments.sheets / f"{clip.name}-{arguments.prompt}.png", clip, found)
     print(mean(results))
     print(f"{arguments.model}, {arguments.prompt} prompt: {frames} frames in {time.perf_counter() - began:.0f} s")
+
+
+def suite(engine: Engine, arguments: argparse.Namespace) -> None:
+    """A table with a line for each set, each clip's line above it."""
+    print(SUITE_HEADER)
+    rows = []
+    for judged in judge_suite(engine, arguments.suite, arguments.sheets, arguments.only or (), arguments.prompt):
+        print("\n".join(map(line, judged.followed)))
+        rows.append(row(judged))
+        print(rows[-1], flush=True)
+    print("\n".join([SUITE_HEADER, *rows]))
 
 
 def clips(arguments: argparse.Namespace) -> Iterable[TrueClip]:
@@ -53,7 +69,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--threads", type=int, help="of the model, on a CPU")
     top.add_argument("--prompt", choices=("box", "point", "mask"), default="box", help="on an object's first frame")
     top.add_argument("--folder", type=Path, help="clips with masks: CLIP/masks, DAVIS or SA-V; else rendered clips")
-    top.add_argument("--only", nargs="+", help="names of clips in --folder")
+    top.add_argument(
+        "--suite", type=Path, help="folder with splits.json: all that it lists for judging; --only: sets"
+    )
+    top.add_argument("--only", nargs="+", help="names of clips in --folder, or of sets in --suite")
     top.add_argument("--clips", type=int, default=64, help="how many rendered clips")
     top.add_argument("--frames", type=int, default=32, help="of each rendered clip")
     top.add_argument(

@@ -61,7 +61,7 @@ def from_folder(folder: Path, only: list[str] | None = None) -> Iterator[TrueCli
     if not pairs:
         raise FileNotFoundError(f"{folder}: no clip with masks; want CLIP/masks/*.png or Annotations/*/CLIP/*.png")
     for frames, masks in pairs:
-        yield _read(frames, masks)
+        yield read_clip(frames, masks)
 
 
 def unjudged(video: Path, box_xyxy: tuple[int, int, int, int]) -> TrueClip:
@@ -85,7 +85,8 @@ def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
                 yield folder / pictures / masks.name, masks
 
 
-def _read(frames_at: Path, masks_at: Path) -> TrueClip:
+def read_clip(frames_at: Path, masks_at: Path) -> TrueClip:
+    """A clip of a folder or film of frames and a folder of label maps."""
     frames = _video(frames_at) if frames_at.is_file() else _pictures(frames_at)
     name = masks_at.parent.name if masks_at.name == "masks" else masks_at.name
     nested = [path for path in sorted(masks_at.iterdir()) if path.is_dir()]  # SA-V: a folder for each object

@@ -20,9 +20,15 @@ class Result:
 
     clip: str
     number: int
+    several: bool = False
+    """Whether the clip has other objects that it could be taken for."""
     j_t: list[float] = field(default_factory=list)
     f_t: list[float] = field(default_factory=list)
     score_right_t: list[bool] = field(default_factory=list)
+    said_t: list[tuple[float, float]] = field(default_factory=list)
+    """Where the model gave a mask: the IoU that it predicted, and the IoU that the mask has."""
+    elsewhere_t: list[bool] = field(default_factory=list)
+    """Whether most of the mask lies on another labelled object."""
     masks: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
@@ -38,6 +44,11 @@ class Result:
         """Share of frames on which the object score says rightly whether the object is there."""
         return float(np.mean(self.score_right_t))
 
+    @property
+    def elsewhere(self) -> float:
+        """Share of frames on which it has become another one."""
+        return float(np.mean(self.elsewhere_t))
+
 
 def first_prompt(mask_hw: NDArray[np.bool_], kind: str) -> Prompt:
     """`box`: the tight box; `point`: one in the thickest part; `mask`: the truth itself, as in DAVIS."""
@@ -50,7 +61,8 @@ def first_prompt(mask_hw: NDArray[np.bool_], kind: str) -> Prompt:
 
 def follow(engine: Engine, clip: TrueClip, kind: str) -> list[Result]:
     """Follow all objects of `clip` together. Judged: after the prompt to the last but one, as DAVIS."""
-    results = {number: Result(clip.name, number) for number in clip.objects}
+    several = len(clip.objects) > 1
+    results = {number: Result(clip.name, number, several) for number in clip.objects}
     starts = {number: clip.first_seen(number) for number in clip.objects}
     tracks: dict[int, ObjectMemory] = {}
     for time, frame_hwc in enumerate(clip.frames):
@@ -68,8 +80,18 @@ def follow(engine: Engine, clip: TrueClip, kind: str) -> list[Result]:
         for number, mask_hw in apart(answers, size_wh).items():
             results[number].masks[time] = mask_hw
             if time in clip.labels and starts[number] < time < len(clip.frames) - 1:
-                _judge(results[number], mask_hw, answers[number].presence, clip.mask(time, number))
+                _judge(results[number], mask_hw, answers[number], clip.labels[time])
     return list(results.values())
+
+
+def first_answer(engine: Engine, clip: TrueClip, number: int, kind: str) -> float:
+    """IoU of the answer to a prompt on the frame where object `number` is first seen."""
+    time = clip.first_seen(number)
+    frame_hwc, truth_hw = clip.frames[time], clip.mask(time, number)
+    size_wh = (frame_hwc.shape[1], frame_hwc.shape[0])
+    features = engine.encode([Rgb(frame_hwc)])
+    _, answer = engine.prompt(ObjectMemory(), features, 0, 0, first_prompt(truth_hw, kind), size_wh)
+    return region_j(apart({number: answer}, size_wh)[number], truth_hw)
 
 
 def apart(answers: dict[int, ObjectMask], size_wh: tuple[int, int]) -> dict[int, NDArray[np.bool_]]:
@@ -83,7 +105,13 @@ def apart(answers: dict[int, ObjectMask], size_wh: tuple[int, int]) -> dict[int,
     return dict(zip(answers, won_nhw, strict=True))
 
 
-def _judge(result: Result, mask_hw: NDArray[np.bool_], presence: float, truth_hw: NDArray[np.bool_]) -> None:
-    result.j_t.append(region_j(mask_hw, truth_hw))
+def _judge(result: Result, mask_hw: NDArray[np.bool_], answer: ObjectMask, label_hw: NDArray[np.uint8]) -> None:
+    truth_hw = label_hw == result.number
+    j = region_j(mask_hw, truth_hw)
+    result.j_t.append(j)
     result.f_t.append(contour_f(mask_hw, truth_hw))
-    result.score_right_t.append((presence > 0) == bool(truth_hw.any()))
+    result.score_right_t.append((answer.presence > 0) == bool(truth_hw.any()))
+    if mask_hw.any():
+        result.said_t.append((answer.score, j))
+    another_hw = mask_hw & (label_hw > 0) & ~truth_hw
+    result.elsewhere_t.append(bool(2 * another_hw.sum() > mask_hw.sum()))

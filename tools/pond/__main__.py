@@ -1,4 +1,4 @@
-"""The demo: a rendered film, the real daemon on it at real pace, two prompts, and how well it followed them."""
+"""The demo: a film with truth, rendered or real, the daemon on it, two prompts, and how well it followed them."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -20,20 +20,39 @@ import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pond.report import contact_sheet, drawn, judge, print_table, write_jsonl
-from pond.scene import FPS, FRAMES, HEIGHT, SECONDS, WIDTH, render
+from pond.report import contact_sheet, drawn, ending, judge, print_table, write_jsonl
+from pond.scene import FPS, HEIGHT, SECONDS, WIDTH, render
 from tracker.client import Client, Subscription
+from tracker.config import StreamConfig
 from tracker.errors import Timeout
 from tracker.images.video_writer import VideoWriter
 from tracker.protocol.replies import Event, Tracks
 
 U8 = NDArray[np.uint8]
 OUT = Path(__file__).resolve().parents[2] / "out" / "demo"
-STREAM = "pond"
+CARS = Path(__file__).parent / "cars"
 PAGE = "127.0.0.1:5580"
-START_S, QUIET_S, STOP_S = 120.0, 5.0, 20.0
-BY_POINT, BY_BOX = 1, 4  # object ids; 4 is blue in the overlay, and 2 would be as green as the leaves
-FISH = {BY_POINT: 1, BY_BOX: 2}  # by their numbers in the truth
+START_S, QUIET_S, STOP_S = 120.0, 20.0, 20.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A film of `pictures` [h, w, 3] RGB and its truth: the object's number at each pixel, 0 for none.
+
+    `marks` says by number how an object is pointed out to the daemon, which knows it by the same number.
+    """
+
+    name: str
+    fps: float
+    pictures: list[U8]
+    labels_nhw: U8
+    marks: dict[int, str]
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        height, width = self.labels_nhw.shape[1:]
+        return width, height
+
 
 console = Console()
 
@@ -62,56 +81,62 @@ class Heard:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tools/demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT, help="folder for what it leaves (default: out/demo)")
-    parser.add_argument("--watch", action="store_true", help="show the pond on the live page instead, to click on")
+    parser.add_argument("--real", action="store_true", help="a real film, of two cars, instead of a rendered pond")
+    parser.add_argument("--watch", action="store_true", help="show the film on the live page instead, to click on")
     parser.add_argument("--page", default=PAGE, help=f"where the page listens, with --watch (default: {PAGE})")
     arguments = parser.parse_args()
-    out = arguments.out
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    shutil.rmtree(arguments.out, ignore_errors=True)
+    arguments.out.mkdir(parents=True)
 
+    scene = cars() if arguments.real else pond()
+    film = arguments.out / f"{scene.name}.mp4"
+    with VideoWriter(film, scene.size_wh, scene.fps) as video:
+        for picture in scene.pictures:
+            video.write(picture)
+    if arguments.watch:
+        watch(arguments.out, film, scene, arguments.page)
+        return
+    with tempfile.TemporaryDirectory() as sockets, daemon(arguments.out, film, Path(sockets)) as client:
+        heard = follow(client, film, scene)
+    report(arguments.out, heard, scene)
+
+
+def pond() -> Scene:
+    """Render the koi; every machine renders the same film."""
     console.print(
         f"rendering {SECONDS} s of a pond, {WIDTH}x{HEIGHT}, {FPS} frames/s, with the truth of every pixel"
     )
-    pictures, truth_nhw = film(out / "pond.mp4")
-    if arguments.watch:
-        watch(out, arguments.page)
-        return
-    with tempfile.TemporaryDirectory() as sockets, daemon(out, Path(sockets)) as client:
-        heard = follow(client, truth_nhw)
-    report(out, heard, pictures, truth_nhw)
+    pictures, truth = zip(*render(), strict=True)
+    return Scene("pond", FPS, list(pictures), np.stack(truth), {1: "point", 2: "box"})
 
 
-def watch(out: Path, page: str) -> None:
+def cars() -> Scene:
+    """Two cars from above, filmed; `cars/README.md` names its authors and its licence."""
+    console.print("reading a film of two cars: Intel's sample videos, CC BY 4.0, see tools/pond/cars/README.md")
+    video, pictures = cv2.VideoCapture(str(CARS / "cars.mp4")), []
+    while (read := video.read())[0]:
+        pictures.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
+    video.release()
+    return Scene("cars", 10, pictures, np.load(CARS / "truth.npz")["labels_thw"], {1: "box", 2: "point"})
+
+
+def watch(out: Path, film: Path, scene: Scene, page: str) -> None:
     """The film again and again on the live page, until Ctrl-C."""
-    with tempfile.TemporaryDirectory() as sockets, daemon(out, Path(sockets), page):
+    with tempfile.TemporaryDirectory() as sockets, daemon(out, film, Path(sockets), page) as client:
+        client.add_stream(scene.name, StreamConfig(url=str(film), loop=True))
         console.print(
-            f"open http://{page}/s/{STREAM} in a browser, click on a fish and press Enter; Ctrl-C ends it"
+            f"open http://{page}/s/{scene.name} in a browser, click on something and press Enter; Ctrl-C ends it"
         )
         with suppress(KeyboardInterrupt):
             signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 
-def film(path: Path) -> tuple[list[U8], U8]:
-    """Render the scene into a video file; its pictures, and the truth [frames, h, w]."""
-    pictures, truth = [], []
-    with VideoWriter(path, (WIDTH, HEIGHT), FPS) as video:
-        for picture, truth_hw in render():
-            video.write(picture)
-            pictures.append(picture)
-            truth.append(truth_hw)
-    return pictures, np.stack(truth)
-
-
 @contextmanager
-def daemon(out: Path, sockets: Path, page: str | None = None) -> Iterator[Client]:
-    """`trackerd serve` on the film, as a process of its own, and a client of it; SIGTERM ends it.
-
-    With a `page` to be served the film begins again at its end.
-    """
+def daemon(out: Path, film: Path, sockets: Path, page: str | None = None) -> Iterator[Client]:
+    """`trackerd serve`, as a process of its own, and a client of it that may show it the film; SIGTERM ends it."""
     config = {
-        "control": {"endpoint": f"ipc://{sockets}/control"},
+        "control": {"endpoint": f"ipc://{sockets}/control", "allow_sources": [str(film)]},
         "publish": {"endpoint": f"ipc://{sockets}/publish"},
-        "streams": {STREAM: {"url": str(out / "pond.mp4"), "pace": "real", "loop": page is not None}},
         "web": {"endpoint": page},
     }
     path, log_path = out / "trackerd.yaml", out / "trackerd.log"
@@ -145,16 +170,23 @@ def wait_for(endpoint: str, process: "subprocess.Popen[bytes]") -> None:
     raise SystemExit("demo: the daemon does not answer")
 
 
-def follow(client: Client, truth_nhw: U8) -> Heard:
-    """Subscribe, point at one fish, box another, and listen to the end of the film."""
+def follow(client: Client, film: Path, scene: Scene) -> Heard:
+    """Subscribe, begin the film and hold it, mark its objects, let it go on, and listen to its end.
+
+    `pace: all`: it waits for the model, so that what is found does not depend on the machine's speed.
+    """
     heard = Heard()
-    with client.subscribe(STREAM, timeout_s=QUIET_S) as subscription:
+    with client.subscribe(timeout_s=QUIET_S) as subscription:
         listener = threading.Thread(target=heard.listen, args=(subscription,))
         listener.start()
         try:
+            client.add_stream(scene.name, StreamConfig(url=str(film), pace="all"))
             if not heard.first.wait(QUIET_S):
                 raise SystemExit("demo: the daemon publishes nothing")
-            prompt(client, heard.tracks[0][1].frame, truth_nhw)
+            client.pause_stream(scene.name)
+            for number in scene.marks:
+                mark(client, scene, number)
+            client.resume_stream(scene.name)
         finally:
             listener.join()
     if "stream_ended" not in {event.event for event in heard.events}:
@@ -162,34 +194,45 @@ def follow(client: Client, truth_nhw: U8) -> Heard:
     return heard
 
 
-def prompt(client: Client, frame: int, truth_nhw: U8) -> None:
-    """Mark the two fish on a frame as a person would: a click inside the one, a box around the other."""
-    depth_hw = cv2.distanceTransform((truth_nhw[frame] == FISH[BY_POINT]).astype(np.uint8), cv2.DIST_L2, 5)
-    y, x = np.unravel_index(int(depth_hw.argmax()), depth_hw.shape)
-    added = client.add(STREAM, frame=frame, points=[(float(x), float(y))], label="point", object=BY_POINT)
-    console.print(f"object {added.object}: a point at {x}, {y} of frame {frame}; its box is {added.box}")
-    rows, columns = np.nonzero(truth_nhw[frame] == FISH[BY_BOX])
-    box = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
-    added = client.add(STREAM, frame=frame, box=box, label="box", object=BY_BOX)
-    console.print(f"object {added.object}: the box {box} of frame {frame}; its own box is {added.box}")
+def mark(client: Client, scene: Scene, number: int) -> None:
+    """Point an object out on the film's first frame as a person would: a click inside it, or a box around it."""
+    mask_hw, kind = scene.labels_nhw[0] == number, scene.marks[number]
+    if kind == "point":
+        y, x = np.unravel_index(
+            int(cv2.distanceTransform(mask_hw.astype(np.uint8), cv2.DIST_L2, 5).argmax()), mask_hw.shape
+        )
+        added = client.add(scene.name, frame=0, points=[(float(x), float(y))], label=kind, object=number)
+        told = f"a point at {x}, {y}"
+    else:
+        rows, columns = np.nonzero(mask_hw)
+        box = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
+        added = client.add(scene.name, frame=0, box=box, label=kind, object=number)
+        told = f"the box {box}"
+    console.print(f"object {added.object}: {told} of frame 0; its own box is {added.box}")
 
 
-def report(out: Path, heard: Heard, pictures: list[U8], truth_nhw: U8) -> None:
+def report(out: Path, heard: Heard, scene: Scene) -> None:
     """Files, table, and the line of JSON."""
     tracks = [message for _, message in heard.tracks]
     write_jsonl(out / "tracks.jsonl", tracks)
-    shown = [drawn(message, pictures[message.frame]) for message in tracks]
-    with VideoWriter(out / "overlay.mp4", (WIDTH, HEIGHT), FPS) as video:
+    shown = [drawn(message, scene.pictures[message.frame]) for message in tracks]
+    with VideoWriter(out / "overlay.mp4", scene.size_wh, scene.fps) as video:
         for message, picture in zip(tracks, shown, strict=True):
-            video.write(picture, message.frame / FPS)
+            video.write(picture, message.frame / scene.fps)
     contact_sheet(out / "contact-sheet.png", shown)
 
-    judged = [judge(number, tracks, truth_nhw == fish) for number, fish in FISH.items()]
+    judged = [
+        replace(
+            judge(number, tracks, scene.labels_nhw == number),
+            ended=ending(number, tracks, scene.labels_nhw, number),
+        )
+        for number in scene.marks
+    ]
     print_table(console, judged)
     tracked = [(arrival_ns, message) for arrival_ns, message in heard.tracks if message.objects]
     arrivals_ns = np.array([arrival_ns for arrival_ns, _ in tracked])
     latency_ns = arrivals_ns - [message.mono_ns for _, message in tracked]
-    console.print(f"{len(tracks)} of {FRAMES} frames were published; what is late is dropped, as from a camera")
+    console.print(f"{len(tracks)} of {len(scene.pictures)} frames: the film waits where the machine is slow")
     console.print("look at", *(out / name for name in ("overlay.mp4", "contact-sheet.png", "tracks.jsonl")))
     summary = {
         "frames": len(tracks),

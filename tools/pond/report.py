@@ -1,4 +1,4 @@
-"""What the demo makes of what the daemon published: figures against the truth, a film, a contact sheet, a table."""
+"""What the demo makes of what the daemon published: figures by the truth, a film, a contact sheet, a table."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ class Judged:
     label: str
     iou_n: NDArray[np.float64]
     hidden_n: Bool
+    ended: str = ""
+    """Where its mask was on the last frame that it was published on; see `ending`."""
 
     @property
     def mean_iou(self) -> float:
@@ -54,6 +56,20 @@ def judge(object_id: int, published: list[Tracks], truth_nhw: Bool) -> Judged:
         for (frame, record), hidden in zip(found, hidden_n, strict=True)
     ]
     return Judged(object_id, found[0][1].label or "", np.array(iou_n), hidden_n)
+
+
+def ending(object_id: int, published: list[Tracks], labels_nhw: U8, number: int) -> str:
+    """What most of an object's last mask lies on: itself, another one or the background. Without a mask, whether
+    number `number` of the truth was there."""
+    found = [(m.frame, record) for m in published for record in m.objects if record.object == object_id]
+    frame, record = found[-1]
+    label_hw = labels_nhw[frame]
+    mask_hw = mask_of(record, (label_hw.shape[1], label_hw.shape[0]))
+    if not mask_hw.any():
+        return "on nothing" if (label_hw == number).sum() >= HIDDEN_PX else "rightly gone"
+    under = np.bincount(label_hw[mask_hw], minlength=number + 1)
+    most = int(under.argmax())
+    return "on itself" if most == number else "on another one" if most else "on the background"
 
 
 def _iou(mask_hw: Bool, truth_hw: Bool) -> float:
@@ -85,7 +101,7 @@ def contact_sheet(path: Path, pictures: list[U8]) -> None:
 
 
 def print_table(console: Console, judged: list[Judged]) -> None:
-    table = Table(title="against the rendered truth")
+    table = Table(title="against the truth")
     for heading in (
         "object",
         "prompt",
@@ -94,13 +110,13 @@ def print_table(console: Console, judged: list[Judged]) -> None:
         "IoU where seen",
         "hidden frames",
         "lost while hidden",
+        "it ended",
     ):
-        table.add_column(heading, justify="left" if heading == "prompt" else "right")
+        table.add_column(heading, justify="left" if heading in ("prompt", "it ended") else "right")
     for one in judged:
         seen = f"{one.iou_n[~one.hidden_n].mean():.3f}"
         right = int(one.iou_n[one.hidden_n].sum())
         count = str(len(one.iou_n))
-        table.add_row(
-            str(one.object), one.label, count, f"{one.mean_iou:.3f}", seen, str(one.hidden_n.sum()), str(right)
-        )
+        hidden = str(one.hidden_n.sum())
+        table.add_row(str(one.object), one.label, count, f"{one.mean_iou:.3f}", seen, hidden, str(right), one.ended)
     console.print(table)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from training.living import living
 from training.scenario import FILMED, Affine, Scenario
 from training.textures import Bank, Picture
 
@@ -16,7 +17,7 @@ class Backdrop:
         self.masks_thw: NDArray[np.bool_] | None = None
         self.film: list[Picture] | None = None
         self.still = bank.picture(rng, scenario.size_px, scenario.real)
-        tracked = bank.tracked(rng, scenario.frames) if rng.random() < scenario.filmed else None
+        tracked = self._known(rng, bank, scenario) if rng.random() < scenario.filmed else None
         if tracked is not None:
             self.film, self.masks_thw = tracked
         elif rng.random() < 0.6 * scenario.real:
@@ -24,18 +25,37 @@ class Backdrop:
         if self.film is not None:
             self.window_33 = self._window(rng, self.film[0])
 
+    @staticmethod
+    def _known(
+        rng: np.random.Generator, bank: Bank, scenario: Scenario
+    ) -> tuple[list[Picture], NDArray[np.bool_]] | None:
+        """A real clip with a known object, or a photo come alive: there are more photos than clips."""
+        if bank.photos and rng.random() < scenario.living:
+            return living(rng, bank.photos, scenario.frames, scenario.pace)
+        tracked = bank.tracked(rng, scenario.frames)
+        return tracked if tracked is not None and tracked[1].any() else None
+
     def _window(self, rng: np.random.Generator, picture: Picture) -> Affine:
         """Film -> stage: a square of the film, around the known object where there is one, mirrored at random."""
         height, width = picture.shape[:2]
         if self.masks_thw is None:
             centre_xy, side = rng.uniform(0, 1, 2) * (width, height), min(height, width) * rng.uniform(0.6, 1.0)
         else:
-            x, y, w, h = cv2.boundingRect(self.masks_thw[0].astype(np.uint8))
+            fullest = int(self.masks_thw.sum((1, 2)).argmax())  # it may yet have to come
+            x, y, w, h = cv2.boundingRect(self.masks_thw[fullest].astype(np.uint8))
             side = min(height, width, 1.1 * max(w, h) * float(np.exp(rng.uniform(0, np.log(5)))))
             centre_xy = np.array([x + w / 2, y + h / 2]) + rng.uniform(-0.35, 0.35, 2) * side
         low_xy = np.clip(centre_xy - side / 2, 0, (width - side, height - side))
-        scale = self.size_px / side
-        window_33 = np.array([[scale, 0, -low_xy[0] * scale], [0, scale, -low_xy[1] * scale], [0, 0, 1.0]])
+        # Squeezed, as the model sees pictures that are wider than high: so a window may be less wide than high.
+        wide, high = self.size_px / side * float(np.exp(rng.uniform(-0.6, 0.15))), self.size_px / side
+        middle_xy = low_xy + side / 2
+        window_33 = np.array(
+            [
+                [wide, 0, self.size_px / 2 - wide * middle_xy[0]],
+                [0, high, self.size_px / 2 - high * middle_xy[1]],
+                [0, 0, 1.0],
+            ]
+        )
         mirror_33 = np.array([[-1, 0, self.size_px - 1], [0, 1, 0], [0, 0, 1.0]])
         return mirror_33 @ window_33 if rng.random() < 0.5 else window_33
 

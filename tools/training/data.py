@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from training.photos import any_photo, image_of
 from training.render import Clip, render
 from training.scenario import SMALLEST_VISIBLE, Scenario
 from training.textures import Bank
@@ -50,11 +51,26 @@ class Recipe:
     shortest: int = 0
     """If not 0, the clips of a step have a length from this to the scenario's, the same in all ranks."""
 
+    @property
+    def size_px(self) -> int:
+        return self.scenario.size_px
+
+
+@dataclass(frozen=True)
+class PhotoRecipe:
+    """A step's batch of single real images with true masks."""
+
+    size_px: int
+    photos: int
+    targets: int = 3
+
 
 class Stream(IterableDataset[list[Batch]]):
     """A batch of each recipe for steps `first`, `first + 1`, …: the same for any number of workers."""
 
-    def __init__(self, bank: Bank, recipes: tuple[Recipe, ...], seed: tuple[int, ...], first: int) -> None:
+    def __init__(
+        self, bank: Bank, recipes: tuple[Recipe | PhotoRecipe, ...], seed: tuple[int, ...], first: int
+    ) -> None:
         self.bank, self.recipes, self.seed, self.first = bank, recipes, seed, first
 
     def __iter__(self) -> Iterator[list[Batch]]:
@@ -70,15 +86,17 @@ class Stream(IterableDataset[list[Batch]]):
 
 
 def loader(
-    bank: Bank, recipes: tuple[Recipe, ...], seed: tuple[int, ...], first: int, workers: int
+    bank: Bank, recipes: tuple[Recipe | PhotoRecipe, ...], seed: tuple[int, ...], first: int, workers: int
 ) -> Iterator[list[Batch]]:
     """Batches from `workers` background processes, in order."""
     stream = Stream(bank, recipes, seed, first)
     return iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None))
 
 
-def make_batch(bank: Bank, recipe: Recipe, seed: tuple[int, ...]) -> Batch:
+def make_batch(bank: Bank, recipe: Recipe | PhotoRecipe, seed: tuple[int, ...]) -> Batch:
     """The batch of one step; `seed` is that of the run, stage, rank, step and recipe."""
+    if isinstance(recipe, PhotoRecipe):
+        return _photos(bank, recipe, seed)
     procedural_n = np.random.default_rng(seed).random(recipe.clips) < recipe.procedural
     scenario = recipe.scenario
     if recipe.shortest:
@@ -89,6 +107,20 @@ def make_batch(bank: Bank, recipe: Recipe, seed: tuple[int, ...]) -> Batch:
         render((*seed, i), Bank() if procedural else bank, scenario) for i, procedural in enumerate(procedural_n)
     ]
     return _images(clips, recipe.targets) if recipe.single_images else _clips(clips, recipe.targets)
+
+
+def _photos(bank: Bank, recipe: PhotoRecipe, seed: tuple[int, ...]) -> Batch:
+    rng = np.random.default_rng(seed)
+    pictures: list[NDArray[np.uint8]] = []
+    masks: list[NDArray[np.bool_]] = []
+    image_of_m: list[int] = []
+    while len(pictures) < recipe.photos:
+        picture, label_hw = image_of(rng, any_photo(rng, bank.photos), recipe.size_px)
+        numbers = rng.permutation(_largest(label_hw, 12))[: recipe.targets]
+        masks += [label_hw == number for number in numbers]
+        image_of_m += [len(pictures)] * len(numbers)
+        pictures += [picture] if len(numbers) else []
+    return _batch(np.stack(pictures)[None].transpose(0, 1, 4, 2, 3), np.stack(masks)[None], image_of_m)
 
 
 def _clips(clips: list[Clip], targets: int) -> Batch:

@@ -23,6 +23,8 @@ class Scenario:
     """Share of looks and backgrounds taken from the bank, where it holds any."""
     filmed: float = 0.35
     """Share of clips whose lead is a real object where it was filmed, with sprites before it."""
+    living: float = 0.7
+    """Share of those that are photos come alive, where the bank holds any."""
     vanish: float = 0.3
     lookalike: float = 0.3
     objects_max: int = 5

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,6 +36,8 @@ class Bank:
     cutouts_hwc: list[NDArray[np.uint8]] = field(default_factory=list)
     """RGBA."""
     tracks: list[Track] = field(default_factory=list)
+    photos: dict[str, list[Any]] = field(default_factory=dict)
+    """`training.photos.Photo`s, pictures with true masks, by set."""
 
     def picture(self, rng: np.random.Generator, size_px: int, real: float = 0.7) -> Picture:
         """A `[size_px, size_px, 3]` texture: with probability `real` a piece of a real frame."""

@@ -13,9 +13,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.data import Batch, Recipe, loader
+from training.data import Batch, PhotoRecipe, Recipe, loader
 from training.losses import Loss, Weights, answer_loss
-from training.model import Run, follow, resize
+from training.model import TRUNK, Run, follow, resize
 from training.prompts import Points, correction, first_points
 from training.scenario import Scenario
 from training.textures import Bank
@@ -25,6 +25,7 @@ STD_RGB = (0.229, 0.224, 0.225)
 POINTER_SPAN = 1000
 """A clip's length as a predictor would give it, longer than any clip: upstream scales the pointers' age by it up to
 16, and leaves out pointers of later frames."""
+SAVE_S = 60.0
 RECALL = 6
 """Memories of recent frames that the predictor looks at."""
 
@@ -38,7 +39,7 @@ class Stage:
 
     name: str
     steps: int
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[Recipe | PhotoRecipe, ...]
     """All of one image size: each step learns from a batch of each."""
     rate: float
     rate_end: float
@@ -46,66 +47,60 @@ class Stage:
     correct: float = 0.4
     """Probability of a correction click on a frame that gets one at most."""
     weights: Weights = field(default_factory=Weights)
+    warms: bool = False
+    """The rate rises over the first 100 steps."""
     taught: int = 0
     """Only the first frame and this many last ones teach; those between are followed as in use. 0: all teach."""
 
 
 def plan(scale: int = 1) -> tuple[Stage, ...]:
-    """The curriculum; `scale` multiplies what is rendered for a step (a GPU wants 8 or more).
+    """The curriculum; `scale` multiplies the pictures and clips of a step (a GPU wants 8 or more).
 
-    Memory is learnt at 128 px first: a step there costs a quarter, and what it teaches holds at 256. Single images
-    stay in every step: they are cheap, and what is not found on the first frame cannot be followed.
+    Pictures until first frames are found; then clips, since the memory was taught on other features; at the end
+    clips as long as they are in use, on the grid that is in use. Pictures stay in every step: they are cheap, and
+    what is not found on the first frame cannot be followed.
     """
     prompts = {"box": 0.4, "point": 0.35, "mask": 0.25}
-    strict = Weights(iou=1.0, score=0.5)
+    rendered = Recipe(Scenario(3, 256, vanish=0.0, pace=6.0), scale, targets=3, single_images=True)
 
-    def images(clips: int, size_px: int, targets: int = 3) -> Recipe:
-        return Recipe(_scene(3, size_px), clips * scale, targets, single_images=True)
+    def photos(count: int, size_px: int) -> PhotoRecipe:
+        return PhotoRecipe(size_px, count * scale)
 
-    def clips(count: int, frames: int, size_px: int, vanish: float = 0.35) -> Recipe:
-        return Recipe(_scene(frames, size_px, vanish), count * scale, targets=4)
+    def clips(frames: int, size_px: int, vanish: float, shortest: int = 0) -> Recipe:
+        scenario = Scenario(frames, size_px, real=0.9, filmed=0.6, vanish=vanish)
+        return Recipe(scenario, scale, targets=3, procedural=0.25, shortest=shortest)
 
-    def rollouts(steps: int, size_px: int, vanish: float, rates: tuple[float, float], weights: Weights) -> Stage:
-        followed = Recipe(_scene(32, size_px, vanish), scale, targets=4, shortest=6)
-        recipes = (followed, images(1, size_px, 5))
-        return Stage(f"rollouts-{size_px}", steps, recipes, *rates, prompts, 0.3, weights, taught=5)
-
+    first, strict, last = (Weights(iou=1.0, score=share) for share in (0.2, 0.5, 1.0))
     return (
-        Stage("images-128", 1700, (images(4, 128),), 1e-3, 8e-4),
-        Stage("clips4-128", 1100, (clips(3, 4, 128), images(4, 128)), 8e-4, 6e-4, prompts, 0.3),
-        Stage("clips4-256", 450, (clips(2, 4, 256), images(2, 256)), 6e-4, 3e-4, prompts, 0.3),
-        Stage("clips8-256", 360, (clips(1, 8, 256), images(3, 256)), 3e-4, 1e-5, prompts, 0.3, strict),
-        # Most clips have an absence from here on: with few of them the object score learns to rank, not to decide.
-        Stage("clips4-256-long", 1400, (clips(2, 4, 256, 0.6), images(2, 256)), 6e-4, 2e-4, prompts, 0.3, strict),
-        Stage("clips8-256-long", 1000, (clips(2, 8, 256, 0.7), images(2, 256)), 2.5e-4, 1e-5, prompts, 0.3, strict),
-        # Most of what a clip lacks was not found on its first frame, and an image costs a twentieth of a clip.
-        Stage("images-256", 4400, (images(2, 256, 5),), 7e-4, 3e-4),
+        Stage("photos-256", 500, (photos(6, 256), rendered), 3e-4, 3e-4, weights=first, warms=True),
+        Stage("clips5-256", 1000, (clips(5, 256, 0.5), photos(5, 256)), 3e-4, 3e-4, prompts, 0.3, strict),
         Stage(
-            "clips4-256-last", 1000, (clips(1, 4, 256, 0.6), images(1, 256, 5)), 2.5e-4, 2e-4, prompts, 0.3, strict
+            "rollouts-320",
+            75,
+            (clips(20, 320, 0.6, 6), photos(4, 320)),
+            2.5e-4,
+            2e-4,
+            prompts,
+            0.3,
+            last,
+            taught=4,
         ),
-        Stage(
-            "clips8-256-last", 1500, (clips(1, 8, 256, 0.7), images(1, 256, 5)), 2e-4, 2e-6, prompts, 0.3, strict
-        ),
-        # Clips of 8 frames do not show what 20 do: a memory that has drifted, an object far from where it was.
-        rollouts(575, 256, 0.5, (3e-4, 2.8e-4), strict),
-        # Most objects are 2 to 5 tokens wide at 256 px: the finer grid was better before anything was learnt on it.
-        rollouts(1550, 320, 0.8, (2.7e-4, 2e-6), Weights(iou=1.0, score=1.0)),
+        # What a clip lacked by then was mostly not found on its first frame.
+        Stage("last-320", 400, (clips(4, 320, 0.6), photos(6, 320)), 1.8e-4, 2e-6, prompts, 0.3, last),
     )
-
-
-def _scene(frames: int, size_px: int, vanish: float = 0.35) -> Scenario:
-    still = frames < 4  # frames far apart, so that three of a clip are three images
-    return Scenario(frames, size_px, pace=6.0 if still else 1.0, vanish=0.0 if still else vanish)
 
 
 class Trainer:
     """Runs the stages from where `run` stands; saves every few minutes and at the end of each stage."""
 
-    def __init__(self, run: Run, bank: Bank, folder: Path, seed: int, workers: int, save_s: float = 60.0) -> None:
+    def __init__(
+        self, run: Run, bank: Bank, folder: Path, seed: int, workers: int, minutes: float | None = None
+    ) -> None:
+        self.began_s, self.minutes = time.monotonic(), minutes
         self.run, self.bank, self.folder, self.seed, self.workers = run, bank, folder, seed, workers
         self.device = next(run.model.parameters()).device
         self.rank = dist.get_rank() if dist.is_initialized() else 0
-        self.save_s, self.saved_at = save_s, time.monotonic()
+        self.saved_at = time.monotonic()
 
     def train(self, stages: tuple[Stage, ...]) -> None:
         """All stages that are still to do."""
@@ -116,20 +111,29 @@ class Trainer:
 
     def _train_stage(self, stage: Stage) -> None:
         for model in (self.run.model, self.run.average):
-            resize(model, stage.recipes[0].scenario.size_px)
+            resize(model, stage.recipes[0].size_px)
         seed = (self.seed, self.run.stage, self.rank)
         batches = loader(self.bank, stage.recipes, seed, self.run.step, self.workers)
         meter = Meter(self.folder / (f"log-{self.rank}.jsonl" if self.rank else "log.jsonl"), stage.name)
-        while self.run.step < stage.steps:
+        while self._progress(stage) < 1:
             self._step(stage, batches, meter)
-            if time.monotonic() - self.saved_at > self.save_s:
+            if time.monotonic() - self.saved_at > SAVE_S:
                 self._save("last.pt")
+
+    def _progress(self, stage: Stage) -> float:
+        """Share of the stage that is done: by its steps, or by the clock where it has so many minutes."""
+        by_steps = self.run.step / stage.steps
+        return (
+            by_steps
+            if self.minutes is None
+            else max(by_steps, (time.monotonic() - self.began_s) / (60 * self.minutes))
+        )
 
     def _step(self, stage: Stage, batches: Iterator[list[Batch]], meter: "Meter") -> None:
         began = time.monotonic()
         several = next(batches)
         waited = time.monotonic() - began
-        rate = _set_rate(self.run.optimiser, stage, self.run.step)
+        rate = _set_rate(self.run.optimiser, stage, self.run.step, self._progress(stage))
         rng = np.random.default_rng((self.seed, 1000 + self.run.stage, self.run.step, self.rank))
         self.run.model.train()
         self.run.optimiser.zero_grad()
@@ -140,7 +144,7 @@ class Trainer:
             (torch.stack([answer.total for answer in found]).mean() / len(several)).backward()
             answers, last = answers or found, found  # the log tells of the first recipe, and of the last's images
         share_gradients(self.run.model)
-        norm = nn.utils.clip_grad_norm_(self.run.model.parameters(), 1.0)
+        norm = clip_gradients(self.run.model)
         if torch.isfinite(norm):
             self.run.optimiser.step()
             follow(self.run.average, self.run.model, self.run.step + 5000 * min(self.run.stage, 1))
@@ -173,12 +177,20 @@ def share_gradients(model: nn.Module) -> None:
         gradient.copy_(shared.view_as(gradient))
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, stage: Stage, step: int) -> float:
-    warm = min(1.0, (step + 1) / 100)
-    fall = 0.5 + 0.5 * np.cos(np.pi * min(step / stage.steps, 1.0))
+def clip_gradients(model: nn.Module, largest: float = 1.0) -> Tensor:
+    """Trunk and rest apart: the trunk's gradients are ten times the others' and would drown them. The larger."""
+    parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        parts[name.startswith(TRUNK)].append(parameter)
+    return torch.stack([nn.utils.clip_grad_norm_(part, largest) for part in parts.values()]).max()
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, stage: Stage, step: int, progress: float) -> float:
+    warm = min(1.0, (step + 1) / 100) if stage.warms else 1.0
+    fall = 0.5 + 0.5 * np.cos(np.pi * min(progress, 1.0))
     rate = float(warm * (stage.rate_end + (stage.rate - stage.rate_end) * fall))
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["pace"]
     return rate
 
 
