@@ -83,9 +83,7 @@ class Daemon:
         self._events = Events(self.publisher, store.record if store is not None else None)
         self._persistence = Persistence(store, config, self._table, engine)
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
-        self._context = Context(
-            config, self._table, engine, self.publisher, self._objects, self._events, self._persistence
-        )
+        self._context = self._context_of(engine)
         self._restorer = Restorer(self._context)
         self._jobs = Jobs(config.engine.catch_up_fraction)
         self._answers = operations(self._context, self._attach, self._detach, self._cancel)
@@ -99,14 +97,21 @@ class Daemon:
         self._stopping = False
         self._failure: str | None = None
         self._in_step = False
-        parts: dict[str, Part] = {"delivery": self._delivery, "control": self.control, "publish": self.publisher}
-        if store is not None:
-            parts["registry"] = store
+        parts = self._parts(store)
         self._watch = self._watch_over(parts, abandon or log.critical)
         self.metrics = self._metrics_of(parts)
         self.ready = threading.Event()  # both sockets are bound
         self._steps_ms: deque[tuple[float, float]] = deque(maxlen=1000)  # by the clock, of the processor
         self._status_due_s = 0.0
+
+    def _parts(self, store: Store | None) -> dict[str, Part]:
+        """Every thread without which nothing is served, by name."""
+        parts: dict[str, Part] = {"delivery": self._delivery, "control": self.control, "publish": self.publisher}
+        return parts if store is None else {**parts, "registry": store}
+
+    def _context_of(self, engine: Engine) -> Context:
+        kept = self._objects, self._events, self._persistence
+        return Context(self._config, self._table, engine, self.publisher, *kept)
 
     def _publisher(self, instance: str) -> Publisher:
         config = self._config
