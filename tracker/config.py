@@ -23,6 +23,11 @@ PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
+Unit = Annotated[float, Meta(ge=0, le=1)]
+PointsPerSide = Annotated[int, Meta(ge=1, le=64)]
+
+PRED_IOU_THRESH = 0.8  # of masks that are looked for everywhere, as upstream
+STABILITY_SCORE_THRESH = 0.95
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,9 +78,9 @@ class DiscoverConfig(_Section, frozen=True):
     lasts_s: NonNegative = 1.0  # what is not seen again after so long is not followed
     min_area: Annotated[int, Meta(ge=1)] = 400  # pixels of the source frame
     max_objects: Count = 16  # on the stream, those that were prompted included
-    points_per_side: Annotated[int, Meta(ge=1, le=64)] = 16
-    pred_iou_thresh: Annotated[float, Meta(ge=0, le=1)] = 0.8
-    stability_score_thresh: Annotated[float, Meta(ge=0, le=1)] = 0.95
+    points_per_side: PointsPerSide = 16
+    pred_iou_thresh: Unit = PRED_IOU_THRESH
+    stability_score_thresh: Unit = STABILITY_SCORE_THRESH
     expire_s: Positive | None = 10.0  # a found object is removed after being lost for so long
 
 
@@ -90,7 +95,7 @@ class LabelsConfig(_Section, frozen=True):
     model: Annotated[str, Meta(min_length=1)] | None = None  # a name, a hub id or a folder; None: off
     device: str = "auto"
     every_s: Positive = 30.0  # how often an object is looked at again
-    min_confidence: Annotated[float, Meta(ge=0, le=1)] = 0.5  # below, the guess has no label
+    min_confidence: Unit = 0.5  # below, the guess has no label
     template: str = "a photo of a {}"  # what CLIP reads, with a text in place of {}
     texts: Texts = []
 

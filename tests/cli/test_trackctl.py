@@ -173,7 +173,6 @@ def test_ls_loads_nothing_that_it_does_not_need(daemon: FakeDaemon) -> None:
     program = f"""
 import sys
 from tracker.cli.trackctl import main
-from tracker.cli.trackerd import trackerd
 try: main(["ls"])
 except SystemExit: print([name for name in {heavy!r} if name in sys.modules])
 """

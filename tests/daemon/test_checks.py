@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tracker.cli.trackerd import main
 from tracker.daemon.checks import check
 from tracker.errors import ConfigError
 
@@ -94,3 +95,17 @@ def test_what_may_still_come_is_not_wrong(here: Path, stream: str) -> None:
     path = here / "tracker.yaml"
     path.write_text(f"streams: {{a: {stream}}}")
     assert list(check(path, with_sources=True).streams) == ["a"]
+
+
+def test_the_command_says_each_fault_on_a_line_of_its_own(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "tracker.yaml").write_text("streams: {a: {url: missing.mp4}, b: {url: 'rtps://127.0.0.1/live'}}")
+    monkeypatch.setattr("sys.argv", ["trackerd", "check", "-c", "tracker.yaml"])
+    with pytest.raises(SystemExit):
+        main()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix("trackerd: ").partition(".url")[0] for line in lines] == [
+        "tracker.yaml: streams.a",
+        "tracker.yaml: streams.b",
+    ]

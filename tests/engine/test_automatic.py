@@ -1,12 +1,13 @@
 """The automatic mask generator: equal to the official one, in steps, bounded, each pixel to one mask if wanted."""
 
-from dataclasses import asdict, replace
+import dataclasses
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import asdict, replace
 from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 from sam2.utils.amg import MaskData, mask_to_rle_pytorch, rle_to_mask
 
@@ -15,14 +16,15 @@ from helpers.sides import random_network
 from helpers.stills import at_any_size, picture
 from tracker.config import EngineConfig
 from tracker.engine import automatic
-from tracker.engine.automatic import Found, Options, exclusive, search
+from tracker.engine.automatic import Found, exclusive, search
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import Model
 from tracker.errors import AtCapacity
 from tracker.masks.rle import rle_encode
+from tracker.protocol.requests import SearchOptions
 
 MODELS = [("nano", 128), ("sam2.1_hiera_tiny", 96)]
-OPTIONS = Options(
+OPTIONS = SearchOptions(
     points_per_side=6,
     points_per_batch=10,
     pred_iou_thresh=0.3,
@@ -65,13 +67,13 @@ def engine() -> Engine:
     return Engine(Model("nano", net), EngineConfig(fill_hole_area=0))
 
 
-def found_in(engine: Engine, options: Options) -> list[Found]:
+def found_in(engine: Engine, options: SearchOptions) -> list[Found]:
     *_, last = search(engine, picture(), options)
     assert last.found is not None
     return list(last.found)
 
 
-def official(engine: Engine, options: Options) -> SAM2AutomaticMaskGenerator:
+def official(engine: Engine, options: SearchOptions) -> SAM2AutomaticMaskGenerator:
     knobs = asdict(options) | {"multimask_output": options.multimask, "min_mask_region_area": 0}
     generator = stills.official(SAM2AutomaticMaskGenerator, engine.model.net, **knobs)
     at_any_size(generator.predictor)
@@ -187,7 +189,7 @@ def test_exclusive_drops_what_nothing_is_left_of():
     mask_hw = np.zeros((4, 4), bool)
     mask_hw[1:3, 1:3] = True
     found = Found(rle_encode(mask_hw), (4, 4), 0.9, 0.9, (1, 1, 2, 2), (1.0, 1.0), (0, 0, 4, 4))
-    assert len(exclusive([found, replace(found)])) == 1
+    assert len(exclusive([found, dataclasses.replace(found)])) == 1
     assert exclusive([]) == []
 
 

@@ -126,9 +126,9 @@ def test_caches_are_bounded_and_keep_what_was_used_last(engine, monkeypatch):
     ("prompt", "message"),
     [
         (Prompt(), "empty"),
-        (Prompt(**points((200, 5))), "outside the frame of 150x110"),
-        (Prompt(box_xyxy=np.array([9, 9, 9, 20], np.float32)), "is empty"),
-        (Prompt(mask_hw=np.ones((5, 5), bool)), "is 5x5"),
+        (Prompt(**points((200, 5))), "outside the frame of 150 × 110 pixels"),
+        (Prompt(box_xyxy=np.array([9, 9, 9, 20], np.float32)), "with x1 < x2 and y1 < y2"),
+        (Prompt(mask_hw=np.ones((5, 5), bool)), r"\[5, 5\] is not the frame's"),
     ],
 )
 def test_refusals_cost_nothing(engine, prompt, message):

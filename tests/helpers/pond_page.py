@@ -109,6 +109,12 @@ def previewed(page: Any, count: int = 1) -> None:
     until(page, f"!app.prompt.waiting && app.prompt.candidates.length >= {count}")
 
 
+def added(page: Any) -> ObjectRecord:
+    """What the daemon answered when the page registered an object: it on the frame of its marks."""
+    record = until(page, "app.prompt.added")
+    return ObjectRecord(object=record["object"], state="visible", outline=record["outline"])
+
+
 def visible(page: Any) -> tuple[int, ObjectRecord]:
     """The first object, once the picture shows its outline, and the frame of that picture."""
     objects = "app.view.picture?.tracks?.objects.filter((one) => one.state === 'visible')"

@@ -17,7 +17,7 @@ import zmq
 from helpers.waiting import wait_until
 from tracker.config import LimitsConfig
 from tracker.errors import ConfigError, UnknownObject
-from tracker.protocol import codec
+from tracker.protocol.fields import MAX_BYTES
 from tracker.protocol.operations import OPERATIONS
 from tracker.protocol.replies import Empty, ObjectList, Removed
 from tracker.sockets.control import DEFAULT_LIMITS, MAX_UNREAD_BYTES, MAX_WAITING, ControlServer, Request
@@ -269,7 +269,7 @@ def test_raw_tcp_garbage_and_messages_cut_off_by_size_do_no_harm() -> None:
             raw.sendall(os.urandom(4096))
         with connected(server, zmq.DEALER) as client:
             client.rcvtimeo = 300
-            client.send(b"x" * (4 * codec.MAX_BYTES))
+            client.send(b"x" * (4 * MAX_BYTES))
             with pytest.raises(zmq.Again):
                 client.recv()
         with connected(server) as client:

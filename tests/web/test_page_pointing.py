@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from helpers.pages import app, at, until
-from helpers.pond_page import Pond, click, frozen, iou, looking, previewed, visible
+from helpers.pond_page import Pond, added, click, frozen, iou, looking, previewed, visible
 from pond.scene import HEIGHT, WIDTH
 from tracker.client import Client, mask_of
 from tracker.protocol.replies import ObjectRecord
+
+# IoU with the truth: the page points where the person did. How well the model outlines a fish, its card says; it
+# depends on the frame that the person happened to stop at.
+ON_IT = 0.5
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("client")]
 
@@ -29,11 +33,10 @@ def test_a_click_makes_an_outline_on_the_object(address: str, browser: Any, pond
         previewed(page)
         outline = app(page, "app.prompt.candidates[0].outline")
         preview = ObjectRecord(object=1, state="visible", outline=outline)
-        assert iou(preview, pond.truth(frame, 1)) >= 0.7
+        assert iou(preview, pond.truth(frame, 1)) >= ON_IT
         page.keyboard.press("Enter")
-        page.wait_for_selector(".object[data-object]")
-        frame, record = visible(page)
-        assert iou(record, pond.truth(frame, 1)) >= 0.7
+        assert iou(added(page), pond.truth(frame, 1)) >= ON_IT
+        visible(page)
         page.wait_for_selector("#events li:has-text('object added')")
 
 
@@ -48,9 +51,8 @@ def test_a_box_by_dragging(address: str, browser: Any, pond: Pond) -> None:
         page.mouse.up()
         previewed(page)
         page.keyboard.press("Enter")
-        page.wait_for_selector(".object[data-object]")
-        frame, record = visible(page)
-        assert iou(record, pond.truth(frame, 2)) >= 0.7
+        assert iou(added(page), pond.truth(frame, 2)) >= ON_IT
+        visible(page)
 
 
 def test_a_candidate_is_chosen_by_key_and_that_very_mask_is_tracked(
@@ -99,7 +101,7 @@ def test_a_prompt_on_an_earlier_frame(address: str, browser: Any, client: Client
         click(page, pond.inside(frame - 8, 1))
         previewed(page)
         outline = app(page, "app.prompt.candidates[0].outline")
-        assert iou(ObjectRecord(object=1, state="visible", outline=outline), pond.truth(frame - 8, 1)) >= 0.7
+        assert iou(ObjectRecord(object=1, state="visible", outline=outline), pond.truth(frame - 8, 1)) >= ON_IT
         page.keyboard.press("Enter")
         page.wait_for_selector(".object[data-object]")
         (entry,) = client.objects("pond").objects

@@ -74,5 +74,6 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    show.say(f"trackerd: {message}")
+    for line in f"trackerd: {message}".splitlines():  # a configuration may have many faults, each a line
+        show.say(line)
     sys.exit(1)

@@ -71,12 +71,10 @@ class Daemon:
         *,
         abandon: Callable[[str], None] | None = None,
     ) -> None:
-        """`store` keeps what outlives a restart; `abandon(why)` ends the process where a stop takes too long."""
+        """Take a `store` for what outlives a restart; `abandon(why)` ends a process whose stop takes too long."""
         instance = secrets.token_hex(8)
-        self.publisher = Publisher(
-            config.publish.endpoint, config.publish.send_hwm, instance, config.limits, guard_of(config, "publish")
-        )
         self._config = config
+        self.publisher = self._publisher(instance)
         self._engine = engine
         self._table = StreamTable()
         self._wake = threading.Event()
@@ -85,21 +83,12 @@ class Daemon:
         self._events = Events(self.publisher, store.record if store is not None else None)
         self._persistence = Persistence(store, config, self._table, engine)
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
-        self._context = Context(
-            config, self._table, engine, self.publisher, self._objects, self._events, self._persistence
-        )
+        self._context = self._context_of(engine)
         self._restorer = Restorer(self._context)
         self._jobs = Jobs(config.engine.catch_up_fraction)
         self._answers = operations(self._context, self._attach, self._detach, self._cancel)
         self._history = History(store)
-        self.control = ControlServer(
-            config.control.endpoint,
-            self._ask,
-            self._answers.names | {HISTORY_LIST.name},
-            instance,
-            config.limits,
-            guard_of(config, "control"),
-        )
+        self.control = self._control_server(instance)
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
         self._labeller = Labeller(config.labels, self._table)
@@ -108,25 +97,41 @@ class Daemon:
         self._stopping = False
         self._failure: str | None = None
         self._in_step = False
-        parts: dict[str, Part] = {"delivery": self._delivery, "control": self.control, "publish": self.publisher}
-        if store is not None:
-            parts["registry"] = store
-        self._watch = Watch(
-            parts,
-            (self.control, self.publisher),
-            memory_bound(config.limits.memory_mib),
-            self._end_with,
-            abandon or log.critical,
-            lambda: self._in_step,
-        )
-        self.metrics = Metrics(
-            config.metrics.endpoint,
-            Figures(self._table, self._events, self._persistence, parts),
-            lambda: self.ready.is_set() and not self._stopping,
-        )
+        parts = self._parts(store)
+        self._watch = self._watch_over(parts, abandon or log.critical)
+        self.metrics = self._metrics_of(parts)
         self.ready = threading.Event()  # both sockets are bound
         self._steps_ms: deque[tuple[float, float]] = deque(maxlen=1000)  # by the clock, of the processor
         self._status_due_s = 0.0
+
+    def _parts(self, store: Store | None) -> dict[str, Part]:
+        """Every thread without which nothing is served, by name."""
+        parts: dict[str, Part] = {"delivery": self._delivery, "control": self.control, "publish": self.publisher}
+        return parts if store is None else {**parts, "registry": store}
+
+    def _context_of(self, engine: Engine) -> Context:
+        kept = self._objects, self._events, self._persistence
+        return Context(self._config, self._table, engine, self.publisher, *kept)
+
+    def _publisher(self, instance: str) -> Publisher:
+        config = self._config
+        guard = guard_of(config, "publish")
+        return Publisher(config.publish.endpoint, config.publish.send_hwm, instance, config.limits, guard)
+
+    def _control_server(self, instance: str) -> ControlServer:
+        config = self._config
+        names = self._answers.names | {HISTORY_LIST.name}
+        guard = guard_of(config, "control")
+        return ControlServer(config.control.endpoint, self._ask, names, instance, config.limits, guard)
+
+    def _watch_over(self, parts: dict[str, Part], abandon: Callable[[str], None]) -> Watch:
+        sockets = self.control, self.publisher
+        memory = memory_bound(self._config.limits.memory_mib)
+        return Watch(parts, sockets, memory, self._end_with, abandon, lambda: self._in_step)
+
+    def _metrics_of(self, parts: dict[str, Part]) -> Metrics:
+        figures = Figures(self._table, self._events, self._persistence, parts)
+        return Metrics(self._config.metrics.endpoint, figures, lambda: self.ready.is_set() and not self._stopping)
 
     @property
     def device(self) -> str:

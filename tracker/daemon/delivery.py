@@ -73,11 +73,12 @@ class Delivery:
         """Hand over a frame; waits while WAITING others are to be delivered. Raises TrackerError where none is any
         more."""
         deadline_s = time.monotonic() + STUCK_S
-        while self._thread.is_alive() and time.monotonic() < deadline_s:
+        while True:
             with contextlib.suppress(queue.Full):
                 self._queue.put(processed, timeout=0.1)
                 return
-        raise TrackerError("delivery is dead or stuck; the daemon cannot go on")
+            if not self._thread.is_alive() or time.monotonic() > deadline_s:
+                raise TrackerError("delivery is dead or stuck; the daemon cannot go on")
 
     def take_sightings(self) -> Iterator[Sighting]:
         """What was found out since the last call, in the order of the frames."""

@@ -18,6 +18,7 @@ from tracker.engine.memory import ObjectMemory
 from tracker.errors import TrackerError
 from tracker.images import imaging
 from tracker.protocol.replies import Empty
+from tracker.protocol.requests import SearchOptions
 from tracker.tracking.jobs import Jobs, Slices
 from tracker.tracking.state import TrackedStream
 from tracker.types import Bool, Frame, ObjectMask, Prompt
@@ -108,7 +109,7 @@ class Discovery:
         return Empty()
 
     def _everything(self, frame: Frame, config: DiscoverConfig) -> Generator[None, None, list[Bool]]:
-        options = automatic.Options(
+        options = SearchOptions(
             points_per_side=config.points_per_side,
             pred_iou_thresh=config.pred_iou_thresh,
             stability_score_thresh=config.stability_score_thresh,

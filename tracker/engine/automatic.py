@@ -28,6 +28,7 @@ from tracker.engine.forward import Features
 from tracker.engine.segmenter import decode, encode
 from tracker.errors import AtCapacity
 from tracker.masks.rle import rle_decode, rle_encode
+from tracker.protocol.requests import SearchOptions
 from tracker.types import F32, U8, Bool
 
 FIRST_BATCH = 8  # points, where batches are bounded by time
@@ -35,24 +36,6 @@ SLICE_S = 0.05  # of a search beside tracking
 ENLARGED_AT_ONCE = 8  # masks at source size, float32: 66 MB at 1080p
 
 Crop = tuple[int, int, int, int]  # x1, y1, x2, y2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The knobs, as `SAM2AutomaticMaskGenerator` explains them; areas and boxes in pixels of the source."""
-
-    points_per_side: int = 32
-    points_per_batch: int = 64
-    pred_iou_thresh: float = 0.8
-    stability_score_thresh: float = 0.95
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.7
-    crop_n_layers: int = 0
-    crop_nms_thresh: float = 0.7
-    crop_overlap_ratio: float = 512 / 1500
-    crop_n_points_downscale_factor: int = 1
-    min_mask_region_area: int = 0
-    multimask: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +65,7 @@ class Progress:
     found: tuple[Found, ...] | None = None
 
 
-def search(engine: Engine, rgb_hwc: U8, options: Options, slice_s: float | None = None) -> Iterator[Progress]:
+def search(engine: Engine, rgb_hwc: U8, options: SearchOptions, slice_s: float | None = None) -> Iterator[Progress]:
     """Everything in a picture, uint8 [h, w, 3]: a `Progress` after each batch of points, the last with the result.
 
     Empty masks are left out. Other work of the engine can go on between two steps; closing the iterator ends it.
@@ -129,7 +112,7 @@ def exclusive(found: Sequence[Found]) -> list[tuple[Found, Bool]]:
 
 
 def _search_crop(
-    engine: Engine, rgb_hwc: U8, crop: Crop, points_xy: F32, options: Options, slice_s: float | None
+    engine: Engine, rgb_hwc: U8, crop: Crop, points_xy: F32, options: SearchOptions, slice_s: float | None
 ) -> Iterator[tuple[int, list[Found]]]:
     """The good masks of one crop, batch by batch, with how many points each batch had."""
     x1, y1, x2, y2 = crop
@@ -158,7 +141,12 @@ def _search_crop(
 
 
 def _prompted(
-    engine: Engine, features: Features, points_xy: F32, crop: Crop, size_hw: tuple[int, ...], options: Options
+    engine: Engine,
+    features: Features,
+    points_xy: F32,
+    crop: Crop,
+    size_hw: tuple[int, ...],
+    options: SearchOptions,
 ) -> list[Found]:
     """The good masks of one batch of points (`SAM2AutomaticMaskGenerator._process_batch`)."""
     device, side = engine.model.device, engine.model.image_size
@@ -183,7 +171,12 @@ def _prompted(
 
 
 def _stable(
-    full_nhw: Tensor, scores_n: Tensor, from_xy: F32, crop: Crop, size_hw: tuple[int, ...], options: Options
+    full_nhw: Tensor,
+    scores_n: Tensor,
+    from_xy: F32,
+    crop: Crop,
+    size_hw: tuple[int, ...],
+    options: SearchOptions,
 ) -> list[Found]:
     """Those whose mask hardly depends on the threshold and is not cut off by the crop."""
     height, width = size_hw
@@ -239,7 +232,7 @@ def _box_iou(boxes_n4: Tensor) -> Tensor:
     return both_nn / (area_n[:, None] + area_n[None, :] - both_nn)
 
 
-def _without_small_regions(found: Sequence[Found], options: Options) -> list[Found]:
+def _without_small_regions(found: Sequence[Found], options: SearchOptions) -> list[Found]:
     """Small holes filled, small islands removed, and what became alike with it
     (`SAM2AutomaticMaskGenerator.postprocess_small_regions`)."""
     cleaned, unchanged = [], []

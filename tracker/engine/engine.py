@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
 from tracker.engine.cuda_graphs import CudaRecorder, Recorder
 from tracker.engine.forward import Features, Masks
-from tracker.engine.grouping import Propagation, pool_slots
+from tracker.engine.grouping import Group, Propagation, pool_slots
 from tracker.engine.layers.image_encoder import Encoder
 from tracker.engine.memory import FrameMemory, MemoryBank, MemoryLayout, ObjectMemory, TensorKind
 from tracker.engine.models.build import Model
@@ -48,6 +48,15 @@ Item = tuple[
 ]  # an object, the index of its image among the features, the frame's capture index
 Result = tuple[ObjectMemory, ObjectMask]
 Made = tuple[FrameMemory, ObjectMask]  # of an object on one frame
+
+
+class Seen(NamedTuple):
+    """What a step says of b objects, on the host: logits [b, h4, w4], predicted IoUs and object scores."""
+
+    logits_bhw: F32
+    scores: list[float]
+    presences: list[float]
+
 
 CLAMP = 32.0  # of the logits that a correction starts from, as upstream
 
@@ -221,14 +230,17 @@ class Engine:
             )
 
     def _made(self, moves: list[Propagation], features: Features) -> list[Made]:
-        """What each object's next frame leaves behind."""
+        """What each object's next frame leaves behind. All steps are launched before the first result is read."""
         if self._batch is None:
-            return [self._made_of([move], self._plain_step(move, features.of(move.i)))[0] for move in moves]
+            groups = [Group([k], None) for k in range(len(moves))]
+            steps = [self._plain_step(move, features.of(move.i)) for move in moves]
+        else:
+            groups = self._batch.groups(moves)
+            steps = [self._batch.step([moves[k] for k in indices], features, size) for indices, size in groups]
         made: dict[int, Made] = {}
-        for indices, size in self._batch.groups(moves):
+        for (indices, _), step, seen in zip(groups, steps, _downloaded(steps), strict=True):
             together = [moves[k] for k in indices]
-            step = self._batch.step(together, features, size)
-            made.update(zip(indices, self._made_of(together, step), strict=True))
+            made.update(zip(indices, self._made_of(together, step, seen), strict=True))
         return [made[k] for k in range(len(moves))]
 
     def _plain_step(self, move: Propagation, features: Features) -> Step:
@@ -258,8 +270,8 @@ class Engine:
                 points = points.after(found.points)
             masks = self._clicked(track, features, found, points)
         # What was prompted is remembered as the user saw it: with its holes filled.
-        ((logits_hw, _),) = self._filled(masks.logits_b1hw[:, 0].float())
-        full_b1hw = forward.full_size(net, logits_hw[None, None])
+        logits_hw = torch.from_numpy(self._filled(masks.logits_b1hw[0, 0].float().cpu().numpy()))
+        full_b1hw = forward.full_size(net, logits_hw[None, None].to(self.model.device))
         memory_btm = forward.encode_memory(net, features, full_b1hw, masks.presence_b, prompted=True)
         return FrameMemory(
             frame=frame,
@@ -282,7 +294,7 @@ class Engine:
             coarse_bchw = forward.no_memory(self.model.net, features)
         before_b1hw = None
         if found is not None and found.logits_hw is not None:
-            before_b1hw = found.logits_hw[None, None].clamp(-CLAMP, CLAMP)
+            before_b1hw = found.logits_hw[None, None].to(self.model.device).clamp(-CLAMP, CLAMP)
         return forward.segment(
             self.model.net,
             features,
@@ -297,29 +309,26 @@ class Engine:
         tokens = forward.memory_tokens(net, self._position_tm, bank)
         return forward.remember(net, features, tokens.memory_tm[None], tokens.position_tm[None], tokens.pointers)
 
-    def _made_of(self, moves: list[Propagation], step: Step) -> list[Made]:
-        scores, presences = torch.stack((step.score_b, step.presence_b)).tolist()
+    def _made_of(self, moves: list[Propagation], step: Step, seen: Seen) -> list[Made]:
         made = []
-        for k, (logits_hw, seen_hw) in enumerate(self._filled(step.logits_bhw)):
+        for k, move in enumerate(moves):
+            logits_hw = self._filled(seen.logits_bhw[k])
             entry = FrameMemory(
-                frame=moves[k].frame,
-                step=moves[k].track.next_step(),
+                frame=move.frame,
+                step=move.track.next_step(),
                 memory_tm=step.memories[k],
                 pointer_c=step.pointer_bc[k],
-                logits_hw=logits_hw,
-                score=scores[k],
-                presence=presences[k],
+                logits_hw=torch.from_numpy(logits_hw),
+                score=seen.scores[k],
+                presence=seen.presences[k],
                 tracked=True,
             )
-            made.append((entry, ObjectMask(seen_hw, entry.score, entry.presence)))
+            made.append((entry, ObjectMask(logits_hw, entry.score, entry.presence)))
         return made
 
-    def _filled(self, logits_bhw: Tensor) -> list[tuple[Tensor, F32]]:
-        """Each object's logits, float32 [h4, w4], with holes filled: on the device, and here."""
-        device, area = logits_bhw.device, self.config.fill_hole_area
-        found_bhw = logits_bhw.cpu().numpy()
-        filled = [(k, found_hw, fill_holes(found_hw, area)) for k, found_hw in enumerate(found_bhw)]
-        return [(logits_bhw[k] if new is old else torch.from_numpy(new).to(device), new) for k, old, new in filled]
+    def _filled(self, logits_hw: F32) -> F32:
+        """One object's logits with holes filled, on the host: only a correction needs them on the device again."""
+        return fill_holes(logits_hw, self.config.fill_hole_area)
 
     def _slots(self) -> int | None:
         """Projected memories that are kept, a fixed number where steps are recorded: those know addresses."""
@@ -357,6 +366,28 @@ def _passing(track: ObjectMemory, frame: int) -> ObjectMemory:
     if track.is_past(frame):
         raise ValueError(f"frame {frame} is before the track's last one, {track.last_frame}: rewind first")
     return track
+
+
+def _downloaded(steps: Sequence[Step]) -> list[Seen]:
+    """What steps say, on the host: from a GPU through pinned memory, with one wait for all of them."""
+    found = [(step.logits_bhw, torch.stack((step.score_b, step.presence_b))) for step in steps]
+    staged = [(_staged(logits_bhw), _staged(scores_2b)) for logits_bhw, scores_2b in found]
+    if steps and steps[0].logits_bhw.device.type == "cuda":
+        torch.cuda.current_stream(steps[0].logits_bhw.device).synchronize()
+    seen = []
+    for logits_bhw, scores_2b in staged:
+        scores, presences = scores_2b.tolist()
+        # Masks are kept for long, and pinned memory is scarce.
+        pageable_bhw = logits_bhw.clone() if logits_bhw.is_pinned() else logits_bhw
+        seen.append(Seen(pageable_bhw.numpy(), scores, presences))
+    return seen
+
+
+def _staged(values: Tensor) -> Tensor:
+    """A copy on its way to pinned memory; on a CPU the tensor itself."""
+    if values.device.type == "cpu":
+        return values
+    return torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
 
 
 def _object_mask(entry: FrameMemory) -> ObjectMask:

@@ -28,7 +28,7 @@ class FrameMemory:
     """What one processed frame left behind.
 
     `memory_tm` is bfloat16 [h * w, c] (upstream stores bfloat16 too), `pointer_c` float32 [d], `logits_hw` float32
-    [h4, w4] with holes filled; memory and logits are None once they are too old to be asked for.
+    [h4, w4] on the host, with holes filled; memory and logits are None once they are too old to be asked for.
     """
 
     frame: int  # capture index

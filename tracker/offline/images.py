@@ -1,6 +1,5 @@
 """Pictures, one by one: what a prompt marks on them, or everything that is there."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -49,9 +48,8 @@ def segment_everything(
     engine: Engine, rgb_hwc: U8, knobs: SegmentAll, on_step: Callable[[int, int], object] = lambda *_: None
 ) -> list[tuple[Found, Bool]]:
     """Everything on a picture, best first, at most `max_masks`; with `exclusive` each pixel in one mask only."""
-    options = _options_of(knobs)
     found: Sequence[Found] = ()
-    for progress in automatic.search(engine, rgb_hwc, options):
+    for progress in automatic.search(engine, rgb_hwc, knobs):
         on_step(progress.done, progress.total)
         found = progress.found or ()
     by_score = sorted(found, key=lambda f: -f.score)
@@ -59,11 +57,6 @@ def segment_everything(
     if knobs.exclusive:
         return automatic.exclusive(best)
     return [(f, f.mask_hw) for f in best]
-
-
-def _options_of(knobs: SegmentAll) -> automatic.Options:
-    names = [field.name for field in dataclasses.fields(automatic.Options)]
-    return automatic.Options(**{name: getattr(knobs, name) for name in names})
 
 
 def result_of(number: int, name: str, size_wh: tuple[int, int], masks: Iterable[Scored]) -> FrameResult:

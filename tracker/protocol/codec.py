@@ -13,16 +13,17 @@ from msgspec import Struct
 
 from tracker.config import PLAIN_TEXT
 from tracker.errors import BadPrompt, BadRequest, TooLarge, TrackerError, UnknownOp, UnsupportedVersion
-from tracker.protocol.fields import VERSION
+from tracker.protocol.fields import (
+    MAX_BYTES,
+    MAX_ITEMS,
+    MAX_KEY_CHARS,
+    MAX_NESTING,
+    MAX_PARTS,
+    MAX_VALUES,
+    VERSION,
+)
 from tracker.protocol.operations import OPERATIONS
 from tracker.wording import in_words
-
-MAX_PARTS = 8
-MAX_BYTES = 2**20
-MAX_ITEMS = 4096  # of one array or map
-MAX_VALUES = 65536  # in all: a megabyte of empty maps would be a million of them
-MAX_NESTING = 16
-MAX_KEY_CHARS = 256
 
 T = TypeVar("T", bound=Struct)
 _CONTAINERS_AND_SCALARS = (bool, int, str, bytes, type(None), dict, list)

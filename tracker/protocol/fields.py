@@ -7,6 +7,12 @@ from msgspec import Meta, Struct
 from tracker.config import PLAIN_TEXT, STREAM_NAME, Count
 
 VERSION = 1
+MAX_PARTS = 8  # of a request
+MAX_BYTES = 2**20
+MAX_ITEMS = 4096  # of one array or map
+MAX_VALUES = 65536  # in all: a megabyte of empty maps would be a million of them
+MAX_NESTING = 16
+MAX_KEY_CHARS = 256
 MAX_META_BYTES = 4096
 MAX_PIN_S = 120  # a frame that somebody looks at is kept so long, at most
 MAX_CHUNK_BYTES = 2**19  # of an object's memory in one message
@@ -17,7 +23,6 @@ StreamId = Annotated[str, Meta(pattern=STREAM_NAME)]
 ObjectId = Annotated[int, Meta(ge=1, le=MAX_OBJECT)]
 FrameIndex = Annotated[int, Meta(ge=0, le=2**53)]
 Label = Annotated[str, Meta(max_length=256, pattern=PLAIN_TEXT)]
-Unit = Annotated[float, Meta(ge=0, le=1)]
 SizeWh = tuple[int, int]
 BoxXyxy = tuple[int, int, int, int]
 Outline = list[list[list[int]]]

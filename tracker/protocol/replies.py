@@ -6,8 +6,13 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tracker.protocol.fields import (
+    MAX_BYTES,
+    MAX_ITEMS,
     MAX_META_BYTES,
+    MAX_NESTING,
+    MAX_PARTS,
     MAX_PROMPT_POINTS,
+    MAX_VALUES,
     VERSION,
     BoxXyxy,
     EventName,
@@ -182,11 +187,11 @@ class Limits(Record, frozen=True, kw_only=True):
     objects: int
     objects_free: int
     history_frames: int
-    parts: int = 8
-    request_bytes: int = 2**20
-    array_items: int = 4096
-    values: int = 65536
-    nesting: int = 16
+    parts: int = MAX_PARTS
+    request_bytes: int = MAX_BYTES
+    array_items: int = MAX_ITEMS
+    values: int = MAX_VALUES
+    nesting: int = MAX_NESTING
     prompt_points: int = MAX_PROMPT_POINTS
     meta_bytes: int = MAX_META_BYTES
 

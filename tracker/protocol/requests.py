@@ -10,10 +10,19 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from tracker.config import NonNegative, Positive, StreamConfig
+from tracker.config import (
+    PRED_IOU_THRESH,
+    STABILITY_SCORE_THRESH,
+    NonNegative,
+    PointsPerSide,
+    Positive,
+    StreamConfig,
+    Unit,
+)
 from tracker.errors import TooLarge
 from tracker.protocol.fields import (
     MAX_CHUNK_BYTES,
+    MAX_ITEMS,
     MAX_META_BYTES,
     MAX_PIN_S,
     FrameIndex,
@@ -22,7 +31,6 @@ from tracker.protocol.fields import (
     ObjectId,
     Rle,
     StreamId,
-    Unit,
 )
 from tracker.protocol.replies import MovedObject
 
@@ -172,15 +180,14 @@ class SegmentPrompt(Prompted, frozen=True, kw_only=True):
             raise ValueError("mask and ref exclude each other: both are the previous mask")
 
 
-class SegmentAll(Args, frozen=True, kw_only=True):
-    """The knobs of SAM 2's automatic mask generator under their official names."""
+class SearchOptions(Args, frozen=True, kw_only=True):
+    """The knobs of SAM 2's automatic mask generator under their official names, as `SAM2AutomaticMaskGenerator`
+    explains them; areas in pixels of the source."""
 
-    stream: StreamId
-    frame: FrameIndex | None = None
-    points_per_side: Annotated[int, Meta(ge=1, le=64)] = 32
+    points_per_side: PointsPerSide = 32
     points_per_batch: Annotated[int, Meta(ge=1, le=1024)] = 64
-    pred_iou_thresh: Unit = 0.8
-    stability_score_thresh: Unit = 0.95
+    pred_iou_thresh: Unit = PRED_IOU_THRESH
+    stability_score_thresh: Unit = STABILITY_SCORE_THRESH
     stability_score_offset: NonNegative = 1.0
     box_nms_thresh: Unit = 0.7
     crop_n_layers: Annotated[int, Meta(ge=0, le=3)] = 0
@@ -189,7 +196,12 @@ class SegmentAll(Args, frozen=True, kw_only=True):
     crop_n_points_downscale_factor: Annotated[int, Meta(ge=1, le=8)] = 1
     min_mask_region_area: Annotated[int, Meta(ge=0)] = 0
     multimask: bool = True
-    max_masks: Annotated[int, Meta(ge=1, le=4096)] = 256
+
+
+class SegmentAll(SearchOptions, frozen=True, kw_only=True):
+    stream: StreamId
+    frame: FrameIndex | None = None
+    max_masks: Annotated[int, Meta(ge=1, le=MAX_ITEMS)] = 256
     exclusive: bool = False
     track: bool = False
 
@@ -204,7 +216,7 @@ class HistoryList(Args, frozen=True, kw_only=True):
     stream: StreamId | None = None
     object: ObjectId | None = None
     since: float | None = None  # Unix seconds
-    limit: Annotated[int, Meta(ge=1, le=4096)] = 100
+    limit: Annotated[int, Meta(ge=1, le=MAX_ITEMS)] = 100
 
     def __post_init__(self) -> None:
         if self.object is not None and self.stream is None:

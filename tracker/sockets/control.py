@@ -13,6 +13,7 @@ from msgspec import Struct
 from tracker.config import LimitsConfig
 from tracker.errors import AtCapacity, Forbidden, TrackerError, Unavailable
 from tracker.protocol import codec
+from tracker.protocol.fields import MAX_BYTES, MAX_PARTS
 from tracker.protocol.replies import ErrorBody, ErrorReply, Reply
 from tracker.sockets.connections import NOBODY, Connections, descriptor_of, user_of
 from tracker.sockets.guard import Guard
@@ -30,7 +31,7 @@ REPLIES_IN_SOCKET = 4  # handed to ZeroMQ for one client, which counts messages 
 SHED_POLL_MS = 250
 RETRY_MS = 10  # until a client that did not read is tried again
 RECEIVED_AT_ONCE = 64  # requests, between two rounds of replies
-MAX_PART_BYTES = 2 * codec.MAX_BYTES  # up to here a request that is too large is told so; beyond, it is cut off
+MAX_PART_BYTES = 2 * MAX_BYTES  # up to here a request that is too large is told so; beyond, it is cut off
 MAX_MESSAGE_CHARS = 1000
 LAST_REPLIES_S = 0.2
 DEFAULT_LIMITS = LimitsConfig()
@@ -307,7 +308,7 @@ def _receive_frames(socket: Socket) -> list[zmq.Frame]:
     frames = [socket.recv(copy=False)]
     while frames[-1].more:
         frame = socket.recv(copy=False)
-        if len(frames) > codec.MAX_PARTS + 2:
+        if len(frames) > MAX_PARTS + 2:
             frames.pop()
         frames.append(frame)
     return frames

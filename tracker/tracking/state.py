@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tracker.streams.stream import Stream
 
 
+MAX_GONE = 4096  # removed streams whose numbers are remembered
+
+
 @dataclass(slots=True, eq=False)
 class TrackedObject:
     """One object of one stream: its memory, and what clients said of it.
@@ -154,7 +157,7 @@ class StreamTable:
 
     def __init__(self) -> None:
         self._streams: dict[str, TrackedStream] = {}
-        self._gone: dict[str, tuple[int, int, UsedIds]] = {}
+        self._gone: dict[str, tuple[int, int, UsedIds]] = {}  # the streams removed last, at most MAX_GONE
 
     def __iter__(self) -> Iterator[TrackedStream]:
         return iter(list(self._streams.values()))
@@ -181,7 +184,10 @@ class StreamTable:
 
     def go_on_from(self, name: str, decoded: int, epoch: int, used_ids: UsedIds) -> None:
         """A stream that is not here yet will count on from these numbers."""
+        self._gone.pop(name, None)
         self._gone[name] = decoded, epoch, used_ids
+        while len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
 
     def go_on_beyond(self, name: str, first_frame: int, epoch: int) -> None:
         """A stream that comes from elsewhere counts on from there. Raises BadRequest where these numbers were given
@@ -191,14 +197,14 @@ class StreamTable:
             raise BadRequest(f"first_frame: stream {name!r} has had frame {decoded - 1} here; begin after it")
         if epoch and epoch < last_epoch:
             raise BadRequest(f"epoch: stream {name!r} has had epoch {last_epoch} here; begin with it or later")
-        self._gone[name] = max(decoded, first_frame), max(last_epoch, epoch), used_ids
+        self.go_on_from(name, max(decoded, first_frame), max(last_epoch, epoch), used_ids)
 
     def remove(self, stream: TrackedStream) -> None:
         """Forget a stream but for its numbers: a stream of that name that comes back goes on counting."""
         for obj in list(stream.objects.values()):
             stream.remove(obj)
         del self._streams[stream.name]
-        self._gone[stream.name] = stream.source.decoded, stream.source.epoch, stream.used_ids
+        self.go_on_from(stream.name, stream.source.decoded, stream.source.epoch, stream.used_ids)
 
     def object_count(self) -> int:
         return sum(len(stream.objects) for stream in self._streams.values())

@@ -10,13 +10,20 @@ from tracker.client.requests import SEGMENT_ALL_S, Request
 from tracker.errors import BadRequest, UnknownOp
 from tracker.masks.outline import fill_outline
 from tracker.masks.rle import rle_encode
+from tracker.protocol import operations as o
 from tracker.protocol import replies
 from tracker.protocol.fields import Outline, Rle, SizeWh
-from tracker.protocol.operations import FRAMES_GET, OPERATIONS
 from tracker.protocol.requests import FramesGet
 
-# Pictures go by HTTP, where browsers decode them beside the page's scripts.
-SERVED = {name: operation for name, operation in OPERATIONS.items() if name != FRAMES_GET.name}
+# What the page has a use for. Pictures go by HTTP, where browsers decode them beside the page's scripts.
+SERVED: dict[str, o.Operation[Any, Any]] = {
+    operation.name: operation
+    for operation in (
+        *(o.SERVER_INFO, o.STREAMS_LIST, o.STREAMS_ADD, o.STREAMS_REMOVE, o.STREAMS_PAUSE, o.STREAMS_RESUME),
+        *(o.OBJECTS_ADD, o.OBJECTS_REFINE, o.OBJECTS_UPDATE, o.OBJECTS_REMOVE, o.OBJECTS_LIST),
+        *(o.SEGMENT_PROMPT, o.SEGMENT_ALL, o.SEGMENT_CANCEL, o.HISTORY_LIST),
+    )
+}
 SLOW_S = {"segment.all": SEGMENT_ALL_S, "segment.prompt": 30.0, "objects.add": 30.0, "objects.refine": 30.0}
 
 
@@ -70,4 +77,4 @@ async def snapshot(client: AsyncClient, fields: dict[str, str]) -> replies.Frame
         struct = msgspec.convert(args, FramesGet, strict=False)
     except msgspec.ValidationError as error:
         raise BadRequest(str(error)) from None
-    return await client.call(Request(FRAMES_GET, struct))
+    return await client.call(Request(o.FRAMES_GET, struct))

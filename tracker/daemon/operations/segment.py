@@ -1,6 +1,5 @@
 """`segment.*`: masks on any buffered frame, without tracking anything, unless that is asked for."""
 
-import dataclasses
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -52,12 +51,9 @@ class SegmentOperations:
         """A slice for each batch of points."""
         stream = self._context.table.stream(args.stream)
         frame = frame_of(stream, args.frame)
-        knobs = {field.name: getattr(args, field.name) for field in dataclasses.fields(automatic.Options)}
         found: tuple[automatic.Found, ...] = ()
         rgb_hwc = imaging.to_rgb(frame.image)
-        for progress in automatic.search(
-            self._context.engine, rgb_hwc, automatic.Options(**knobs), automatic.SLICE_S
-        ):
+        for progress in automatic.search(self._context.engine, rgb_hwc, args, automatic.SLICE_S):
             found = progress.found or ()
             counts = {"id": request_id, "done": progress.done, "total": progress.total}
             self._context.events.of_stream(stream.source, "segment_progress", frame.index, **counts)

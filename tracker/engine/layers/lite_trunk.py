@@ -47,8 +47,7 @@ class LiteTrunk(nn.Module):
 
         In float32 on a CPU whatever autocast says: there bfloat16 takes twice the time backwards.
         """
-        autocast = images_nchw.device.type != "cpu" and torch.is_autocast_enabled(images_nchw.device.type)
-        with torch.autocast(images_nchw.device.type, enabled=autocast):
+        with torch.autocast("cpu", enabled=False):
             x_nchw = F.relu6(self.stem(images_nchw.contiguous(memory_format=torch.channels_last)), inplace=True)
             levels: list[Tensor] = []
             for index, stage in enumerate(self.stages):

@@ -11,6 +11,7 @@ export class Prompt {
     Object.assign(this, { link, view, hold, changed, refused });
     this.correcting = null; // object id: marks correct it at once
     this.dragged = null; // box while it is drawn
+    this.added = null; // the daemon's answer for the last new object, on the frame of its marks
     this.reset();
     view.layers.push((context, scale) => this.draw(context, scale));
   }
@@ -91,19 +92,17 @@ export class Prompt {
 
   /** Tracks what is previewed: the marks, or the very mask where another candidate was chosen. */
   async accept() {
-    if (!this.active || this.accepting) return null;
+    if (!this.active || this.accepting) return;
     const { stream, frame } = this.hold;
     const candidate = this.candidates[this.chosen];
     const size = this.view.picture.size;
     const marks = this.byChoice && candidate ? { drawing: { outline: candidate.outline, size } } : this.marks();
     this.accepting = true;
     try {
-      const added = await this.link.call("objects.add", { stream, frame, ...marks });
+      this.added = await this.link.call("objects.add", { stream, frame, ...marks });
       this.leave();
-      return added;
     } catch (error) {
       this.refused(error);
-      return null;
     } finally {
       this.accepting = false;
     }
