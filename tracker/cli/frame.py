@@ -7,12 +7,9 @@ import click
 
 from tracker.cli.outputs import OutFile
 from tracker.errors import SourceError
-from tracker.images import imaging
-from tracker.images.imaging import to_rgb
-from tracker.streams import sources
 from tracker.types import U8
 
-_SUFFIXES = {".png": imaging.encode_png, ".jpg": imaging.encode_jpeg, ".jpeg": imaging.encode_jpeg}
+_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @click.command()
@@ -26,16 +23,22 @@ def frame(path: Path, frame: int, output: Path, display: bool) -> None:
     Its pixels are those that `trackerd track --point` and `--box` count; with --display, those that they count with
     --display too.
     """
+    from tracker.images import imaging
+
     rgb_hwc = read_frame(path, frame)
     if display:
         rgb_hwc = as_displayed(path, rgb_hwc)
-    output.write_bytes(_SUFFIXES[output.suffix.lower()](rgb_hwc))
+    encode = imaging.encode_png if output.suffix.lower() == ".png" else imaging.encode_jpeg
+    output.write_bytes(encode(rgb_hwc))
     h, w = rgb_hwc.shape[:2]
     click.echo(f"{output}: frame {frame} of {path}, {w}x{h}")
 
 
 def read_frame(path: Path, index: int) -> U8:
     """Frame number `index` of a file or folder, uint8 [h, w, 3]. Raises SourceError where there is none."""
+    from tracker.images.imaging import to_rgb
+    from tracker.streams import sources
+
     count = 0
     for found in islice(sources.frames(path), index + 1):
         count += 1
@@ -46,7 +49,10 @@ def read_frame(path: Path, index: int) -> U8:
 
 def as_displayed(path: Path, rgb_hwc: U8) -> U8:
     """The picture with square pixels, as wide as a player makes it."""
+    from tracker.images.imaging import resize_rgb
+    from tracker.streams import sources
+
     h, w = rgb_hwc.shape[:2]
     with sources.open_path(path) as opened:
         shown_w = round(w * opened.pixel_aspect)
-    return imaging.resize_rgb(rgb_hwc, (shown_w, h))
+    return resize_rgb(rgb_hwc, (shown_w, h))

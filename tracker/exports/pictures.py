@@ -2,14 +2,17 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from tracker.exports.results import FrameResult, ids_of
 from tracker.images.overlay import Drawing, draw, palette
-from tracker.images.video_writer import VideoWriter
 from tracker.protocol.replies import ObjectRecord
 from tracker.types import U8
+
+if TYPE_CHECKING:
+    from tracker.images.video_writer import VideoWriter
 
 
 class DavisPng:
@@ -41,6 +44,8 @@ class OverlayVideo:
     def write(self, rgb_hwc: U8, result: FrameResult) -> None:
         """A frame, uint8 [h, w, 3], and what is on it."""
         if self._writer is None:
+            from tracker.images.video_writer import VideoWriter  # PyAV, for those who write a video
+
             self._writer = VideoWriter(self._path, result.size_wh, self._fps, self._pixel_aspect)
         drawings = [drawing_of(record) for record in result.objects]
         self._writer.write(draw(rgb_hwc, drawings), result.pts)
