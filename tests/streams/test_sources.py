@@ -428,7 +428,7 @@ def test_a_missing_decoder_device_falls_back_and_says_so(tmp_path):
             assert clip.notice.endswith("decoding on the CPU")
 
 
-@pytest.mark.skipif(not CLIPS.exists(), reason="the clips in ../shared are not here")
+@pytest.mark.skipif(not CLIPS.exists(), reason="the clips are not here")
 def test_a_real_clip():
     frames = list(islice(sources.frames(CLIPS / "01_dog.mp4"), 12))
     assert {frame.size_wh for frame in frames} == {(1280, 720)}
