@@ -42,7 +42,7 @@ class Figures:
 
 
 def run(case: str, peer: Peer, seconds: float, folder: Path) -> Figures:
-    served = Served(folder, MEMORY_MIB if "endless" in case else None)
+    served = Served(folder, memory_mib=MEMORY_MIB if "endless" in case else None)
     try:
         idle_frames_per_s = _frames_per_s(served, lambda: time.sleep(3))
         before_mib = served.rss_mib()

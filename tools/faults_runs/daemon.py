@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -17,26 +18,36 @@ from tracker.errors import TrackerError
 from tracker.images.video_writer import VideoWriter
 
 STREAM, SIZE_WH = "cam", (854, 480)
-BOX = [390.0, 200.0, 470.0, 280.0]
+BOX = [330.0, 130.0, 560.0, 350.0]
 START_S = 120.0
 
 
 class Served:
     """`trackerd serve` with `nano` at 128 px, one looped film, one object and one thread."""
 
-    def __init__(self, folder: Path, memory_mib: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        memory_mib: int | None = None,
+        image_size: int = 128,
+        stream: dict[str, Any] | None = None,
+        **sections: Any,
+    ) -> None:
+        """`stream` and `sections` are what else the configuration says, of the stream and beside it."""
         film = folder / "film.mp4"
         if not film.exists():
             _render(film)
         self.control_port, self.publish_port = _free_port(), _free_port()
         self.control = f"tcp://127.0.0.1:{self.control_port}"
         config = {
-            "model": {"name": "nano", "device": "cpu", "image_size": 128},
+            "model": {"name": "nano", "device": "cpu", "image_size": image_size},
             "engine": {"threads": 1},
             "control": {"endpoint": self.control},
             "publish": {"endpoint": f"tcp://127.0.0.1:{self.publish_port}"},
             "limits": {"memory_mib": memory_mib},
-            "streams": {STREAM: {"url": str(film), "loop": True, "buffer": {"mib": 32.0}}},
+            "streams": {STREAM: {"url": str(film), "loop": True, "buffer": {"mib": 32.0}} | (stream or {})},
+            **sections,
         }
         path = folder / "daemon.yaml"
         path.write_text(yaml.safe_dump(config))
@@ -71,15 +82,18 @@ class Served:
         return time.monotonic() - started_s
 
     def _await_object(self) -> None:
-        deadline_s = time.monotonic() + START_S
+        deadline_s, refusal = time.monotonic() + START_S, ""
         with Client(self.control, timeout_s=2) as client:
             while time.monotonic() < deadline_s and self.alive():
                 try:
                     client.add(STREAM, box=BOX)
                     return
-                except TrackerError:
+                except TrackerError as error:
+                    refusal = error.message
                     time.sleep(0.2)
-        raise SystemExit(f"the daemon does not serve:\n{self.log.read_text()[-2000:]}")
+        self.process.kill()
+        self.process.wait()
+        raise SystemExit(f"the daemon does not serve: {refusal}\n{self.log.read_text()[-2000:]}")
 
 
 class Observer:
@@ -143,5 +157,5 @@ def _render(path: Path) -> None:
     with VideoWriter(path, SIZE_WH, 25) as writer:
         for i in range(50):
             rgb_hwc = np.full((SIZE_WH[1], SIZE_WH[0], 3), 80, np.uint8)
-            rgb_hwc[200:280, 380 + i : 460 + i] = 230
+            rgb_hwc[140:340, 340 + i : 540 + i] = 230
             writer.write(rgb_hwc)
