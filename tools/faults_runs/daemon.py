@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,19 @@ from tracker.images.video_writer import VideoWriter
 STREAM, SIZE_WH = "cam", (854, 480)
 BOX = [330.0, 130.0, 560.0, 350.0]
 START_S = 120.0
+TRACKERD = ("-c", "from tracker.cli.trackerd import main; main()")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a daemon can be reached; what a peer in a process of its own is told."""
+
+    control_port: int
+    publish_port: int
+
+    @property
+    def control(self) -> str:
+        return f"tcp://127.0.0.1:{self.control_port}"
 
 
 class Served:
@@ -32,19 +47,21 @@ class Served:
         memory_mib: int | None = None,
         image_size: int = 128,
         stream: dict[str, Any] | None = None,
+        entry: Sequence[str] | None = None,
         **sections: Any,
     ) -> None:
-        """`stream` and `sections` are what else the configuration says, of the stream and beside it."""
+        """`stream` and `sections` are what else the configuration says, of the stream and beside it; `entry` is what
+        Python runs instead of `trackerd`."""
         film = folder / "film.mp4"
         if not film.exists():
             _render(film)
-        self.control_port, self.publish_port = _free_port(), _free_port()
-        self.control = f"tcp://127.0.0.1:{self.control_port}"
+        self.target = Target(free_port(), free_port())
+        self.control = self.target.control
         config = {
             "model": {"name": "nano", "device": "cpu", "image_size": image_size},
             "engine": {"threads": 1},
             "control": {"endpoint": self.control},
-            "publish": {"endpoint": f"tcp://127.0.0.1:{self.publish_port}"},
+            "publish": {"endpoint": f"tcp://127.0.0.1:{self.target.publish_port}"},
             "limits": {"memory_mib": memory_mib},
             "streams": {STREAM: {"url": str(film), "loop": True, "buffer": {"mib": 32.0}} | (stream or {})},
             **sections,
@@ -53,7 +70,7 @@ class Served:
         path.write_text(yaml.safe_dump(config))
         self.log = folder / "daemon.log"
         with self.log.open("wb") as log:
-            command = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()", "serve", "-c", path]
+            command = [sys.executable, *(entry or TRACKERD), "serve", "-c", path]
             self.process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
         self._await_object()
 
@@ -146,7 +163,7 @@ def steps(control: str) -> int:
         return -1
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -14,7 +14,7 @@ from tracker.threads import NamedThread
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.1
+LOOK_S = 0.05
 STUCK_S = 30.0  # a part that is at one thing for so long will not come back
 STOP_S = 2.0
 STOP_IN_STEP_S = 10.0  # with a step of the model under way, which nothing can shorten
@@ -31,13 +31,15 @@ class Part(Protocol):
 
 
 class Peers(Protocol):
-    """A socket's connections, to be shut for want of memory."""
+    """A socket's connections, to be shut for want of memory, or because they send too fast."""
 
     def shed(self) -> None: ...
 
+    def look(self) -> None: ...
+
 
 class Watch:
-    """Looks ten times a second. `fail(why)` is called at most once; `abandon(why)` where ending takes too long."""
+    """Looks twenty times a second. `fail(why)` is called at most once; `abandon(why)` where ending takes too long."""
 
     def __init__(
         self,
@@ -77,6 +79,8 @@ class Watch:
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):
+            for peers in self._peers:
+                peers.look()
             if self._stopping_s is not None:
                 self._look_at_stop(time.monotonic() - self._stopping_s)
             elif not self._failed and (why := self._fault()):

@@ -1,6 +1,7 @@
 """The control socket: bytes in, typed requests out to a handler, and exactly one reply to each of them."""
 
 import logging
+import math
 import threading
 import time
 from collections import defaultdict, deque
@@ -31,6 +32,9 @@ REPLIES_IN_SOCKET = 4  # handed to ZeroMQ for one client, which counts messages 
 SHED_POLL_MS = 250
 RETRY_MS = 10  # until a client that did not read is tried again
 RECEIVED_AT_ONCE = 64  # requests, between two rounds of replies
+# While more comes than one round takes, this thread rests longer than it reads: each message that it looks at is taken
+# from the time of the model, which needs the interpreter as well.
+ROUND_S, REST_S = 0.003, 0.009
 MAX_PART_BYTES = 2 * MAX_BYTES  # up to here a request that is too large is told so; beyond, it is cut off
 MAX_MESSAGE_CHARS = 1000
 LAST_REPLIES_S = 0.2
@@ -80,10 +84,14 @@ class _Unread:
     def __init__(self, max_bytes_in_all: int) -> None:
         self._max_bytes_in_all = max_bytes_in_all
         self._nbytes = 0
-        self._by_client: dict[bytes, deque[Parts]] = {}
+        self._by_client: dict[bytes, _UnreadOfOne] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_client)
+
+    def is_full(self, client: bytes) -> bool:
+        """Whether a client has lost replies, and has read none of those before since."""
+        return client in self._by_client and self._by_client[client].lost > 0
 
     def send(self, socket: Socket, address: Parts, payload: bytes) -> None:
         parts = [*address, payload]
@@ -91,22 +99,37 @@ class _Unread:
         if waiting is None:
             if _sent(socket, parts):
                 return
-            waiting = self._by_client[address[0]] = deque()
-        kept = sum(len(other[-1]) for other in waiting)
-        room = min(MAX_UNREAD_BYTES - kept, self._max_bytes_in_all - self._nbytes)
-        if len(waiting) >= MAX_UNREAD or len(payload) > room:
-            log.warning("a reply of %d bytes is lost: its client does not read", len(payload))
+            waiting = self._by_client[address[0]] = _UnreadOfOne()
+        room = min(MAX_UNREAD_BYTES - waiting.nbytes, self._max_bytes_in_all - self._nbytes)
+        if len(waiting.replies) >= MAX_UNREAD or len(payload) > room:
+            if not waiting.lost:
+                log.warning("a client does not read its replies: it loses those that come now")
+            waiting.lost += 1
             return
-        waiting.append(parts)
+        waiting.replies.append(parts)
+        waiting.nbytes += len(payload)
         self._nbytes += len(payload)
 
     def flush(self, socket: Socket) -> None:
         """Send as far as it goes."""
         for client, waiting in list(self._by_client.items()):
-            while waiting and _sent(socket, waiting[0]):
-                self._nbytes -= len(waiting.popleft()[-1])
-            if not waiting:
+            while waiting.replies and _sent(socket, waiting.replies[0]):
+                nbytes = len(waiting.replies.popleft()[-1])
+                waiting.nbytes -= nbytes
+                self._nbytes -= nbytes
+            if not waiting.replies:
                 del self._by_client[client]
+                if waiting.lost:
+                    log.warning("a client reads its replies again; it lost %d", waiting.lost)
+
+
+class _UnreadOfOne:
+    """What one client has not read."""
+
+    def __init__(self) -> None:
+        self.replies: deque[Parts] = deque()
+        self.nbytes = 0
+        self.lost = 0
 
 
 class ControlServer:
@@ -137,7 +160,6 @@ class ControlServer:
         self.busy_since_s: float | None = None  # while a round of the loop is under way
         options = {
             zmq.SNDHWM: REPLIES_IN_SOCKET,
-            zmq.RCVHWM: MAX_WAITING,
             zmq.MAXMSGSIZE: MAX_PART_BYTES,
             zmq.ROUTER_MANDATORY: 1,
         }
@@ -169,15 +191,26 @@ class ControlServer:
         """Shut the newer half of the connections, for want of memory. From any thread; takes effect in a moment."""
         self._shed.set()
 
+    def look(self) -> None:
+        """Shut whoever sends much faster than is read. From one other thread."""
+        self._thread.look()
+
     # ------------------------------------------------------------------------------------ the socket's thread
 
     def _serve(self, socket: Socket, connections: Connections) -> None:
-        poller = zmq.Poller()
-        for readable in (self._answers.fileno(), connections.monitor, socket):
-            poller.register(readable, zmq.POLLIN)
+        resting, reading = zmq.Poller(), zmq.Poller()
+        for readable in (self._answers.fileno(), connections.monitor):
+            resting.register(readable, zmq.POLLIN)
+            reading.register(readable, zmq.POLLIN)
+        reading.register(socket, zmq.POLLIN)
+        rest_until_s = 0.0
         while True:
             self.busy_since_s = None
-            poller.poll(RETRY_MS if self._unread else SHED_POLL_MS)
+            rest_s = rest_until_s - time.monotonic()
+            if rest_s > 0:
+                resting.poll(math.ceil(rest_s * 1000))
+            else:
+                reading.poll(RETRY_MS if self._unread else SHED_POLL_MS)
             self.busy_since_s = time.monotonic()
             if self._shed.is_set():
                 self._shed.clear()
@@ -185,11 +218,19 @@ class ControlServer:
             self._unread.flush(socket)
             if not self._send_answers(socket):
                 return
-            for _ in range(RECEIVED_AT_ONCE):
-                if not socket.poll(0):
-                    break
-                self._receive(socket, connections)
+            if time.monotonic() >= rest_until_s and self._received_more_than_a_round(socket, connections):
+                rest_until_s = time.monotonic() + REST_S
             self._forget(connections.update())
+
+    def _received_more_than_a_round(self, socket: Socket, connections: Connections) -> bool:
+        """Take what came, for a while; returns whether there may be more."""
+        ends_s = time.monotonic() + ROUND_S
+        received = 0
+        while received < RECEIVED_AT_ONCE and time.monotonic() < ends_s:
+            if not socket.poll(0):
+                return False
+            received += self._receive(socket, connections)
+        return True
 
     def _send_answers(self, socket: Socket) -> bool:
         """False when it is time to stop."""
@@ -236,29 +277,35 @@ class ControlServer:
             time.sleep(RETRY_MS / 1000)
             self._unread.flush(socket)
 
-    def _receive(self, socket: Socket, connections: Connections) -> None:
+    def _receive(self, socket: Socket, connections: Connections) -> bool:
+        """Take one message; returns whether anybody waits for its answer."""
         frames = _receive_frames(socket)
         fd = descriptor_of(frames[-1])
         # Before the message is attributed: its descriptor may have been that of a connection which is gone.
         self._forget(connections.update())
-        user = user_of(frames[-1])
-        connections.spoke(fd, user)
+        if not connections.may_send(fd, frames[0].bytes):
+            return False
+        user = user_of(frames[-1]) if self._guard is not None else None
         address, body = _split([frame.bytes for frame in frames])
-        outcome = codec.parse_request(body, self._served)
         nbytes = sum(map(len, body))
+        connections.spoke(fd, user, nbytes, len(frames))
+        if self._unread.is_full(address[0]):
+            return False  # it would lose the answer
+        outcome = codec.parse_request(body, self._served)
         if self._guard is not None and (user is None or not self._guard.allows(user)):
             outcome = codec.Refusal(outcome.id, Forbidden("this key is not allowed any more"))
         elif isinstance(outcome, codec.ParsedRequest) and (full := self._no_room(fd, nbytes)):
             outcome = codec.Refusal(outcome.id, full)
         if isinstance(outcome, codec.Refusal):
             self._unread.send(socket, address, self._encoded(outcome.id, _body(outcome.error)))
-            return
+            return True
         request = Request(outcome, address, self._answer, _owner(user, address[0]), fd, nbytes)
         request.gone = fd != NOBODY and fd not in connections
         self._waiting[fd].add(request)
         self._waiting_n += 1
         self._waiting_bytes += nbytes
         self._hand_over(request)
+        return True
 
     def _no_room(self, fd: int, nbytes: int) -> AtCapacity | None:
         """Why this connection may not have one more request waiting. Who has none waiting always may: connections

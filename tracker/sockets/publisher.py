@@ -25,8 +25,7 @@ MAX_SUBSCRIPTION_BYTES = 4096
 MAX_SUBSCRIPTIONS = 256  # of one connection
 MAX_NOTICES_PER_S = 2000  # of one connection: subscribing and taking it back without end
 NOTICES_AT_ONCE = 512  # taken between two messages
-# Of subscriptions that ZeroMQ has read. Few: it takes them as long as there are any, and sends nothing meanwhile.
-UNREAD_NOTICES = 8
+MAX_AHEAD_BYTES = 2**20  # of subscriptions that were sent and not read
 REVOKED_MS = 500  # until keys that were taken off the list are looked for
 _SHED = object()
 DEFAULT_LIMITS = LimitsConfig()
@@ -78,11 +77,12 @@ class Publisher:
         self.busy_since_s: float | None = None  # while a round of the loop is under way
         options = {
             zmq.SNDHWM: send_hwm,
-            zmq.RCVHWM: UNREAD_NOTICES,
             zmq.MAXMSGSIZE: MAX_SUBSCRIPTION_BYTES,
             zmq.XPUB_MANUAL: 1,
         }
-        self._thread = SocketThread("publish", zmq.XPUB, endpoint, options, self._serve, limits.connections, guard)
+        self._thread = SocketThread(
+            "publish", zmq.XPUB, endpoint, options, self._serve, limits.connections, guard, MAX_AHEAD_BYTES
+        )
 
     @property
     def endpoint(self) -> str:
@@ -106,6 +106,10 @@ class Publisher:
     def shed(self) -> None:
         """Shut the newer half of the connections, for want of memory. From any thread."""
         self._outbox.put(_SHED)
+
+    def look(self) -> None:
+        """Shut whoever sends much faster than is read. From one other thread."""
+        self._thread.look()
 
     def wanted(self, topic: str) -> bool:
         """Whether somebody subscribes to `topic` now, so that nothing is computed for nobody."""
@@ -166,7 +170,7 @@ class Publisher:
         self._forget(connections.update())  # before: the descriptor may have been another connection's
         if fd not in connections:
             return False
-        connections.spoke(fd, user_of(notice))
+        connections.spoke(fd, user_of(notice), len(notice))
         subscriber = self._subscribers.setdefault(fd, _Subscriber())
         kind, prefix = notice.bytes[:1], notice.bytes[1:]
         if kind == b"\0":
