@@ -9,6 +9,7 @@ from tracker.sockets.control import Request
 REQUESTS_S = 0.05  # of answering without a pause
 SHARE = 0.25  # of the time that goes to tracking, for requests beside it
 HALF_LIFE_S = 1.0  # of what is remembered of a client's use
+FADE_S = 0.05  # between two times that it fades
 LIGHT_S = 0.005  # who used less lately is answered even where requests have used up their time
 LIGHT_AT_ONCE_S = 0.02  # for those, after a request that took long
 NEWCOMER_S = 0.02  # what a client has used that nobody knows: else whoever connects again and again is a light one
@@ -30,6 +31,7 @@ class FairRequests:
     def put(self, request: Request) -> None:
         """From any thread."""
         with self._lock:
+            self._fade()
             self._by_owner.setdefault(request.owner, deque()).append(request)
             self._used_s.setdefault(request.owner, NEWCOMER_S)
             self._used_s.move_to_end(request.owner)
@@ -79,6 +81,8 @@ class FairRequests:
 
     def _fade(self) -> None:
         now_s = time.monotonic()
+        if now_s - self._faded_s < FADE_S:
+            return
         kept = 0.5 ** ((now_s - self._faded_s) / HALF_LIFE_S)
         self._faded_s = now_s
         for owner, used_s in self._used_s.items():
