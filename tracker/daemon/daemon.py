@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from msgspec import UNSET
 
 from tracker.config import Config, StreamConfig
 from tracker.daemon.checks import check
@@ -245,7 +246,8 @@ class Daemon:
         stream.processed = frame.index
         stream.step += 1
         seen = tuple(ObjectSnapshot.of(o) for o in stream.objects.values() if o.pending or o.frame == frame.index)
-        self._delivery.put(ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen))
+        owner = stream.source.owner
+        self._delivery.put(ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen, owner))
         stream.source.buffer.consumed(frame.index)
 
     # ------------------------------------------------------------------------------------------------ requests
@@ -290,9 +292,12 @@ class Daemon:
 
     # ------------------------------------------------------------------------------------------------- streams
 
-    def _attach(self, name: str, config: StreamConfig, *, playlists: bool = False) -> TrackedStream:
+    def _attach(
+        self, name: str, config: StreamConfig, owner: str | None = None, *, playlists: bool = False
+    ) -> TrackedStream:
         """`playlists`: the operator's own streams may name other files and hosts; a client's may not."""
         source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event, playlists=playlists)
+        source.owner = UNSET if owner is None else owner
         stream = TrackedStream(source)
         self._table.add(stream)
         self._persistence.stream_added(stream)
