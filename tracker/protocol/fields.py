@@ -49,6 +49,7 @@ EventName = Literal[
     "stream_ended",
     "stream_failed",
     "stream_resized",
+    "stream_changed",
     "stream_removed",
     "segment_progress",
     "overload",
