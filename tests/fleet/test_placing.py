@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers.fleets import TestFleet, running
 from helpers.tracking import blobs
+from tracker.client import Client
 from tracker.fleet.settings import WantedStream
 
 pytestmark = pytest.mark.nats
@@ -29,7 +31,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, film: Path) -> Iterator[Test
         yield fleet
 
 
-def wanted(film: Path, **more: object) -> WantedStream:
+def wanted(film: Path, **more: Any) -> WantedStream:
     return WantedStream(url=str(film), loop=True, **more)
 
 
@@ -50,6 +52,7 @@ class TestThreeBoxes:
 
     def test_the_token_stands_in_the_messages(self, fleet: TestFleet) -> None:
         placed = next(s for s in fleet.state().streams if s.stream == "cam0")
+        assert placed.box is not None
         with fleet.client(placed.box) as client, client.tracks("cam0", timeout_s=20) as tracks:
             assert next(tracks).owner == placed.owner
 
@@ -79,6 +82,6 @@ class TestThreeBoxes:
         fleet.wait_for(lambda live: list(live) == ["cam0"])
 
 
-def _fps(client: object, stream: str) -> float | None:
+def _fps(client: Client, stream: str) -> float | None:
     records = {record.stream: record for record in client.streams().streams}
     return records[stream].fps if stream in records else None
