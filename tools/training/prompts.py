@@ -40,7 +40,8 @@ def jittered_box(rng: np.random.Generator, mask_hw: NDArray[np.bool_], amount: f
     x0, y0, x1, y1 = box_of(mask_hw)
     sides = np.array([x1 - x0, y1 - y0, x1 - x0, y1 - y0])
     moved = np.array([x0, y0, x1, y1]) + rng.uniform(-amount, amount, 4) * sides
-    return moved.clip(0, mask_hw.shape[0] - 1).reshape(2, 2).astype(np.float32)
+    inside = moved.clip(0, mask_hw.shape[0] - 1)
+    return np.asarray(inside.reshape(2, 2), np.float32)
 
 
 def inner_point(mask_hw: NDArray[np.bool_]) -> NDArray[np.float32]:
