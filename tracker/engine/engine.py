@@ -92,9 +92,7 @@ class Engine:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         with self._computing():
             self._position_tm = forward.memory_position(model.net, self.dtype)
-            # Not where all is bfloat16, as under the official predictor's autocast: that is for comparison only.
-            fast = not plain and model.device.type == "cpu" and self.dtype is torch.float32
-            encoder = Encoder(model.net, self.precision.encoder) if fast else None
+            encoder = None if plain else Encoder(model.net, self.precision.encoder)
             self._encode = encoder or partial(forward.encode_image, model.net)
             self._batch = (
                 None if plain else Batch(model.net, self.precision, self._slots(), self.config.conditioning_frames)
