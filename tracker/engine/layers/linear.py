@@ -104,11 +104,20 @@ class Conv:
         padding, stride, dilation, groups = self._geometry
         if self._onednn:
             out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                x_nchw, self._weight, self._bias_o, padding, stride, dilation, groups, *_ONEDNN[self._activation], ""
+                x_nchw,
+                self._weight,
+                self._bias_o,
+                padding,
+                stride,
+                dilation,
+                groups,
+                *_ONEDNN[self._activation],
+                "",
             )
             return out
-        out = F.conv2d(x_nchw, self._weight, self._bias_o, stride, padding, dilation, groups)
-        return _ACTIVATIONS[self._activation](out)
+        made = F.conv2d(x_nchw, self._weight, self._bias_o, stride, padding, dilation, groups)
+        activated: Tensor = _ACTIVATIONS[self._activation](made)
+        return activated
 
 
 def linear(weight_oi: Tensor, bias_o: Tensor | None) -> nn.Linear:
