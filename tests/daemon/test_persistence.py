@@ -105,6 +105,14 @@ class TestAcrossARestart:
             )
             assert talk.reply("server.info")["instance"] != instance
 
+    def test_a_file_of_which_every_frame_is_taken_goes_on(self, film: Path, tmp_path: Path) -> None:
+        streams = {"cam": {"url": str(film), "loop": True, "pace": "all"}}
+        config = configuration(persist={"dir": str(tmp_path / "state")}, streams=streams)
+        for _ in range(2):
+            with serving(config) as talk:
+                add(talk)
+                wait_until(lambda: all(o["age"] > 3 for o in objects(talk)))
+
     def test_changes_are_kept(self, config: Config) -> None:
         with serving(config) as talk:
             add(talk)

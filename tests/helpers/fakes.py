@@ -35,7 +35,11 @@ class FakeStream:
     config: StreamConfig = field(default_factory=lambda: StreamConfig(url="/dev/null"))
     fps: float = 10.0
     epoch: int = 0
+    decoded: int = 0
     buffer: RollingBuffer = field(default_factory=lambda: RollingBuffer(1000, 2**30))
+
+    def go_on_from(self, decoded: int, epoch: int) -> None:
+        self.decoded, self.epoch = decoded, epoch
 
     def see(self, *indices: int, corrupt: bool = False) -> None:
         for index in indices:

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch.multiprocessing.spawn import spawn
 
 from tracker.config import EngineConfig, ModelConfig
 from tracker.engine.engine import Engine
@@ -118,7 +119,7 @@ def train(arguments: argparse.Namespace) -> None:
         train_rank(0, arguments)
     else:
         (arguments.out / "meeting").unlink(missing_ok=True)
-        torch.multiprocessing.spawn(train_rank, (arguments,), arguments.ranks)
+        spawn(train_rank, (arguments,), arguments.ranks)
 
 
 def train_rank(rank: int, arguments: argparse.Namespace) -> None:

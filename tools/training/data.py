@@ -171,7 +171,9 @@ def _largest(label_hw: NDArray[np.uint8], count: int) -> list[int]:
 
 def _seen(mask_thw: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A few stray pixels are not an object."""
-    return mask_thw & (mask_thw.mean((1, 2), keepdims=True) > SMALLEST_VISIBLE)
+    large_t11 = mask_thw.mean((1, 2), keepdims=True) > SMALLEST_VISIBLE
+    seen_thw: NDArray[np.bool_] = mask_thw & large_t11
+    return seen_thw
 
 
 def _batch(frames_tn3hw: NDArray[np.uint8], masks_tmhw: NDArray[np.bool_], clip_of: list[int]) -> Batch:

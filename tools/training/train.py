@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
 from training.data import Batch, PhotoRecipe, Recipe, loader
@@ -205,7 +206,7 @@ def normalised(frames_n3hw: Tensor) -> Tensor:
     return ((frames_n3hw.float() / 255 - mean) / std).to(memory_format=torch.channels_last)
 
 
-def lesson(model: nn.Module, batch: Batch, stage: Stage, rng: np.random.Generator) -> list[Loss]:
+def lesson(model: SAM2Base, batch: Batch, stage: Stage, rng: np.random.Generator) -> list[Loss]:
     """Answer a batch frame by frame, as the predictor would, and rate every answer that teaches."""
     batch = batch.to(next(model.parameters()).device)
     frames = len(batch.masks_tmhw)
@@ -247,7 +248,7 @@ def stretches(frames: int, taught: int) -> list[tuple[range, bool]]:
 class Features:
     """The image features of all frames of a batch, encoded at once."""
 
-    def __init__(self, model: nn.Module, frames_tn3hw: Tensor, clip_of_m: Tensor) -> None:
+    def __init__(self, model: SAM2Base, frames_tn3hw: Tensor, clip_of_m: Tensor) -> None:
         self.clips, self.clip_of_m = frames_tn3hw.shape[1], clip_of_m
         encoded = model.forward_image(normalised(frames_tn3hw.flatten(0, 1)))
         _, self.levels, self.positions, self.sizes = model._prepare_backbone_features(encoded)
@@ -267,7 +268,7 @@ class Teacher:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: SAM2Base,
         features: dict[str, Any],
         truth_mhw: Tensor,
         time_index: int,

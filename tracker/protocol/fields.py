@@ -48,6 +48,7 @@ EventName = Literal[
     "stream_ended",
     "stream_failed",
     "stream_resized",
+    "stream_changed",
     "stream_removed",
     "segment_progress",
     "overload",

@@ -83,6 +83,15 @@ class Stream:
         measured = self._kept.rate if self._live else None
         return measured or self._nominal_fps or 0.0
 
+    def go_on_from(self, decoded: int, epoch: int) -> None:
+        """Count on from there, before the start: these numbers were given by an earlier source of this name."""
+        self.decoded, self.epoch = decoded, epoch
+        self.buffer.consumed(decoded - 1)
+
+    def take_counts(self, before: "Stream") -> None:
+        """This source takes the place of `before`: totals never go back."""
+        self.corrupt, self.reconnects = before.corrupt, before.reconnects
+
     def start(self) -> None:
         for thread in self._threads:
             thread.start()

@@ -179,8 +179,9 @@ class StreamTable:
             )
         self._streams[stream.name] = stream
         if stream.name in self._gone:
-            stream.source.decoded, stream.source.epoch, stream.used_ids = self._gone.pop(stream.name)
-            stream.processed = stream.source.decoded - 1
+            decoded, epoch, stream.used_ids = self._gone.pop(stream.name)
+            stream.source.go_on_from(decoded, epoch)
+            stream.processed = decoded - 1
 
     def go_on_from(self, name: str, decoded: int, epoch: int, used_ids: UsedIds) -> None:
         """A stream that is not here yet will count on from these numbers."""
