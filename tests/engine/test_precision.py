@@ -66,8 +66,8 @@ def test_bfloat16_in_batches_is_as_close_as_bfloat16_is(monkeypatch: pytest.Monk
 def test_the_kernels_of_a_gpu_take_what_they_are_given(
     dtype: Literal["float32", "bfloat16"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without oneDNN, which converts types by itself, as on a GPU: torch's own products, convolutions and attention refuse
-    inputs and weights of two types. Values are then projected for all layers at once."""
+    """Without oneDNN, which converts types by itself, as on a GPU: torch's own products, convolutions and attention
+    refuse inputs and weights of two types. Values are then projected for all layers at once."""
     for module in (linear, memory_attention):
         monkeypatch.setattr(module, "by_onednn", lambda _: False)
     found = difference(Pair.make("sam2.1_hiera_tiny", 64, plain=False, trained=False, dtype=dtype), *DISCS)
@@ -87,8 +87,8 @@ def nearness(ours: Mapping[Key, torch.Tensor], theirs: Mapping[Key, torch.Tensor
 
 @pytest.mark.parametrize("number", [0, 6], ids=["nothing ties", "two candidates tie"])
 def test_bfloat16_frame_by_frame(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The official predictor in bfloat16 rounds predicted IoUs to three digits. Where two candidates tie it takes the
-    first, remembers that mask, and leaves what it says in float32 (clip 6: IoU 0.78 on a frame). Here they are
+    """The official predictor in bfloat16 rounds predicted IoUs to three digits. Where two candidates tie it takes
+    the first, remembers that mask, and leaves what it says in float32 (clip 6: IoU 0.78 on a frame). Here they are
     float32: on every frame the mask is either the official one of bfloat16 or nearer to that of float32."""
     clip = next(islice(rendered(number + 1, FRAMES, vanish=False), number, None))
     images, box = shown(clip, 320)

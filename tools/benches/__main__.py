@@ -41,8 +41,8 @@ def main() -> None:
 
 
 def parser(asked: list[str]) -> argparse.ArgumentParser:
-    """The command line. Of the kinds only the one that is asked for is imported: the engine's run where neither ZeroMQ
-    nor PyAV is."""
+    """The command line. Of the kinds only the one that is asked for is imported: the engine's run where neither
+    ZeroMQ nor PyAV is."""
     top = argparse.ArgumentParser(
         prog="tools/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

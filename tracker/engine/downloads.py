@@ -25,8 +25,8 @@ class Seen(NamedTuple):
 
 
 class Download:
-    """Copies on their way to pinned memory from the moment this is made. What is launched on the device afterwards is not
-    waited for."""
+    """Copies on their way to pinned memory from the moment this is made. What is launched on the device afterwards
+    is not waited for."""
 
     def __init__(self, steps: Sequence[Said]) -> None:
         self._staged = [Said(_staged(step.logits_bhw), _staged(step.scores_2b)) for step in steps]

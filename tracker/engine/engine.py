@@ -94,8 +94,8 @@ class Engine:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         if model.device.type == "cuda":
             take_over(model.device)
-            # Flash attention, and the memory-efficient kernel under a mask and in float32: cuDNN's, which torch puts
-            # first on some GPUs, plans anew for each shape.
+            # Flash attention, and the memory-efficient kernel under a mask and in float32: cuDNN's, which torch
+            # puts first on some GPUs, plans anew for each shape.
             torch.backends.cuda.enable_cudnn_sdp(False)
         with self._computing():
             self._position_tm = forward.memory_position(model.net, self.dtype)
@@ -189,8 +189,8 @@ class Engine:
         return self.launch(items, features)()
 
     def launch(self, items: Sequence[Item], features: Features) -> Callable[[], list[Result]]:
-        """`propagate` without waiting for a device: what is returned waits, and gives the results. What is launched in
-        between, such as the next picture's encoding, runs on a GPU while the host is at these masks."""
+        """`propagate` without waiting for a device: what is returned waits, and gives the results. What is launched
+        in between, such as the next picture's encoding, runs on a GPU while the host is at these masks."""
         started_s = time.perf_counter()
         moves: dict[int, Propagation] = {}
         results: dict[int, Result] = {}

@@ -22,7 +22,7 @@ TOP_DOWN = [2, 3]  # the levels of the neck that see coarser ones
 
 
 class Encoder:
-    """The official module's weights, laid out. `dtype` is that of products; the coarse level is summed in float32."""
+    """The official module's weights, laid out. `dtype` is that of products; the coarse level's sum is float32."""
 
     def __init__(self, net: SAM2Base, dtype: torch.dtype) -> None:
         encoder, decoder = net.image_encoder, net.sam_mask_decoder

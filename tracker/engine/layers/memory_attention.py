@@ -123,7 +123,7 @@ class Attention:
         return out
 
     def project(self, memory_ntm: Tensor) -> Tensor:
-        """Memories -> the keys of every layer without a temporal encoding, and the memory itself, in a row: [n, k]."""
+        """Memories -> the keys of every layer without a temporal encoding, then the memory itself: [n, k]."""
         memory_ntm = memory_ntm.float()
         keys_nltc = self._rotary.rotate(self._by_layer(self._key(memory_ntm + self._position_tm)))
         return torch.cat((keys_nltc.flatten(1), memory_ntm.flatten(1)), 1).to(self.dtype)
@@ -145,8 +145,8 @@ class Attention:
         return keys, self._values(_joined(memory_ntm[slots_bm], tokens_bpm.to(self.dtype)))
 
     def _values(self, memory_bsm: Tensor) -> list[Tensor]:
-        """What is looked at, as every layer's values: the memories themselves, or projected, all layers by one product:
-        on a GPU that moves a quarter of what looking up kept ones would."""
+        """What is looked at, as every layer's values: the memories themselves, or all layers' by one product, which on
+        a GPU moves a quarter of what looking up kept ones would."""
         count = len(self._layers)
         return [memory_bsm] * count if self._narrow else list(self._value(memory_bsm).chunk(count, -1))
 
