@@ -145,8 +145,8 @@ class Attention:
         return keys, self._values(_joined(memory_ntm[slots_bm], tokens_bpm.to(self.dtype)))
 
     def _values(self, memory_bsm: Tensor) -> list[Tensor]:
-        """What is looked at, as every layer's values: the memories themselves, or all layers' by one product, which on
-        a GPU moves a quarter of what looking up kept ones would."""
+        """What is looked at, as every layer's values: the memories themselves, or all layers' by one product, which
+        on a GPU moves a quarter of what looking up kept ones would."""
         count = len(self._layers)
         return [memory_bsm] * count if self._narrow else list(self._value(memory_bsm).chunk(count, -1))
 
