@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.sides import SIZE_WH, Pair, video
 from tracker.engine import cuda_graphs
-from tracker.engine.cuda_graphs import Inputs, Outputs, Replay, Replays
+from tracker.engine.cuda_graphs import Inputs, Out, Outputs, Replay, Replays
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.grouping import MAX_OBJECTS, STEADY
@@ -34,7 +34,7 @@ class Again:
 
     replayed: list[int] = field(default_factory=list)
 
-    def __call__(self, function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+    def __call__(self, function: Callable[[], Out]) -> tuple[Callable[[], None], Out]:
         outputs = function()
 
         def again() -> None:
@@ -256,7 +256,7 @@ class Never(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def refusing(function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+def refusing(function: Callable[[], Out]) -> tuple[Callable[[], None], Out]:
     with Never():
         return lambda: None, function()
 
@@ -311,7 +311,7 @@ def test_masks_are_those_of_their_own_frame_whatever_is_launched_before_they_are
 def test_what_cannot_be_recorded_is_said_once_and_runs_as_it_is(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def failing(function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+    def failing(function: Callable[[], Out]) -> tuple[Callable[[], None], Out]:
         if len(function()[0]) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return Again()(function)
