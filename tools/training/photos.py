@@ -15,7 +15,7 @@ from training.textures import Bank, Picture, Track
 CUTOUT_PX = 192
 SMALLEST_SHARE = 0.004
 """Of its picture, for an object to be cut out or to choose a crop by."""
-SHARES = {"coco128-seg": 0.35, "feral-cat": 0.25, "oxford-pets": 0.2, "ycb-video": 0.06, "videos": 0.14}
+SHARES = {"coco128-seg": 0.45, "feral-cat": 0.18, "oxford-pets": 0.15, "ycb-video": 0.06, "videos": 0.16}
 """How often a picture comes from each set: by size alone two of three would be cats."""
 COARSE = "intel-preview"
 """Clips whose truth is too coarse to learn outlines from: backgrounds only."""
