@@ -32,6 +32,11 @@ class Context:
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[tuple[str, int], Features] = field(default_factory=OrderedDict)
 
+    def reconfigure(self, config: Config) -> None:
+        """From now on it is `config` that counts."""
+        self.config = config
+        self.persistence.reconfigure(config)
+
     @property
     def shape_options(self) -> ShapeOptions:
         """What replies show of a mask."""
