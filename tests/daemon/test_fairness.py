@@ -1,5 +1,6 @@
 """Whose request comes next."""
 
+import time
 from typing import Any, cast
 
 import pytest
@@ -21,7 +22,7 @@ class Asked:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds, to be set."""
     now_s = [100.0]
-    monkeypatch.setattr(fairness.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
     return now_s
 
 
@@ -35,7 +36,8 @@ def taken(requests: FairRequests, **options: Any) -> str | None:
     return None if request is None else request.owner.decode()
 
 
-def test_who_used_least_lately_comes_first(clock: list[float]) -> None:
+@pytest.mark.usefixtures("clock")
+def test_who_used_least_lately_comes_first() -> None:
     requests = FairRequests()
     put(requests, Asked("a"), Asked("a"), Asked("b"))
     assert taken(requests) == "a"
@@ -77,7 +79,8 @@ def test_a_light_client_is_answered_where_the_time_is_used_up(clock: list[float]
     assert taken(requests) == "heavy"
 
 
-def test_who_connects_again_and_again_is_no_light_client(clock: list[float]) -> None:
+@pytest.mark.usefixtures("clock")
+def test_who_connects_again_and_again_is_no_light_client() -> None:
     requests = FairRequests()
     requests.spent(b"heavy", 0.3)
     put(requests, *(Asked(f"new{i}") for i in range(20)))
@@ -85,14 +88,16 @@ def test_who_connects_again_and_again_is_no_light_client(clock: list[float]) -> 
     assert taken(requests) is None
 
 
-def test_requests_of_who_is_gone_are_dropped(clock: list[float]) -> None:
+@pytest.mark.usefixtures("clock")
+def test_requests_of_who_is_gone_are_dropped() -> None:
     requests = FairRequests()
     put(requests, Asked("a", gone=True), Asked("a", gone=True), Asked("b"))
     assert taken(requests) == "b"
     assert len(requests) == 0 or taken(requests) is None
 
 
-def test_clients_are_remembered_within_bounds(clock: list[float]) -> None:
+@pytest.mark.usefixtures("clock")
+def test_clients_are_remembered_within_bounds() -> None:
     requests = FairRequests()
     for i in range(2 * fairness.MAX_REMEMBERED):
         put(requests, Asked(f"{i}"))

@@ -15,6 +15,7 @@ from helpers.waiting import wait_until
 from tracker.config import LimitsConfig
 from tracker.protocol.operations import OPERATIONS
 from tracker.protocol.replies import Empty
+from tracker.sockets import connections
 from tracker.sockets.connections import AT_ONCE
 from tracker.sockets.control import ControlServer, Request
 from tracker.sockets.publisher import Publisher
@@ -71,6 +72,16 @@ def looking(server: ControlServer | Publisher) -> Iterator[None]:
     thread.join()
 
 
+def cut_off(peer: socket.socket, part: bytes) -> bool:
+    """Whether a peer that sends a part again and again is shut within a gigabyte."""
+    try:
+        for _ in range(2**30 // len(part)):
+            peer.sendall(part)
+    except OSError:
+        return True
+    return False
+
+
 def answers(server: ControlServer) -> bool:
     with zmq.Context() as context, context.socket(zmq.DEALER) as client:
         client.linger = 0
@@ -101,15 +112,12 @@ def test_a_message_without_an_end_is_cut_off(kind: str, part_bytes: int) -> None
     with control() as server, publish() as publisher:
         asked = server if kind == "control" else publisher
         with looking(asked), shaken(asked.endpoint, b"DEALER" if kind == "control" else b"SUB") as peer:
-            sent = 0
-            with pytest.raises(OSError):
-                while sent < 2**30:
-                    peer.sendall(part)
-                    sent += len(part)
+            assert cut_off(peer, part)
         assert answers(server)
 
 
-def test_a_flood_of_requests_is_not_answered_and_others_are() -> None:
+def test_a_flood_of_requests_is_not_answered_and_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MESSAGES_PER_S", 1)
     asked: list[Request] = []
 
     def answer(request: Request) -> None:
@@ -122,8 +130,7 @@ def test_a_flood_of_requests_is_not_answered_and_others_are() -> None:
         peer.sendall(frame * AT_ONCE * 8)
         wait_until(lambda: len(asked) > AT_ONCE // 4)
         assert answers(server)
-        count = len(asked)
-        assert count < AT_ONCE * 8
+        assert len(asked) < AT_ONCE * 4
 
 
 def test_who_sends_no_faster_than_is_read_is_never_shut() -> None:

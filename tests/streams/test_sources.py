@@ -418,7 +418,7 @@ def test_a_hundred_opens_leave_nothing(tmp_path):
 
 
 def test_pictures_go_without_the_garbage_collector(tmp_path):
-    """It comes by too seldom in a process that makes few objects: a decoder's pictures would be gigabytes by then."""
+    """It comes by too seldom in a process that makes few objects: the pictures would be gigabytes by then."""
     path = videos.write(tmp_path / "a.mp4", videos.moving(20))
     list(sources.frames(path))
     gc.collect()

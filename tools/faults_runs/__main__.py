@@ -86,9 +86,8 @@ def main() -> int:
     if unknown := [case for case in options.cases if case not in PEERS]:
         parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(PEERS)}")
     bad = 0
-    print(
-        f"{'case':28} {'alive':6} {'RSS +':>8} {'peak':>6} {'p99 ms, idle':>14} {'lost':>4} {'frames/s':>13} {'stop s':>6}"
-    )
+    head = f"{'case':28} {'alive':6} {'RSS +':>8} {'peak':>6} {'p99 ms, idle':>14} {'lost':>4}"
+    print(f"{head} {'frames/s':>13} {'stop s':>6}")
     with tempfile.TemporaryDirectory() as folder:
         for case in options.cases or PEERS:
             figures = run(case, PEERS[case], options.seconds, Path(folder))

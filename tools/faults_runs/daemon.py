@@ -50,8 +50,8 @@ class Served:
         entry: Sequence[str] | None = None,
         **sections: Any,
     ) -> None:
-        """`stream` and `sections` are what else the configuration says, of the stream and beside it; `entry` is what
-        Python runs instead of `trackerd`."""
+        """`stream` and `sections` are what else the configuration says, of the stream and beside it; `entry` is
+        what Python runs instead of `trackerd`."""
         film = folder / "film.mp4"
         if not film.exists():
             _render(film)

@@ -1,6 +1,5 @@
 """A file replayed at the highest pace while objects come and go: what grows with the frames."""
 
-import os
 import random
 import time
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ def _add_and_remove(client: Client, seconds: float) -> None:
 def _sample(served: Served, client: Client) -> Sample:
     process = Path(f"/proc/{served.pid}")
     frames = next(record.step for record in client.streams().streams)
-    descriptors, threads = len(os.listdir(process / "fd")), len(os.listdir(process / "task"))
+    descriptors, threads = len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
     return Sample(frames, served.rss_mib(), descriptors, threads)
 
 

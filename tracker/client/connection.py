@@ -19,8 +19,8 @@ CONTROL = "tcp://127.0.0.1:5570"
 TIMEOUT_S = 10.0
 TOPICS = ("tracks", "events")
 SILENCE_S = 3.0  # without a message: then the daemon is asked whether it and the stream are there still
-# A daemon's machine that went away silently is connected to again after so long. By TCP: ZeroMQ's own heartbeats end
-# the process where the daemon goes while a program does not read (an assertion in libzmq 4.3.5).
+# A daemon's machine that went away silently is connected to again after so long. By TCP: ZeroMQ's own heartbeats
+# end the process where the daemon goes while a program does not read (an assertion in libzmq 4.3.5).
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_TRIES = 1, 1, 3
 RECEIVE_HWM = 1000  # messages kept while the program is busy; after that some are lost, and counted
 

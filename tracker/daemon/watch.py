@@ -59,7 +59,7 @@ class Peers(Protocol):
 
 
 class Watch:
-    """Looks twenty times a second. `fail(why)` is called at most once; `abandon(why)` where ending takes too long."""
+    """Looks twenty times a second. `fail(why)` is called at most once; `abandon(why)` where ending takes long."""
 
     def __init__(
         self,

@@ -32,8 +32,8 @@ REPLIES_IN_SOCKET = 4  # handed to ZeroMQ for one client, which counts messages 
 SHED_POLL_MS = 250
 RETRY_MS = 10  # until a client that did not read is tried again
 RECEIVED_AT_ONCE = 64  # requests, between two rounds of replies
-# While more comes than one round takes, this thread rests longer than it reads: each message that it looks at is taken
-# from the time of the model, which needs the interpreter as well.
+# While more comes than one round takes, this thread rests longer than it reads: each message that it looks at is
+# taken from the time of the model, which needs the interpreter as well.
 ROUND_S, REST_S = 0.003, 0.009
 MAX_PART_BYTES = 2 * MAX_BYTES  # up to here a request that is too large is told so; beyond, it is cut off
 MAX_MESSAGE_CHARS = 1000

@@ -24,8 +24,8 @@ from tracker.threads import NamedThread
 T = TypeVar("T")
 Options = Mapping[zmq.SocketOption, int]
 
-# A peer that has vanished is dropped after so long. By TCP: ZeroMQ's own heartbeats end the process where a peer hangs up
-# that ZeroMQ does not read from just then (an assertion in libzmq 4.3.5).
+# A peer that has vanished is dropped after so long. By TCP: ZeroMQ's own heartbeats end the process where a peer
+# hangs up that ZeroMQ does not read from just then (an assertion in libzmq 4.3.5).
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_TRIES = 5, 2, 3
 UNBOUNDED = 0  # messages read ahead; `tracker.sockets.intake` says why, and who bounds them
 HANDSHAKE_MS = 5000  # who connects and says nothing is dropped

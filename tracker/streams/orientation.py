@@ -37,8 +37,8 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
     """What the frame's display matrix says, to the next quarter turn; upright where it has none."""
     make: Any = SideDataContainer  # its stub has no constructor
     try:
-        # Not `frame.side_data`: the frame would keep that, which keeps the frame, and the picture would stay in memory
-        # until Python's collector comes by, seconds and gigabytes later.
+        # Not `frame.side_data`: the frame would keep that, which keeps the frame, and the picture would stay in
+        # memory until Python's collector comes by, seconds and gigabytes later.
         side_data = make(frame)
         return of_matrix(bytes(side_data["DISPLAYMATRIX"]))
     except (KeyError, ValueError):  # none; or PyAV knows side data only of kinds that are older than itself
