@@ -9,6 +9,7 @@ the daemon end to end, geometry, bfloat16, what kill -9 loses.
     tools/bench gpu      [--seconds 600] [--report gpu-report.md]
     tools/bench precision --folder CLIPS [--box VIDEO=x0,y0,x1,y1]
     tools/bench kill     [--runs 50]
+    tools/bench zones    [--model nano] [--scenes 20]
 
 Prints a Markdown table, and JSON with --json FILE. `wall` and every latency is what a clock says, and means nothing
 where the machine has other work; `cpu` is processor time. What the columns mean, each kind's own --help says.
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 
-from benches import daemon, engine, geometry, gpu, kill, precision, report, roofline, soak
+from benches import daemon, engine, geometry, gpu, kill, precision, report, roofline, soak, zones
 from tracker.engine.models import zoo
 
 Run = Callable[[argparse.Namespace, int], report.Row]
@@ -79,6 +80,10 @@ def parser() -> argparse.ArgumentParser:
 
     kind = _kind(kinds, "kill", kill, kill.rows)
     kind.add_argument("--runs", type=int, default=50, help="how often (default: %(default)s)")
+
+    kind = _kind(kinds, "zones", zones, zones.rows)
+    kind.add_argument("--model", default="nano", help="(default: %(default)s)")
+    kind.add_argument("--scenes", type=int, default=20, help="of three objects each (default: %(default)s)")
     return top
 
 

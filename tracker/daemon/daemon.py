@@ -36,6 +36,7 @@ from tracker.daemon.operations import operations
 from tracker.daemon.persistence import Persistence, open_store
 from tracker.daemon.restore import Restorer
 from tracker.daemon.watch import Part, Watch, memory_bound
+from tracker.daemon.zones import Zones
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import load_model
 from tracker.errors import AtCapacity, TrackerError
@@ -78,15 +79,17 @@ class Daemon:
         self._engine = engine
         self._table = StreamTable()
         self._wake = threading.Event()
-        self._delivery = Delivery(self.publisher, config.publish, self._wake.set)
         self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
         self._events = Events(self.publisher, store.record if store is not None else None)
+        self._zones = Zones(self._events, store)
+        self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._zones)
         self._persistence = Persistence(store, config, self._table, engine)
+        self._persistence.more = self._zones.rows
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
         self._context = self._context_of(engine)
         self._restorer = Restorer(self._context)
         self._jobs = Jobs(config.engine.catch_up_fraction)
-        self._answers = operations(self._context, self._attach, self._detach, self._cancel)
+        self._answers = operations(self._context, self._zones, self._attach, self._detach, self._cancel)
         self._history = History(store)
         self.control = self._control_server(instance)
         self._discovery = Discovery(self._context, self._jobs)
@@ -130,7 +133,7 @@ class Daemon:
         return Watch(parts, sockets, memory, self._end_with, abandon, lambda: self._in_step)
 
     def _metrics_of(self, parts: dict[str, Part]) -> Metrics:
-        figures = Figures(self._table, self._events, self._persistence, parts)
+        figures = Figures(self._table, self._events, self._persistence, parts, self._zones.counts)
         return Metrics(self._config.metrics.endpoint, figures, lambda: self.ready.is_set() and not self._stopping)
 
     @property
@@ -245,7 +248,9 @@ class Daemon:
         stream.processed = frame.index
         stream.step += 1
         seen = tuple(ObjectSnapshot.of(o) for o in stream.objects.values() if o.pending or o.frame == frame.index)
-        self._delivery.put(ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen))
+        self._delivery.put(
+            ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen, frozenset(stream.objects))
+        )
         stream.source.buffer.consumed(frame.index)
 
     # ------------------------------------------------------------------------------------------------ requests
@@ -295,6 +300,7 @@ class Daemon:
         source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event, playlists=playlists)
         stream = TrackedStream(source)
         self._table.add(stream)
+        self._zones.attach(source)
         self._persistence.stream_added(stream)
         self._publish_event(source, "stream_added")
         self._restorer.bring_back(stream)
@@ -304,6 +310,7 @@ class Daemon:
     def _detach(self, stream: TrackedStream) -> None:
         self._persistence.stream_removed(stream)
         self._table.remove(stream)
+        self._zones.detach(stream.name)
         stream.source.stop(timeout_s=0)  # it ends by itself, at the latest with its time-out
         self._publish_event(stream.source, "stream_removed")
 

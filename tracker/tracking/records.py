@@ -7,7 +7,15 @@ from msgspec import UNSET, UnsetType, structs
 
 from tracker.masks.geometry import shape_of
 from tracker.protocol.fields import Rle
-from tracker.protocol.replies import BufferRecord, FrameMessage, Guess, ObjectRecord, StreamRecord, Tracks
+from tracker.protocol.replies import (
+    BufferRecord,
+    FrameMessage,
+    Guess,
+    ObjectRecord,
+    StreamRecord,
+    Tracks,
+    ZoneCounts,
+)
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Frame, ObjectMask, Shape
 
@@ -105,6 +113,7 @@ def tracks_message(
     dropped: int,
     model_mono_ns: tuple[int, int] | None,
     objects: list[ObjectRecord],
+    zones: dict[str, ZoneCounts] | None = None,
 ) -> Tracks:
     return Tracks(
         stream=frame.stream,
@@ -119,6 +128,7 @@ def tracks_message(
         size=frame.size_wh,
         dropped=dropped,
         objects=objects,
+        zones=UNSET if zones is None else zones,
     )
 
 
