@@ -9,7 +9,6 @@ from tracker.tracking.state import MAX_GONE, StreamTable, TrackedStream
 
 def stream_of(name: str) -> TrackedStream:
     source = FakeStream(name)
-    source.decoded, source.epoch = 0, 0  # type: ignore[attr-defined]
     return TrackedStream(cast(Any, source))
 
 

@@ -47,7 +47,7 @@ def told(config: ZoneConfig, way: Iterable[float | tuple[float, float] | None]) 
     return changes
 
 
-def in_short(changes: list[ZoneChange]) -> list[tuple[Any, ...]]:
+def in_short(changes: list[ZoneChange]) -> list[Any]:
     return [(change.name, change.frame, change.direction or change.dwell_s) for change in changes]
 
 

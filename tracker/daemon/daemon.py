@@ -17,11 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-
-from tracker.config import Config, StreamConfig
+from tracker.config import Config
 from tracker.daemon.checks import check
 from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
@@ -34,31 +32,33 @@ from tracker.daemon.lifecycle import ObjectLifecycle
 from tracker.daemon.metrics import Figures, Metrics
 from tracker.daemon.operations import operations
 from tracker.daemon.persistence import Persistence, open_store
+from tracker.daemon.reload import Reloader
 from tracker.daemon.restore import Restorer
-from tracker.daemon.watch import Part, Watch, memory_bound
-from tracker.daemon.zones import Zones
+from tracker.daemon.status import status_line, step_times
+from tracker.daemon.stream_keeper import StreamKeeper
+from tracker.daemon.systemd import Notifier
+from tracker.daemon.watch import Part, Pulse, Watch, memory_bound
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import load_model
 from tracker.errors import AtCapacity, TrackerError
 from tracker.labels.labeller import Labeller
-from tracker.protocol.fields import EventName
 from tracker.protocol.operations import HISTORY_LIST
-from tracker.protocol.replies import DeviceMemory, Status, StepTimes
+from tracker.protocol.replies import DeviceMemory, Status
 from tracker.registry.store import Store
 from tracker.sockets.access import guard_of
 from tracker.sockets.control import ControlServer, Request
 from tracker.sockets.publisher import Publisher
-from tracker.streams.stream import SWITCH_INTERVAL_S, Stream
+from tracker.streams.stream import SWITCH_INTERVAL_S
 from tracker.tracking.jobs import Jobs
 from tracker.tracking.records import ObjectSnapshot, stream_record
 from tracker.tracking.scheduler import ScheduledFrame, Scheduler
-from tracker.tracking.state import StreamTable, TrackedStream
+from tracker.tracking.state import StreamTable
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 0.05  # how long a quiet loop sleeps before it looks at clocks again
 STATUS_S = 1.0
-STOP_S = 1.0  # for the streams to end; one that blocks inside FFmpeg dies with the process
+STOP_S = 1.0  # for each socket to end
 
 
 class Daemon:
@@ -71,8 +71,10 @@ class Daemon:
         store: Store | None = None,
         *,
         abandon: Callable[[str], None] | None = None,
+        read_config: Callable[[], Config] | None = None,
     ) -> None:
-        """Take a `store` for what outlives a restart; `abandon(why)` ends a process whose stop takes too long."""
+        """Take a `store` for what outlives a restart; `abandon(why)` ends a process whose stop takes too long;
+        `read_config()` gives the configuration as it is by then, for `reload`, or raises ConfigError."""
         instance = secrets.token_hex(8)
         self._config = config
         self.publisher = self._publisher(instance)
@@ -81,15 +83,16 @@ class Daemon:
         self._wake = threading.Event()
         self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
         self._events = Events(self.publisher, store.record if store is not None else None)
-        self._zones = Zones(self._events, store)
-        self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._zones)
         self._persistence = Persistence(store, config, self._table, engine)
-        self._persistence.more = self._zones.rows
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
         self._context = self._context_of(engine)
+        self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._context.zones)
         self._restorer = Restorer(self._context)
+        self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set)
+        self._reloader = Reloader(self._context, self._keeper, read_config)
+        self._notifier = Notifier()
         self._jobs = Jobs(config.engine.catch_up_fraction)
-        self._answers = operations(self._context, self._zones, self._attach, self._detach, self._cancel)
+        self._answers = operations(self._context, self._keeper.attach, self._keeper.detach, self._cancel)
         self._history = History(store)
         self.control = self._control_server(instance)
         self._discovery = Discovery(self._context, self._jobs)
@@ -100,16 +103,23 @@ class Daemon:
         self._stopping = False
         self._failure: str | None = None
         self._in_step = False
+        self._pulse = Pulse(self._notifier.progress)
+        self._abandon_process = abandon or log.critical
         parts = self._parts(store)
-        self._watch = self._watch_over(parts, abandon or log.critical)
+        self._watch = self._watch_over(parts)
         self.metrics = self._metrics_of(parts)
-        self.ready = threading.Event()  # both sockets are bound
+        self.ready = threading.Event()  # everything is there to serve with
         self._steps_ms: deque[tuple[float, float]] = deque(maxlen=1000)  # by the clock, of the processor
         self._status_due_s = 0.0
 
     def _parts(self, store: Store | None) -> dict[str, Part]:
         """Every thread without which nothing is served, by name."""
-        parts: dict[str, Part] = {"delivery": self._delivery, "control": self.control, "publish": self.publisher}
+        parts: dict[str, Part] = {
+            "main": self._pulse,
+            "delivery": self._delivery,
+            "control": self.control,
+            "publish": self.publisher,
+        }
         return parts if store is None else {**parts, "registry": store}
 
     def _context_of(self, engine: Engine) -> Context:
@@ -127,13 +137,13 @@ class Daemon:
         guard = guard_of(config, "control")
         return ControlServer(config.control.endpoint, self._ask, names, instance, config.limits, guard)
 
-    def _watch_over(self, parts: dict[str, Part], abandon: Callable[[str], None]) -> Watch:
+    def _watch_over(self, parts: dict[str, Part]) -> Watch:
         sockets = self.control, self.publisher
         memory = memory_bound(self._config.limits.memory_mib)
-        return Watch(parts, sockets, memory, self._end_with, abandon, lambda: self._in_step)
+        return Watch(parts, sockets, memory, self._end_with, self._abandon, lambda: self._in_step)
 
     def _metrics_of(self, parts: dict[str, Part]) -> Metrics:
-        figures = Figures(self._table, self._events, self._persistence, parts, self._zones.counts)
+        figures = Figures(self._table, self._events, self._persistence, parts, self._context.zones.counts)
         return Metrics(self._config.metrics.endpoint, figures, lambda: self.ready.is_set() and not self._stopping)
 
     @property
@@ -151,10 +161,22 @@ class Daemon:
         self._wake.set()
         self.stop()
 
+    def _abandon(self, why: str) -> None:
+        """Called by the watch: the main loop does not come back. What it left is saved without it."""
+        if self._pulse.busy_since_s is not None:
+            self._persistence.rescue()
+        self._abandon_process(why)
+
+    def reload(self) -> None:
+        """Read the configuration again, soon. Safe in a signal handler."""
+        self._reloader.ask()
+        self._wake.set()
+
     def run(self) -> None:
         with self._running_parts():
             while not self._stopping:
                 self._wake.clear()
+                self._pulse.beat()
                 self._take_results()
                 self._answer_requests()
                 self._tick()
@@ -163,7 +185,9 @@ class Daemon:
                     self._process(batch)
                 worked = self._jobs.run_slice(tracking=self._table.object_count() > 0)
                 if not batch and not worked:
+                    self._pulse.rest()
                     self._wake.wait(min(IDLE_S, self._jobs.due_in_s()))
+            self._pulse.rest()
         if self._failure is not None:
             raise TrackerError(self._failure)
 
@@ -248,9 +272,8 @@ class Daemon:
         stream.processed = frame.index
         stream.step += 1
         seen = tuple(ObjectSnapshot.of(o) for o in stream.objects.values() if o.pending or o.frame == frame.index)
-        self._delivery.put(
-            ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen, frozenset(stream.objects))
-        )
+        owner, tracked = stream.source.owner, frozenset(stream.objects)
+        self._delivery.put(ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen, owner, tracked))
         stream.source.buffer.consumed(frame.index)
 
     # ------------------------------------------------------------------------------------------------ requests
@@ -266,6 +289,7 @@ class Daemon:
         self._requests.refill(tracking=self._table.object_count() > 0)
         while (request := self._requests.take()) is not None:
             started_s = time.monotonic()
+            self._pulse.beat()
             self._asker = request.owner
             try:
                 self._answer(request)
@@ -293,38 +317,6 @@ class Daemon:
         else:
             self._persistence.reply(request, self._answers.at_once[request.op](request.args))
 
-    # ------------------------------------------------------------------------------------------------- streams
-
-    def _attach(self, name: str, config: StreamConfig, *, playlists: bool = False) -> TrackedStream:
-        """`playlists`: the operator's own streams may name other files and hosts; a client's may not."""
-        source = Stream(name, config, lambda _: self._wake.set(), self._on_stream_event, playlists=playlists)
-        stream = TrackedStream(source)
-        self._table.add(stream)
-        self._zones.attach(source)
-        self._persistence.stream_added(stream)
-        self._publish_event(source, "stream_added")
-        self._restorer.bring_back(stream)
-        self._persistence.write_then(source.start)  # its frames' numbers are reserved first
-        return stream
-
-    def _detach(self, stream: TrackedStream) -> None:
-        self._persistence.stream_removed(stream)
-        self._table.remove(stream)
-        self._zones.detach(stream.name)
-        stream.source.stop(timeout_s=0)  # it ends by itself, at the latest with its time-out
-        self._publish_event(stream.source, "stream_removed")
-
-    def _on_stream_event(self, source: Stream, name: str, details: dict[str, Any]) -> None:
-        """Called by the streams' threads."""
-        more = {"message": details["error"]} if "error" in details else {}
-        if "size" in details:
-            more["size"] = tuple(details["size"])
-        self._publish_event(source, cast(EventName, name), **more)
-
-    def _publish_event(self, source: Stream, name: EventName, **more: Any) -> None:
-        """Publish an event of a stream, from any thread."""
-        self._events.of_stream(source, name, source.decoded - 1 if source.decoded else None, **more)
-
     # --------------------------------------------------------------------------------------------------- clocks
 
     def _tick(self) -> None:
@@ -335,20 +327,32 @@ class Daemon:
         self._restorer.tick()
         self._persistence.tick()
         self._tell_failures()
+        if self._reloader.asked:
+            self._reload()
         if time.monotonic() >= self._status_due_s:
             self._status_due_s = time.monotonic() + STATUS_S
             try:
                 self.publisher.publish("status/", self._status())
+                self._notifier.status(status_line(self._table, self._reloader.problem))
             except Exception:  # nobody's tracking ends for want of a status
                 log.exception("the status cannot be told")
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        try:
+            self._reloader.reload()
+        except Exception:  # a configuration that cannot be applied ends nobody's tracking
+            log.exception("the configuration could not be applied as a whole")
+        self._notifier.ready()
 
     def _tell_failures(self) -> None:
         """Say so where the state could not be saved, or can be again."""
         while self._persistence.failures:
             failure = self._persistence.failures.popleft()
-            name: EventName = "persist_recovered" if failure is None else "persist_failed"
-            for stream in self._table:
-                self._publish_event(stream.source, name, message=failure or "everything is saved")
+            if failure is None:
+                self._keeper.tell_all("persist_recovered", "everything is saved")
+            else:
+                self._keeper.tell_all("persist_failed", failure)
 
     def _status(self) -> Status:
         steps_ms, self._steps_ms = self._steps_ms, deque(maxlen=1000)
@@ -356,7 +360,7 @@ class Daemon:
             time=time.time(),
             streams=[stream_record(stream) for stream in self._table],
             memory=DeviceMemory(**self._engine.memory()),
-            steps=_step_times(steps_ms),
+            steps=step_times(steps_ms),
         )
 
     # ---------------------------------------------------------------------------------------- start and stop
@@ -381,30 +385,13 @@ class Daemon:
             stack.callback(self.metrics.stop)
             self._watch.start()
             stack.callback(self._watch.stopping)
+            stack.callback(self._keeper.stop)
+            self._keeper.start()
             self.ready.set()
-            stack.callback(self._stop_streams)
-            for name, config, paused in self._restorer.streams():
-                stream = self._attach(name, config, playlists=name in self._config.streams)
-                if paused:
-                    stream.source.pause()
+            self._notifier.ready()
             yield
-            for stream in self._table:
-                self._publish_event(stream.source, "daemon_stopping")
-
-    def _stop_streams(self) -> None:
-        for stream in self._table:
-            stream.source.stop(timeout_s=0)
-        deadline_s = time.monotonic() + STOP_S
-        for stream in self._table:
-            stream.source.stop(max(0.0, deadline_s - time.monotonic()))
-
-
-def _step_times(steps_ms: deque[tuple[float, float]]) -> StepTimes:
-    if not steps_ms:
-        return StepTimes()
-    wall_ms, cpu_ms = np.array(steps_ms).T
-    p50, p99, longest = np.percentile(wall_ms, [50, 99, 100]).tolist()
-    return StepTimes(count=len(wall_ms), p50_ms=p50, p99_ms=p99, max_ms=longest, cpu_ms=float(cpu_ms.sum()))
+            self._notifier.stopping()
+            self._keeper.tell_all("daemon_stopping")
 
 
 def _raise_descriptor_limit() -> None:
@@ -427,12 +414,15 @@ def serve(path: str | Path) -> None:
     # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _raise_descriptor_limit()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to apply a new configuration to
+    Notifier().status(f"loading {config.model.name}")
     store = open_store(config.persist)
     engine = Engine(load_model(config.model), config.engine)
     engine.warm_up()
-    daemon = Daemon(config, engine, store, abandon=_abandon)
+    daemon = Daemon(config, engine, store, abandon=_abandon, read_config=lambda: check(path))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
+    signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     log.info(
         "serving %d streams with %s on %s: control %s, publish %s",
         len(config.streams),

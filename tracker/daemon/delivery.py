@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from msgspec import UNSET, UnsetType
+
 from tracker.config import PublishConfig
 from tracker.daemon.zones import Zones
 from tracker.errors import TrackerError
@@ -41,6 +43,7 @@ class ProcessedFrame:
     dropped: int
     model_mono_ns: tuple[int, int] | None  # when the model began and ended; None: there was nothing to follow
     seen: tuple[ObjectSnapshot, ...]
+    owner: str | UnsetType = UNSET
     tracked: frozenset[int] = frozenset()  # ids of all objects of the stream, also of those that are not seen
 
 
@@ -112,16 +115,16 @@ class Delivery:
         )
         shapes = [options.shape(seen.mask, frame.size_wh) for seen in processed.seen]
         self._report(processed, shapes)
-        zones = self._count(processed, shapes) if zoned else None
+        zones = self._count(processed, shapes) if zoned else UNSET
         if wanted:
             records = [snapshot_record(seen, shape) for seen, shape in zip(processed.seen, shapes, strict=True)]
             message = tracks_message(
-                frame, processed.step, processed.dropped, processed.model_mono_ns, objects=records, zones=zones
+                frame, processed.step, processed.dropped, processed.model_mono_ns, records, processed.owner, zones
             )
             self._publisher.publish(topic, message)
-        self._send_pictures(frame)
+        self._send_pictures(frame, processed.owner)
 
-    def _count(self, processed: ProcessedFrame, shapes: list[Shape]) -> dict[str, ZoneCounts] | None:
+    def _count(self, processed: ProcessedFrame, shapes: list[Shape]) -> dict[str, ZoneCounts] | UnsetType:
         """Who is in which zone of the stream."""
         assert self._zones is not None
         seen = list(zip(processed.seen, shapes, strict=True))
@@ -134,12 +137,12 @@ class Delivery:
                 self._sightings.put(Sighting(seen.object, seen.revision, processed.frame.index, shape.area > 0))
         self._wake()
 
-    def _send_pictures(self, frame: Frame) -> None:
+    def _send_pictures(self, frame: Frame, owner: str | UnsetType) -> None:
         for name, max_width in PICTURE_WIDTHS.items():
             topic = f"frames/{frame.stream}/{name}/"
             if self._publisher.wanted(topic):
                 jpeg = _jpeg(frame, max_width, self._config.jpeg_quality)
-                self._publisher.publish(topic, frame_message(frame), jpeg)
+                self._publisher.publish(topic, frame_message(frame, owner), jpeg)
 
 
 def _jpeg(frame: Frame, max_width: int | None, quality: int) -> bytes:

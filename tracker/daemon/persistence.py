@@ -6,6 +6,7 @@ next tick. Frame numbers are reserved ahead, so that none is given twice whateve
 
 import logging
 import os
+import queue
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -59,6 +60,7 @@ class Persistence:
         self._written: dict[TrackedObject, ObjectMemory] = {}  # the memory that was handed over last
         self._memories_due_s = 0.0
         self.more: Callable[[], Sequence[Change]] = list  # what others keep, for a folder that begins anew
+        self._set_aside: queue.SimpleQueue[list[KeptObject] | None] = queue.SimpleQueue()  # from the store's thread
         if store is not None:
             store.on_failure = self.failures.append
 
@@ -101,6 +103,21 @@ class Persistence:
         self.gone[stream.name] = structs.replace(self._row(stream, ahead=False), removed=True)
         self._streams[stream.name] = None
 
+    def stream_set_aside(self, stream: TrackedStream) -> None:
+        """It is no longer configured: its objects lie in the folder until it is again."""
+        if self.store is None:
+            return
+        self.gone[stream.name] = self._row(stream, ahead=False)
+        self._streams[stream.name] = None
+        self._objects |= dict.fromkeys(stream.objects.values())
+        self.store.write(self._changes())
+        for obj in stream.objects.values():
+            self._written.pop(obj, None)
+        self.store.kept_objects(stream.name, self._set_aside.put)
+
+    def reconfigure(self, config: Config) -> None:
+        self._config = config
+
     # ------------------------------------------------------------------------------------------------- writing
 
     def reply(self, request: Requester, result: Struct) -> None:
@@ -126,6 +143,7 @@ class Persistence:
         """Save what is due."""
         if self.store is None:
             return
+        self._take_set_aside()
         for stream in self._table:
             frames, epochs = self._reserved.get(stream.name, (0, 0))
             source = stream.source
@@ -151,7 +169,22 @@ class Persistence:
         if not self.store.stop(STOP_S):
             log.error("%s takes too long to be written: the newest changes may be lost", self.store.folder)
 
+    def rescue(self) -> None:
+        """Save as `stop` does, from another thread: the main loop hangs, and will not do it."""
+        try:
+            self.stop()
+        except Exception:  # what the main loop was about to write is in pieces; what was written before is not
+            log.exception("the newest changes could not be saved")
+
     # ------------------------------------------------------------------------------------------------- helpers
+
+    def _take_set_aside(self) -> None:
+        while not self._set_aside.empty():
+            kept = self._set_aside.get()
+            if kept is None:
+                log.error("the objects of a stream that is no longer configured were lost with the disk")
+            else:
+                self.waiting |= {k.saved.key: k for k in kept if k.saved.stream not in self._table}
 
     def _drop(self, stream: str, object_id: int) -> None:
         if self.store is not None:

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
 STUCK_S = 30.0  # a part that is at one thing for so long will not come back
+PATIENCE_S = {"main": 60.0}  # where it is longer: a step of a large model on a CPU takes its time
 STOP_S = 2.0
 STOP_IN_STEP_S = 10.0  # with a step of the model under way, which nothing can shorten
 SHED_PAUSE_S = 0.5  # what is shut takes a moment to be freed
@@ -28,6 +29,25 @@ class Part(Protocol):
     busy_since_s: float | None
 
     def is_alive(self) -> bool: ...
+
+
+class Pulse:
+    """The main loop as the watch sees it; `progress` is called whenever it begins something."""
+
+    def __init__(self, progress: Callable[[], None]) -> None:
+        self.busy_since_s: float | None = None
+        self._progress = progress
+
+    def is_alive(self) -> bool:
+        return True  # the process ends with it
+
+    def beat(self) -> None:
+        self.busy_since_s = time.monotonic()
+        self._progress()
+
+    def rest(self) -> None:
+        """Nothing to do for the moment."""
+        self.busy_since_s = None
 
 
 class Peers(Protocol):
@@ -88,9 +108,9 @@ class Watch:
         for name, part in self._parts.items():
             if not part.is_alive():
                 return f"the thread {name!r} has died"
-            busy_since_s = part.busy_since_s
-            if busy_since_s is not None and time.monotonic() - busy_since_s > STUCK_S:
-                return f"the thread {name!r} has been stuck for {STUCK_S:g} s"
+            busy_since_s, patience_s = part.busy_since_s, PATIENCE_S.get(name, STUCK_S)
+            if busy_since_s is not None and time.monotonic() - busy_since_s > patience_s:
+                return f"the thread {name!r} has been stuck for {patience_s:g} s"
         return self._memory_fault()
 
     def _memory_fault(self) -> str | None:

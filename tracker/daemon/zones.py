@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from tracker.config import MAX_ZONES, ZoneConfig
 from tracker.daemon.events import Events
 from tracker.errors import AtCapacity, BadRequest, UnknownZone
@@ -41,15 +43,23 @@ class Zones:
     # ----------------------------------------------------------------------------------------- the main loop's
 
     def attach(self, source: Stream) -> None:
-        """A stream is opened. What changed last counts: a client's change, or since then the configuration's."""
+        """A stream is opened, or has a new configuration. What changed last counts: a client's change, or since then
+        the configuration's."""
         configured = source.config.zones
+        if source.name in self._watched:
+            self.set_aside(source.name)
         saved = self._saved.pop(source.name, SavedZones(source.name, configured, configured, {}))
         zones = _merged(saved, configured)
         same = {name: state for name, state in saved.states.items() if zones.get(name) == saved.zones.get(name)}
         with self._lock:
             self._watched[source.name] = _Watched(source, configured, StreamZones(zones, same))
 
-    def detach(self, stream: str) -> None:
+    def set_aside(self, stream: str) -> None:
+        """A stream is closed; its zones wait until it is opened again."""
+        with self._lock:
+            self._saved[stream] = _row(self._watched.pop(stream))
+
+    def forget(self, stream: str) -> None:
         """A stream is removed, and its zones with it."""
         with self._lock:
             del self._watched[stream]
@@ -90,7 +100,8 @@ class Zones:
     def rows(self) -> list[PutZones]:
         """Everything that is kept of zones: where a new folder begins."""
         with self._lock:
-            return [PutZones(_row(watched)) for watched in self._watched.values() if watched.zones]
+            rows = [_row(watched) for watched in self._watched.values() if watched.zones]
+            return [PutZones(row) for row in (*rows, *self._saved.values())]
 
     # ---------------------------------------------------------------------------------------- delivery's thread
 
@@ -100,13 +111,13 @@ class Zones:
 
     def observe(
         self, frame: Frame, seen: list[tuple[ObjectSnapshot, Shape]], tracked: set[int]
-    ) -> dict[str, ZoneCounts] | None:
-        """Count what is seen on a frame, tell what happened; the stream's counts, None where it has no zones."""
+    ) -> dict[str, ZoneCounts] | UnsetType:
+        """Count what is seen on a frame, tell what happened; the stream's counts, UNSET where it has no zones."""
         figures = [_seen_object(one, shape) for one, shape in seen if one.behind is None]
         with self._lock:
             watched = self._watched.get(frame.stream)
             if watched is None or not watched.zones:
-                return None
+                return UNSET
             changes = watched.zones.observe(frame, figures, tracked, loops=watched.source.config.loop)
             if changes:
                 self._save(watched)

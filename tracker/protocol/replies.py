@@ -170,6 +170,7 @@ class StreamRecord(Record, frozen=True, kw_only=True):
     reconnects: int = 0
     objects: int = 0
     error: str | None = None
+    owner: str | UnsetType = UNSET  # as `streams.add` was given it
 
 
 class StreamList(Record, frozen=True, kw_only=True):
@@ -318,6 +319,7 @@ class Tracks(Published, frozen=True, kw_only=True):
     dropped: int
     objects: list[ObjectRecord]
     zones: dict[str, ZoneCounts] | UnsetType = UNSET  # only where the stream has zones
+    owner: str | UnsetType = UNSET
 
 
 class Event(Published, frozen=True, kw_only=True):
@@ -338,6 +340,7 @@ class Event(Published, frozen=True, kw_only=True):
     id: Any = UNSET
     done: int | UnsetType = UNSET
     total: int | UnsetType = UNSET
+    owner: str | UnsetType = UNSET
 
 
 class EventList(Record, frozen=True, kw_only=True):
@@ -352,6 +355,7 @@ class FrameMessage(Published, frozen=True, kw_only=True):
     time: float
     size: SizeWh  # of the source frame
     format: ImageFormat
+    owner: str | UnsetType = UNSET
 
 
 class DeviceMemory(Record, frozen=True, kw_only=True):

@@ -91,13 +91,16 @@ class Database:
             streams = [
                 msgspec.msgpack.decode(r, type=SavedStream) for (r,) in self._all("SELECT record FROM streams")
             ]
-            rows = self._all("SELECT record, memory FROM objects")
+            objects = _kept(self._all("SELECT record, memory FROM objects"))
             zones = [msgspec.msgpack.decode(r, type=SavedZones) for (r,) in self._all("SELECT record FROM zones")]
-            objects = [KeptObject(msgspec.msgpack.decode(r, type=SavedObject), name) for r, name in rows]
         except msgspec.DecodeError as error:
             raise Damaged(f"has a row that cannot be read ({error})") from None
         self._sweep({kept.memory_file for kept in objects})
         return Saved(streams, objects, zones)
+
+    def objects(self, stream: str) -> list[KeptObject]:
+        """What is kept of one stream's objects."""
+        return _kept(self._all("SELECT record, memory FROM objects WHERE stream = ?", (stream,)))
 
     def apply(self, changes: list[Change], events: list[Event]) -> None:
         """All of it or nothing, on disk when this returns."""
@@ -233,6 +236,10 @@ class Database:
         for name in names:
             with contextlib.suppress(OSError):
                 (self._memories / name).unlink()
+
+
+def _kept(rows: list[tuple[bytes, str]]) -> list[KeptObject]:
+    return [KeptObject(msgspec.msgpack.decode(record, type=SavedObject), name) for record, name in rows]
 
 
 def _encoded(record: Struct) -> bytes:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 from msgspec import structs
@@ -19,7 +20,7 @@ from msgspec import structs
 from tracker.protocol.replies import Event
 from tracker.registry.database import Damaged, Database, HistoryQuery
 from tracker.registry.folder import MEMORIES, FolderLock, set_aside
-from tracker.registry.rows import Change, DropObject, DropZones, PutObject, PutZones, Saved
+from tracker.registry.rows import Change, DropObject, DropZones, KeptObject, PutObject, PutZones, Saved
 from tracker.threads import NamedThread
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ RETRY_S = 1.0
 TRIM_S = 60.0
 
 Then = Callable[[bool], None]  # told, from the writer's thread, whether it is on disk
-Answer = Callable[[list[Event] | None], None]  # of a question; None: the folder cannot be read now
+Question = Callable[[], None]  # reads, and tells who asked
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -61,7 +63,7 @@ class Store:
         self._memories: dict[tuple[str, int], PutObject] = {}
         self._zones: dict[str, PutZones | DropZones] = {}  # the newest of each stream
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
-        self._questions: deque[tuple[HistoryQuery, Answer]] = deque()
+        self._questions: deque[Question] = deque()
         self._stopping = False
         self._thread = NamedThread(target=self._run, name="registry", daemon=True)
 
@@ -146,10 +148,29 @@ class Store:
         with self._changed:
             self._events.append(event)
 
-    def history(self, query: HistoryQuery, answer: Answer) -> None:
-        """Called from the writer's thread, once all that happened before is written."""
+    def history(self, query: HistoryQuery, answer: Callable[[list[Event] | None], None]) -> None:
+        self._ask(lambda database: database.history(query), answer)
+
+    def kept_objects(self, stream: str, answer: Callable[[list[KeptObject] | None], None]) -> None:
+        self._ask(lambda database: database.objects(stream), answer)
+
+    def _ask(self, read: Callable[[Database], list[T]], answer: Callable[[list[T] | None], None]) -> None:
+        """`answer` is called from the writer's thread, once all that happened before is written; with None where
+        the folder cannot be read now."""
+
+        def ask() -> None:
+            found: list[T] | None = None
+
+            def look(database: Database) -> None:
+                nonlocal found
+                found = read(database)
+
+            if self._failure is None:
+                self._try(look)
+            answer(found)
+
         with self._changed:
-            self._questions.append((query, answer))
+            self._questions.append(ask)
             self._changed.notify()
 
     # ------------------------------------------------------------------------------------- the writer's thread
@@ -211,16 +232,8 @@ class Store:
             with self._changed:
                 if not self._questions:
                     return
-                query, answer = self._questions.popleft()
-            found: list[Event] | None = None
-
-            def read(database: Database, query: HistoryQuery = query) -> None:
-                nonlocal found
-                found = database.history(query)
-
-            if self._failure is None:
-                self._try(read)
-            answer(found)
+                ask = self._questions.popleft()
+            ask()
 
     def _try(self, work: Callable[[Database], None], *, everything: bool = False) -> bool:
         """Whether it went well. `everything`: `work` writes all there is, so the folder may be another one now."""

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.streams.arrivals import Arrivals
@@ -61,6 +63,7 @@ class Stream:
         self.decoded = 0  # frames; the newest one's capture index plus one
         self.corrupt = 0  # frames that the decoder marked, and packets that gave none
         self.reconnects = 0  # times that frames came back
+        self.owner: str | UnsetType = UNSET  # who placed it here, said in all its messages
         self._on_frame = on_frame
         self._on_event = on_event
         self._nominal_fps: float | None = config.fps
@@ -82,6 +85,15 @@ class Stream:
         """Frames per second: measured on cameras, a file's own rate; 0 while unknown."""
         measured = self._kept.rate if self._live else None
         return measured or self._nominal_fps or 0.0
+
+    def go_on_from(self, decoded: int, epoch: int) -> None:
+        """Count on from there, before the start: these numbers were given by an earlier source of this name."""
+        self.decoded, self.epoch = decoded, epoch
+        self.buffer.consumed(decoded - 1)
+
+    def take_counts(self, before: "Stream") -> None:
+        """This source takes the place of `before`: totals never go back."""
+        self.corrupt, self.reconnects = before.corrupt, before.reconnects
 
     def start(self) -> None:
         for thread in self._threads:

@@ -113,7 +113,8 @@ def tracks_message(
     dropped: int,
     model_mono_ns: tuple[int, int] | None,
     objects: list[ObjectRecord],
-    zones: dict[str, ZoneCounts] | None = None,
+    owner: str | UnsetType = UNSET,
+    zones: dict[str, ZoneCounts] | UnsetType = UNSET,
 ) -> Tracks:
     return Tracks(
         stream=frame.stream,
@@ -128,13 +129,16 @@ def tracks_message(
         size=frame.size_wh,
         dropped=dropped,
         objects=objects,
-        zones=UNSET if zones is None else zones,
+        owner=owner,
+        zones=zones,
     )
 
 
-def frame_message(frame: Frame) -> FrameMessage:
+def frame_message(frame: Frame, owner: str | UnsetType = UNSET) -> FrameMessage:
     """What goes before a JPEG of the frame."""
-    return FrameMessage(stream=frame.stream, frame=frame.index, time=frame.time, size=frame.size_wh, format="jpeg")
+    return FrameMessage(
+        stream=frame.stream, frame=frame.index, time=frame.time, size=frame.size_wh, format="jpeg", owner=owner
+    )
 
 
 def stream_record(stream: TrackedStream) -> StreamRecord:
@@ -157,4 +161,5 @@ def stream_record(stream: TrackedStream) -> StreamRecord:
         reconnects=source.reconnects,
         objects=len(stream.objects),
         error=source.error,
+        owner=source.owner,
     )

@@ -13,22 +13,20 @@ from tracker.daemon.operations.objects import ObjectOperations
 from tracker.daemon.operations.segment import SegmentOperations
 from tracker.daemon.operations.streams import StreamOperations
 from tracker.daemon.operations.zones import ZoneOperations
-from tracker.daemon.zones import Zones
 from tracker.tracking.state import TrackedStream
 
 
 def operations(
     context: Context,
-    zones: Zones,
-    attach: Callable[[str, StreamConfig], TrackedStream],
+    attach: Callable[[str, StreamConfig, str | None], TrackedStream],
     detach: Callable[[TrackedStream], None],
     cancel: Callable[[Any], None],
 ) -> Answers:
     return answers_of(
-        StreamOperations(context, zones, attach, detach),
+        StreamOperations(context, attach, detach),
         ObjectOperations(context),
         DetectionOperations(context),
         MoveOperations(context),
         SegmentOperations(context, cancel),
-        ZoneOperations(context, zones),
+        ZoneOperations(context),
     )

@@ -9,7 +9,6 @@ from tracker.config import StreamConfig
 from tracker.daemon.admission import free_slots
 from tracker.daemon.answers import answers
 from tracker.daemon.context import Context, frame_of
-from tracker.daemon.zones import Zones
 from tracker.errors import AlreadyExists, BadRequest, Forbidden
 from tracker.images import imaging, overlay
 from tracker.labels.check import texts_problem
@@ -37,12 +36,10 @@ class StreamOperations:
     def __init__(
         self,
         context: Context,
-        zones: Zones,
-        attach: Callable[[str, StreamConfig], TrackedStream],
+        attach: Callable[[str, StreamConfig, str | None], TrackedStream],
         detach: Callable[[TrackedStream], None],
     ) -> None:
         self._context = context
-        self._zones = zones
         self._attach = attach
         self._detach = detach
 
@@ -84,7 +81,9 @@ class StreamOperations:
             if (why_not := region_problem(zone.vertices)) is not None:
                 raise BadRequest(f"zones.{name}.{why_not}")
         self._context.table.go_on_beyond(args.stream, args.first_frame, args.epoch)
-        return stream_record(self._attach(args.stream, args.config()))
+        stream = self._attach(args.stream, args.config(), args.owner)
+        stream.first_object = args.first_object
+        return stream_record(stream)
 
     @answers(STREAMS_REMOVE)
     def streams_remove(self, args: requests.StreamName) -> replies.StreamRecord:
@@ -116,7 +115,7 @@ class StreamOperations:
         if args.overlay:
             known = [(obj, mask_on(obj, frame.index)) for obj in stream.objects.values()]
             drawings = [self._drawing(obj, mask, frame) for obj, mask in known if mask is not None]
-            drawn = [_zone_drawing(record, frame.size_wh) for record in self._zones.records(stream.name)]
+            drawn = [_zone_drawing(record, frame.size_wh) for record in self._context.zones.records(stream.name)]
             rgb_hwc = overlay.draw(rgb_hwc, drawings, drawn)
         data = imaging.encode(
             imaging.scaled(rgb_hwc, args.max_width), args.format, self._context.config.publish.jpeg_quality

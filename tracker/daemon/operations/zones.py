@@ -2,15 +2,14 @@
 
 from tracker.daemon.answers import answers
 from tracker.daemon.context import Context
-from tracker.daemon.zones import Zones
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import ZONES_LIST, ZONES_REMOVE, ZONES_SET
 
 
 class ZoneOperations:
-    def __init__(self, context: Context, zones: Zones) -> None:
+    def __init__(self, context: Context) -> None:
         self._table = context.table
-        self._zones = zones
+        self._zones = context.zones
         self._persistence = context.persistence
 
     @answers(ZONES_SET)
