@@ -43,8 +43,8 @@ class Zones:
     # ----------------------------------------------------------------------------------------- the main loop's
 
     def attach(self, source: Stream) -> None:
-        """A stream is opened, or has a new configuration. What changed last counts: a client's change, or since then
-        the configuration's."""
+        """A stream is opened, or configured anew. What changed last counts: a client's change, or since then the
+        configuration's."""
         configured = source.config.zones
         if source.name in self._watched:
             self.set_aside(source.name)
