@@ -7,7 +7,7 @@ import pytest
 
 from tracker.daemon import fairness
 from tracker.daemon.fairness import FairRequests
-from tracker.sockets.control import Request
+from tracker.sockets.request import Request
 
 
 class Asked:

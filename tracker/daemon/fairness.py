@@ -4,7 +4,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 
-from tracker.sockets.control import Request
+from tracker.sockets.request import Request
 
 REQUESTS_S = 0.05  # of answering without a pause
 SHARE = 0.25  # of the time that goes to tracking, for requests beside it

@@ -1,7 +1,7 @@
 """How far each TCP connection of a bound socket is ahead of what was read from it, by the kernel's own count.
 
 ZeroMQ reads without a bound, and has to: where it stops for want of room and the peer hangs up, a ping among what
-is left ends the process (an assertion in libzmq 4.3.5). So whoever sends much more than is read is shut from outside.
+is left ends the process (an assertion in libzmq 4.3.5). So whoever sends much more than is read is shut.
 """
 
 import contextlib
