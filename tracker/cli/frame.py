@@ -24,7 +24,7 @@ def frame(path: Path, frame: int, output: Path, display: bool, overwrite: bool) 
     Its pixels are those that `trackerd track --point` and `--box` count; with --display, those that they count with
     --display too.
     """
-    check_paths([output], overwrite=overwrite)
+    check_paths([output], inputs=[path], overwrite=overwrite)
     from tracker.images import imaging
 
     rgb_hwc = read_frame(path, frame)
