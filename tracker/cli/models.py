@@ -38,7 +38,7 @@ def show(name: str, as_json: bool) -> None:
         click.echo(json.dumps(info, default=str))
         return
     for key, value in info.items():
-        click.echo(f"{key:>12}  {value}")
+        show.line(f"{key:>12}  {value}")
 
 
 @models.command()
@@ -47,4 +47,4 @@ def fetch(name: str) -> None:
     """Download a model's weights: resumes, and verifies what it got."""
     from tracker.engine.models import zoo
 
-    click.echo(f"{name}: {zoo.fetch(name)}")
+    show.line(f"{name}: {zoo.fetch(name)}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tracker.cli import show
 from tracker.cli.options import (
     Group,
     Marks,
@@ -193,7 +194,7 @@ def _look_at(path: Path) -> Fraction:
 
     with sources.open_path(path) as opened:
         if opened.notice:
-            click.echo(opened.notice, err=True)
+            show.say(opened.notice)
         return opened.pixel_aspect
 
 

@@ -1,6 +1,5 @@
 """`trackerd web`: the live page by itself, and beside the daemon as a child process."""
 
-import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tracker import logs
 from tracker.client import CONTROL
 from tracker.config import Config, WebConfig, load
 from tracker.errors import ConfigError
@@ -41,7 +41,7 @@ def web(
     _need_extra()
     from tracker.web.server import serve
 
-    logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.begin(config.log.level)
     page = WebConfig(
         endpoint=listen or config.web.endpoint or ENDPOINT,
         hosts=[*config.web.hosts, *hosts],
