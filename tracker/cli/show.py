@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
