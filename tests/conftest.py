@@ -52,7 +52,12 @@ def _no_browser() -> str | None:
     return None if found else "no Chromium on PATH: tools/install --test-browser"
 
 
-MISSING = {"gpu": _no_gpu, "rtsp": _no_rtsp_server, "browser": _no_browser}
+@cache
+def _no_nats_server() -> str | None:
+    return None if shutil.which("nats-server") else "no nats-server on PATH: tools/install --test-servers"
+
+
+MISSING = {"gpu": _no_gpu, "rtsp": _no_rtsp_server, "browser": _no_browser, "nats": _no_nats_server}
 
 
 @pytest.fixture(autouse=True)

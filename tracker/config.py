@@ -30,18 +30,18 @@ PRED_IOU_THRESH = 0.8  # of masks that are looked for everywhere, as upstream
 STABILITY_SCORE_THRESH = 0.95
 
 
-class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
 
 
-class ModelConfig(_Section, frozen=True):
+class ModelConfig(Section, frozen=True):
     name: str = "nano"
     checkpoint: str | None = None  # a local file instead of the registry's
     device: str = "auto"  # auto (CUDA, else CPU), cpu, cuda, cuda:1
     image_size: Annotated[int, Meta(ge=64, le=2048, multiple_of=32)] | None = None  # None: the model's own
 
 
-class EngineConfig(_Section, frozen=True):
+class EngineConfig(Section, frozen=True):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     mode: Literal["exact", "fast"] = "exact"
     history_frames: Annotated[int, Meta(ge=1, le=1024)] = 32
@@ -52,13 +52,13 @@ class EngineConfig(_Section, frozen=True):
     threads: Count | None = None  # CPU threads of the model; None: torch's own choice
 
 
-class ControlConfig(_Section, frozen=True):
+class ControlConfig(Section, frozen=True):
     endpoint: str = "tcp://127.0.0.1:5570"
     allow_credentials: bool = False  # whether streams.add may name variables and systemd credentials
     allow_sources: list[str] = []  # patterns of URLs that streams.add may open; nothing by default
 
 
-class PublishConfig(_Section, frozen=True):
+class PublishConfig(Section, frozen=True):
     endpoint: str = "tcp://127.0.0.1:5571"
     outline_tolerance_px: NonNegative = 1.0
     masks: Literal["none", "rle"] = "none"
@@ -66,12 +66,12 @@ class PublishConfig(_Section, frozen=True):
     jpeg_quality: Annotated[int, Meta(ge=1, le=100)] = 85
 
 
-class BufferConfig(_Section, frozen=True):
+class BufferConfig(Section, frozen=True):
     seconds: Positive = 10.0
     mib: Positive = 512.0
 
 
-class DiscoverConfig(_Section, frozen=True):
+class DiscoverConfig(Section, frozen=True):
     """Look for everything in a frame now and then, in spare time, and follow what is new and lasts."""
 
     every_s: Positive = 30.0
@@ -89,7 +89,7 @@ Texts = Annotated[
 ]
 
 
-class LabelsConfig(_Section, frozen=True):
+class LabelsConfig(Section, frozen=True):
     """What objects may be, guessed by CLIP from texts."""
 
     model: Annotated[str, Meta(min_length=1)] | None = None  # a name, a hub id or a folder; None: off
@@ -100,7 +100,7 @@ class LabelsConfig(_Section, frozen=True):
     texts: Texts = []
 
 
-class StreamConfig(_Section, frozen=True):
+class StreamConfig(Section, frozen=True):
     """One source. What `streams.add` takes is the same record."""
 
     url: Annotated[str, Meta(min_length=1)]
@@ -123,7 +123,7 @@ class StreamConfig(_Section, frozen=True):
     password_file: str | None = None
 
 
-class WebConfig(_Section, frozen=True):
+class WebConfig(Section, frozen=True):
     """The live page. It answers on this machine alone, unless there is a token or a proxy that knows its users."""
 
     endpoint: str | None = None  # such as 127.0.0.1:5580; None: no page
@@ -133,7 +133,7 @@ class WebConfig(_Section, frozen=True):
     user_header: str | None = None  # in which such a proxy names its user
 
 
-class PersistConfig(_Section, frozen=True):
+class PersistConfig(Section, frozen=True):
     """What outlives a restart."""
 
     dir: Annotated[str, Meta(min_length=1)] | None = None  # None: $STATE_DIRECTORY, which systemd sets
@@ -142,7 +142,7 @@ class PersistConfig(_Section, frozen=True):
     history_mib: Positive = 256.0
 
 
-class LimitsConfig(_Section, frozen=True):
+class LimitsConfig(Section, frozen=True):
     """Bounds on what peers and sources can cost."""
 
     connections: Annotated[int, Meta(ge=1, le=65536)] = 256  # of each socket
@@ -151,19 +151,19 @@ class LimitsConfig(_Section, frozen=True):
     memory_mib: Annotated[int, Meta(ge=64)] | None = None  # resident; None: three quarters of the machine's
 
 
-class KeysConfig(_Section, frozen=True):
+class KeysConfig(Section, frozen=True):
     dir: str | None = None  # a folder of CURVE keys (`trackerd keys`); None: no keys, for this machine only
 
 
-class MetricsConfig(_Section, frozen=True):
+class MetricsConfig(Section, frozen=True):
     endpoint: Annotated[str, Meta(pattern=r"^[^:/]*:[0-9]{1,5}\Z")] | None = None  # host:port; None: off
 
 
-class LogConfig(_Section, frozen=True):
+class LogConfig(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Config(_Section, frozen=True):
+class Config(Section, frozen=True):
     model: ModelConfig = ModelConfig()
     engine: EngineConfig = EngineConfig()
     control: ControlConfig = ControlConfig()
@@ -211,17 +211,18 @@ def _problems(data: object) -> Iterator[str]:
         if key not in sections:
             yield _unknown(str(key), sections)
         elif key != "streams":
-            yield from _struct_problems(key, value, sections[key])
+            yield from struct_problems(key, value, sections[key])
         elif not isinstance(value, dict):
             yield "streams: must be a map of stream names to their settings"
         else:
             for name, stream in value.items():
                 if not isinstance(name, str) or not re.match(STREAM_NAME, name):
                     yield f"streams.{name}: a stream's name must be {NAME_RULE}"
-                yield from _struct_problems(f"streams.{name}", stream, StreamConfig)
+                yield from struct_problems(f"streams.{name}", stream, StreamConfig)
 
 
-def _struct_problems(path: str, data: object, type_: type[Struct]) -> Iterator[str]:
+def struct_problems(path: str, data: object, type_: type[Struct]) -> Iterator[str]:
+    """Everything that is wrong with a section; each begins with its key's path."""
     if not isinstance(data, dict):
         yield f"{path}: must be a map, not {'empty' if data is None else type(data).__name__}"
         return
@@ -230,7 +231,7 @@ def _struct_problems(path: str, data: object, type_: type[Struct]) -> Iterator[s
         if key not in fields:
             yield _unknown(f"{path}.{key}", fields)
         elif (section := _section_of(fields[key].type)) is not None and value is not None:
-            yield from _struct_problems(f"{path}.{key}", value, section)
+            yield from struct_problems(f"{path}.{key}", value, section)
         else:
             yield from _value_problems(f"{path}.{key}", value, fields[key].type)
     for key, field in fields.items():

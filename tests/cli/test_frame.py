@@ -62,6 +62,18 @@ def test_pixels_that_are_not_square(wide, tmp_path, flags, width):
     assert read_still(tmp_path / "x.png").shape == (48, width, 3)
 
 
+def test_nothing_is_written_over_unasked(clip, tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(b"mine")
+    refused = frame(clip, "-o", path)
+    assert refused.exit_code == 2
+    said = " ".join(refused.stderr.split())
+    assert "x.png is there already: remove it, or choose another name, or give --overwrite" in said
+    assert path.read_bytes() == b"mine"
+    assert frame(clip, "-o", path, "--overwrite").exit_code == 0
+    assert read_still(path).shape == (48, 64, 3)
+
+
 def test_refusals(clip, tmp_path):
     late = frame(clip, "--frame", FRAMES, "-o", tmp_path / "x.png").exception
     assert isinstance(late, SourceError)

@@ -139,6 +139,26 @@ def test_all_files_are_complete_after_ctrl_c(talk: Talk, tmp_path: Path, capsys:
     capsys.readouterr()
 
 
+def test_ctrl_c_is_obeyed_while_a_daemon_that_is_gone_is_asked(daemon: FakeDaemon, tmp_path: Path) -> None:
+    """Whatever patience the person has who records: here an hour, in which the daemon may still answer."""
+    command = [sys.executable, "-c", "from tracker.cli.trackctl import main; main()", "--timeout", "3600"]
+    command += ["record", "cam1", f"--export=jsonl={tmp_path / 'a.jsonl'}"]
+    environment = {**os.environ, "TRACKER_CONTROL": daemon.control.endpoint}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            assert b"recording cam1" in process.stderr.readline()
+            daemon.answers["streams.list"] = None  # no reply
+            while not daemon.asked.empty():
+                daemon.asked.get()
+            assert daemon.asked.get(timeout=60).op == "streams.list"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (0, b"")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_and_when_it_is_told_to_end_in_other_ways(talk: Talk, tmp_path: Path, capsys: Any, number: int) -> None:
     jsonl, coco = tmp_path / "a.jsonl", tmp_path / "a.json"

@@ -181,6 +181,19 @@ except SystemExit: print([name for name in {heavy!r} if name in sys.modules])
     assert done.stdout.splitlines()[-1] == "[]", done
 
 
+@pytest.mark.parametrize("line", ["--help", "track --help", "segment --help", "frame --help", "models list"])
+def test_trackerd_loads_nothing_that_a_command_does_not_need(line: str) -> None:
+    heavy = ("torch", "cv2", "av", "PIL")
+    program = f"""
+import sys
+from tracker.cli.trackerd import trackerd
+try: trackerd({line.split()!r})
+except SystemExit: print([name for name in {heavy!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done
+
+
 def test_the_version_is_that_of_the_package() -> None:
     assert CliRunner().invoke(main, ["--version"]).output == "trackctl, version 0.1.0\n"
 
@@ -231,6 +244,22 @@ def test_a_snapshot_becomes_a_file(
     assert asked(daemon) == wanted
     assert (tmp_path / file).read_bytes() == b"\x89PNG"
     assert json.loads(result.stdout)["file"] == file
+
+
+@pytest.mark.parametrize("arguments", [["-o", "cam1-5.jpg"], []])
+def test_a_snapshot_writes_nothing_over_unasked(
+    daemon: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "cam1-5.jpg"
+    path.write_bytes(b"mine")
+    refused = ctl(daemon, "snapshot", "cam1", *arguments)
+    assert refused.exit_code == 2
+    said = " ".join(refused.stderr.split())
+    assert "cam1-5.jpg is there already: remove it, or choose another name, or give --overwrite" in said
+    assert path.read_bytes() == b"mine"
+    assert ctl(daemon, "snapshot", "cam1", *arguments, "--overwrite").exit_code == 0
+    assert path.read_bytes() == b"\x89PNG"
 
 
 def test_a_snapshot_says_how_to_go_on(daemon: FakeDaemon, tmp_path: Path) -> None:

@@ -401,6 +401,21 @@ class TestStreamsFromElsewhere:
             assert (code, message.split(":")[0]) == ("bad_request", "epoch")
             assert streams(talk) == []
 
+    def test_the_owner_stands_in_every_message_and_ids_go_on(self, film: Path) -> None:
+        config = configuration(control={"allow_sources": [f"{film.parent}/*"]})
+        with serving(config) as talk:
+            talk.subscribe("events/cam/")
+            args = {"stream": "cam", "url": str(film), "loop": True, "owner": "12.3", "first_object": 8}
+            assert talk.ask("streams.add", **args)["owner"] == "12.3"
+            assert talk.receive_until(lambda m: m["event"] == "stream_live")["owner"] == "12.3"
+            talk.subscribe("tracks/cam/")
+            assert talk.receive_until(lambda m: "objects" in m)["owner"] == "12.3"
+            talk.subscribe("frames/cam/320/")
+            assert talk.receive_until(lambda m: "format" in m)["owner"] == "12.3"
+            assert streams(talk)[0]["owner"] == "12.3"
+            assert add(talk)["object"] == 8
+            assert add(talk, object=3)["object"] == 3  # who chooses may
+
     @pytest.mark.parametrize(
         ("allowed", "fields", "says"),
         [
@@ -454,6 +469,18 @@ class TestMoving:
             assert talk.refused("objects.import", **args, data=data)[0] == "already_exists"
         with serving(config) as talk:
             assert [o["object"] for o in objects(talk)] == [5]
+
+    def test_it_may_come_back(self, film: Path) -> None:
+        config = configuration(control={"allow_sources": [f"{film.parent}/*"]})
+        with serving(config) as talk:
+            talk.ask("streams.add", stream="cam", url=str(film), loop=True)
+            add(talk, object=5)
+            chunk = talk.ask("objects.export", stream="cam", object=5)
+            talk.ask("streams.remove", stream="cam")
+            talk.ask("streams.add", stream="cam", url=str(film), loop=True, first_frame=10**6)
+            args: dict[str, Any] = {"stream": "cam", "record": chunk["record"], "size": chunk["size"]}
+            assert talk.ask("objects.import", **args, data=chunk["data"])["object"] == 5
+            assert talk.refused("objects.import", **args, data=chunk["data"])[0] == "already_exists"
 
     def test_what_is_wrong_is_refused_and_changes_nothing(self, film: Path) -> None:
         record, data = self.exported(film)

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from msgspec import UNSET, UnsetType
 
 from tracker.config import StreamConfig
 from tracker.engine.cost import StepCost
@@ -36,6 +37,7 @@ class FakeStream:
     fps: float = 10.0
     epoch: int = 0
     decoded: int = 0
+    owner: str | UnsetType = UNSET
     buffer: RollingBuffer = field(default_factory=lambda: RollingBuffer(1000, 2**30))
 
     def go_on_from(self, decoded: int, epoch: int) -> None:

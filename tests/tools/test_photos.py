@@ -92,7 +92,16 @@ def test_batches_of_photos_and_of_clips_with_them(sets: Path) -> None:
     bank = load_sets(sets)
     batch = make_batch(bank, PhotoRecipe(64, photos=4, targets=2), (0, 0, 0))
     assert batch.frames_tn3hw.shape == (1, 4, 3, 64, 64)
-    assert sorted(batch.clip_of_m.tolist()) == [0, 1, 2, 3]
+    assert sorted(batch.clip_of_m.tolist()) == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+    ]  # each photo has one object, so each is there twice
     assert batch.masks_tmhw.flatten(2).any(2).all()
     recipe = Recipe(Scenario(5, 64, real=1.0, filmed=1.0), clips=2, targets=2, procedural=0.0)
     clips = make_batch(bank, recipe, (1, 0, 0))

@@ -6,7 +6,7 @@ import torch
 
 from training.data import Recipe, make_batch
 from training.losses import Weights, answer_loss
-from training.prompts import correction, first_points
+from training.prompts import boxes_of, correction, first_points
 from training.render import render
 from training.scenario import FILMED, Scenario
 from training.textures import Bank, Track, procedural
@@ -71,14 +71,16 @@ def test_procedural_clips_take_nothing_from_the_bank() -> None:
 
 
 def test_prompts_lie_on_the_object_and_corrections_on_the_error() -> None:
-    rng = np.random.default_rng(0)
-    truth_nhw = np.zeros((2, 32, 32), bool)
+    truth_nhw = torch.zeros(2, 32, 32, dtype=torch.bool)
     truth_nhw[:, 8:20, 4:16] = True
-    points = first_points(rng, truth_nhw, "point")
+    assert boxes_of(truth_nhw).tolist() == [[4, 8, 16, 20]] * 2
+    corners_n22 = first_points(truth_nhw, "box").xy_np2
+    assert (corners_n22 - torch.tensor([[4, 8], [16, 20]])).abs().max() <= 0.06 * 12
+    points = first_points(truth_nhw, "point")
     assert all(truth_nhw[i, int(y), int(x)] for i, ((x, y),) in enumerate(points.xy_np2.tolist()))
-    found_nhw = truth_nhw.copy()
+    found_nhw = truth_nhw.clone()
     found_nhw[0, 8:20, 10:16] = False
-    click = correction(rng, found_nhw, truth_nhw)
+    click = correction(found_nhw, truth_nhw)
     assert click.labels_np.tolist() == [[1], [-1]]  # missing pixels; nothing wrong
     x, y = click.xy_np2[0, 0].tolist()
     assert 10 <= x < 16

@@ -1,6 +1,5 @@
 """A lesson: which frames of a clip teach, what is remembered between them, and that all ranks see clips as long."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from sam2.modeling.sam2_utils import LayerNorm2d
 
 from tracker.engine.layers.lite_trunk import InvertedResidual
-from training.data import Recipe, make_batch
+from training.data import Recipe, as_many, make_batch
 from training.model import TRUNK, Run, build, fused_norm, groups, plain_block, plain_norm, quick_block, resize
 from training.scenario import Scenario
 from training.textures import Bank
@@ -25,7 +24,7 @@ STAGE = Stage("test", 1, (Recipe(SCENE, clips=1, targets=2),), 1e-3, 1e-3, kinds
     ("frames", "taught", "expected"),
     [
         (8, 0, [(range(8), True)]),
-        (8, 2, [(range(1), True), (range(1, 6), False), (range(6, 8), True)]),
+        (6, 2, [(range(1), True), *((range(t, t + 1), False) for t in (1, 2, 3)), (range(4, 6), True)]),
         (3, 1, [(range(1), True), (range(1, 2), False), (range(2, 3), True)]),
         (3, 2, [(range(3), True)]),
         (1, 5, [(range(1), True)]),
@@ -124,11 +123,34 @@ def test_trunk_and_neck_learn_at_their_own_pace() -> None:
     assert sum(len(group["params"]) for group in groups(model)) == len(list(model.parameters()))
 
 
-def test_a_stage_ends_by_its_steps_or_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_end_by_their_steps_or_by_their_shares_of_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Run(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), torch.optim.SGD(torch.nn.Linear(1, 1).parameters()))
     run.step, stage = 25, replace(STAGE, steps=100)
     assert Trainer(run, Bank(), tmp_path, 0, 0)._progress(stage) == 0.25
-    now = time.monotonic()
-    hurried = Trainer(run, Bank(), tmp_path, 0, 0, minutes=2)
-    monkeypatch.setattr("training.train.time.monotonic", lambda: now + 90)
-    assert hurried._progress(stage) == pytest.approx(0.75, abs=0.02)
+    clock, lengths = [1000.0], {}
+    monkeypatch.setattr("training.train.time.monotonic", lambda: clock[0])
+    trainer = Trainer(run, Bank(), tmp_path, 0, 0, minutes=2)
+
+    def passes(stage: Stage) -> None:
+        began = clock[0]
+        while trainer._progress(stage) < 1:
+            clock[0] += 1
+        lengths[stage.name] = clock[0] - began
+
+    monkeypatch.setattr(trainer, "_train_stage", passes)
+    monkeypatch.setattr(run, "save", lambda _: None)
+    run.stage = 1
+    trainer.train(
+        tuple(replace(STAGE, name=name, share=share) for name, share in (("done", 5), ("a", 1), ("b", 3)))
+    )
+    assert lengths == {"a": 30, "b": 90}
+
+
+@pytest.mark.parametrize(("found", "wanted"), [(3, 8), (8, 3), (4, 4), (1, 2)])
+def test_a_step_has_as_many_objects_as_wanted(found: int, wanted: int) -> None:
+    chosen = as_many(np.random.default_rng(0), found, wanted)
+    times = np.bincount(chosen, minlength=found)
+    assert len(chosen) == wanted
+    assert times.max() - times.min() <= 1

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from opencv import frames_of
 from training.render import render
 from training.scenario import SMALLEST_VISIBLE, Scenario
 from training.textures import Bank
@@ -29,7 +29,7 @@ class TrueClip:
 
     def mask(self, time: int, number: int) -> NDArray[np.bool_]:
         """`[h, w]`: where object `number` is on frame `time`."""
-        return self.labels[time] == number
+        return np.equal(self.labels[time], number)
 
     def first_seen(self, number: int) -> int:
         """The first frame with truth on which the object is."""
@@ -121,8 +121,4 @@ def _pictures(folder: Path) -> list[NDArray[np.uint8]]:
 
 
 def _video(path: Path) -> list[NDArray[np.uint8]]:
-    video, frames = cv2.VideoCapture(str(path)), []
-    while (read := video.read())[0]:
-        frames.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
-    video.release()
-    return frames
+    return list(frames_of(path))

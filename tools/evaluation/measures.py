@@ -33,7 +33,8 @@ def contour(mask_hw: Mask) -> Mask:
     """Pixels that differ from the one to the right, below, or both: a contour one pixel wide."""
     padded = np.pad(mask_hw, ((0, 1), (0, 1)), mode="edge")
     here, right, below, across = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    return (here != right) | (here != below) | (here != across)
+    differs: Mask = (here != right) | (here != below) | (here != across)
+    return differs
 
 
 def _share_near(edge_hw: Mask, other_hw: Mask, disk: NDArray[np.uint8]) -> float:
@@ -43,4 +44,5 @@ def _share_near(edge_hw: Mask, other_hw: Mask, disk: NDArray[np.uint8]) -> float
 
 def _disk(radius: int) -> NDArray[np.uint8]:
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    return (x**2 + y**2 <= radius**2).astype(np.uint8)
+    inside = x**2 + y**2 <= radius**2
+    return np.asarray(inside, np.uint8)

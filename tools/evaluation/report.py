@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from evaluation.clips import TrueClip
 from evaluation.follow import Result
+from opencv import resized
 
 COLOURS_RGB = [(230, 60, 60), (60, 140, 250), (250, 190, 40), (160, 80, 230), (40, 200, 200), (240, 110, 200)]
 TRUTH_RGB = (60, 230, 60)
@@ -50,7 +51,7 @@ def _cell(clip: TrueClip, results: list[Result], time: int, height_px: int) -> N
             picture[found_hw] = (0.6 * picture[found_hw] + 0.4 * np.array(colour)).astype(np.uint8)
             _outline(picture, found_hw, colour, thickness)
     width_px = round(picture.shape[1] * height_px / picture.shape[0])
-    return cv2.resize(picture, (width_px, height_px), interpolation=cv2.INTER_AREA)
+    return resized(picture, (width_px, height_px), cv2.INTER_AREA)
 
 
 def _outline(

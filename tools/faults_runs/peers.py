@@ -40,7 +40,7 @@ def long_keys_over_many_values(served: Served, _: float) -> None:
 
 def idle_connections(served: Served, seconds: float) -> None:
     """1,100 connections that say nothing."""
-    opened = []
+    opened: list[socket.socket] = []
     with suppress(OSError):
         opened += (socket.create_connection(("127.0.0.1", served.control_port), timeout=2) for _ in range(1100))
     time.sleep(seconds)

@@ -20,9 +20,10 @@ import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 
+from opencv import frames_of
 from pond.report import contact_sheet, drawn, ending, judge, print_table, write_jsonl
 from pond.scene import FPS, HEIGHT, SECONDS, WIDTH, render
-from tracker.client import Client, Subscription
+from tracker.client import Client, Message, Subscription
 from tracker.config import StreamConfig
 from tracker.errors import Timeout
 from tracker.images.video_writer import VideoWriter
@@ -65,7 +66,7 @@ class Heard:
     events: list[Event] = field(default_factory=list)
     first: threading.Event = field(default_factory=threading.Event)
 
-    def listen(self, subscription: Subscription) -> None:
+    def listen(self, subscription: Subscription[Message]) -> None:
         """Until nothing comes any more."""
         try:
             for message in subscription:
@@ -113,10 +114,7 @@ def pond() -> Scene:
 def cars() -> Scene:
     """Two cars from above, filmed; `cars/README.md` names its authors and its licence."""
     console.print("reading a film of two cars: Intel's sample videos, CC BY 4.0, see tools/pond/cars/README.md")
-    video, pictures = cv2.VideoCapture(str(CARS / "cars.mp4")), []
-    while (read := video.read())[0]:
-        pictures.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
-    video.release()
+    pictures = list(frames_of(CARS / "cars.mp4"))
     return Scene("cars", 10, pictures, np.load(CARS / "truth.npz")["labels_thw"], {1: "box", 2: "point"})
 
 
@@ -134,8 +132,9 @@ def watch(out: Path, film: Path, scene: Scene, page: str) -> None:
 @contextmanager
 def daemon(out: Path, film: Path, sockets: Path, page: str | None = None) -> Iterator[Client]:
     """`trackerd serve`, as a process of its own, and a client of it that may show it the film; SIGTERM ends it."""
+    control = f"ipc://{sockets}/control"
     config = {
-        "control": {"endpoint": f"ipc://{sockets}/control", "allow_sources": [str(film)]},
+        "control": {"endpoint": control, "allow_sources": [str(film)]},
         "publish": {"endpoint": f"ipc://{sockets}/publish"},
         "web": {"endpoint": page},
     }
@@ -145,7 +144,7 @@ def daemon(out: Path, film: Path, sockets: Path, page: str | None = None) -> Ite
     console.print("starting the daemon: trackerd serve -c", path)
     with log_path.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            with Client(config["control"]["endpoint"]) as client:
+            with Client(control) as client:
                 wait_for(client.control, process)
                 yield client
         except BaseException:

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from opencv import remapped
+
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
@@ -115,7 +117,8 @@ def _bent(fish: Fish, time_s: float) -> U8:
     curve_w = 60 * np.clip(turn, -0.6, 0.6) * (along_w - 0.5) ** 2
     x_hw, y_hw = np.meshgrid(np.arange(FISH_LENGTH_PX), np.arange(FISH_HEIGHT_PX))
     y_hw = y_hw + wave_w - curve_w
-    return cv2.remap(fish.rgba, x_hw.astype(np.float32), y_hw.astype(np.float32), cv2.INTER_LINEAR)
+    maps_hw2 = np.stack([x_hw, y_hw], axis=-1).astype(np.float32)
+    return remapped(fish.rgba, maps_hw2)
 
 
 def _placed(fish: Fish, time_s: float) -> NDArray[np.float64]:
@@ -135,13 +138,14 @@ def _along(path_k3: NDArray[np.float64], time_s: float) -> NDArray[np.float64]:
     slopes_k2 = np.gradient(points_k2, seconds_k, axis=0)
     if not seconds_k[0] <= time_s <= seconds_k[-1]:
         end = 0 if time_s < seconds_k[0] else -1
-        return points_k2[end] + slopes_k2[end] * (time_s - seconds_k[end])
+        beyond_s = time_s - seconds_k[end]
+        return np.asarray(points_k2[end] + slopes_k2[end] * beyond_s, np.float64)
     k = min(int(np.searchsorted(seconds_k, time_s, side="right")), len(path_k3) - 1) - 1
     span = seconds_k[k + 1] - seconds_k[k]
     u = (time_s - seconds_k[k]) / span
     start = (1 + 2 * u) * (1 - u) ** 2 * points_k2[k] + u * (1 - u) ** 2 * span * slopes_k2[k]
     stop = u**2 * (3 - 2 * u) * points_k2[k + 1] + u**2 * (u - 1) * span * slopes_k2[k + 1]
-    return start + stop
+    return np.asarray(start + stop, np.float64)
 
 
 def _floating(pad: Pad, time_s: float) -> NDArray[np.float64]:
@@ -213,11 +217,13 @@ def _noise(rng: np.random.Generator, height: int, width: int, cells: int, octave
         count = cells * 2**octave
         coarse = rng.random((max(2, count * height // width), count), np.float32)
         total_hw += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) / 2**octave
-    return (total_hw - total_hw.min()) / float(np.ptp(total_hw))
+    return np.asarray((total_hw - total_hw.min()) / np.ptp(total_hw), np.float32)
 
 
 def _mixed(share_hw: F32, low: tuple[int, ...], high: tuple[int, ...]) -> F32:
-    return share_hw[..., None] * np.float32(high) + (1 - share_hw[..., None]) * np.float32(low)
+    share_hw1 = share_hw[..., None]
+    mixed: F32 = share_hw1 * np.array(high, np.float32) + (1 - share_hw1) * np.array(low, np.float32)
+    return mixed
 
 
 def _pond_bottom(rng: np.random.Generator) -> U8:
@@ -229,7 +235,8 @@ def _pond_bottom(rng: np.random.Generator) -> U8:
     shade_n = rng.uniform(0.8, 1.2, int(cell_hw.max()) + 1).astype(np.float32)
     pebble_hw = np.clip(1.6 - from_centre_hw / 9, 0, 1) * np.clip(4 * _noise(rng, HEIGHT, WIDTH, 5) - 1.4, 0, 1)
     pebbles = shade_n[cell_hw][..., None] * _mixed(_noise(rng, HEIGHT, WIDTH, 60), (58, 80, 66), (92, 112, 92))
-    return np.clip(mud + pebble_hw[..., None] * (pebbles - mud), 0, 255).astype(np.uint8)
+    bottom = mud + pebble_hw[..., None] * (pebbles - mud)
+    return np.asarray(np.clip(bottom, 0, 255), np.uint8)
 
 
 def _koi(rng: np.random.Generator, base: tuple[int, int, int], patch: tuple[int, int, int], patches: float) -> U8:
@@ -246,7 +253,8 @@ def _koi(rng: np.random.Generator, base: tuple[int, int, int], patch: tuple[int,
     skin = _mixed(patch_hw, base, patch) * (scales_hw * rounded_hw)[..., None]
     fins_hw = _fins(height, width)
     fins_hw[across_hw < 1] = 0
-    skin[fins_hw > 0] = 0.55 * np.float32(base) + 40 + 12 * np.sin(90 * np.hypot(x_hw, y_hw))[fins_hw > 0][:, None]
+    rays_hw = 12 * np.sin(90 * np.hypot(x_hw, y_hw))
+    skin[fins_hw > 0] = 0.55 * np.array(base, np.float32) + 40 + rays_hw[fins_hw > 0][:, None]
     for side in (-1, 1):
         eye_xy = (round(0.93 * width), round(height / 2 + side * 0.11 * height))
         cv2.circle(skin, eye_xy, 4, (12, 12, 14), -1, cv2.LINE_AA)
@@ -258,9 +266,8 @@ def _koi_profile(along_w: F32) -> F32:
     """Half the body's width at each place from tail to head, as a share of the texture's half height."""
     places = [0.0, 0.04, 0.12, 0.22, 0.30, 0.45, 0.62, 0.78, 0.90, 0.97, 0.99, 1.0]
     widths = [0.02, 0.34, 0.26, 0.12, 0.14, 0.28, 0.40, 0.42, 0.34, 0.18, 0.06, 1e-3]
-    return np.maximum(cv2.GaussianBlur(np.interp(along_w, places, widths)[None], (15, 1), 0)[0], 1e-3).astype(
-        np.float32
-    )
+    smooth_w = cv2.GaussianBlur(np.interp(along_w, places, widths)[None], (15, 1), 0)[0]
+    return np.asarray(np.maximum(smooth_w, 1e-3), np.float32)
 
 
 def _fins(height: int, width: int) -> U8:
@@ -278,7 +285,7 @@ def _pad(rng: np.random.Generator) -> U8:
     radius_hw, angle_hw = np.hypot(x_hw, y_hw), np.arctan2(y_hw, x_hw)
     leaf = _mixed(_noise(rng, PAD_PX, PAD_PX, 8, octaves=4), (40, 92, 36), (112, 160, 66))
     vein_hw = np.abs(np.sin(7 * angle_hw + 0.6 * radius_hw)) < 0.09 + 0.05 * (1 - radius_hw)
-    leaf[vein_hw] = leaf[vein_hw] * 0.6 + np.float32((66, 72, 40))
+    leaf[vein_hw] = leaf[vein_hw] * 0.6 + np.array((66, 72, 40), np.float32)
     leaf *= (1.05 - 0.3 * radius_hw**6)[..., None]
     rim_hw = 0.95 + 0.02 * np.sin(9 * angle_hw)
     inside_hw = (radius_hw < rim_hw) & (np.abs(angle_hw) > 0.07)

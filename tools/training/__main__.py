@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch.multiprocessing.spawn import spawn
 
 from tracker.config import EngineConfig, ModelConfig
 from tracker.engine.engine import Engine
@@ -67,13 +68,11 @@ def parser() -> argparse.ArgumentParser:
     trains.add_argument("--ranks", type=int, default=1, help="training processes that share their gradients")
     trains.add_argument("--threads", type=int, default=1, help="of each training process, on a CPU")
     trains.add_argument("--weights", type=Path, help="begin with these exported weights instead of from nothing")
-    trains.add_argument(
-        "--first-stage", default="photos-256", help="where to begin with them (default %(default)s)"
-    )
+    trains.add_argument("--first-stage", default="photos", help="where to begin with them (default %(default)s)")
     trains.add_argument(
         "--minutes",
         type=float,
-        help="end the stage that it is in by then; the rate falls by the clock",
+        help="end by then, stages by their shares of it; rates fall by the clock",
     )
     trains.add_argument("--scale", type=int, default=1, help="clips a step, as a multiple; 8 or more on a GPU")
     exports.add_argument("--to", type=Path, default=MODELS / "nano.safetensors")
@@ -120,7 +119,7 @@ def train(arguments: argparse.Namespace) -> None:
         train_rank(0, arguments)
     else:
         (arguments.out / "meeting").unlink(missing_ok=True)
-        torch.multiprocessing.spawn(train_rank, (arguments,), arguments.ranks)
+        spawn(train_rank, (arguments,), arguments.ranks)
 
 
 def train_rank(rank: int, arguments: argparse.Namespace) -> None:

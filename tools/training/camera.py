@@ -106,7 +106,7 @@ class Lens:
         if self.quality:
             _, coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
             picture = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-        return picture
+        return np.asarray(picture, np.uint8)
 
 
 def _streak(rng: np.random.Generator) -> NDArray[np.float32]:
@@ -115,4 +115,4 @@ def _streak(rng: np.random.Generator) -> NDArray[np.float32]:
     kernel = np.zeros((length, length), np.float32)
     end = (length - 1, int(rng.integers(length)))
     cv2.line(kernel, (0, length - 1 - end[1]), end, 1.0)
-    return kernel / kernel.sum()
+    return np.asarray(kernel / kernel.sum(), np.float32)

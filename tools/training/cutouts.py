@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from opencv import remapped, resized
 from training.textures import Bank, Picture, Track, load_clips
 
 PATCH_PX = 160
@@ -48,9 +50,10 @@ def _cached_tracks(clips: Sequence[Picture], cache: Path, seed: int, count: int)
     if not stored.exists():
         rng = np.random.default_rng(seed)
         found = [track for _ in range(count) if (track := follow(rng, clips)) is not None]
-        np.savez(
-            stored, **{f"{i}-{t.clip}-{t.start}": np.packbits(t.masks_thw, axis=2) for i, t in enumerate(found)}
-        )
+        named: dict[str, Any] = {}
+        for i, track in enumerate(found):
+            named[f"{i}-{track.clip}-{track.start}"] = np.packbits(track.masks_thw, axis=2)
+        np.savez(stored, **named)
     with np.load(stored) as loaded:
         return [_unpacked(name, loaded[name], clips) for name in loaded.files]
 
@@ -84,7 +87,7 @@ def _whole_mask(rng: np.random.Generator, clip_nhwc: Picture, index: int) -> NDA
     if box is None:
         return None
     x0, y0, x1, y1 = box
-    found_hw = _grab(cv2.resize(frame[y0:y1, x0:x1], (PATCH_PX, PATCH_PX), interpolation=cv2.INTER_AREA))
+    found_hw = _grab(resized(frame[y0:y1, x0:x1], (PATCH_PX, PATCH_PX), cv2.INTER_AREA))
     if found_hw is None:
         return None
     mask_hw = np.zeros(frame.shape[:2], bool)
@@ -95,10 +98,11 @@ def _whole_mask(rng: np.random.Generator, clip_nhwc: Picture, index: int) -> NDA
 def _moved(mask_hw: NDArray[np.bool_], before: Picture, after: Picture) -> NDArray[np.bool_]:
     """The mask carried along the optical flow, looked up backwards (after -> before)."""
     grey = [cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2GRAY) for picture in (after, before)]
-    flow_hw2 = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(grey[0], grey[1], None)
     height, width = mask_hw.shape
+    flow_hw2 = np.zeros((height, width, 2), np.float32)
+    cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(grey[0], grey[1], flow_hw2)
     grid_hw2 = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
-    return cv2.remap(mask_hw.astype(np.float32), grid_hw2 + flow_hw2, None, cv2.INTER_LINEAR) > 0.5
+    return remapped(mask_hw.astype(np.float32), grid_hw2 + flow_hw2) > 0.5
 
 
 def _refined(frame: Picture, mask_hw: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
@@ -115,7 +119,9 @@ def _refined(frame: Picture, mask_hw: NDArray[np.bool_]) -> NDArray[np.bool_] | 
     labels_hw[cv2.erode(inside, np.ones((9, 9), np.uint8), borderValue=0) > 0] = cv2.GC_FGD
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)
-    cv2.grabCut(np.ascontiguousarray(frame[rows, columns]), labels_hw, None, *models, 2, cv2.GC_INIT_WITH_MASK)
+    anywhere = (0, 0, 0, 0)  # the labels say where
+    patch = np.ascontiguousarray(frame[rows, columns])
+    cv2.grabCut(patch, labels_hw, anywhere, *models, 2, cv2.GC_INIT_WITH_MASK)
     refined_hw = np.zeros_like(mask_hw)
     refined_hw[rows, columns] = _smooth((labels_hw == cv2.GC_FGD) | (labels_hw == cv2.GC_PR_FGD))
     return refined_hw
@@ -139,19 +145,19 @@ def cut_out(
 
     Half of the boxes sit where something moved between two frames: most of what moves is an object.
     """
-    clip_nhwc = clips[rng.integers(len(clips))]
+    clip_nhwc = clips[int(rng.integers(len(clips)))]
     index = int(rng.integers(len(clip_nhwc)))
     frame = np.asarray(clip_nhwc[index])
     box = _moving_box(rng, clip_nhwc, index) if rng.random() < 0.5 else None
     x0, y0, x1, y1 = box or _random_box(rng, frame)
-    patch = cv2.resize(frame[y0:y1, x0:x1], (size_px, size_px), interpolation=cv2.INTER_AREA)
+    patch = resized(frame[y0:y1, x0:x1], (size_px, size_px), cv2.INTER_AREA)
     mask_hw = _grab(patch)
     if mask_hw is None:
         return None
     aspect = (x1 - x0) / (y1 - y0)
     rgba = np.dstack([patch, mask_hw])
     width, height = (size_px, round(size_px / aspect)) if aspect > 1 else (round(size_px * aspect), size_px)
-    return cv2.resize(rgba, (width, height), interpolation=cv2.INTER_AREA)
+    return resized(rgba, (width, height), cv2.INTER_AREA)
 
 
 def _random_box(rng: np.random.Generator, frame: Picture) -> tuple[int, int, int, int]:
@@ -194,7 +200,7 @@ def _grab(patch: Picture) -> NDArray[np.uint8] | None:
         return None
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     mask_hw = (parts_hw == largest).astype(np.uint8) * 255
-    mask_hw = cv2.morphologyEx(mask_hw, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    mask_hw = np.asarray(cv2.morphologyEx(mask_hw, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)), np.uint8)
     area = float((mask_hw > 0).mean())
     x, y, w, h = cv2.boundingRect(mask_hw)
     whole = x > 7 or x + w < side - 7 or y > 7 or y + h < side - 7

@@ -1,6 +1,6 @@
 """Rendered batches, made in worker processes while the model learns."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
@@ -34,7 +34,14 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same there."""
-        return Batch(self.frames_tn3hw.to(device), self.masks_tmhw.to(device), self.clip_of_m.to(device))
+        return self._with(lambda part: part.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The same in memory from which a GPU fetches by itself."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, moved: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch(moved(self.frames_tn3hw), moved(self.masks_tmhw), moved(self.clip_of_m))
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,8 @@ class Recipe:
 
     scenario: Scenario
     clips: int
-    targets: int
+    targets: int = 2
+    """Objects a clip, in the mean: a step has as many in all as its clips (or their pictures) have together."""
     single_images: bool = False
     """Every frame of a clip is an image of its own: sprites cost more to make than to draw."""
     procedural: float = 0.5
@@ -62,7 +70,7 @@ class PhotoRecipe:
 
     size_px: int
     photos: int
-    targets: int = 3
+    targets: int = 2
 
 
 class Stream(IterableDataset[list[Batch]]):
@@ -90,14 +98,17 @@ def loader(
 ) -> Iterator[list[Batch]]:
     """Batches from `workers` background processes, in order."""
     stream = Stream(bank, recipes, seed, first)
-    return iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None))
+    ahead = 3 if workers else None
+    pinned = torch.cuda.is_available()
+    return iter(DataLoader(stream, None, num_workers=workers, prefetch_factor=ahead, pin_memory=pinned))
 
 
 def make_batch(bank: Bank, recipe: Recipe | PhotoRecipe, seed: tuple[int, ...]) -> Batch:
     """The batch of one step; `seed` is that of the run, stage, rank, step and recipe."""
     if isinstance(recipe, PhotoRecipe):
         return _photos(bank, recipe, seed)
-    procedural_n = np.random.default_rng(seed).random(recipe.clips) < recipe.procedural
+    rng = np.random.default_rng(seed)
+    procedural_n = rng.random(recipe.clips) < recipe.procedural
     scenario = recipe.scenario
     if recipe.shortest:
         run, stage, _, *more = seed  # of no rank, so that none waits for another's longer clip
@@ -106,7 +117,7 @@ def make_batch(bank: Bank, recipe: Recipe | PhotoRecipe, seed: tuple[int, ...]) 
     clips = [
         render((*seed, i), Bank() if procedural else bank, scenario) for i, procedural in enumerate(procedural_n)
     ]
-    return _images(clips, recipe.targets) if recipe.single_images else _clips(clips, recipe.targets)
+    return (_images if recipe.single_images else _clips)(rng, clips, recipe.targets)
 
 
 def _photos(bank: Bank, recipe: PhotoRecipe, seed: tuple[int, ...]) -> Batch:
@@ -116,28 +127,39 @@ def _photos(bank: Bank, recipe: PhotoRecipe, seed: tuple[int, ...]) -> Batch:
     image_of_m: list[int] = []
     while len(pictures) < recipe.photos:
         picture, label_hw = image_of(rng, any_photo(rng, bank.photos), recipe.size_px)
-        numbers = rng.permutation(_largest(label_hw, 12))[: recipe.targets]
+        numbers = rng.permutation(_largest(label_hw, 12))[: recipe.targets + 1]
         masks += [label_hw == number for number in numbers]
         image_of_m += [len(pictures)] * len(numbers)
         pictures += [picture] if len(numbers) else []
-    return _batch(np.stack(pictures)[None].transpose(0, 1, 4, 2, 3), np.stack(masks)[None], image_of_m)
+    chosen_m = as_many(rng, len(masks), recipe.targets * recipe.photos)
+    masks_1mhw = np.stack([masks[i] for i in chosen_m])[None]
+    return _batch(np.stack(pictures)[None].transpose(0, 1, 4, 2, 3), masks_1mhw, [image_of_m[i] for i in chosen_m])
 
 
-def _clips(clips: list[Clip], targets: int) -> Batch:
-    chosen = [(i, number) for i, clip in enumerate(clips) for number in clip.targets[:targets]]
+def as_many(rng: np.random.Generator, found: int, wanted: int) -> list[int]:
+    """`wanted` of `found` objects, some twice where there are too few.
+
+    A GPU makes its kernels anew for each shape, in seconds: so all steps of a recipe have as many objects.
+    """
+    order = rng.permutation(found)
+    return [int(order[i % found]) for i in range(wanted)]
+
+
+def _clips(rng: np.random.Generator, clips: list[Clip], targets: int) -> Batch:
+    seen = [(i, number) for i, clip in enumerate(clips) for number in clip.targets[: targets + 1]]
+    chosen = [seen[k] for k in as_many(rng, len(seen), targets * len(clips))]
     masks_mthw = [_seen(clips[i].mask_thw(number)) for i, number in chosen]
     frames_nthwc = np.stack([clip.frames_thwc for clip in clips])
     return _batch(frames_nthwc.transpose(1, 0, 4, 2, 3), np.stack(masks_mthw, 1), [i for i, _ in chosen])
 
 
-def _images(clips: list[Clip], targets: int) -> Batch:
+def _images(rng: np.random.Generator, clips: list[Clip], targets: int) -> Batch:
     pictures = [picture for clip in clips for picture in clip.frames_thwc]
-    masks, image_of = [], []
-    for i, label_hw in enumerate(label_hw for clip in clips for label_hw in clip.labels_thw):
-        for number in _largest(label_hw, targets):
-            masks.append(label_hw == number)
-            image_of.append(i)
-    return _batch(np.stack(pictures)[None].transpose(0, 1, 4, 2, 3), np.stack(masks)[None], image_of)
+    labels = [label_hw for clip in clips for label_hw in clip.labels_thw]
+    seen = [(i, number) for i, label_hw in enumerate(labels) for number in _largest(label_hw, targets + 1)]
+    chosen = [seen[k] for k in as_many(rng, len(seen), targets * len(pictures))]
+    masks_1mhw = np.stack([labels[i] == number for i, number in chosen])[None]
+    return _batch(np.stack(pictures)[None].transpose(0, 1, 4, 2, 3), masks_1mhw, [i for i, _ in chosen])
 
 
 def _largest(label_hw: NDArray[np.uint8], count: int) -> list[int]:
@@ -149,7 +171,9 @@ def _largest(label_hw: NDArray[np.uint8], count: int) -> list[int]:
 
 def _seen(mask_thw: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A few stray pixels are not an object."""
-    return mask_thw & (mask_thw.mean((1, 2), keepdims=True) > SMALLEST_VISIBLE)
+    large_t11 = mask_thw.mean((1, 2), keepdims=True) > SMALLEST_VISIBLE
+    seen_thw: NDArray[np.bool_] = mask_thw & large_t11
+    return seen_thw
 
 
 def _batch(frames_tn3hw: NDArray[np.uint8], masks_tmhw: NDArray[np.bool_], clip_of: list[int]) -> Batch:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from opencv import remapped, resized
 from training.photos import Photo, any_photo, large_objects
 from training.scenario import wander
 from training.textures import Picture, smooth_noise
@@ -25,8 +26,8 @@ def living(
     pictures, masks = [], []
     for time in range(frames):
         maps_hw2 = puppet.maps(time)
-        pictures.append(cv2.remap(picture, maps_hw2, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
-        masks.append(cv2.remap(mask_hw, maps_hw2, None, cv2.INTER_LINEAR) > 127)
+        pictures.append(remapped(picture, maps_hw2, cv2.BORDER_REFLECT_101))
+        masks.append(remapped(mask_hw, maps_hw2) > 127)
     return pictures, np.stack(masks)
 
 
@@ -73,7 +74,6 @@ def _surroundings(mask_hw: NDArray[np.uint8], reach_px: float) -> NDArray[np.flo
     small = cv2.resize(mask_hw, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     side = 1 + 2 * int(np.clip(reach_px / 6, 1, 15))
     grown = cv2.dilate((small > 0).astype(np.float32), np.ones((side, side), np.uint8))
-    soft_hw: NDArray[np.float32] = cv2.resize(
-        cv2.GaussianBlur(grown, (0, 0), max(reach_px / 10, 0.8)), (width, height), interpolation=cv2.INTER_LINEAR
-    )
+    blurred = np.asarray(cv2.GaussianBlur(grown, (0, 0), max(reach_px / 10, 0.8)), np.float32)
+    soft_hw = resized(blurred, (width, height), cv2.INTER_LINEAR)
     return np.maximum(soft_hw, mask_hw.astype(np.float32) / 255)

@@ -20,12 +20,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class Loss:
-    """`total` has the gradient; the rest is for the log."""
+    """`total` has the gradient; the rest is for the log, left where it is: to read it would make a GPU wait."""
 
     total: Tensor
-    mask: float
-    iou_error: float
-    score: float
+    mask: Tensor
+    iou_error: Tensor
+    score: Tensor
     iou_n: Tensor
     """IoU of the chosen mask per object; NaN where the object is not there."""
 
@@ -50,7 +50,7 @@ def answer_loss(
     chosen_n = actual_nm.gather(1, ious_nm.detach().argmax(1, keepdim=True))[:, 0]
     iou_n = torch.where(there_n, chosen_n, torch.nan)
     total = mask + weights.iou * iou_error + weights.score * score
-    return Loss(total, mask.item(), iou_error.item(), score.item(), iou_n)
+    return Loss(total, mask.detach(), iou_error.detach(), score.detach(), iou_n)
 
 
 def _mean(values_n: Tensor, counts_n: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from sam2.modeling.sam import transformer
+from sam2.modeling.sam2_base import SAM2Base
 from sam2.modeling.sam2_utils import LayerNorm2d
 from torch import Tensor, nn
 
@@ -32,14 +33,14 @@ CONV_TRUNK = {
 """What `nano` had before."""
 
 
-def build(image_px: int = 256, trunk: dict[str, Any] | None = None) -> nn.Module:
+def build(image_px: int = 256, trunk: dict[str, Any] | None = None) -> SAM2Base:
     """A new `nano` for square images of `image_px`; the weights have the same shapes at every size."""
     config = OmegaConf.load(CONFIG)
     config.model.image_size = image_px
     if trunk is not None:
         config.model.image_encoder.trunk = trunk
         config.model.image_encoder.neck.backbone_channel_list = trunk["channels"][::-1]
-    model: nn.Module = instantiate(config.model)
+    model: SAM2Base = instantiate(config.model)
     nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, SCORE_BIAS)
     return model.to(memory_format=torch.channels_last)
 
@@ -48,8 +49,8 @@ def build(image_px: int = 256, trunk: dict[str, Any] | None = None) -> nn.Module
 class Run:
     """All that a training is, apart from its data: what a checkpoint holds."""
 
-    model: nn.Module
-    average: nn.Module
+    model: SAM2Base
+    average: SAM2Base
     optimiser: torch.optim.Optimizer
     stage: int = 0
     step: int = 0
@@ -89,9 +90,11 @@ def fused_norm(self: LayerNorm2d, x_nchw: Tensor) -> Tensor:
     """`LayerNorm2d.forward` by the fused kernel, in a quarter of the time with its gradient; not for few channels,
     where that kernel is the slower one."""
     if x_nchw.shape[1] < 16:
-        return plain_norm(self, x_nchw)
+        normed_nchw: Tensor = plain_norm(self, x_nchw)
+        return normed_nchw
     x_nhwc = x_nchw.permute(0, 2, 3, 1).contiguous()
-    return F.layer_norm(x_nhwc, x_nhwc.shape[-1:], self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+    normed_nhwc = F.layer_norm(x_nhwc, x_nhwc.shape[-1:], self.weight, self.bias, self.eps)
+    return normed_nhwc.permute(0, 3, 1, 2)
 
 
 plain_block = InvertedResidual.forward
@@ -130,7 +133,7 @@ def new_run(device: torch.device, seed: int, weights: Path | None = None) -> Run
     if device.type == "cpu":
         transformer.F.scaled_dot_product_attention = attend
         LayerNorm2d.forward = fused_norm
-        InvertedResidual.forward = quick_block
+        InvertedResidual.forward = quick_block  # type: ignore[method-assign]
         keep_memory()
     optimiser = torch.optim.AdamW(groups(model), lr=1e-3, betas=(0.9, 0.99), fused=True)
     return Run(model, copy.deepcopy(model).eval().requires_grad_(False), optimiser)
@@ -146,7 +149,7 @@ def groups(model: nn.Module) -> list[dict[str, Any]]:
     return [{"params": members, "weight_decay": decay, "pace": pace} for (pace, decay), members in parts.items()]
 
 
-def resize(model: nn.Module, image_px: int) -> None:
+def resize(model: SAM2Base, image_px: int) -> None:
     """Let `model` take square images of `image_px`: nothing but bookkeeping depends on the size."""
     side = image_px // 16
     model.image_size, model.sam_image_embedding_size = image_px, side

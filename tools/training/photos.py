@@ -15,7 +15,7 @@ from training.textures import Bank, Picture, Track
 CUTOUT_PX = 192
 SMALLEST_SHARE = 0.004
 """Of its picture, for an object to be cut out or to choose a crop by."""
-SHARES = {"coco128-seg": 0.35, "feral-cat": 0.25, "oxford-pets": 0.2, "ycb-video": 0.06, "videos": 0.14}
+SHARES = {"coco128-seg": 0.45, "feral-cat": 0.18, "oxford-pets": 0.15, "ycb-video": 0.06, "videos": 0.16}
 """How often a picture comes from each set: by size alone two of three would be cats."""
 COARSE = "intel-preview"
 """Clips whose truth is too coarse to learn outlines from: backgrounds only."""
@@ -90,7 +90,8 @@ def cut_outs(picture: Picture, label_hw: Label) -> Iterator[NDArray[np.uint8]]:
         x, y, w, h = cv2.boundingRect(mask_hw)
         rgba = np.dstack([picture, cv2.GaussianBlur(mask_hw * 255, (3, 3), 0)])[y : y + h, x : x + w]
         scale = min(1.0, CUTOUT_PX / max(w, h))
-        yield cv2.resize(rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        yield np.asarray(small, np.uint8)
 
 
 def any_photo(rng: np.random.Generator, photos: dict[str, list[Photo]]) -> Photo:
@@ -139,8 +140,10 @@ def image_of(rng: np.random.Generator, photo: Photo, size_px: int) -> tuple[Pict
         flags=cv2.INTER_AREA if _shrinks(placed_23) else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    label_hw = cv2.warpAffine(label_hw, placed_23, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
-    return spoilt(rng, shown), label_hw
+    placed_hw = cv2.warpAffine(
+        label_hw, placed_23, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return spoilt(rng, np.asarray(shown, np.uint8)), np.asarray(placed_hw, np.uint8)
 
 
 def _shrinks(placed_23: NDArray[np.float64]) -> bool:
@@ -156,7 +159,7 @@ def spoilt(rng: np.random.Generator, picture: Picture) -> Picture:
         gain = rng.uniform(0.65, 1.35) * rng.uniform(0.92, 1.08, 3)
         colours = colours * gain.astype(np.float32) + np.float32(rng.uniform(-20, 20))
     if rng.random() < 0.25:
-        colours = cv2.GaussianBlur(colours, (0, 0), rng.uniform(0.4, 1.6))
+        colours = np.asarray(cv2.GaussianBlur(colours, (0, 0), rng.uniform(0.4, 1.6)), np.float32)
     if rng.random() < 0.25:
         colours += np.float32(rng.uniform(0, 9)) * rng.standard_normal(picture.shape[:2], np.float32)[..., None]
     shown = np.clip(colours, 0, 255).astype(np.uint8)
@@ -164,5 +167,5 @@ def spoilt(rng: np.random.Generator, picture: Picture) -> Picture:
         shown = np.repeat(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     if rng.random() < 0.4:
         _, coded = cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
-        shown = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        shown = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return shown

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from torch import Tensor, nn
 
 from tracker.engine.layers.lite_trunk import LiteTrunk
@@ -47,7 +48,8 @@ def trunk_weights(found: Weights) -> Weights:
     """`LiteTrunk`'s weights from the package's names, its input as SAM 2 normalises it. The head is left out."""
     out: Weights = {}
     _put(out, "stem", *_for_our_input(*folded(found["_conv_stem.weight"], _part(found, "_bn0."))))
-    blocks = [(s, b) for s, stage in enumerate(LiteTrunk().stages) for b in range(len(stage))]
+    stages: Any = LiteTrunk().stages
+    blocks = [(s, b) for s, stage in enumerate(stages) for b in range(len(stage))]
     for index, (stage, block) in enumerate(blocks):
         theirs = _part(found, f"_blocks.{index}.")
         for name, norm in (("expand", "_bn0."), ("depthwise", "_bn1."), ("project", "_bn2.")):
@@ -89,7 +91,7 @@ def ridge(inputs_ni: Tensor, outputs_no: Tensor) -> tuple[Tensor, Tensor, float]
 
 
 @torch.no_grad()
-def fit_neck(trunk: nn.Module, neck: nn.Module, teacher: nn.Module, images: Iterable[Tensor]) -> list[float]:
+def fit_neck(trunk: nn.Module, neck: FpnNeck, teacher: ImageEncoder, images: Iterable[Tensor]) -> list[float]:
     """Fit `neck`'s 1x1 convolutions on `trunk`'s features to what the `teacher` encoder's make of its own.
 
     Without that features a hundred times as large as a fresh neck expects would meet all that comes behind it.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -35,12 +36,24 @@ def box_of(mask_hw: NDArray[np.bool_]) -> tuple[float, float, float, float]:
     return float(x), float(y), float(x + w), float(y + h)
 
 
-def jittered_box(rng: np.random.Generator, mask_hw: NDArray[np.bool_], amount: float) -> NDArray[np.float32]:
-    """`[2, 2]` corners, each moved by up to `amount` of the box's sides: people draw loosely."""
-    x0, y0, x1, y1 = box_of(mask_hw)
-    sides = np.array([x1 - x0, y1 - y0, x1 - x0, y1 - y0])
-    moved = np.array([x0, y0, x1, y1]) + rng.uniform(-amount, amount, 4) * sides
-    return moved.clip(0, mask_hw.shape[0] - 1).reshape(2, 2).astype(np.float32)
+def boxes_of(masks_nhw: Tensor) -> Tensor:
+    """`[n, 4]` tight boxes `x0, y0, x1, y1` in pixels, as `box_of`, where the masks are."""
+
+    def ends(seen_ns: Tensor) -> tuple[Tensor, Tensor]:
+        length = seen_ns.shape[1]
+        return seen_ns.int().argmax(1), length - seen_ns.flip(1).int().argmax(1)
+
+    (x0_n, x1_n), (y0_n, y1_n) = ends(masks_nhw.any(1)), ends(masks_nhw.any(2))
+    return torch.stack([x0_n, y0_n, x1_n, y1_n], 1).float()
+
+
+def jittered_boxes(masks_nhw: Tensor, amount: float) -> Tensor:
+    """`[n, 2, 2]` corners, each moved by up to `amount` of the box's sides: people draw loosely."""
+    box_n4 = boxes_of(masks_nhw)
+    sides_n4 = (box_n4[:, 2:] - box_n4[:, :2]).repeat(1, 2)
+    shake_n4 = (2 * torch.rand_like(box_n4) - 1) * amount
+    corners_n4 = box_n4 + shake_n4 * sides_n4
+    return corners_n4.clamp(0, masks_nhw.shape[-1] - 1).reshape(-1, 2, 2)
 
 
 def inner_point(mask_hw: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -51,42 +64,41 @@ def inner_point(mask_hw: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.array([x, y], np.float32)
 
 
-def some_point(rng: np.random.Generator, mask_hw: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """`[2]`: half of the time the middle, else anywhere on the mask."""
-    if rng.random() < 0.5:
-        return inner_point(mask_hw)
-    rows, columns = np.nonzero(mask_hw)
-    index = rng.integers(len(rows))
-    return np.array([columns[index], rows[index]], np.float32)
+def fullness(masks_nhw: Tensor) -> Tensor:
+    """`[n, h, w]`: how much of its surroundings each pixel is full, near and wide: most in the thickest place."""
+    coarse_n1hw = F.avg_pool2d(masks_nhw[:, None].float(), 4)
+    around = [F.avg_pool2d(coarse_n1hw, side, 1, side // 2) for side in (3, 7, 13)]
+    summed_n1hw = torch.stack(around).sum(0)
+    return F.interpolate(summed_n1hw, masks_nhw.shape[-2:])[:, 0]
 
 
-def first_points(rng: np.random.Generator, masks_nhw: NDArray[np.bool_], kind: str) -> Points:
-    """Boxes or single points on n objects; `kind` is `box` or `point`."""
+def some_points(masks_nhw: Tensor) -> Tensor:
+    """`[n, 2]` x, y of a pixel of each mask: half of the time in the thickest place, else anywhere."""
+    chance_nhw = torch.rand(masks_nhw.shape, device=masks_nhw.device)
+    middle_n = torch.rand(len(masks_nhw), device=masks_nhw.device) < 0.5
+    wish_nhw = torch.where(middle_n[:, None, None], fullness(masks_nhw), chance_nhw) + 1e-3
+    index_n = (wish_nhw * masks_nhw).flatten(1).argmax(1)
+    width = masks_nhw.shape[-1]
+    return torch.stack([index_n % width, index_n // width], 1).float()
+
+
+def first_points(masks_nhw: Tensor, kind: str) -> Points:
+    """Boxes or single points on n objects; `kind` is `box` or `point`. All on the masks' device: no step waits."""
+    count, device = len(masks_nhw), masks_nhw.device
     if kind == "box":
-        xy_np2 = np.stack([jittered_box(rng, mask_hw, 0.06) for mask_hw in masks_nhw])
-        labels_np = np.tile(np.array([BOX_CORNERS], np.int32), (len(masks_nhw), 1))
-    else:
-        xy_np2 = np.stack([some_point(rng, mask_hw)[None] for mask_hw in masks_nhw])
-        labels_np = np.ones((len(masks_nhw), 1), np.int32)
-    return Points(torch.from_numpy(xy_np2), torch.from_numpy(labels_np))
+        corners = torch.tensor([BOX_CORNERS], dtype=torch.int32, device=device)
+        return Points(jittered_boxes(masks_nhw, 0.06), corners.expand(count, 2))
+    ones_n1 = torch.ones(count, 1, dtype=torch.int32, device=device)
+    return Points(some_points(masks_nhw)[:, None], ones_n1)
 
 
-def correction(rng: np.random.Generator, found_nhw: NDArray[np.bool_], masks_nhw: NDArray[np.bool_]) -> Points:
+def correction(found_nhw: Tensor, masks_nhw: Tensor) -> Points:
     """One click per object in the larger of what is missing (label 1) and what is too much (label 0).
 
     Where nothing is wrong the click is padding (label -1).
     """
-    clicks = [_correction(rng, found, mask) for found, mask in zip(found_nhw, masks_nhw, strict=True)]
-    xy_np2 = np.stack([xy for xy, _ in clicks])[:, None]
-    labels_np = np.array([[label] for _, label in clicks], np.int32)
-    return Points(torch.from_numpy(xy_np2), torch.from_numpy(labels_np))
-
-
-def _correction(
-    rng: np.random.Generator, found_hw: NDArray[np.bool_], mask_hw: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], int]:
-    missing_hw, extra_hw = mask_hw & ~found_hw, found_hw & ~mask_hw
-    wrong_hw, label = (missing_hw, 1) if missing_hw.sum() >= extra_hw.sum() else (extra_hw, 0)
-    if not wrong_hw.any():
-        return np.zeros(2, np.float32), -1
-    return some_point(rng, wrong_hw), label
+    missing_nhw, extra_nhw = masks_nhw & ~found_nhw, found_nhw & ~masks_nhw
+    misses_n = missing_nhw.sum((1, 2)) >= extra_nhw.sum((1, 2))
+    wrong_nhw = torch.where(misses_n[:, None, None], missing_nhw, extra_nhw)
+    labels_n = torch.where(wrong_nhw.flatten(1).any(1), misses_n.int(), -1)
+    return Points(some_points(wrong_nhw)[:, None], labels_n[:, None].int())

@@ -23,7 +23,7 @@ class Clip:
 
     def mask_thw(self, target: int) -> NDArray[np.bool_]:
         """`[t, h, w]`, where `target` is seen."""
-        return self.labels_thw == target
+        return np.equal(self.labels_thw, target)
 
 
 @dataclass
@@ -165,7 +165,7 @@ def _draw(
         if drawn is None:
             continue
         window, piece = drawn
-        alpha_hw1 = piece[..., 3:].astype(np.float32) / 255
+        alpha_hw1 = np.asarray(piece[..., 3:], np.float32) / np.float32(255)
         if index == 0 and actor.sprite.shadow:
             _cast_shadow(canvas, window, alpha_hw1[..., 0], actor.sprite.shadow)
         canvas[window] += alpha_hw1 * (piece[..., :3] - canvas[window])
@@ -197,7 +197,7 @@ def _warped(
     shifted_23[:, 2] -= low
     shrinks = np.linalg.norm(placed_33[:2, 0]) < 0.5
     flags = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    piece = cv2.warpAffine(rgba, shifted_23, tuple(int(v) for v in high - low), flags=flags)
+    piece = np.asarray(cv2.warpAffine(rgba, shifted_23, tuple(int(v) for v in high - low), flags=flags), np.uint8)
     return (slice(low[1], high[1]), slice(low[0], high[0])), piece
 
 

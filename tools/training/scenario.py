@@ -37,7 +37,9 @@ def wander(rng: np.random.Generator, time_t: NDArray[np.int_], drift: float, swi
     phase = rng.uniform(0, 2 * np.pi)
     wave_t = np.sin(2 * np.pi * time_t / period + phase) - np.sin(phase)
     shake_t = np.cumsum(rng.normal(0, 0.1 * abs(drift) + 1e-9, len(time_t)))
-    return rng.normal(0, drift + 1e-9) * time_t + rng.normal(0, swing + 1e-9) * wave_t + shake_t
+    drifted_t = rng.normal(0, drift + 1e-9) * time_t
+    swung_t = rng.normal(0, swing + 1e-9) * wave_t
+    return np.asarray(drifted_t + swung_t + shake_t, np.float64)
 
 
 def folded(position_t: NDArray[np.float64]) -> NDArray[np.float64]:

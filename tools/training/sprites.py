@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from opencv import remapped
 from training.textures import Bank, smooth_noise
 
 SPRITE_PX = 128
@@ -45,7 +46,7 @@ class Sprite:
             rgba[..., :3] = cv2.addWeighted(rgba[..., :3], 0.5 + wave / 2, self.other_look, 0.5 - wave / 2, 0)
         if self.bend_hw2 is not None:
             maps = _GRID + self.bend_hw2 * wave
-            rgba = cv2.remap(rgba, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            rgba = remapped(rgba, maps)
         return rgba
 
 
@@ -103,7 +104,7 @@ def _shaded(rng: np.random.Generator, look: NDArray[np.uint8]) -> NDArray[np.uin
     angle = rng.uniform(0, 2 * np.pi)
     ramp_hw = (_GRID[..., 0] * np.cos(angle) + _GRID[..., 1] * np.sin(angle)) / SPRITE_PX
     light_hw = 1.0 + rng.uniform(0.2, 0.8) * (ramp_hw - ramp_hw.mean())
-    return np.clip(look * light_hw[..., None], 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(look * light_hw[..., None], 0, 255), np.uint8)
 
 
 def _outline(rng: np.random.Generator) -> Alpha:

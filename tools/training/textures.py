@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from opencv import frames_of, resized
+
 Picture = NDArray[np.uint8]
 """`[h, w, 3]`, RGB."""
 
@@ -76,7 +78,7 @@ def crop(rng: np.random.Generator, picture: Picture, size_px: int) -> Picture:
     top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
     square = picture[top : top + side, left : left + side]
     square = square[:, ::-1] if rng.random() < 0.5 else square
-    return cv2.resize(np.ascontiguousarray(square), (size_px, size_px), interpolation=cv2.INTER_AREA)
+    return resized(np.ascontiguousarray(square), (size_px, size_px), cv2.INTER_AREA)
 
 
 def procedural(rng: np.random.Generator, size_px: int) -> Picture:
@@ -89,19 +91,19 @@ def procedural(rng: np.random.Generator, size_px: int) -> Picture:
         colours[0] + low_hw[..., None] * (colours[1] - colours[0]) + high_hw[..., None] * (colours[2] - colours[1])
     )
     picture += rng.normal(0, rng.uniform(0, 12), (size_px, size_px, 1))
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture, 0, 255), np.uint8)
 
 
 def smooth_noise(rng: np.random.Generator, size_px: int, cells: int) -> NDArray[np.float32]:
     """`[size_px, size_px]` in 0..1: random values on a coarse grid, interpolated."""
     grid_hw = rng.random((cells + 1, cells + 1), dtype=np.float32)
-    return np.clip(cv2.resize(grid_hw, (size_px, size_px), interpolation=cv2.INTER_CUBIC), 0, 1)
+    return np.clip(resized(grid_hw, (size_px, size_px), cv2.INTER_CUBIC), 0, 1)
 
 
 def _noise(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
     octaves = [smooth_noise(rng, size_px, 2**level) / level for level in range(1, int(rng.integers(3, 7)))]
     total_hw = np.sum(octaves, axis=0, dtype=np.float32)
-    return (total_hw - total_hw.min()) / max(float(np.ptp(total_hw)), 1e-6)
+    return np.asarray((total_hw - total_hw.min()) / max(float(np.ptp(total_hw)), 1e-6), np.float32)
 
 
 def _stripes(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
@@ -113,7 +115,8 @@ def _stripes(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
 def _checks(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
     count = rng.uniform(3, 16)
     across_hw, along_hw = _ramp(rng, size_px), _ramp(rng, size_px)
-    return ((np.floor(across_hw * count) + np.floor(along_hw * count)) % 2).astype(np.float32)
+    cell_hw = np.floor(across_hw * count) + np.floor(along_hw * count)
+    return np.asarray(cell_hw % 2, np.float32)
 
 
 def _cells(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
@@ -124,19 +127,20 @@ def _cells(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
         seeds_hw, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     if rng.random() < 0.5:
-        return distance_hw / max(float(distance_hw.max()), 1e-6)
-    return rng.random(int(labels_hw.max()) + 1, dtype=np.float32)[labels_hw]
+        return np.asarray(distance_hw / max(float(distance_hw.max()), 1e-6), np.float32)
+    shade_n: NDArray[np.float32] = rng.random(int(labels_hw.max()) + 1, dtype=np.float32)
+    return np.asarray(shade_n[labels_hw])
 
 
 def _ramp(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
     angle = rng.uniform(0, 2 * np.pi)
     y_hw, x_hw = np.mgrid[0:size_px, 0:size_px].astype(np.float32) / size_px
-    return (x_hw * np.cos(angle) + y_hw * np.sin(angle)).astype(np.float32)
+    return np.asarray(x_hw * np.cos(angle) + y_hw * np.sin(angle), np.float32)
 
 
 def _gradient(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
     ramp_hw = _ramp(rng, size_px)
-    return (ramp_hw - ramp_hw.min()) / float(np.ptp(ramp_hw))
+    return np.asarray((ramp_hw - ramp_hw.min()) / float(np.ptp(ramp_hw)), np.float32)
 
 
 def _plain(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
@@ -173,24 +177,21 @@ def _cached_clip(path: Path, cache: Path) -> Picture:
     stored = cache / f"{path.stem}.npy"
     if not stored.exists():
         np.save(stored, np.stack(list(_frames(path))))
-    return np.load(stored, mmap_mode="r")  # memory-mapped: every worker reads the same pages
+    clip: Picture = np.load(stored, mmap_mode="r")  # memory-mapped: every worker reads the same pages
+    return clip
 
 
 def _frames(path: Path, every: int = 2) -> Iterator[Picture]:
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        yield _shrunk(cv2.imread(str(path)))
+        yield _shrunk(np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB), np.uint8))
         return
-    video = cv2.VideoCapture(str(path))
-    index = 0
-    while (read := video.read())[0]:
+    for index, frame in enumerate(frames_of(path)):
         if index % every == 0:
-            yield _shrunk(read[1])
-        index += 1
-    video.release()
+            yield _shrunk(frame)
 
 
-def _shrunk(picture_bgr: Picture) -> Picture:
-    height, width = picture_bgr.shape[:2]
+def _shrunk(picture: Picture) -> Picture:
+    height, width = picture.shape[:2]
     scale = SHORT_SIDE_PX / min(height, width)
-    size = (round(width * scale), round(height * scale))
-    return cv2.cvtColor(cv2.resize(picture_bgr, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+    size_wh = (round(width * scale), round(height * scale))
+    return resized(picture, size_wh, cv2.INTER_AREA)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
 from training.data import Batch, PhotoRecipe, Recipe, loader
@@ -51,6 +52,8 @@ class Stage:
     """The rate rises over the first 100 steps."""
     taught: int = 0
     """Only the first frame and this many last ones teach; those between are followed as in use. 0: all teach."""
+    share: float = 1.0
+    """Of the clock, where the training has so many minutes instead of steps."""
 
 
 def plan(scale: int = 1) -> tuple[Stage, ...]:
@@ -61,32 +64,33 @@ def plan(scale: int = 1) -> tuple[Stage, ...]:
     what is not found on the first frame cannot be followed.
     """
     prompts = {"box": 0.4, "point": 0.35, "mask": 0.25}
-    rendered = Recipe(Scenario(3, 256, vanish=0.0, pace=6.0), scale, targets=3, single_images=True)
+    rendered = Recipe(Scenario(4, 320, vanish=0.0, pace=6.0), scale, single_images=True)
 
-    def photos(count: int, size_px: int) -> PhotoRecipe:
-        return PhotoRecipe(size_px, count * scale)
+    def photos(count: int) -> PhotoRecipe:
+        return PhotoRecipe(320, count * scale)
 
-    def clips(frames: int, size_px: int, vanish: float, shortest: int = 0) -> Recipe:
-        scenario = Scenario(frames, size_px, real=0.9, filmed=0.6, vanish=vanish)
-        return Recipe(scenario, scale, targets=3, procedural=0.25, shortest=shortest)
+    def clips(count: int, frames: int, vanish: float, shortest: int = 0) -> Recipe:
+        scenario = Scenario(frames, 320, real=0.9, filmed=0.6, vanish=vanish)
+        return Recipe(scenario, count * scale, procedural=0.3, shortest=shortest)
 
     first, strict, last = (Weights(iou=1.0, score=share) for share in (0.2, 0.5, 1.0))
     return (
-        Stage("photos-256", 500, (photos(6, 256), rendered), 3e-4, 3e-4, weights=first, warms=True),
-        Stage("clips5-256", 1000, (clips(5, 256, 0.5), photos(5, 256)), 3e-4, 3e-4, prompts, 0.3, strict),
+        Stage("photos", 500, (photos(4), rendered), 4e-4, 3e-4, weights=first, warms=True, share=0.3),
+        Stage("clips5", 1000, (clips(2, 5, 0.5), photos(4)), 3.5e-4, 3e-4, prompts, 0.3, strict, share=0.35),
         Stage(
-            "rollouts-320",
+            "rollouts",
             75,
-            (clips(20, 320, 0.6, 6), photos(4, 320)),
+            (clips(2, 20, 0.6, 6), photos(4)),
+            3e-4,
             2.5e-4,
-            2e-4,
             prompts,
             0.3,
             last,
-            taught=4,
+            taught=5,
+            share=0.15,
         ),
         # What a clip lacked by then was mostly not found on its first frame.
-        Stage("last-320", 400, (clips(4, 320, 0.6), photos(6, 320)), 1.8e-4, 2e-6, prompts, 0.3, last),
+        Stage("last", 400, (clips(2, 5, 0.6), photos(4)), 2.5e-4, 2e-6, prompts, 0.3, last, share=0.2),
     )
 
 
@@ -97,6 +101,7 @@ class Trainer:
         self, run: Run, bank: Bank, folder: Path, seed: int, workers: int, minutes: float | None = None
     ) -> None:
         self.began_s, self.minutes = time.monotonic(), minutes
+        self.due_s = self.began_s
         self.run, self.bank, self.folder, self.seed, self.workers = run, bank, folder, seed, workers
         self.device = next(run.model.parameters()).device
         self.rank = dist.get_rank() if dist.is_initialized() else 0
@@ -104,8 +109,12 @@ class Trainer:
 
     def train(self, stages: tuple[Stage, ...]) -> None:
         """All stages that are still to do."""
+        shares = sum(stage.share for stage in stages[self.run.stage :])
         while self.run.stage < len(stages):
-            self._train_stage(stages[self.run.stage])
+            stage = stages[self.run.stage]
+            self.began_s = time.monotonic()
+            self.due_s += 60 * (self.minutes or 0) * stage.share / shares
+            self._train_stage(stage)
             self.run.stage, self.run.step = self.run.stage + 1, 0
             self._save(f"after-{stages[self.run.stage - 1].name}.pt")
 
@@ -121,13 +130,10 @@ class Trainer:
                 self._save("last.pt")
 
     def _progress(self, stage: Stage) -> float:
-        """Share of the stage that is done: by its steps, or by the clock where it has so many minutes."""
-        by_steps = self.run.step / stage.steps
-        return (
-            by_steps
-            if self.minutes is None
-            else max(by_steps, (time.monotonic() - self.began_s) / (60 * self.minutes))
-        )
+        """Share of the stage that is done: by its steps, or by the clock where there is one."""
+        if self.minutes is None:
+            return self.run.step / stage.steps
+        return (time.monotonic() - self.began_s) / (self.due_s - self.began_s)
 
     def _step(self, stage: Stage, batches: Iterator[list[Batch]], meter: "Meter") -> None:
         began = time.monotonic()
@@ -149,8 +155,8 @@ class Trainer:
             self.run.optimiser.step()
             follow(self.run.average, self.run.model, self.run.step + 5000 * min(self.run.stage, 1))
         self.run.step += 1
-        taken, image = time.monotonic() - began, last[0].iou_n.nanmean().item()
-        meter.add(self.run.step, answers, iou_image=image, rate=rate, norm=norm.item(), wait_s=waited, step_s=taken)
+        taken, image = time.monotonic() - began, last[0].iou_n.nanmean()
+        meter.add(self.run.step, answers, iou_image=image, rate=rate, norm=norm, wait_s=waited, step_s=taken)
 
     def _save(self, name: str) -> None:
         self.saved_at = time.monotonic()
@@ -200,7 +206,7 @@ def normalised(frames_n3hw: Tensor) -> Tensor:
     return ((frames_n3hw.float() / 255 - mean) / std).to(memory_format=torch.channels_last)
 
 
-def lesson(model: nn.Module, batch: Batch, stage: Stage, rng: np.random.Generator) -> list[Loss]:
+def lesson(model: SAM2Base, batch: Batch, stage: Stage, rng: np.random.Generator) -> list[Loss]:
     """Answer a batch frame by frame, as the predictor would, and rate every answer that teaches."""
     batch = batch.to(next(model.parameters()).device)
     frames = len(batch.masks_tmhw)
@@ -219,7 +225,7 @@ def lesson(model: nn.Module, batch: Batch, stage: Stage, rng: np.random.Generato
                 for time_index in times:
                     truth_mhw = batch.masks_tmhw[time_index]
                     inputs = features.at(time_index - times.start)
-                    teacher = Teacher(model, inputs, truth_mhw, time_index, memory, stage, rng, frames > 1)
+                    teacher = Teacher(model, inputs, truth_mhw, time_index, memory, stage, frames > 1)
                     found = teacher.first(kind) if time_index == 0 else teacher.track()
                     if time_index == corrected and not (kind == "mask" and time_index == 0):
                         found += teacher.correct()
@@ -229,16 +235,20 @@ def lesson(model: nn.Module, batch: Batch, stage: Stage, rng: np.random.Generato
 
 
 def stretches(frames: int, taught: int) -> list[tuple[range, bool]]:
-    """A clip's frames as ranges, and whether each teaches: the first frame and the `taught` last ones, or all."""
+    """A clip's frames as ranges, and whether each teaches: the first frame and the `taught` last ones, or all.
+
+    Those between are encoded one by one: however long the clip is, shapes stay the same.
+    """
     if not 0 < taught < frames - 1:
         return [(range(frames), True)]
-    return [(range(1), True), (range(1, frames - taught), False), (range(frames - taught, frames), True)]
+    between = [(range(time, time + 1), False) for time in range(1, frames - taught)]
+    return [(range(1), True), *between, (range(frames - taught, frames), True)]
 
 
 class Features:
     """The image features of all frames of a batch, encoded at once."""
 
-    def __init__(self, model: nn.Module, frames_tn3hw: Tensor, clip_of_m: Tensor) -> None:
+    def __init__(self, model: SAM2Base, frames_tn3hw: Tensor, clip_of_m: Tensor) -> None:
         self.clips, self.clip_of_m = frames_tn3hw.shape[1], clip_of_m
         encoded = model.forward_image(normalised(frames_tn3hw.flatten(0, 1)))
         _, self.levels, self.positions, self.sizes = model._prepare_backbone_features(encoded)
@@ -258,17 +268,16 @@ class Teacher:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: SAM2Base,
         features: dict[str, Any],
         truth_mhw: Tensor,
         time_index: int,
         memory: Memory,
         stage: Stage,
-        rng: np.random.Generator,
         remembers: bool,
     ) -> None:
         self.model, self.features, self.truth_mhw, self.time_index = model, features, truth_mhw, time_index
-        self.memory, self.stage, self.rng, self.remembers = memory, stage, rng, remembers
+        self.memory, self.stage, self.remembers = memory, stage, remembers
         self.points: Points | None = None
         self.prompted = False
 
@@ -278,7 +287,7 @@ class Teacher:
         if kind == "mask":
             self._answer(masks=self.truth_mhw[:, None].float())
             return []
-        self.points = self._to_device(first_points(self.rng, self.truth_mhw.cpu().numpy(), kind))
+        self.points = first_points(self.truth_mhw, kind)
         return [self._answer()]
 
     def track(self) -> list[Loss]:
@@ -287,8 +296,7 @@ class Teacher:
 
     def correct(self) -> list[Loss]:
         """A click where the last answer was most wrong; it makes the frame a conditioning one."""
-        found_mhw = (self.high_m1hw[:, 0].detach() > 0).cpu().numpy()
-        click = self._to_device(correction(self.rng, found_mhw, self.truth_mhw.cpu().numpy()))
+        click = correction(self.high_m1hw[:, 0].detach() > 0, self.truth_mhw)
         self.points = click if self.points is None else self.points.with_click(click)
         loss = self._answer(previous=self.low_m1hw.detach().clamp(-32, 32))
         self.prompted = True
@@ -328,34 +336,30 @@ class Teacher:
         finer = F.interpolate(candidates.float(), scale_factor=2.0, mode="bilinear", align_corners=False)
         return answer_loss(finer, ious, self.score_m1[:, 0], self.truth_mhw, self.stage.weights)
 
-    def _to_device(self, points: Points) -> Points:
-        device = self.truth_mhw.device
-        return Points(points.xy_np2.to(device), points.labels_np.to(device))
-
 
 class Meter:
     """Means over `every` steps, one JSON line each."""
 
     def __init__(self, path: Path, stage: str, every: int = 25) -> None:
         self.path, self.stage, self.every = path, stage, every
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, float | Tensor]] = []
 
-    def add(self, step: int, answers: list[Loss], **more: float) -> None:
+    def add(self, step: int, answers: list[Loss], **more: float | Tensor) -> None:
         """One step's losses: the first answer (prompted) and the last (furthest) apart."""
-        row = {
-            "loss": float(np.mean([answer.total.item() for answer in answers])),
-            "mask": float(np.mean([answer.mask for answer in answers])),
-            "iou_error": float(np.mean([answer.iou_error for answer in answers])),
-            "score": float(np.mean([answer.score for answer in answers])),
-            "iou_first": answers[0].iou_n.nanmean().item(),
-            "iou_last": answers[-1].iou_n.nanmean().item(),
+        row: dict[str, float | Tensor] = {
+            "loss": torch.stack([answer.total.detach() for answer in answers]).mean(),
+            "mask": torch.stack([answer.mask for answer in answers]).mean(),
+            "iou_error": torch.stack([answer.iou_error for answer in answers]).mean(),
+            "score": torch.stack([answer.score for answer in answers]).mean(),
+            "iou_first": answers[0].iou_n.nanmean(),
+            "iou_last": answers[-1].iou_n.nanmean(),
         }
         self.rows.append(row | more)
         if len(self.rows) >= self.every:
             self._write(step)
 
     def _write(self, step: int) -> None:
-        means = {key: round(float(np.nanmean([row[key] for row in self.rows])), 5) for key in self.rows[0]}
+        means = {key: round(float(np.nanmean([float(row[key]) for row in self.rows])), 5) for key in self.rows[0]}
         line = {"time": round(time.time()), "stage": self.stage, "step": step} | means
         with self.path.open("a") as log:
             log.write(json.dumps(line) + "\n")

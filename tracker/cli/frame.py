@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tracker.cli.outputs import OutFile
+from tracker.cli.outputs import OVERWRITE, OutFile, check_paths
 from tracker.errors import SourceError
 from tracker.types import U8
 
@@ -17,12 +17,14 @@ _SUFFIXES = (".png", ".jpg", ".jpeg")
 @click.option("--frame", type=click.IntRange(0), default=0, show_default=True, help="Its number, counted from 0.")
 @click.option("-o", "--output", type=OutFile(*_SUFFIXES), required=True, help="A .png or .jpg file.")
 @click.option("--display", is_flag=True, help="In the shape that a player shows, where pixels are not square.")
-def frame(path: Path, frame: int, output: Path, display: bool) -> None:
+@OVERWRITE
+def frame(path: Path, frame: int, output: Path, display: bool, overwrite: bool) -> None:
     """Write one frame of a video file or a folder of pictures as a picture.
 
     Its pixels are those that `trackerd track --point` and `--box` count; with --display, those that they count with
     --display too.
     """
+    check_paths([output], overwrite=overwrite)
     from tracker.images import imaging
 
     rgb_hwc = read_frame(path, frame)

@@ -2,12 +2,11 @@
 
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -25,12 +24,10 @@ from tracker.cli.outputs import (
 )
 from tracker.client import Client, Subscription
 from tracker.client.messages import Message
-from tracker.errors import DaemonGone, Timeout, TrackerError
+from tracker.errors import DaemonGone, TrackerError
 
 if TYPE_CHECKING:  # OpenCV and PIL take their time to import: only when there is work
     from tracker.cli.recorder import Recorder
-
-PATIENCE_S = 0.25  # how often the wait for a message is left to see whether to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +106,15 @@ def record(client: Client, /, stream: str, width: str, count: int | None, **opti
     """
     outputs = Outputs.take(options)
     outputs.check(width)
-    topics = outputs.topics(width)
-    with _stop_signals() as stop, client.subscribe(stream, topics, PATIENCE_S) as subscription:
-        recorder = outputs.recorder(_fps(client, stream))
-        names = ", ".join(map(str, outputs.paths))
-        show.say(f"recording {stream} to {names}; Ctrl-C ends it")
-        begun_s = time.monotonic()
-        with contextlib.closing(recorder):
-            _record(recorder, _messages(subscription, stop), count)
+    with client.subscribe(stream, outputs.topics(width)) as subscription:
+        fps = _fps(client, stream)
+        with _Stop() as stop:
+            recorder = outputs.recorder(fps)
+            names = ", ".join(map(str, outputs.paths))
+            show.say(f"recording {stream} to {names}; Ctrl-C ends it")
+            begun_s = time.monotonic()
+            with contextlib.closing(recorder):
+                _record(recorder, _messages(subscription, stop), count)
     seconds = time.monotonic() - begun_s
     _say_done(recorder, stream, seconds, outputs.paths)
     if recorder.failed:
@@ -147,33 +145,58 @@ def _say_done(recorder: "Recorder", stream: str, seconds: float, paths: Sequence
     )
 
 
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Set by Ctrl-C, SIGTERM and the end of the terminal: so nothing is left half written."""
-    stop = threading.Event()
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
+class _Stopped(Exception):
+    """A signal came while a message was waited for."""
+
+
+class _Stop:
+    """Ctrl-C, SIGTERM and the end of the terminal: at once while a message is waited for, whatever the wait is in;
+    otherwise when the message at hand is written, so that nothing is left half written."""
+
+    def __init__(self) -> None:
+        self._told = False
+        self._waiting = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
+            numbers.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._tell) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def next_of(self, subscription: Subscription[Message]) -> Message:
+        """The next message. Raises _Stopped, and what `subscription` raises."""
+        try:
+            self._waiting = True
+            if self._told:
+                raise _Stopped
+            return next(subscription)
+        finally:
+            self._waiting = False
 
-def _messages(subscription: Subscription[Message], stop: threading.Event) -> Iterator[Message]:
+    def _tell(self, *_: object) -> None:
+        self._told = True
+        if self._waiting:
+            self._waiting = False  # a second signal doesn't disturb what the first one ends
+            raise _Stopped
+
+
+def _messages(subscription: Subscription[Message], stop: _Stop) -> Iterator[Message]:
     """Until `stop`; a daemon that is away may come back."""
     gone = False
-    while not stop.is_set():
-        try:
-            message = next(subscription)
-        except DaemonGone as error:
-            if not gone:
-                show.say(f"{error.message}; what it sends when it is back is recorded")
-            gone = True
-        except Timeout:
-            continue
-        else:
-            gone = False
-            yield message
+    with contextlib.suppress(_Stopped):
+        while True:
+            try:
+                message = stop.next_of(subscription)
+            except DaemonGone as error:
+                if not gone:
+                    show.say(f"{error.message}; what it sends when it is back is recorded")
+                gone = True
+            else:
+                gone = False
+                yield message

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +22,18 @@ from tracker.cli.options import (
 )
 from tracker.cli.outputs import OUT_FOLDER, OVERWRITE, OutFile, check_paths, say_done
 from tracker.errors import SourceError
-from tracker.exports import MAX_PNG_OBJECT, CocoJson, DavisPng, FrameResult, drawing_of
-from tracker.images import imaging
-from tracker.images.overlay import draw
-from tracker.images.stills import read_still
 from tracker.protocol.requests import SegmentAll
 from tracker.types import U8
 
-if TYPE_CHECKING:  # torch takes seconds to import: only when there is work
+if TYPE_CHECKING:  # torch takes seconds to import, OpenCV and PIL a tenth of one: only when there is work
+    from rich.progress import Progress
+
     from tracker.engine.engine import Engine
+    from tracker.exports import FrameResult
     from tracker.offline.images import Scored
+
+Find = Callable[[U8], "list[Scored]"]
+Sink = Callable[[U8, "FrameResult"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,23 @@ class Outputs(Group):
     def paths(self) -> list[Path]:
         return [path for path in (self.masks, self.coco, self.overlays) if path is not None]
 
+    def check(self, everything: bool, max_masks: int) -> None:
+        """Refuse what cannot be written."""
+        from tracker.exports import MAX_PNG_OBJECT
+
+        if not self.paths:
+            raise click.UsageError("nothing to write: give --masks, --coco or --overlays")
+        if everything and self.masks and max_masks > MAX_PNG_OBJECT:
+            limit = f"--max-masks is at most {MAX_PNG_OBJECT}"
+            raise click.UsageError(f"with --masks, {limit}: a PNG's pixel is one byte")
+        check_paths(self.paths, overwrite=self.overwrite)
+
     @contextmanager
-    def sinks(self) -> Iterator[list[Callable[[U8, FrameResult], None]]]:
+    def sinks(self) -> Iterator[list[Sink]]:
         """What takes pictures and their results, one for each file or folder."""
-        sinks: list[Callable[[U8, FrameResult], None]] = []
+        from tracker.exports import CocoJson, DavisPng
+
+        sinks: list[Sink] = []
         with ExitStack() as stack:
             if self.masks:
                 png = DavisPng(self.masks)
@@ -62,6 +77,24 @@ class Outputs(Group):
                 self.overlays.mkdir(parents=True, exist_ok=True)
                 sinks.append(partial(_draw, self.overlays))
             yield sinks
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of the pictures."""
+
+    begun_s: float = field(default_factory=time.monotonic)
+    pictures: int = 0
+    masks: int = 0
+    failed: int = 0
+
+    def say(self, paths: Sequence[Path]) -> None:
+        """The last line. Raises SourceError where pictures could not be read."""
+        seconds = time.monotonic() - self.begun_s
+        say_done(f"{self.pictures} pictures", seconds, self.pictures / seconds, paths, f"{self.masks} masks")
+        if self.failed:
+            count = self.pictures + self.failed
+            raise SourceError(f"{self.failed} of {count} pictures could not be read")
 
 
 @click.command()
@@ -82,35 +115,36 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
     marks, outputs, knobs = Marks.take(options), Outputs.take(options), knobs_of(options)
     if bool(marks) == everything:
         raise click.UsageError("give --point and --box, or --everything")
-    if not outputs.paths:
-        raise click.UsageError("nothing to write: give --masks, --coco or --overlays")
-    if everything and outputs.masks and knobs.max_masks > MAX_PNG_OBJECT:
-        raise click.UsageError(f"with --masks, --max-masks is at most {MAX_PNG_OBJECT}: a PNG's pixel is one byte")
-    check_paths(outputs.paths, overwrite=outputs.overwrite)
+    outputs.check(everything, knobs.max_masks)
     from tracker.offline import images
 
     pictures = images.find_pictures(paths)
-    begun_s, masks = time.monotonic(), 0
+    report = Report()
     engine = ModelOptions.take(options).load()
-    find = partial(_everything, engine, knobs) if everything else partial(_marked, engine, marks, candidates)
-    failed = []
+    find: Find = partial(_everything, engine, knobs) if everything else partial(_marked, engine, marks, candidates)
     with outputs.sinks() as sinks, progress_bar() as bar:
-        for number, path in enumerate(bar.track(pictures, description="pictures")):
-            try:
-                rgb_hwc = read_still(path)
-            except SourceError as error:
-                failed.append(error)
-                bar.console.print(str(error), highlight=False)
-                continue
-            size_wh = (rgb_hwc.shape[1], rgb_hwc.shape[0])
-            result = images.result_of(number, path.name, size_wh, find(rgb_hwc))
-            masks += len(result.objects)
-            for sink in sinks:
-                sink(rgb_hwc, result)
-    done, seconds = len(pictures) - len(failed), time.monotonic() - begun_s
-    say_done(f"{done} pictures", seconds, done / seconds, outputs.paths, f"{masks} masks")
-    if failed:
-        raise SourceError(f"{len(failed)} of {len(pictures)} pictures could not be read")
+        _segment(pictures, find, sinks, report, bar)
+    report.say(outputs.paths)
+
+
+def _segment(pictures: Sequence[Path], find: Find, sinks: Sequence[Sink], report: Report, bar: "Progress") -> None:
+    """A picture that cannot be read is told and passed over."""
+    from tracker.images.stills import read_still
+    from tracker.offline.images import result_of
+
+    for number, path in enumerate(bar.track(pictures, description="pictures")):
+        try:
+            rgb_hwc = read_still(path)
+        except SourceError as error:
+            report.failed += 1
+            bar.console.print(str(error), highlight=False)
+            continue
+        h, w = rgb_hwc.shape[:2]
+        result = result_of(number, path.name, (w, h), find(rgb_hwc))
+        for sink in sinks:
+            sink(rgb_hwc, result)
+        report.pictures += 1
+        report.masks += len(result.objects)
 
 
 def _everything(engine: "Engine", knobs: SegmentAll, rgb_hwc: U8) -> list["Scored"]:
@@ -125,6 +159,11 @@ def _marked(engine: "Engine", marks: Marks, candidates: bool, rgb_hwc: U8) -> li
     return images.segment_prompted(engine, rgb_hwc, marks.as_prompted(), multimask=candidates)
 
 
-def _draw(folder: Path, rgb_hwc: U8, result: FrameResult) -> None:
+def _draw(folder: Path, rgb_hwc: U8, result: "FrameResult") -> None:
+    from tracker.exports import drawing_of
+    from tracker.images import imaging
+    from tracker.images.overlay import draw
+
     drawings = [drawing_of(record) for record in result.objects]
-    (folder / f"{result.stem}.jpg").write_bytes(imaging.encode_jpeg(draw(rgb_hwc, drawings), 90))
+    jpeg = imaging.encode_jpeg(draw(rgb_hwc, drawings), 90)
+    (folder / f"{result.stem}.jpg").write_bytes(jpeg)

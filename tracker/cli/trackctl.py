@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 from tracker import __version__
 from tracker.cli import show
 from tracker.cli.options import Numbers
-from tracker.cli.outputs import OutFile
+from tracker.cli.outputs import OVERWRITE, OutFile, check_paths
 from tracker.cli.record import record
 from tracker.client import CONTROL, TIMEOUT_S, Client
 from tracker.client.marks import Box
@@ -223,6 +223,7 @@ def history(
 @click.option("--format", type=click.Choice(["jpeg", "png"]), help="Where no file's name tells.")
 @click.option("--max-width", type=int)
 @click.option("--overlay", is_flag=True, help="Draw the objects on it.")
+@OVERWRITE
 @json_option
 @pass_client
 def snapshot(
@@ -231,19 +232,21 @@ def snapshot(
     stream: str,
     output: Path | None,
     format: ImageFormat | None,
+    overwrite: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Save a frame as JPEG or PNG. The daemon keeps it for a minute, for an `add --frame` after a look at it."""
-    told = None if output is None else IMAGE_FORMATS.get(output.suffix.lower())
-    if format and told and format != told:
-        raise click.UsageError(f"--format {format} and {output} do not fit together: leave one of them out")
-    chosen: ImageFormat = format or told or "jpeg"
+    chosen = _format_of(format, output)
+    to_stdout = output == Path("-")
+    if output is not None and not to_stdout:
+        check_paths([output], overwrite=overwrite)
     image = client.snapshot(stream, format=chosen, pin_s=PIN_S, **options)
-    if output == Path("-"):
+    if to_stdout:
         sys.stdout.buffer.write(image.data)
         return
     path = output or Path(f"{stream}-{image.frame}.{'jpg' if chosen == 'jpeg' else 'png'}")
+    check_paths([path], overwrite=overwrite)
     _write(path, image.data)
     if as_json:
         record = structs.asdict(image) | {"file": str(path)}
@@ -252,6 +255,14 @@ def snapshot(
     else:
         kept = f"to mark something on it within {PIN_S} s: trackctl add {stream} --frame {image.frame} --point X,Y"
         show.line(f"{path}: frame {image.frame} of {stream}, {len(image.data)} bytes; {kept}")
+
+
+def _format_of(format: ImageFormat | None, output: Path | None) -> ImageFormat:
+    """The one given, or that of the file's ending. Raises click.UsageError where they contradict each other."""
+    told = None if output is None else IMAGE_FORMATS.get(output.suffix.lower())
+    if format and told and format != told:
+        raise click.UsageError(f"--format {format} and {output} do not fit together: leave one of them out")
+    return format or told or "jpeg"
 
 
 @main.command()

@@ -10,6 +10,7 @@ import click
 
 from tracker import __version__
 from tracker.cli import show
+from tracker.cli.fleet import fleet
 from tracker.cli.frame import frame
 from tracker.cli.keys import keys
 from tracker.cli.models import models
@@ -48,6 +49,7 @@ def check(path: Path) -> None:
     click.echo(f"{path}: nothing wrong")
 
 
+trackerd.add_command(fleet)
 trackerd.add_command(keys)
 trackerd.add_command(models)
 trackerd.add_command(track)

@@ -96,11 +96,24 @@ def streams() -> Request[replies.StreamList]:
 
 
 def add_stream(
-    stream: str, config: StreamConfig, *, first_frame: int = 0, epoch: int = 0
+    stream: str,
+    config: StreamConfig,
+    *,
+    first_frame: int = 0,
+    epoch: int = 0,
+    first_object: int = 1,
+    owner: str | None = None,
 ) -> Request[replies.StreamRecord]:
     """Open a source that the daemon's `control.allow_sources` admits. One that comes from another daemon counts on
-    from `first_frame` and `epoch`."""
-    args = requests.StreamsAdd(stream=stream, first_frame=first_frame, epoch=epoch, **structs.asdict(config))
+    from `first_frame`, `epoch` and `first_object`; `owner` stands in all its messages."""
+    args = requests.StreamsAdd(
+        stream=stream,
+        first_frame=first_frame,
+        epoch=epoch,
+        first_object=first_object,
+        owner=owner,
+        **structs.asdict(config),
+    )
     return Request(operations.STREAMS_ADD, args)
 
 

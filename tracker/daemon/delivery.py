@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from msgspec import UNSET, UnsetType
+
 from tracker.config import PublishConfig
 from tracker.errors import TrackerError
 from tracker.images import imaging
@@ -39,6 +41,7 @@ class ProcessedFrame:
     dropped: int
     model_mono_ns: tuple[int, int] | None  # when the model began and ended; None: there was nothing to follow
     seen: tuple[ObjectSnapshot, ...]
+    owner: str | UnsetType = UNSET
 
 
 class Delivery:
@@ -108,10 +111,10 @@ class Delivery:
         if wanted:
             records = [snapshot_record(seen, shape) for seen, shape in zip(processed.seen, shapes, strict=True)]
             message = tracks_message(
-                frame, processed.step, processed.dropped, processed.model_mono_ns, objects=records
+                frame, processed.step, processed.dropped, processed.model_mono_ns, records, processed.owner
             )
             self._publisher.publish(topic, message)
-        self._send_pictures(frame)
+        self._send_pictures(frame, processed.owner)
 
     def _report(self, processed: ProcessedFrame, shapes: list[Shape]) -> None:
         """Tell the main loop which objects can be seen. Of those that catch up it will learn at the live edge."""
@@ -120,12 +123,12 @@ class Delivery:
                 self._sightings.put(Sighting(seen.object, seen.revision, processed.frame.index, shape.area > 0))
         self._wake()
 
-    def _send_pictures(self, frame: Frame) -> None:
+    def _send_pictures(self, frame: Frame, owner: str | UnsetType) -> None:
         for name, max_width in PICTURE_WIDTHS.items():
             topic = f"frames/{frame.stream}/{name}/"
             if self._publisher.wanted(topic):
                 jpeg = _jpeg(frame, max_width, self._config.jpeg_quality)
-                self._publisher.publish(topic, frame_message(frame), jpeg)
+                self._publisher.publish(topic, frame_message(frame, owner), jpeg)
 
 
 def _jpeg(frame: Frame, max_width: int | None, quality: int) -> bytes:

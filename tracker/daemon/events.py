@@ -27,7 +27,15 @@ class Events:
     def of_stream(self, source: Stream, name: EventName, frame: int | None, **more: Any) -> None:
         """Something happened to a stream; `more` are the fields that go with it."""
         self._record(
-            Event(event=name, stream=source.name, frame=frame, epoch=source.epoch, time=time.time(), **more)
+            Event(
+                event=name,
+                stream=source.name,
+                frame=frame,
+                epoch=source.epoch,
+                time=time.time(),
+                owner=source.owner,
+                **more,
+            )
         )
 
     def of_object(self, obj: TrackedObject, name: EventName, frame: int, **more: Any) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from tracker.config import StreamConfig
 from tracker.daemon.context import Context
@@ -41,9 +41,12 @@ class StreamKeeper:
         for stream in self._table:
             stream.source.stop(max(0.0, deadline_s - time.monotonic()))
 
-    def attach(self, name: str, config: StreamConfig, *, playlists: bool = False) -> TrackedStream:
+    def attach(
+        self, name: str, config: StreamConfig, owner: str | None = None, *, playlists: bool = False
+    ) -> TrackedStream:
         """`playlists`: the operator's own streams may name other files and hosts; a client's may not."""
         stream = TrackedStream(self._source(name, config, playlists))
+        stream.source.owner = UNSET if owner is None else owner
         self._table.add(stream)
         self._persistence.stream_added(stream)
         self._publish_event(stream.source, "stream_added")

@@ -23,6 +23,7 @@ StreamId = Annotated[str, Meta(pattern=STREAM_NAME)]
 ObjectId = Annotated[int, Meta(ge=1, le=MAX_OBJECT)]
 FrameIndex = Annotated[int, Meta(ge=0, le=2**53)]
 Label = Annotated[str, Meta(max_length=256, pattern=PLAIN_TEXT)]
+Owner = Annotated[str, Meta(min_length=1, max_length=64, pattern=PLAIN_TEXT)]  # who placed the stream here
 SizeWh = tuple[int, int]
 BoxXyxy = tuple[int, int, int, int]
 Outline = list[list[list[int]]]

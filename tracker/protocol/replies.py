@@ -169,6 +169,7 @@ class StreamRecord(Record, frozen=True, kw_only=True):
     reconnects: int = 0
     objects: int = 0
     error: str | None = None
+    owner: str | UnsetType = UNSET  # as `streams.add` was given it
 
 
 class StreamList(Record, frozen=True, kw_only=True):
@@ -295,6 +296,7 @@ class Tracks(Published, frozen=True, kw_only=True):
     size: SizeWh
     dropped: int
     objects: list[ObjectRecord]
+    owner: str | UnsetType = UNSET
 
 
 class Event(Published, frozen=True, kw_only=True):
@@ -312,6 +314,7 @@ class Event(Published, frozen=True, kw_only=True):
     id: Any = UNSET
     done: int | UnsetType = UNSET
     total: int | UnsetType = UNSET
+    owner: str | UnsetType = UNSET
 
 
 class EventList(Record, frozen=True, kw_only=True):
@@ -326,6 +329,7 @@ class FrameMessage(Published, frozen=True, kw_only=True):
     time: float
     size: SizeWh  # of the source frame
     format: ImageFormat
+    owner: str | UnsetType = UNSET
 
 
 class DeviceMemory(Record, frozen=True, kw_only=True):

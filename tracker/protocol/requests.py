@@ -29,6 +29,7 @@ from tracker.protocol.fields import (
     ImageFormat,
     Label,
     ObjectId,
+    Owner,
     Rle,
     StreamId,
 )
@@ -62,6 +63,8 @@ class StreamsAdd(StreamConfig, frozen=True, omit_defaults=True, kw_only=True):
     stream: StreamId
     first_frame: Annotated[int, Meta(ge=0, le=2**52)] = 0
     epoch: Annotated[int, Meta(ge=0, le=2**52)] = 0
+    first_object: ObjectId = 1
+    owner: Owner | None = None
 
     def config(self) -> StreamConfig:
         fields = StreamConfig.__struct_fields__

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.streams.arrivals import Arrivals
@@ -61,6 +63,7 @@ class Stream:
         self.decoded = 0  # frames; the newest one's capture index plus one
         self.corrupt = 0  # frames that the decoder marked, and packets that gave none
         self.reconnects = 0  # times that frames came back
+        self.owner: str | UnsetType = UNSET  # who placed it here, said in all its messages
         self._on_frame = on_frame
         self._on_event = on_event
         self._nominal_fps: float | None = config.fps

@@ -105,6 +105,7 @@ def tracks_message(
     dropped: int,
     model_mono_ns: tuple[int, int] | None,
     objects: list[ObjectRecord],
+    owner: str | UnsetType = UNSET,
 ) -> Tracks:
     return Tracks(
         stream=frame.stream,
@@ -119,12 +120,15 @@ def tracks_message(
         size=frame.size_wh,
         dropped=dropped,
         objects=objects,
+        owner=owner,
     )
 
 
-def frame_message(frame: Frame) -> FrameMessage:
+def frame_message(frame: Frame, owner: str | UnsetType = UNSET) -> FrameMessage:
     """What goes before a JPEG of the frame."""
-    return FrameMessage(stream=frame.stream, frame=frame.index, time=frame.time, size=frame.size_wh, format="jpeg")
+    return FrameMessage(
+        stream=frame.stream, frame=frame.index, time=frame.time, size=frame.size_wh, format="jpeg", owner=owner
+    )
 
 
 def stream_record(stream: TrackedStream) -> StreamRecord:
@@ -147,4 +151,5 @@ def stream_record(stream: TrackedStream) -> StreamRecord:
         reconnects=source.reconnects,
         objects=len(stream.objects),
         error=source.error,
+        owner=source.owner,
     )

@@ -110,6 +110,7 @@ class TrackedStream:
     step: int = -1  # frames published
     dropped: int = 0  # decoded, and passed over for a newer one
     used_ids: UsedIds = field(default_factory=UsedIds)  # removed objects' too: an id never comes back
+    first_object: int = 1  # lower ids were given before the stream came here
     turn: float = 0.0  # the scheduler's: when it is served next, among the others
 
     @property
@@ -126,7 +127,7 @@ class TrackedStream:
     def claim_id(self, wanted: int | None) -> int:
         """The id for a new object. Ids never come back, so that a removed object is never taken for a new one."""
         if wanted is None:
-            return self.used_ids.next(MAX_OBJECT)
+            return max(self.first_object, self.used_ids.next(MAX_OBJECT))
         if wanted in self.objects:
             raise AlreadyExists(
                 f"object: {wanted} is on stream {self.name!r} already; refine it, or choose another id"
@@ -136,6 +137,10 @@ class TrackedStream:
                 f"object: {wanted} was on stream {self.name!r} before; ids never repeat, choose another"
             )
         return wanted
+
+    def claim_moved_id(self, wanted: int) -> int:
+        """The id of an object that comes from another daemon; it may have been here. Raises AlreadyExists."""
+        return wanted if wanted in self.used_ids and wanted not in self.objects else self.claim_id(wanted)
 
     def add(self, obj: TrackedObject) -> None:
         self.objects[obj.id] = obj

@@ -17,7 +17,7 @@ from tracker.tracking.state import TrackedStream
 
 def operations(
     context: Context,
-    attach: Callable[[str, StreamConfig], TrackedStream],
+    attach: Callable[[str, StreamConfig, str | None], TrackedStream],
     detach: Callable[[TrackedStream], None],
     cancel: Callable[[Any], None],
 ) -> Answers:

@@ -69,7 +69,7 @@ class MoveOperations:
         _forget_old(self._imports)
         key = args.stream, args.record.object
         if args.offset == 0:
-            stream.claim_id(args.record.object)
+            stream.claim_moved_id(args.record.object)
             admit(self._context, stream, 1, "object")
             self._imports.pop(key, None)
             self._imports[key] = _Transfer(args.record, bytearray())
@@ -98,7 +98,7 @@ class MoveOperations:
                 f"record: the memory is of frame {last}, and stream {stream.name!r} has not come there; add it "
                 f"with first_frame: {last + 1} or more"
             )
-        stream.claim_id(record.object)
+        stream.claim_moved_id(record.object)
         admit(self._context, stream, 1, "object")
         fields = structs.asdict(record) | {"frame": memory.past[-1].frame}
         saved = SavedObject(stream=stream.name, id=fields.pop("object"), **fields)

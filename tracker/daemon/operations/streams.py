@@ -34,7 +34,7 @@ class StreamOperations:
     def __init__(
         self,
         context: Context,
-        attach: Callable[[str, StreamConfig], TrackedStream],
+        attach: Callable[[str, StreamConfig, str | None], TrackedStream],
         detach: Callable[[TrackedStream], None],
     ) -> None:
         self._context = context
@@ -76,7 +76,9 @@ class StreamOperations:
         if (why_not := texts_problem(args.labels or [], self._context.config.labels)) is not None:
             raise BadRequest(f"labels: {why_not}")
         self._context.table.go_on_beyond(args.stream, args.first_frame, args.epoch)
-        return stream_record(self._attach(args.stream, args.config()))
+        stream = self._attach(args.stream, args.config(), args.owner)
+        stream.first_object = args.first_object
+        return stream_record(stream)
 
     @answers(STREAMS_REMOVE)
     def streams_remove(self, args: requests.StreamName) -> replies.StreamRecord:

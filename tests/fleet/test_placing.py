@@ -1,0 +1,87 @@
+"""Streams are wanted once, and boxes share them out: real NATS, real daemons."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.fleets import TestFleet, running
+from helpers.tracking import blobs
+from tracker.client import Client
+from tracker.fleet.settings import WantedStream
+
+pytestmark = pytest.mark.nats
+
+BOXES = ["north-1", "north-2", "south.1"]
+TWELVE = [f"cam{i}" for i in range(11)] + ["hall.door"]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return blobs(tmp_path_factory.mktemp("film") / "blobs.mp4", fps=5)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, film: Path) -> Iterator[TestFleet]:
+    folder = tmp_path_factory.mktemp("fleet")
+    settings = {"south.1": {"labels": {"site": "south"}}}
+    with running(folder, BOXES, film.parent, settings) as fleet:
+        yield fleet
+
+
+def wanted(film: Path, **more: Any) -> WantedStream:
+    return WantedStream(url=str(film), loop=True, **more)
+
+
+class TestThreeBoxes:
+    def test_share_twelve_streams(self, fleet: TestFleet, film: Path) -> None:
+        applied = fleet.apply({name: wanted(film) for name in TWELVE})
+        assert applied.added == TWELVE
+        live = fleet.wait_for(lambda live: len(live) == 12)
+        assert sorted(live) == sorted(TWELVE)
+        counts = Counter(live.values())
+        assert all(3 <= counts[name] <= 5 for name in BOXES), counts
+
+    def test_apply_again_changes_nothing(self, fleet: TestFleet, film: Path) -> None:
+        before = fleet.state().streams
+        again = fleet.apply({name: wanted(film) for name in TWELVE})
+        assert (again.added, again.changed, again.removed) == ([], [], [])
+        assert [(s.stream, s.owner) for s in fleet.state().streams] == [(s.stream, s.owner) for s in before]
+
+    def test_the_token_stands_in_the_messages(self, fleet: TestFleet) -> None:
+        placed = next(s for s in fleet.state().streams if s.stream == "cam0")
+        assert placed.box is not None
+        with fleet.client(placed.box) as client, client.tracks("cam0", timeout_s=20) as tracks:
+            assert next(tracks).owner == placed.owner
+
+    def test_changed_settings_change_the_stream_on_its_box(self, fleet: TestFleet, film: Path) -> None:
+        box = fleet.live()["cam1"]
+        assert fleet.apply({"cam1": wanted(film, fps=1.0)}).changed == ["cam1"]
+        with fleet.client(box) as client:
+            fleet.wait_for(lambda live: live.get("cam1") == box and _fps(client, "cam1") == 1.0)
+
+    def test_what_is_needed_binds_a_stream_to_the_boxes_that_have_it(self, fleet: TestFleet, film: Path) -> None:
+        fleet.apply({"yard": wanted(film, needs={"site": "south"}), "moon": wanted(film, needs={"site": "moon"})})
+        live = fleet.wait_for(lambda live: "yard" in live)
+        assert live["yard"] == "south.1"
+        assert "moon" not in live
+
+    def test_removed_streams_leave_their_boxes(self, fleet: TestFleet) -> None:
+        from tracker.fleet import people
+
+        box = fleet.live()["cam2"]
+        fleet.do(lambda buckets: people.remove(buckets, "cam2"))
+        with fleet.client(box) as client:
+            fleet.wait_for(lambda live: "cam2" not in live and _fps(client, "cam2") is None)
+
+    def test_prune_removes_what_is_not_in_the_file(self, fleet: TestFleet, film: Path) -> None:
+        applied = fleet.apply({"cam0": wanted(film)}, prune=True)
+        assert set(applied.removed) == {*TWELVE, "yard", "moon"} - {"cam0", "cam2"}
+        fleet.wait_for(lambda live: list(live) == ["cam0"])
+
+
+def _fps(client: Client, stream: str) -> float | None:
+    records = {record.stream: record for record in client.streams().streams}
+    return records[stream].fps if stream in records else None

@@ -1,0 +1,234 @@
+"""A fleet on this machine: a real NATS server, real daemons with nano at 64 pixels, boxes, and streams for them."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from helpers.waiting import wait_until
+from tracker.client import Client
+from tracker.client.nats_connection import NatsOptions, connect_nats
+from tracker.errors import TrackerError
+from tracker.fleet import people
+from tracker.fleet.buckets import Buckets
+from tracker.fleet.settings import WantedStream
+
+R = TypeVar("R")
+
+TRACKERD = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()"]
+START_S = 120.0  # for a daemon, on a busy machine
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class NatsServer:
+    """One `nats-server` with JetStream, which can be stopped and started again on its files."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = ["nats-server", "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", str(self.folder)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(self._listens, START_S)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@dataclass
+class TestBox:
+    """A daemon and its fleet process; both can be killed, stopped and woken together."""
+
+    __test__ = False
+
+    name: str
+    folder: Path
+    nats: str
+    sources: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    daemon_settings: dict[str, Any] = field(default_factory=dict)
+    daemon: "subprocess.Popen[bytes] | None" = None
+    fleet: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def control(self) -> str:
+        return f"ipc://{self.folder}/{self.name}.control"
+
+    def start(self) -> None:
+        self.start_daemon()
+        self.start_fleet()
+
+    def start_daemon(self) -> None:
+        config = {
+            "model": {"name": "nano", "device": "cpu", "image_size": 64},
+            "engine": {"threads": 1},
+            "control": {"endpoint": self.control, "allow_sources": [f"{self.sources}/*"]},
+            "publish": {"endpoint": f"ipc://{self.folder}/{self.name}.publish"},
+            **self.daemon_settings,
+        }
+        self.daemon = self._run("serve", self._write("daemon", config))
+
+    def start_fleet(self) -> None:
+        config = {
+            "box": self.name,
+            "nats": {"servers": [self.nats]},
+            "daemon": {"control": self.control},
+            **self.settings,
+        }
+        self.fleet = self._run("fleet", "serve", self._write("box", config))
+
+    def signal(self, number: int) -> None:
+        for process in (self.fleet, self.daemon):
+            if process is not None and process.poll() is None:
+                process.send_signal(number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        for process in (self.fleet, self.daemon):
+            if process is not None:
+                process.wait()
+        self.fleet = self.daemon = None
+
+    def log(self) -> str:
+        return (self.folder / f"{self.name}.log").read_text(errors="replace")
+
+    def _write(self, what: str, config: dict[str, Any]) -> Path:
+        path = self.folder / f"{self.name}-{what}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def _run(self, *command: str | Path) -> "subprocess.Popen[bytes]":
+        *words, config = command
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [*TRACKERD, *words, "-c", str(config)], stdout=log, stderr=log, env={**os.environ, **ONE_THREAD}
+            )
+
+
+@dataclass
+class TestFleet:
+    """All of it, and what people see of it."""
+
+    __test__ = False
+
+    nats: NatsServer
+    boxes: dict[str, TestBox]
+
+    def do(self, work: Callable[[Buckets], Awaitable[R]]) -> R:
+        """What somebody asks of the fleet, over a connection of its own."""
+
+        async def ask() -> R:
+            connection = await connect_nats(NatsOptions([self.nats.url]), "test")
+            try:
+                return await work(await Buckets.open(connection))
+            finally:
+                await connection.close()
+
+        return asyncio.run(ask())
+
+    def apply(self, wanted: dict[str, WantedStream], *, prune: bool = False) -> people.Applied:
+        return self.do(lambda buckets: people.apply(buckets, wanted, prune=prune))
+
+    def state(self) -> people.FleetState:
+        return self.do(people.state)
+
+    def live(self) -> dict[str, str]:
+        """Live streams, and the box of each."""
+        return {s.stream: s.box for s in self.state().streams if s.state == "live" and s.box is not None}
+
+    def wait_for(self, condition: Callable[[dict[str, str]], bool], patience_s: float = START_S) -> dict[str, str]:
+        found: dict[str, str] = {}
+
+        def is_so() -> bool:
+            nonlocal found
+            found = self.live()
+            return condition(found)
+
+        try:
+            wait_until(is_so, patience_s)
+        except AssertionError:
+            logs = "\n".join(f"--- {box.name}\n{box.log()[-3000:]}" for box in self.boxes.values())
+            raise AssertionError(f"waited in vain; live: {found}; {self.state()}\n{logs}") from None
+        return found
+
+    def wait_for_boxes(self, names: Sequence[str]) -> None:
+        """Until they would take streams."""
+
+        def are_ready() -> bool:
+            with contextlib.suppress(TrackerError):
+                return {r.box for r in self.state().boxes if r.message is None} >= set(names)
+            return False
+
+        try:
+            wait_until(are_ready, START_S)
+        except AssertionError:
+            raise AssertionError("\n".join(box.log()[-3000:] for box in self.boxes.values())) from None
+
+    @contextmanager
+    def client(self, box: str) -> Iterator[Client]:
+        with Client(self.boxes[box].control) as client:
+            yield client
+
+
+@contextmanager
+def nats_server(folder: Path) -> Iterator[NatsServer]:
+    server = NatsServer(folder / "nats")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def running(
+    folder: Path,
+    names: Sequence[str],
+    sources: Path,
+    settings: dict[str, dict[str, Any]] | None = None,
+    **daemon: Any,
+) -> Iterator[TestFleet]:
+    """A fleet of boxes, all of which would take streams; `settings` are those of single boxes."""
+    with nats_server(folder) as nats:
+        boxes = {
+            name: TestBox(name, folder, nats.url, sources, (settings or {}).get(name, {}), daemon) for name in names
+        }
+        fleet = TestFleet(nats, boxes)
+        try:
+            for box in boxes.values():
+                box.start()
+            fleet.wait_for_boxes(names)
+            yield fleet
+        finally:
+            for box in boxes.values():
+                box.signal(signal.SIGCONT)
+                box.kill()

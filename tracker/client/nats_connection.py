@@ -1,0 +1,88 @@
+"""A connection to NATS that is kept for ever. nats-py is loaded when it is made: it is the extra `fleet`."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tracker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client as Nats
+
+log = logging.getLogger(__name__)
+
+RECONNECT_S = 0.25
+PING_S = 1  # with LOST_PINGS unanswered the connection counts as lost
+LOST_PINGS = 3
+CONNECT_S = 2
+PATIENCE_S = 5  # of somebody who does not wait for a server
+
+Callback = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class NatsOptions:
+    """Where NATS is, and who we are to it."""
+
+    servers: Sequence[str] = ("nats://127.0.0.1:4222",)
+    credentials: str | None = None  # a .creds file, as `nsc` makes it
+    ca: str | None = None  # certificates that the servers are checked by, instead of the system's
+    certificate: str | None = None  # our own certificate, and its key
+    certificate_key: str | None = None
+
+
+async def connect_nats(
+    options: NatsOptions,
+    name: str,
+    *,
+    on_lost: Callback | None = None,
+    on_back: Callback | None = None,
+    wait: bool = False,
+) -> "Nats":
+    """Connect. With `wait`, until a server is there; else raises ConfigError where there is none now. A connection
+    that is lost comes back by itself."""
+    try:
+        import nats
+    except ImportError:
+        raise ConfigError(
+            ["a fleet needs nats-py: tools/install brings it along; elsewhere pip install it"]
+        ) from None
+    connecting = nats.connect(
+        servers=list(options.servers),
+        name=name,
+        error_cb=_log_error,
+        disconnected_cb=on_lost,
+        reconnected_cb=on_back,
+        connect_timeout=CONNECT_S,
+        reconnect_time_wait=RECONNECT_S,
+        max_reconnect_attempts=-1,
+        ping_interval=PING_S,
+        max_outstanding_pings=LOST_PINGS,
+        user_credentials=options.credentials,
+        tls=_tls(options),
+    )
+    try:
+        return await asyncio.wait_for(connecting, None if wait else PATIENCE_S)
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        why = str(error) or "no answer"
+        raise ConfigError([f"{', '.join(options.servers)}: NATS is not to be had there: {why}"]) from None
+
+
+def _tls(options: NatsOptions) -> ssl.SSLContext | None:
+    """None: as the servers' URLs say (tls:// checks by the system's certificates)."""
+    if options.ca is None and options.certificate is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=options.ca)
+        if options.certificate is not None:
+            context.load_cert_chain(options.certificate, options.certificate_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError([f"nats: its certificates cannot be read: {error}"]) from None
+    return context
+
+
+async def _log_error(error: Exception) -> None:
+    log.debug("NATS: %s", error)

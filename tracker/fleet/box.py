@@ -1,0 +1,233 @@
+"""A box of the fleet: one process beside a daemon, which takes wanted streams, keeps them, and gives them away."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+from nats.aio.client import Client as Nats
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+import tracker
+from tracker.client import Message
+from tracker.client.nats_connection import connect_nats
+from tracker.errors import TrackerError
+from tracker.fleet.buckets import Buckets, View, entry_of
+from tracker.fleet.daemon_link import Daemon, public_key
+from tracker.fleet.lease import Ground, Lease
+from tracker.fleet.placing import Placing, Room
+from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded, needs_key
+from tracker.fleet.settings import BoxConfig
+from tracker.protocol.placement import key_of
+from tracker.protocol.replies import Event, Status, StreamRecord
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 2.0
+ASLEEP_S = ACK_WAIT_S / 2  # between two ticks: the process was stopped, and may own nothing any more
+DAEMON_GONE_S = 3.0  # then its streams go elsewhere
+
+
+class Box:
+    """`run` serves until it is cancelled."""
+
+    def __init__(self, config: BoxConfig, daemon: Daemon) -> None:
+        self.name = config.name
+        self.leases: dict[str, Lease] = {}
+        self.connected = False
+        self._config = config
+        self._daemon = daemon
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._daemon_gone_s: float | None = time.monotonic()  # since when
+        self._room = Room(config.room, daemon, lambda: len(self.leases))
+        daemon.on_message = self._heard
+        daemon.on_change = self._daemon_changed
+
+    async def run(self) -> None:
+        """Raises ConfigError."""
+        key = public_key(self._config.daemon.key)
+        self._nats = await connect_nats(
+            self._config.nats.options(), f"box {self.name}", on_lost=self._lost, on_back=self._back, wait=True
+        )
+        self.connected = True
+        try:
+            await self._open(self._nats, key)
+            self._spawn(self._daemon.run())
+            await self._tick()
+        finally:
+            await self._close()
+
+    async def _open(self, nats: Nats, key: str | None) -> None:
+        self._buckets = await Buckets.create(nats, self._config.nats.replicas)
+        self._orders = View(nats, self._buckets.orders, ORDERS, self._ordered)
+        self._placing = Placing(
+            self._buckets.js, self.name, self._config.labels, self._room, self._orders.entries, self._take
+        )
+        self._placing.pulls_from_s = time.monotonic() + ACK_WAIT_S
+        self._ground = Ground(
+            nats,
+            self._buckets,
+            self._daemon,
+            self.name,
+            self._config.advertise.control or self._config.daemon.control,
+            self._publish_endpoint,
+            key,
+            self._served,
+        )
+        self._needs = View(nats, self._buckets.needs, NEEDS, self._placing.needs_changed)
+        await self._orders.start()
+        await self._needs.start()
+        self._placing.needs_changed(needs_key({}), b"{}")
+        log.info("box %s is in the fleet", self.name)
+
+    async def _close(self) -> None:
+        """Streams that are still here are left to their time: JetStream hands them on when this box is silent."""
+        if self._placing is not None:
+            await self._placing.stop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(NatsError, TimeoutError, OSError):
+            await self._nats.close()
+
+    # ------------------------------------------------------------------------------------------------ its clock
+
+    async def _tick(self) -> None:
+        """Every second: tell JetStream that the streams are served, and the fleet that the box is there."""
+        last_s, beat_s = time.monotonic(), 0.0
+        while True:
+            now_s = time.monotonic()
+            if now_s - last_s > ASLEEP_S:
+                log.warning("this process did not run for %.1f s", now_s - last_s)
+                self._verify_all()
+            last_s = now_s
+            for lease in list(self.leases.values()):
+                await lease.in_progress()
+            if self._daemon_gone_s is not None and now_s - self._daemon_gone_s > DAEMON_GONE_S:
+                for lease in self.leases.values():
+                    lease.lose()
+            if now_s >= beat_s and self.connected:
+                beat_s = now_s + HEARTBEAT_S
+                self._spawn(self._beat())
+            await asyncio.sleep(PROGRESS_S)
+
+    async def _beat(self) -> None:
+        with contextlib.suppress(NatsError, TimeoutError, OSError, TrackerError):
+            if self._daemon.info is not None:
+                await self._room.look()
+            await self._buckets.boxes.put(key_of(self.name), msgspec.json.encode(self.record()))
+
+    def record(self) -> BoxRecord:
+        status = self._daemon.status
+        return BoxRecord(
+            box=self.name,
+            time=time.time(),
+            labels=self._config.labels,
+            streams=len(self.leases),
+            streams_room=self._config.room.streams,
+            objects=sum(stream.objects for stream in status.streams) if status else 0,
+            objects_room=self._room.objects,
+            version=tracker.__version__,
+            message=self._placing.why_not(),
+        )
+
+    def _verify_all(self) -> None:
+        for lease in self.leases.values():
+            lease.verify()
+
+    # ------------------------------------------------------------------------------------------ what it hears
+
+    async def _lost(self) -> None:
+        if self.connected:
+            log.warning("NATS is gone: what runs goes on, nothing is placed")
+        self.connected = False
+
+    async def _back(self) -> None:
+        """Owners say at once that they are there, and pull nothing new until all others could."""
+        log.info("NATS is back")
+        self.connected = True
+        self._placing.pulls_from_s = time.monotonic() + ACK_WAIT_S
+        for lease in list(self.leases.values()):
+            await lease.in_progress()
+        self._verify_all()
+        self._spawn(self._reload())
+
+    async def _reload(self) -> None:
+        with contextlib.suppress(NatsError, TimeoutError, OSError):
+            await self._orders.load()
+            await self._needs.load()
+
+    def _daemon_changed(self) -> None:
+        self._daemon_gone_s = time.monotonic() if self._daemon.info is None else None
+        if self._daemon.info is not None:
+            self._spawn(self._tidy())
+
+    async def _tidy(self) -> None:
+        """Remove what the daemon still serves for a fleet that gave it to others meanwhile."""
+        with contextlib.suppress(TrackerError):
+            for record in await self._daemon.streams():
+                if record.stream not in self.leases and await self._is_the_fleets(record):
+                    await self._daemon.remove_stream(record.stream)
+
+    async def _is_the_fleets(self, record: StreamRecord) -> bool:
+        """A daemon that brings streams back after a restart does not know any more who placed them."""
+        if isinstance(record.owner, str):
+            return True
+        with contextlib.suppress(NatsError, TimeoutError, OSError):
+            return (await entry_of(self._buckets.wanted, key_of(record.stream))).value is not None
+        return False
+
+    def _heard(self, message: Message) -> None:
+        body = message.body
+        if isinstance(body, Event) and body.stream in self.leases:
+            self.leases[body.stream].take_event(body)
+        elif isinstance(body, Status):
+            records = {record.stream: record for record in body.streams}
+            for name, lease in self.leases.items():
+                lease.take_record(records.get(name))
+
+    def _ordered(self, key: str, data: bytes | None) -> None:
+        order: Order | None = decoded(data, Order)
+        if order is None or order.box != self.name:
+            return
+        for lease in self.leases.values():
+            if order.kind == "drain" or key == f"move.{key_of(lease.stream)}":
+                lease.give()
+
+    def _publish_endpoint(self) -> str:
+        if self._config.advertise.publish is not None:
+            return self._config.advertise.publish
+        return self._daemon.info.publish if self._daemon.info else ""
+
+    # ---------------------------------------------------------------------------------------------- its leases
+
+    def _take(self, stream: str, message: Msg) -> asyncio.Event:
+        lease = Lease(self._ground, stream, message)
+        self.leases[stream] = lease  # one that was given away, and came back, ends by itself
+        self._spawn(self._live(lease))
+        return lease.claimed
+
+    async def _live(self, lease: Lease) -> None:
+        try:
+            await lease.run()
+        except (NatsError, TimeoutError, OSError) as error:
+            log.warning("%s: NATS: %s", lease.stream, error)
+        finally:
+            if self.leases.get(lease.stream) is lease:
+                del self.leases[lease.stream]
+
+    def _served(self, stream: str, why_not: str | None) -> None:
+        if why_not is None:
+            log.info("%s is served here", stream)
+        else:
+            self._placing.decline(stream)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,190 @@
+"""The fleet's streams, buckets and object stores in JetStream: made by boxes, opened by all."""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nats.aio.client import Client as Nats
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext, api
+from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
+from nats.js.kv import KeyValue
+from nats.js.object_store import ObjectStore
+
+from tracker.errors import ConfigError
+from tracker.fleet.records import (
+    ACK_WAIT_S,
+    BOX_TTL_S,
+    BOXES,
+    BUNDLES,
+    CLAIMS,
+    NEEDS,
+    ORDERS,
+    QUEUE,
+    QUEUE_SUBJECT,
+    WANTED,
+    needs_key,
+)
+from tracker.protocol.placement import WHERE, WHERE_TTL_S
+
+Changed = Callable[[str, bytes | None], None]
+
+TTL_S: dict[str, float | None] = {
+    WANTED: None,
+    NEEDS: None,
+    CLAIMS: None,
+    WHERE: WHERE_TTL_S,
+    BOXES: BOX_TTL_S,
+    ORDERS: None,
+}
+ALREADY_THERE = 10058  # JetStream: the stream exists, with other settings
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    value: bytes | None  # None: there is none
+    revision: int  # 0: there is none
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Buckets:
+    js: JetStreamContext
+    wanted: KeyValue
+    needs: KeyValue
+    claims: KeyValue
+    where: KeyValue
+    boxes: KeyValue
+    orders: KeyValue
+    bundles: ObjectStore
+
+    @classmethod
+    async def open(cls, nats: Nats) -> "Buckets":
+        """Raises ConfigError where no box was ever started."""
+        js = nats.jetstream()
+        try:
+            wanted, needs, claims, where, boxes, orders = [await js.key_value(name) for name in TTL_S]
+            bundles = await js.object_store(BUNDLES)
+        except (NotFoundError, BucketNotFoundError):
+            raise ConfigError(
+                ["there is no fleet in this NATS yet: start a box first, trackerd fleet serve"]
+            ) from None
+        return cls(js, wanted, needs, claims, where, boxes, orders, bundles)
+
+    @classmethod
+    async def create(cls, nats: Nats, replicas: int) -> "Buckets":
+        """Open them; what is not there yet is made."""
+        js = nats.jetstream()
+        await make(
+            js.add_stream(
+                name=QUEUE,
+                subjects=[f"{QUEUE_SUBJECT}.>"],
+                retention=api.RetentionPolicy.WORK_QUEUE,
+                max_msgs_per_subject=1,
+                num_replicas=replicas,
+            )
+        )
+        for name, ttl_s in TTL_S.items():
+            await make(js.create_key_value(bucket=name, ttl=ttl_s, history=1, replicas=replicas))
+        await make(js.create_object_store(BUNDLES, config=api.ObjectStoreConfig(replicas=replicas)))
+        await ensure_consumer(js, {})
+        return await cls.open(nats)
+
+
+async def make(making: Awaitable[Any]) -> None:
+    """What is there already, made by another version, stays as it is."""
+    try:
+        await making
+    except APIError as error:
+        if error.err_code != ALREADY_THERE:
+            raise
+
+
+async def ensure_consumer(js: JetStreamContext, needs: dict[str, Any]) -> None:
+    """Who has what is needed pulls from it: one queue for each set of needs."""
+    key = needs_key(needs)
+    await js.add_consumer(
+        QUEUE,
+        api.ConsumerConfig(
+            name=key,
+            durable_name=key,
+            filter_subject=f"{QUEUE_SUBJECT}.{key}.>",
+            ack_policy=api.AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT_S,
+            max_ack_pending=-1,
+            max_waiting=4096,
+        ),
+    )
+
+
+async def entry_of(bucket: KeyValue, key: str) -> Entry:
+    try:
+        found = await bucket.get(key)
+    except KeyNotFoundError as error:
+        deleted = getattr(error, "entry", None)  # its mark has a revision too
+        return Entry(None, getattr(deleted, "revision", None) or 0)
+    return Entry(found.value, found.revision or 0)
+
+
+async def compare_and_set(bucket: KeyValue, key: str, value: bytes, revision: int) -> int | None:
+    """The new revision; None where somebody else wrote meanwhile. `revision` 0: there was nothing."""
+    try:
+        return await bucket.update(key, value, last=revision)
+    except KeyWrongLastSequenceError:
+        return None
+
+
+class View:
+    """A bucket's entries as they are now: all of them once, and then each change.
+
+    Changes come by an ordinary subscription to the bucket's subjects, which needs no consumer in the server and
+    outlives its restart; `load` again when the connection was lost. Entries that end by their age are not told.
+    """
+
+    def __init__(self, nats: Nats, bucket: KeyValue, name: str, on_change: Changed | None = None) -> None:
+        self.entries: dict[str, bytes] = {}
+        self._nats = nats
+        self._bucket = bucket
+        self._prefix = f"$KV.{name}."
+        self._on_change = on_change
+        self._newer: set[str] = set()  # changed while everything is loaded
+
+    async def start(self) -> None:
+        await self._nats.subscribe(f"{self._prefix}>", cb=self._take)
+        await self.load()
+
+    async def load(self) -> None:
+        self._newer.clear()
+        found = await all_entries(self._bucket)
+        for key in (self.entries.keys() | found.keys()) - self._newer:
+            self._set(key, found.get(key))
+
+    async def _take(self, message: Msg) -> None:
+        key = message.subject.removeprefix(self._prefix)
+        self._newer.add(key)
+        self._set(key, None if message.headers and "KV-Operation" in message.headers else message.data)
+
+    def _set(self, key: str, value: bytes | None) -> None:
+        if value == self.entries.get(key):
+            return
+        if value is None:
+            del self.entries[key]
+        else:
+            self.entries[key] = value
+        if self._on_change is not None:
+            self._on_change(key, value)
+
+
+async def all_entries(bucket: KeyValue, keys: str = ">") -> dict[str, bytes]:
+    """Every entry of a bucket, read once."""
+    watcher = await bucket.watch(keys, ignore_deletes=True)
+    found = {}
+    try:
+        async for entry in watcher:
+            if entry is None:
+                break
+            found[entry.key] = entry.value or b""
+    finally:
+        with contextlib.suppress(Exception):  # the connection may be lost: then the server forgets it by itself
+            await watcher.stop()  # type: ignore[no-untyped-call]
+    return found

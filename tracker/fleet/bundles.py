@@ -1,0 +1,53 @@
+"""A stream's objects as one file in the object store, under the token of the owner who wrote it."""
+
+import base64
+import contextlib
+import logging
+
+import msgspec
+from msgspec import Struct
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError, ObjectDeletedError, ObjectNotFoundError
+from nats.js.object_store import ObjectStore
+
+from tracker.fleet.records import BUNDLES, bundle_name
+from tracker.protocol.placement import Token
+from tracker.protocol.replies import MovedObject
+
+log = logging.getLogger(__name__)
+
+
+class StoredObject(Struct, frozen=True):
+    record: MovedObject
+    memory: bytes  # a safetensors file, as `objects.export` gives it
+
+
+class Bundle(Struct, frozen=True):
+    objects: list[StoredObject] = []
+    next_object: int = 1  # no object ever had this id or a greater one
+
+
+async def put_bundle(store: ObjectStore, stream: str, token: Token, bundle: Bundle) -> None:
+    await store.put(bundle_name(stream, token), msgspec.msgpack.encode(bundle))
+
+
+async def get_bundle(store: ObjectStore, stream: str, tokens: list[str]) -> Bundle:
+    """Of the first of these tokens that has one; an empty one where none has."""
+    for token in tokens:
+        try:
+            found = await store.get(bundle_name(stream, token))
+            return msgspec.msgpack.decode(found.data or b"", type=Bundle)
+        except (NotFoundError, ObjectNotFoundError, ObjectDeletedError):
+            continue
+        except msgspec.MsgspecError as error:
+            log.error("%s: the objects stored by %s cannot be read: %s", stream, token, error)
+    return Bundle()
+
+
+async def drop_bundle(js: JetStreamContext, store: ObjectStore, stream: str, token: str) -> None:
+    """With the mark that a deleted object leaves: nothing piles up where streams move for years."""
+    name = bundle_name(stream, token)
+    with contextlib.suppress(NotFoundError, ObjectNotFoundError, ObjectDeletedError):
+        await store.delete(name)
+        mark = f"$O.{BUNDLES}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
+        await js.purge_stream(f"OBJ_{BUNDLES}", subject=mark)

@@ -1,0 +1,152 @@
+"""Which wanted streams this box takes: it pulls one after another while it has room."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+
+from tracker.errors import TrackerError
+from tracker.fleet.daemon_link import Daemon
+from tracker.fleet.records import QUEUE, Order, decoded, satisfied
+from tracker.fleet.settings import RoomConfig
+from tracker.protocol.placement import key_of, name_of
+
+log = logging.getLogger(__name__)
+
+PULL_S = 1.0  # a request for a stream is open for so long
+FILL_S = 5.0  # an empty box takes at least so long to fill up, so that others, as empty, get their share
+IDLE_PAUSE_S = 0.5  # between two requests of a full box; of an empty one none: emptier boxes pull sooner
+DECLINED_S = 60.0  # a stream that this box could not serve is left to others for so long
+OFFER_AGAIN_S = 1.0  # what is not for this box is offered again after so long
+MOVED_S = 60.0  # an order to move a stream counts for so long
+
+
+@dataclass(eq=False)
+class Room:
+    """Whether the box can take one more stream, as its daemon's admission and its settings say."""
+
+    config: RoomConfig
+    daemon: Daemon
+    streams: Callable[[], int]
+    objects_free: int = 0
+    objects: int = 1
+
+    def why_none(self) -> str | None:
+        status = self.daemon.status
+        if self.daemon.info is None or status is None:
+            return "its daemon does not answer"
+        if self.streams() >= self.config.streams:
+            return f"it serves {self.streams()} streams, as many as room.streams lets it"
+        if self.objects_free < 1:
+            return "its daemon has no room for another object"
+        memory = status.memory
+        if memory.total_bytes and memory.used_bytes > self.config.memory_fraction * memory.total_bytes:
+            return f"more than {self.config.memory_fraction:.0%} of its device's memory are in use"
+        return None
+
+    async def look(self) -> None:
+        """Ask the daemon. Raises TrackerError."""
+        self.objects_free = await self.daemon.objects_free()
+        if self.daemon.info is not None:
+            self.objects = self.daemon.info.limits.objects
+
+    @property
+    def fill(self) -> float:
+        """0 empty, 1 full."""
+        return max(self.streams() / self.config.streams, 1 - self.objects_free / max(1, self.objects))
+
+
+@dataclass(eq=False)
+class Placing:
+    """One loop for each set of needs that the box meets. `take` gets a stream's name and its message."""
+
+    js: JetStreamContext
+    box: str
+    labels: dict[str, str | bool | int]
+    room: Room
+    orders: dict[str, bytes]
+    take: Callable[[str, Msg], "asyncio.Event"]
+    pulls_from_s: float = 0.0  # not before: the owners say first that they are there
+    _loops: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
+    _declined: dict[str, float] = field(default_factory=dict)  # stream -> until when
+
+    def needs_changed(self, key: str, data: bytes | None) -> None:
+        needs = decoded(data, dict)
+        fits = needs is not None and satisfied(needs, self.labels)
+        if fits and key not in self._loops:
+            self._loops[key] = asyncio.create_task(self._pull(key), name=f"pull-{key}")
+        elif not fits and key in self._loops:
+            self._loops.pop(key).cancel()
+
+    async def stop(self) -> None:
+        for loop in self._loops.values():
+            loop.cancel()
+        await asyncio.gather(*self._loops.values(), return_exceptions=True)
+
+    def decline(self, stream: str) -> None:
+        """Leave a stream that could not be served to others for a while."""
+        now_s = time.monotonic()
+        self._declined = {name: until for name, until in self._declined.items() if until > now_s}
+        self._declined[stream] = now_s + DECLINED_S
+
+    def why_not(self) -> str | None:
+        """Why the box takes no streams."""
+        if self.drained:
+            return "it is drained"
+        return self.room.why_none()
+
+    @property
+    def drained(self) -> bool:
+        return f"drain.{key_of(self.box)}" in self.orders
+
+    async def _pull(self, needs: str) -> None:
+        pulled = await self.js.pull_subscribe_bind(consumer=needs, stream=QUEUE)
+        while True:
+            await self._until_there_is_room()
+            try:
+                (message,) = await pulled.fetch(1, timeout=PULL_S)
+            except TimeoutError:
+                await asyncio.sleep(IDLE_PAUSE_S * self.room.fill)
+                continue
+            except (NatsError, OSError) as error:
+                log.debug("nothing can be pulled: %s", error)
+                await asyncio.sleep(PULL_S)
+                continue
+            if time.monotonic() < self.pulls_from_s:
+                continue  # it was asked for before NATS was away; it is handed out again
+            await self._offered(message)
+            await asyncio.sleep(FILL_S / self.room.config.streams * (0.5 + self.room.fill))
+
+    async def _until_there_is_room(self) -> None:
+        while True:
+            wait_s = self.pulls_from_s - time.monotonic()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+                continue
+            if self.why_not() is None:
+                return
+            await asyncio.sleep(0.2)
+
+    async def _offered(self, message: Msg) -> None:
+        stream = name_of(message.subject.rpartition(".")[2])
+        try:
+            await self.room.look()
+        except TrackerError as error:
+            log.warning("the daemon does not answer: %s", error)
+        if not self._is_for_us(stream) or self.why_not() is not None:
+            await message.nak(OFFER_AGAIN_S)
+            return
+        await self.take(stream, message).wait()
+
+    def _is_for_us(self, stream: str) -> bool:
+        if self._declined.get(stream, 0.0) > time.monotonic():
+            return False
+        order: Order | None = decoded(self.orders.get(f"move.{key_of(stream)}"), Order)
+        if order is None or time.time() - order.time > MOVED_S:
+            return True
+        return order.to == self.box if order.to is not None else order.box != self.box

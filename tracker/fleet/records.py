@@ -1,0 +1,87 @@
+"""What the boxes of a fleet keep in NATS besides `where`: names, subjects, and a record for each bucket."""
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from tracker.protocol.placement import Token, TokenText, key_of
+
+QUEUE = "tracker-queue"  # the work queue of wanted streams, a message for each
+QUEUE_SUBJECT = "tracker.queue"  # QUEUE_SUBJECT.<needs>.<stream>
+WANTED = "tracker-wanted"  # bucket: stream -> WantedStream
+NEEDS = "tracker-needs"  # bucket: key of needs -> the needs
+CLAIMS = "tracker-claims"  # bucket: stream -> Claim
+BOXES = "tracker-boxes"  # bucket: box -> BoxRecord; ends after BOX_TTL_S
+ORDERS = "tracker-orders"  # bucket: drain.<box> and move.<stream> -> Order
+BUNDLES = "tracker-bundles"  # object store: <stream>/<token> -> Bundle
+
+ACK_WAIT_S = 5.0  # a box that is silent for so long loses its streams
+PROGRESS_S = 1.0
+BOX_TTL_S = 10.0
+FRAMES_BLOCK = 2**26  # frame numbers of one owner: 25 days at 30 frames/s
+EPOCHS_BLOCK = 2**16
+
+
+class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who owns a stream: written by compare-and-set, so that of two who think so one is right."""
+
+    owner: TokenText
+    box: str
+    frames_end: int  # all frames of this owner have lower numbers
+    epochs_end: int
+    bundle: TokenText | None = None  # of the newest objects that are surely stored
+    message: str | None = None  # why the stream is not served
+
+    @property
+    def token(self) -> Token:
+        return Token.parse(self.owner)
+
+
+class BoxRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    box: str
+    time: float  # Unix seconds
+    labels: dict[str, Any] = {}
+    streams: int = 0
+    streams_room: int = 0
+    objects: int = 0
+    objects_room: int = 0
+    version: str = ""
+    message: str | None = None  # why it takes no streams, where it does not
+
+
+class Order(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What people want done: drain a box, or move a stream off its box."""
+
+    kind: Literal["drain", "move"]
+    time: float
+    box: str  # that is drained, or left
+    to: str | None = None  # the box that the stream is to go to; None: any other
+
+
+def decoded(data: bytes | None, kind: Any) -> Any:
+    """None for what is no such record."""
+    try:
+        return msgspec.json.decode(data or b"", type=kind)
+    except msgspec.MsgspecError:
+        return None
+
+
+def needs_key(needs: dict[str, Any]) -> str:
+    """One token of a subject, the same for the same needs."""
+    if not needs:
+        return "any"
+    return hashlib.sha256(msgspec.json.encode(needs, order="sorted")).hexdigest()[:16]
+
+
+def satisfied(needs: dict[str, Any], labels: dict[str, Any]) -> bool:
+    return all(key in labels and labels[key] == value for key, value in needs.items())
+
+
+def queue_subject(stream: str, needs: dict[str, Any]) -> str:
+    return f"{QUEUE_SUBJECT}.{needs_key(needs)}.{key_of(stream)}"
+
+
+def bundle_name(stream: str, token: Token | str) -> str:
+    return f"{stream}/{token}"
