@@ -13,6 +13,7 @@ from helpers.tracking import blobs, wait_until
 from tracker.config import PersistConfig
 from tracker.daemon.persistence import open_store
 from tracker.daemon.systemd import Notifier, watchdog_s
+from tracker.daemon.watch import control_group_bounds
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,26 @@ class TestNotifier:
         notifier = Notifier({"NOTIFY_SOCKET": systemd.getsockname()})
         for _ in range(2000):  # more than a socket's queue takes
             notifier.ready()
+
+
+@pytest.mark.parametrize(
+    ("limits", "bounds"),
+    [
+        ({"system.slice/tracker.service": "8000", "system.slice": "max", "": "9000"}, [8000, 9000]),
+        ({"system.slice": "7000"}, [7000]),
+        ({"user.slice": "1"}, []),
+    ],
+)
+def test_the_bounds_of_the_unit_and_of_all_above_it_count(
+    tmp_path: Path, limits: dict[str, str], bounds: list[int]
+) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("1:name=systemd:/x\n0::/system.slice/tracker.service\n")
+    for group, limit in limits.items():
+        folder = tmp_path / "groups" / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(limit + "\n")
+    assert list(control_group_bounds(own, tmp_path / "groups")) == bounds
 
 
 class TestService:

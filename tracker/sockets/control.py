@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -131,6 +131,8 @@ class ControlServer:
         self._waiting: dict[int, set[Request]] = defaultdict(set)  # by connection
         self._waiting_n = 0
         self._waiting_bytes = 0
+        self._answered: Counter[str] = Counter()  # by code; "ok" for what was not refused
+        self._counting = threading.Lock()
         self._unread = _Unread(round(limits.replies_mib * 2**20))
         self._shed = threading.Event()
         self._answers: Mailbox[tuple[Request, bytes] | None] = Mailbox()
@@ -290,7 +292,14 @@ class ControlServer:
             payload = self._encoded(request.id, _body(_INTERNAL))
         self._answers.put((request, payload))
 
+    def answered(self) -> dict[str, int]:
+        """How many requests were answered so far, by code; "ok": done."""
+        with self._counting:
+            return dict(self._answered)
+
     def _encoded(self, request_id: Any, result: Struct) -> bytes:
+        with self._counting:
+            self._answered[result.code if isinstance(result, ErrorBody) else "ok"] += 1
         if isinstance(result, ErrorBody):
             return codec.encode(ErrorReply(id=request_id, error=result, instance=self._instance))
         return codec.encode(Reply(id=request_id, result=result, instance=self._instance))

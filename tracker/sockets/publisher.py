@@ -100,6 +100,10 @@ class Publisher:
         if not self._thread.is_alive():
             self._outbox.close()
 
+    def waiting(self) -> int:
+        """Messages."""
+        return len(self._outbox)
+
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
