@@ -68,7 +68,7 @@ build_release() {
     release=$opt/releases/$version-$(date -u +%Y%m%dT%H%M%S.%NZ)
     say "building $release; the first time this downloads 3 GB (PyTorch with CUDA), 6 GB on disk"
     UV_PROJECT_ENVIRONMENT=$release UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-300} UV_PYTHON_DOWNLOADS=never \
-        "$uv" sync --quiet --locked --no-dev --no-editable --all-extras --compile-bytecode --python "$opt/python/bin/python3"
+        "$uv" sync --quiet --locked --no-dev --no-editable --all-extras --compile-bytecode --refresh-package trackerd --python "$opt/python/bin/python3"
     mkdir -p "$release/share/doc/tracker" "$release/share/tracker"
     cp -R docs/*.md configs LICENSE README.md CHANGELOG.md "$release/share/doc/tracker/"
     cp systemd/* "$release/share/tracker/"
