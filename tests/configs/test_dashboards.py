@@ -31,8 +31,9 @@ def expressions() -> dict[str, str]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     """What a daemon with a stream and an object shows."""
     folder = tmp_path_factory.mktemp("served")
+    zone = {"polygon": [[0, 0], [160, 0], [160, 120], [0, 120]]}
     config = configuration(
-        streams={"cam": {"url": str(blobs(folder / "blobs.mp4")), "loop": True}},
+        streams={"cam": {"url": str(blobs(folder / "blobs.mp4")), "loop": True, "zones": {"all": zone}}},
         persist={"dir": str(folder / "state")},
         metrics={"endpoint": "127.0.0.1:0"},
     )
@@ -42,6 +43,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
         url = f"http://127.0.0.1:{talk.daemon.metrics.port}/metrics"
         wait_until(lambda: "tracker_latency_seconds_count" in read(url))
         wait_until(lambda: 'tracker_stage_seconds_count{stage="model"}' in read(url))
+        wait_until(lambda: 'tracker_zone_occupancy{stream="cam",zone="all"} 1.0' in read(url))
         families = list(text_string_to_metric_families(read(url)))
     labels: Served = {}
     for sample in (sample for family in families for sample in family.samples):

@@ -47,8 +47,9 @@ from tracker.protocol.operations import HISTORY_LIST
 from tracker.protocol.replies import DeviceMemory, Status
 from tracker.registry.store import Store
 from tracker.sockets.access import guard_of
-from tracker.sockets.control import ControlServer, Request
+from tracker.sockets.control import ControlServer
 from tracker.sockets.publisher import Publisher
+from tracker.sockets.request import Request
 from tracker.streams.stream import SWITCH_INTERVAL_S
 from tracker.tracking.jobs import Jobs
 from tracker.tracking.records import ObjectSnapshot, stream_record
@@ -82,12 +83,14 @@ class Daemon:
         self._engine = engine
         self._table = StreamTable()
         self._wake = threading.Event()
-        self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._delivered)
         self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
         self._events = Events(self.publisher, store.record if store is not None else None)
         self._persistence = Persistence(store, config, self._table, engine)
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
         self._context = self._context_of(engine)
+        self._delivery = Delivery(
+            self.publisher, config.publish, self._wake.set, self._context.zones, self._delivered
+        )
         self._restorer = Restorer(self._context)
         self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set, self._stream_closed)
         self._reloader = Reloader(self._context, self._keeper, read_config)
@@ -288,8 +291,8 @@ class Daemon:
         stream.processed = frame.index
         stream.step += 1
         seen = tuple(ObjectSnapshot.of(o) for o in stream.objects.values() if o.pending or o.frame == frame.index)
-        owner = stream.source.owner
-        self._delivery.put(ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen, owner))
+        owner, tracked = stream.source.owner, frozenset(stream.objects)
+        self._delivery.put(ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen, owner, tracked))
         stream.source.buffer.consumed(frame.index)
 
     # ------------------------------------------------------------------------------------------------ requests

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from msgspec import UNSET
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import tracker
 from tracker.daemon.context import Context
 from tracker.daemon.watch import Part, resident_bytes
+from tracker.protocol.replies import ZoneCounts
 from tracker.tracking.state import TrackedObject
 
 
@@ -41,6 +43,7 @@ class Figures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._of_streams()
+        yield from self._of_zones()
         yield from self._of_process()
         yield from self._of_state()
         yield counters("tracker_events", "Events by name.", "event", self._context.events.counts())
@@ -68,6 +71,19 @@ class Figures(Collector):
                 objects.add_metric([name, state], states[state])
         yield from (up, frames, reconnects, buffered, objects)
 
+    def _of_zones(self) -> Iterator[Metric]:
+        occupancy = GaugeMetricFamily("tracker_zone_occupancy", "Objects in a polygon.", labels=["stream", "zone"])
+        counted = CounterMetricFamily(
+            "tracker_zone_events", "Who entered, left and crossed.", labels=["stream", "zone", "what"]
+        )
+        for stream, zones in self._context.zones.counts().items():
+            for zone, counts in zones.items():
+                if counts.inside is not UNSET:
+                    occupancy.add_metric([stream, zone], len(counts.inside))
+                for what, count in _zone_counts(counts).items():
+                    counted.add_metric([stream, zone, what], count)
+        yield from (occupancy, counted)
+
     def _of_process(self) -> Iterator[Metric]:
         engine = self._context.engine
         described, memory = engine.describe(), engine.memory()
@@ -90,6 +106,12 @@ class Figures(Collector):
         yield gauge("tracker_saving", "1 while changes reach the disk.", saving)
         saves = {"ok": 0, "failed": 0} if store is None else {"ok": store.saves, "failed": store.failures}
         yield counters("tracker_saves", "Transactions on the state's disk.", "result", saves)
+
+
+def _zone_counts(counts: ZoneCounts) -> dict[str, int]:
+    """What a zone has counted, by what it was."""
+    named = {name: getattr(counts, name) for name in ("entered", "left", "to_left", "to_right")}
+    return {name: count for name, count in named.items() if count is not UNSET}
 
 
 def gauge(name: str, help_text: str, value: float) -> Metric:
