@@ -67,8 +67,10 @@ build_release() {
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml | head -1)
     release=$opt/releases/$version-$(date -u +%Y%m%dT%H%M%S.%NZ)
     say "building $release; the first time this downloads 3 GB (PyTorch with CUDA), 6 GB on disk"
+    # Compiled here, since the service may not write there; and from these very sources, not from uv's cache.
     UV_PROJECT_ENVIRONMENT=$release UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-300} UV_PYTHON_DOWNLOADS=never \
-        "$uv" sync --quiet --locked --no-dev --no-editable --all-extras --compile-bytecode --refresh-package trackerd --python "$opt/python/bin/python3"
+        UV_COMPILE_BYTECODE=${UV_COMPILE_BYTECODE:-1} "$uv" sync --quiet --locked --no-dev --no-editable --all-extras \
+        --refresh-package trackerd --python "$opt/python/bin/python3"
     mkdir -p "$release/share/doc/tracker" "$release/share/tracker"
     cp -R docs/*.md configs LICENSE README.md CHANGELOG.md "$release/share/doc/tracker/"
     cp systemd/* "$release/share/tracker/"
@@ -111,6 +113,7 @@ install_or_upgrade() {
     python_below_opt
     build_release
     before=$(readlink "$opt/current" 2>/dev/null || true)
+    older=$(readlink "$opt/previous" 2>/dev/null || true)
     running=$(if systemd_runs; then services; fi)
     put_in_place "$release"
     if ! as_tracker "$release/bin/trackerd" check -c "$config"; then
@@ -129,7 +132,7 @@ install_or_upgrade() {
         say "the new release does not serve; going back. The reason: journalctl -u tracker"
         put_in_place "$before"
         switch_to "$before"
-        rm -f "$opt/previous"
+        if [ -n "$older" ]; then ln -sfn "$older" "$opt/previous"; else rm -f "$opt/previous"; fi
         rm -rf "$release"
         systemctl reset-failed $running || true
         restart "$running"

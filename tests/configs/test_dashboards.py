@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import promql_parser
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -74,6 +75,22 @@ def problems(expression: str, served: Served) -> Iterator[str]:
 @pytest.mark.parametrize("name", expressions())
 def test_each_query_asks_for_what_is_there(name: str, served: Served) -> None:
     assert list(problems(expressions()[name], served)) == []
+
+
+def parsed(expression: str) -> str:
+    """As Prometheus reads it, Grafana's own variables put in."""
+    return str(promql_parser.parse(expression.replace("$__rate_interval", "5m")))
+
+
+@pytest.mark.parametrize("name", [name for name in expressions() if not name.startswith("variable ")])
+def test_each_query_is_promql(name: str) -> None:
+    assert parsed(expressions()[name])
+
+
+@pytest.mark.parametrize("expression", ["sum by (rate(x[5m])", "a > 0.05 * ignoring(fate) rate(b[5m])", "rate(x)"])
+def test_the_parser_refuses_what_prometheus_would(expression: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parsed(expression)
 
 
 @pytest.mark.parametrize(

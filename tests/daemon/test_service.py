@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.service_manager import Service
+from helpers.service_manager import PATIENCE_S, Service
 from helpers.tracking import blobs, wait_until
 from tracker.config import PersistConfig
 from tracker.daemon.persistence import open_store
@@ -115,12 +115,12 @@ class TestService:
             service.wait_for("WATCHDOG=1")
             service.process.send_signal(signal.SIGTERM)
             service.wait_for("STOPPING=1")
-            assert service.process.wait(60) == 0
+            assert service.process.wait(PATIENCE_S) == 0
 
     def test_nothing_is_said_for_a_daemon_that_cannot_start(self, tmp_path: Path) -> None:
         (tmp_path / "control.sock").mkdir()  # so that it cannot be bound
         with Service(tmp_path, {}) as service:
-            assert service.process.wait(60) != 0
+            assert service.process.wait(PATIENCE_S) != 0
             service.drain()
             assert "READY=1" not in service.said
 
@@ -145,7 +145,7 @@ class TestService:
             added = service.ask("objects.add", stream="cam", points=[[120, 90]])
             wait_until(lambda: service.ask("objects.list")["objects"][0]["age"] > 5)
             (tmp_path / "hang").touch()
-            assert service.process.wait(60) == 1
+            assert service.process.wait(PATIENCE_S) == 1
             assert "the thread 'main' has been stuck" in service.log()
         store = open_store(PersistConfig(dir=str(tmp_path / "state")))
         assert store is not None
