@@ -120,6 +120,12 @@ def test_alerts_say_what_happened_and_for_how_grave_it_is_taken() -> None:
         assert "$labels.instance" in rule["annotations"]["summary"]
 
 
+def test_each_alert_says_what_to_do() -> None:
+    groups = yaml.safe_load((CONFIGS / "alerts.yaml").read_text())["groups"]
+    explained = (CONFIGS.parent / "docs" / "operations.md").read_text()
+    assert [rule["alert"] for rule in groups[0]["rules"] if f"`{rule['alert']}`" not in explained] == []
+
+
 def test_events_and_fates_that_are_asked_for_exist() -> None:
     from typing import get_args
 
