@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from tracker.config import EngineConfig
-from tracker.engine import forward, preprocess, prompts
+from tracker.engine import embedder, forward, preprocess, prompts
 from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
 from tracker.engine.cuda_graphs import CudaRecorder, Recorder, ReplayedEncoder, take_over
@@ -213,6 +213,10 @@ class Engine:
             return [results[k] for k in range(len(items))]
 
         return finish
+
+    def look(self, features: Features, i: int, mask: ObjectMask) -> F32:
+        """Features of the i-th image inside the mask, float32 [c]: what the object looks like."""
+        return embedder.pooled(features, i, mask)
 
     def warm_up(self) -> None:
         """A few steps on a blank picture: the first real one is not slow, and `cost` has something to go by."""
