@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from tracker.config import Config
 from tracker.daemon.events import Events
 from tracker.daemon.lifecycle import ObjectLifecycle
-from tracker.daemon.looks import LookMemory, model_key
+from tracker.daemon.looks import LookMemory
 from tracker.daemon.persistence import Persistence
 from tracker.daemon.zones import Zones
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
+from tracker.registry.similar import model_key
 from tracker.sockets.publisher import Publisher
 from tracker.tracking.records import ShapeOptions
 from tracker.tracking.state import StreamTable, TrackedStream

@@ -241,7 +241,7 @@ class Daemon:
         try:
             for i, work in enumerate(batch):
                 for obj in looks.due(work.objects):
-                    looks.offer(obj, work.frame, obj.mask, self._engine.look(features, i, obj.mask))
+                    looks.offer(obj, work.frame, obj.mask, self._engine.look(features, i, obj.mask.logits_hw > 0))
         except Exception:  # nobody's tracking ends for want of a look
             log.exception("no looks were taken")
 

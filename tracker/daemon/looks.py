@@ -5,7 +5,6 @@ happens in a thread of its own. What waits for it is bounded, and nobody waits f
 """
 
 import contextlib
-import hashlib
 import logging
 import queue
 import threading
@@ -323,12 +322,6 @@ def slot_for(vectors: dict[int, F32], vector_c: F32) -> int | None:
     pairs = [(float(vectors[a] @ vectors[b]), b) for a in slots for b in slots if a < b]
     closest, slot = max(pairs)
     return slot if nearest < closest else None
-
-
-def model_key(about: dict[str, Any]) -> str:
-    """What vectors can be compared: those of the same weights at the same size."""
-    weights = about["sha256"] or about["name"]
-    return hashlib.sha256(f"{weights} {about['image_size']}".encode()).hexdigest()
 
 
 def failed_by(fail: Callable[[TrackerError], None], work: Callable[[], None]) -> Callable[[], None]:

@@ -17,7 +17,7 @@ from tracker.protocol.operations import SEARCH_SIMILAR, WATCH_ADD, WATCH_LIST, W
 from tracker.protocol.prompts import prompt_of
 from tracker.registry.rows import DropWatchedLook, PutWatchedLook
 from tracker.registry.similar import Look, LookHit, LookQuery, WatchedLook
-from tracker.sockets.control import Request
+from tracker.sockets.request import Request
 from tracker.types import Frame, Rgb
 
 MAX_PICTURE_PIXELS = 4 * 2**20  # of an uploaded one
@@ -58,7 +58,7 @@ class Similar:
                 args.since,
                 args.until,
                 args.label,
-                but,
+                but=but,
             )
             hits, left_out = self._memory.find(query)
             request.reply(replies.SimilarFound(hits=[_hit(hit) for hit in hits], left_out=left_out))
@@ -131,7 +131,7 @@ class Similar:
             features = self._context.features(frame)
         prompt = prompt_of(args, frame.size_wh)
         _, mask = engine.prompt(ObjectMemory(), features, 0, frame.index, prompt, frame.size_wh)
-        return LookTask(("", 0), None, frame, mask, engine.look(features, 0, mask))
+        return LookTask(("", 0), None, frame, mask, engine.look(features, 0, mask.logits_hw > 0))
 
 
 def _picture(data: bytes) -> Frame:

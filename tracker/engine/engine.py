@@ -40,7 +40,7 @@ from tracker.engine.precision import Precision, of_config
 from tracker.engine.prompts import Points
 from tracker.errors import AtCapacity, FrameGone, FrameMarked
 from tracker.protocol.prompts import checked
-from tracker.types import F32, U8, Image, ObjectMask, Prompt
+from tracker.types import F32, U8, Bool, Image, ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
 
@@ -214,9 +214,9 @@ class Engine:
 
         return finish
 
-    def look(self, features: Features, i: int, mask: ObjectMask) -> F32:
-        """Features of the i-th image inside the mask, float32 [c]: what the object looks like."""
-        return embedder.pooled(features, i, mask)
+    def look(self, features: Features, i: int, inside_hw: Bool) -> F32:
+        """Features of the i-th image inside a mask of any size, float32 [c]: what an object looks like."""
+        return embedder.pooled(features, i, inside_hw)
 
     def warm_up(self) -> None:
         """A few steps on a blank picture: the first real one is not slow, and `cost` has something to go by."""

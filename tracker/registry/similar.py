@@ -4,6 +4,7 @@ Vectors of one kind and one model are in a table of their own and never mixed. T
 eight bits lost a fifth of what should be found. One connection writes; others may read beside it.
 """
 
+import hashlib
 import time
 from typing import Any
 
@@ -15,7 +16,7 @@ from msgspec import Struct, structs
 
 from tracker.types import F32
 
-MAX_FOUND = 2048  # vectors taken into account for one query
+MAX_FOUND = 4096  # vectors taken into account for one query
 MOST_OF_ONE = 9  # looks that are kept of one object
 TRIM = 20  # a twentieth goes when it is full
 
@@ -61,6 +62,7 @@ class LookQuery(Struct, frozen=True):
     since: float | None = None
     until: float | None = None
     label: str | None = None
+    most_of_one: int = MOST_OF_ONE
     but: tuple[str, int] | None = None  # an object that is not to be found: itself
 
 
@@ -164,7 +166,10 @@ class Looks:
             self._remove([row for (row,) in self._all(sql, (excess + max_count // TRIM,))])
 
     def _nearest(self, table: str, query: LookQuery, vector: bytes) -> list[tuple[int, float]]:
-        conditions, values = ["vector MATCH ?", "k = ?"], [vector, min(MAX_FOUND, MOST_OF_ONE * (query.limit + 1))]
+        conditions, values = (
+            ["vector MATCH ?", "k = ?"],
+            [vector, min(MAX_FOUND, query.most_of_one * (query.limit + 1))],
+        )
         given = {"stream =": query.stream, "time >=": query.since, "time <=": query.until, "label =": query.label}
         for condition, value in given.items():
             if value is not None:
@@ -199,6 +204,12 @@ class Looks:
 
     def _all(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         return list(self._connection.execute(sql, values))
+
+
+def model_key(about: dict[str, Any]) -> str:
+    """What vectors can be compared: those of the same weights at the same size."""
+    weights = about["sha256"] or about["name"]
+    return hashlib.sha256(f"{weights} {about['image_size']}".encode()).hexdigest()
 
 
 def opened_for_reading(path: str) -> tuple[apsw.Connection, Looks]:

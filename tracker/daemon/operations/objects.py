@@ -45,8 +45,8 @@ class ObjectOperations:
 
     def _looked_at(self, obj: TrackedObject, frame: Frame, mask: ObjectMask) -> list[replies.Maybe]:
         """Keep its first look, and find who else it may be."""
-        features = self._context.features(frame)
-        return self._context.looks.added(obj, frame, mask, self._context.engine.look(features, 0, mask))
+        pooled_c = self._context.engine.look(self._context.features(frame), 0, mask.logits_hw > 0)
+        return self._context.looks.added(obj, frame, mask, pooled_c)
 
     @answers(OBJECTS_REFINE)
     def objects_refine(self, args: requests.ObjectsRefine) -> replies.ObjectResult:
