@@ -25,7 +25,7 @@ from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.discovery import Discovery
 from tracker.daemon.events import Events
-from tracker.daemon.fairness import REQUESTS_S, FairRequests
+from tracker.daemon.fairness import LIGHT_AT_ONCE_S, REQUESTS_S, FairRequests
 from tracker.daemon.faults import Faults
 from tracker.daemon.history import DurableRequest, History
 from tracker.daemon.lifecycle import ObjectLifecycle
@@ -300,10 +300,12 @@ class Daemon:
         self._wake.set()
 
     def _answer_requests(self) -> None:
-        """Answer requests for at most REQUESTS_S, so that a busy client cannot starve tracking."""
+        """Answer requests for at most REQUESTS_S, so that a busy client cannot starve tracking; and those of light
+        clients a little longer, so that they need not wait for a step of the model as well."""
         deadline_s = time.monotonic() + REQUESTS_S
+        light_ends_s: float | None = None
         self._requests.refill(tracking=self._table.object_count() > 0)
-        while (request := self._requests.take()) is not None:
+        while (request := self._requests.take(light_only=light_ends_s is not None)) is not None:
             started_s = time.monotonic()
             self._pulse.beat()
             self._asker = request.owner
@@ -316,10 +318,14 @@ class Daemon:
                 request.fail(
                     TrackerError(f"{request.op} failed inside the daemon: {type(error).__name__}; see its log")
                 )
-            self._requests.spent(request.owner, time.monotonic() - started_s)
-            if time.monotonic() > deadline_s or self._stopping:
-                self._wake.set()
-                return
+            ended_s = time.monotonic()
+            self._requests.spent(request.owner, ended_s - started_s)
+            if light_ends_s is None and ended_s > deadline_s:
+                light_ends_s = ended_s + LIGHT_AT_ONCE_S
+            if self._stopping or (light_ends_s is not None and ended_s > light_ends_s):
+                break
+        if light_ends_s is not None:
+            self._wake.set()
 
     def _cancel(self, request_id: Any) -> None:
         self._jobs.cancel(request_id, self._asker)
