@@ -35,11 +35,13 @@ from tracker.daemon.operations import operations
 from tracker.daemon.persistence import Persistence, open_store
 from tracker.daemon.reload import Reloader
 from tracker.daemon.restore import Restorer
+from tracker.daemon.similar import Similar
 from tracker.daemon.status import status_line, step_times
 from tracker.daemon.stream_keeper import StreamKeeper
 from tracker.daemon.systemd import Notifier
 from tracker.daemon.watch import Part, Pulse, Watch, memory_bound
 from tracker.engine.engine import Engine
+from tracker.engine.forward import Features
 from tracker.engine.models.build import load_model
 from tracker.errors import AtCapacity, TrackerError
 from tracker.labels.labeller import Labeller
@@ -98,6 +100,7 @@ class Daemon:
         self._jobs = Jobs(config.engine.catch_up_fraction)
         self._answers = operations(self._context, self._keeper.attach, self._keeper.detach, self._cancel)
         self._history = History(store)
+        self._similar = Similar(self._context, self._context.looks)
         self.control = self._control_server(instance)
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
@@ -121,6 +124,7 @@ class Daemon:
         parts: dict[str, Part] = {
             "main": self._pulse,
             "delivery": self._delivery,
+            "looks": self._context.looks,
             "control": self.control,
             "publish": self.publisher,
         }
@@ -137,7 +141,7 @@ class Daemon:
 
     def _control_server(self, instance: str) -> ControlServer:
         config = self._config
-        names = self._answers.names | {HISTORY_LIST.name}
+        names = self._answers.names | {HISTORY_LIST.name} | self._similar.names
         guard = guard_of(config, "control")
         return ControlServer(config.control.endpoint, self._ask, names, instance, config.limits, guard)
 
@@ -247,6 +251,17 @@ class Daemon:
         for (obj, _, frame), (memory, mask) in zip(moves, results, strict=True):
             obj.followed(frame, memory, mask)
             obj.age += 1
+        self._look(batch, features)
+
+    def _look(self, batch: list[ScheduledFrame], features: Features) -> None:
+        """Hand over what some objects look like, whose turn it is."""
+        looks = self._context.looks
+        try:
+            for i, work in enumerate(batch):
+                for obj in looks.due(work.objects):
+                    looks.offer(obj, work.frame, obj.mask, self._engine.look(features, i, obj.mask.logits_hw > 0))
+        except Exception:  # nobody's tracking ends for want of a look
+            log.exception("no looks were taken")
 
     def _fail(self, batch: list[ScheduledFrame], error: Exception) -> None:
         """Streams that shared a step are tried one by one, so that one bad frame costs the others nothing."""
@@ -336,6 +351,8 @@ class Daemon:
     def _answer(self, request: Request) -> None:
         if request.op == HISTORY_LIST.name:
             self._history.answer(request)
+        elif request.op in self._similar.names:
+            self._similar.answer(request)
         elif (in_slices := self._answers.in_slices.get(request.op)) is not None:
             self._jobs.check_room(request.owner)
             self._jobs.add(DurableRequest(request, self._persistence), in_slices(request.args, request.id))
@@ -404,6 +421,8 @@ class Daemon:
             stack.callback(self._delivery.stop)
             self.control.start()
             stack.callback(self.control.stop, STOP_S)
+            self._context.looks.start()
+            stack.callback(self._context.looks.stop)
             self._labeller.start()
             stack.callback(self._labeller.stop)
             self.metrics.start()
@@ -440,7 +459,7 @@ def serve(path: str | Path) -> None:
     _raise_descriptor_limit()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to apply a new configuration to
     Notifier().status(f"loading {config.model.name}")
-    store = open_store(config.persist)
+    store = open_store(config.persist, config.looks)
     engine = Engine(load_model(config.model), config.engine)
     engine.warm_up()
     daemon = Daemon(config, engine, store, abandon=_abandon, read_config=lambda: check(path))
