@@ -48,8 +48,8 @@ BAD = {
     "unknown section": (
         "gizmo: {}",
         [
-            "gizmo: unknown key; known here: control, engine, keys, labels, limits, log, metrics, model, persist, "
-            "publish, streams"
+            "gizmo: unknown key; known here: control, engine, keys, labels, limits, log, looks, metrics, model, "
+            "persist, publish, streams"
         ],
     ),
     "misspelt key": ("engine: {theads: 2}", ["engine.theads: unknown key; did you mean 'threads'?"]),
@@ -155,7 +155,7 @@ BAD = {
     "a tab": ("engine:\n\tthreads: 1", ["not valid YAML:"]),
     "a Python object": (
         "engine: !!python/object/apply:os.getcwd []",
-        ["not valid YAML: could not determine a constructor"],
+        ["not valid YAML: a value has a tag; plain text"],
     ),
     "a list as a key": ("? [a]\n: 1", ["found unhashable key"]),
     "aliases that refer to themselves": ("a: &a [*a]", ["a: unknown key"]),

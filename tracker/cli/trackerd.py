@@ -12,6 +12,7 @@ from tracker import __version__
 from tracker.cli import show
 from tracker.cli.fleet import fleet
 from tracker.cli.frame import frame
+from tracker.cli.index import index, similar
 from tracker.cli.keys import keys
 from tracker.cli.models import models
 from tracker.cli.segment import segment
@@ -56,6 +57,8 @@ trackerd.add_command(track)
 trackerd.add_command(frame)
 trackerd.add_command(segment)
 trackerd.add_command(web)
+trackerd.add_command(index)
+trackerd.add_command(similar)
 
 
 def main() -> None:
@@ -72,7 +75,7 @@ def main() -> None:
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
-        _fail(f"torch and torchvision do not fit together ({error}): install both from the lock file, with uv sync")
+        _fail("torch and torchvision do not fit together: install both from the lock file, with uv sync")
 
 
 def _fail(message: str) -> NoReturn:
