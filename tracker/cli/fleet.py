@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracker import logs
-from tracker.cli import show
+from tracker.cli import logs, show
 from tracker.config import LogConfig
 from tracker.errors import ConfigError
 
@@ -44,7 +43,7 @@ def serve(path: Path) -> None:
     from tracker.fleet.serve import serve as serve_box
     from tracker.fleet.settings import load_box
 
-    logs.begin(LogConfig().level)
+    logs.set_up(LogConfig().level)
     asyncio.run(_until_stopped(serve_box(load_box(path))))
 
 
