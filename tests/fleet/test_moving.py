@@ -93,32 +93,44 @@ class TestMoving:
                 fleet.do(partial(people.move, stream=stream, to=to))
 
 
+def _notes(fleet: TestFleet, box: str) -> dict[str, str]:
+    with fleet.client(box) as client:
+        return client.info().notes
+
+
 @dataclass
 class Outage:
     before: dict[str, str | None]
     ears: list[Ear]
     heard_meanwhile: list[int]
+    notes: list[dict[str, str]]  # of the daemons, while NATS was away
+
+
+@pytest.fixture(scope="class")
+def outage(fleet: TestFleet, streams: list[str]) -> Outage:
+    """NATS is away for longer than a box may be silent."""
+    before = owners(fleet)
+    with ExitStack() as stack:
+        ears = [stack.enter_context(ear(fleet.nats.url, name)) for name in streams[:2]]
+        fleet.nats.stop()
+        counts = [one.messages for one in ears]
+        deadline_s = time.monotonic() + 1.5 * ACK_WAIT_S
+        wait_until(lambda: time.monotonic() > deadline_s, START_S)
+        heard = [one.messages - count for one, count in zip(ears, counts, strict=True)]
+        fleet.nats.start()
+        fleet.wait_for_boxes(list(fleet.boxes))
+    return Outage(before, ears, heard, notes)
 
 
 class TestNatsGone:
-    @pytest.fixture(scope="class")
-    def outage(self, fleet: TestFleet, streams: list[str]) -> Outage:
-        """NATS is away for longer than a box may be silent."""
-        before = owners(fleet)
-        with ExitStack() as stack:
-            ears = [stack.enter_context(ear(fleet.nats.url, name)) for name in streams[:2]]
-            fleet.nats.stop()
-            counts = [one.messages for one in ears]
-            deadline_s = time.monotonic() + 1.5 * ACK_WAIT_S
-            wait_until(lambda: time.monotonic() > deadline_s, START_S)
-            heard = [one.messages - count for one, count in zip(ears, counts, strict=True)]
-            fleet.nats.start()
-            fleet.wait_for_boxes(list(fleet.boxes))
-        return Outage(before, ears, heard)
-
     def test_what_runs_goes_on(self, outage: Outage) -> None:
         assert min(outage.heard_meanwhile) > 5
         assert [len(one.owners) for one in outage.ears] == [1, 1]
+
+    def test_people_are_told_by_every_daemon(self, outage: Outage, fleet: TestFleet) -> None:
+        assert [list(notes) for notes in outage.notes] == [["fleet"]] * len(fleet.boxes)
+        assert "NATS is gone" in outage.notes[0]["fleet"]
+        wait_until(lambda: not any(_notes(fleet, box) for box in fleet.boxes), START_S)
 
     def test_nothing_moves_when_it_returns_and_placement_resumes(
         self, outage: Outage, fleet: TestFleet, film: Path

@@ -114,8 +114,12 @@ class Figures(Collector):
         threads = GaugeMetricFamily("tracker_thread_alive", "1 while a thread lives.", labels=["thread"])
         for name, part in self._parts.items():
             threads.add_metric([name], part.is_alive())
+        notes = GaugeMetricFamily("tracker_note", "1 while a program beside the daemon reports.", labels=["name"])
+        for name in list(self._events.notes):
+            notes.add_metric([name], 1)
         yield events
         yield threads
+        yield notes
         yield GaugeMetricFamily("tracker_resident_memory_bytes", "Of the process.", resident_bytes())
         store = self._persistence.store
         saving = store is not None and not store.failed

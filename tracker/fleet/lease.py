@@ -130,6 +130,10 @@ class Lease:
         if event.event == "stream_live" and self._last is not None:
             self.take_record(structs.replace(self._last, state="live"))
 
+    def is_ours(self, owner: object) -> bool:
+        """Whether a message of this owner is one of ours, and the stream still ours as far as is known."""
+        return owner == str(self.token) and self.state in ("serving", "given") and "verify" not in self._wishes
+
     async def in_progress(self) -> None:
         """Keep it from being handed to another box."""
         if self.state in ("claiming", "serving"):

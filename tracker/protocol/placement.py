@@ -10,7 +10,10 @@ from tracker.protocol.replies import Record
 
 WHERE = "tracker-where"  # stream -> Where; an entry that its owner does not renew ends after WHERE_TTL_S
 WHERE_TTL_S = 15.0
-SAVE = "tracker.save"  # SAVE.<stream>: a request to the stream's owner, answered once its objects are stored
+SAVE = "tracker-fleet.save"  # SAVE.<stream>: a request to the stream's owner, answered once its objects are stored
+
+
+MIRROR = "tracker"  # MIRROR.<stream>.tracks, .events and .status, where boxes mirror them
 
 
 class Token(NamedTuple):

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tracker.config import (
+    PLAIN_TEXT,
     PRED_IOU_THRESH,
     STABILITY_SCORE_THRESH,
     NonNegative,
@@ -51,6 +52,13 @@ class Prompted(Args, frozen=True, kw_only=True):
 
 class ServerInfoArgs(Args, frozen=True, kw_only=True):
     pass
+
+
+class ServerNote(Args, frozen=True, kw_only=True):
+    """What a program beside the daemon wants people to know; nil: it is well again."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}\Z")]
+    message: Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)] | None = None
 
 
 class StreamsListArgs(Args, frozen=True, kw_only=True):
