@@ -117,6 +117,7 @@ def outage(fleet: TestFleet, streams: list[str]) -> Outage:
         deadline_s = time.monotonic() + 1.5 * ACK_WAIT_S
         wait_until(lambda: time.monotonic() > deadline_s, START_S)
         heard = [one.messages - count for one, count in zip(ears, counts, strict=True)]
+        notes = [_notes(fleet, box) for box in fleet.boxes]
         fleet.nats.start()
         fleet.wait_for_boxes(list(fleet.boxes))
     return Outage(before, ears, heard, notes)
