@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -49,6 +50,12 @@ def progress(fleet: TestFleet, job: Job) -> Progress:
     return next(one for one in found if one.job == job.job)
 
 
+def working(fleet: TestFleet) -> list[psutil.Process]:
+    """The boxes' child processes for files."""
+    running = [box.fleet for box in fleet.boxes.values() if box.fleet is not None]
+    return [child for process in running for child in psutil.Process(process.pid).children()]
+
+
 def wait_for_all(fleet: TestFleet, job: Job) -> Progress:
     wait_until(lambda: progress(fleet, job).done + progress(fleet, job).failed == job.files, 2 * START_S)
     return progress(fleet, job)
@@ -65,8 +72,11 @@ class TestFiles:
         folder = shared_results / job.job
         for number, picture in enumerate(pictures):
             place = folder / f"{number:06d}-{picture.stem}"
-            assert json.loads((place / "coco.json").read_text())["annotations"]
-            assert Image.open(place / "masks" / f"{picture.stem}.png").size == (160, 120)
+            assert json.loads((place / "coco.json").read_text())["images"][0]["file_name"] == picture.name
+            with Image.open(place / "masks" / f"{picture.stem}.png") as mask:
+                assert mask.size == (160, 120)
+        assert sorted(path.name for path in folder.glob("0*")) == sorted(path.name for path in folder.iterdir())
+        wait_until(lambda: not working(fleet), START_S)  # who has nothing to do ends the process that works
 
     def test_that_cannot_be_done_are_listed_with_the_reason(
         self, fleet: TestFleet, film: Path, tmp_path: Path
@@ -78,6 +88,7 @@ class TestFiles:
         job = submit(fleet, work("coco"), [broken, elsewhere])
         assert wait_for_all(fleet, job).failed == 2
         failed = fleet.do(lambda buckets: _with_files(buckets.js, partial(files.failures, job=job.job)))
+        wait_until(lambda: not working(fleet), START_S)
         reasons = {Path(one.path).name: (one.tries, one.error or "") for one in failed}
         assert reasons["broken.png"][0] == reasons["secret.png"][0] == files.MAX_TRIES
         assert "could not be read" in reasons["broken.png"][1]

@@ -27,7 +27,7 @@ from tracker.protocol.placement import where_of
 
 PATIENCE_S = 600.0
 QUIET_S = 10.0
-LOOK_S = 0.25
+LOOK_S = 0.5
 
 
 def rows(args: argparse.Namespace) -> Iterator[Row]:

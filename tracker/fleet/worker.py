@@ -28,6 +28,7 @@ COMMAND = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()"
 PULL_S = 1.0
 BUSY = 0.5  # of the time in steps of the model: above, live streams need the box
 MAX_DELIVERIES = 2 * MAX_TRIES  # a file whose boxes die is not tried for ever
+CHILD_IDLE_S = 5.0
 RETRY_S = 2.0
 NICE = 10  # live streams come first
 MAX_LINE_BYTES = 2**16
@@ -94,6 +95,7 @@ class Worker:
         self._files = files
         self._may_work = may_work
         self._child = Child()
+        self._worked_s = time.monotonic()
 
     async def run(self) -> None:
         """For ever."""
@@ -106,6 +108,7 @@ class Worker:
                 try:
                     (message,) = await pulled.fetch(1, timeout=PULL_S)
                 except TimeoutError:
+                    await self._rest()
                     continue
                 except (NatsError, OSError):
                     await asyncio.sleep(PULL_S)
@@ -118,6 +121,11 @@ class Worker:
     def _is_idle(self) -> bool:
         status = self._daemon.status
         return status is not None and status.steps.count * status.steps.p50_ms < 1000 * BUSY
+
+    async def _rest(self) -> None:
+        """A child without work is not kept: live streams have better use for its memory."""
+        if time.monotonic() - self._worked_s > CHILD_IDLE_S:
+            await self._child.stop()
 
     async def _work(self, message: Msg) -> None:
         task: FileTask | None = decoded(message.data, FileTask)
@@ -141,6 +149,7 @@ class Worker:
             done = self._done(task, began_s, tries, results=results)
         finally:
             beating.cancel()
+            self._worked_s = time.monotonic()
         fate = "failed" if done.error else "done"
         await self._files.jobs.put(f"{task.job}.{fate}.{task.number}", msgspec.json.encode(done))
         await message.ack_sync()
