@@ -2,7 +2,7 @@
 
     python proxies.py PORT
 
-forwards a free port of this machine, which it prints, to PORT; `cut` and `mend` come as lines of its standard input.
+forwards a free port of this machine, which it prints, to PORT; `cut` and `mend` are lines of its standard input.
 """
 
 import asyncio
