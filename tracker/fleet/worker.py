@@ -169,7 +169,8 @@ class Worker:
         if self._config.results is not None:
             parent = Path(self._config.results) / task.job
             parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=parent, ignore_cleanup_errors=True) as folder:
+        prefix = f".unfinished-{task.number}-"
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as folder:
             out = Path(folder) / task.name
             out.mkdir()
             answer = await self._child.do(Order(task=task, folder=str(out), device=self._config.device))
@@ -178,6 +179,8 @@ class Worker:
             names = sorted(str(path.relative_to(folder)) for path in out.rglob("*") if path.is_file())
             if parent is not None:
                 _publish(out, parent / task.name)
+                for left in parent.glob(f"{prefix}*"):  # by boxes that died over it
+                    shutil.rmtree(left, ignore_errors=True)
             else:
                 await self._store(Path(folder), task.job, names)
         return names
