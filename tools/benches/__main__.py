@@ -11,6 +11,7 @@ the daemon end to end, geometry, bfloat16, what kill -9 loses, fleets.
     tools/bench kill     [--runs 50]
     tools/bench fleet    [--boxes 200] [--streams 2000] [--processes 4]
     tools/bench fleet_kill [--runs 20]
+    tools/bench zones    [--model nano] [--scenes 20]
 
 Prints a Markdown table, and JSON with --json FILE. `wall` and every latency is what a clock says, and means nothing
 where the machine has other work; `cpu` is processor time. What the columns mean, each kind's own --help says.
@@ -119,6 +120,12 @@ def _fleet_kill(kinds: Any, module: Any) -> None:
     kind.add_argument("--runs", type=int, default=20, help="how often (default: %(default)s)")
 
 
+def _zones(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "zones", module, module.rows)
+    kind.add_argument("--model", default="nano", help="(default: %(default)s)")
+    kind.add_argument("--scenes", type=int, default=20, help="of three objects each (default: %(default)s)")
+
+
 KINDS: dict[str, Callable[[Any, Any], None]] = {
     "engine": _engine,
     "roofline": _roofline,
@@ -130,6 +137,7 @@ KINDS: dict[str, Callable[[Any, Any], None]] = {
     "kill": _kill,
     "fleet": _fleet,
     "fleet_kill": _fleet_kill,
+    "zones": _zones,
 }
 
 

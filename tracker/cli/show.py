@@ -20,8 +20,11 @@ from tracker.protocol.replies import (
     ObjectList,
     ObjectRecord,
     ServerInfo,
+    SimilarFound,
     StreamRecord,
     Tracks,
+    WatchRecord,
+    ZoneRecord,
 )
 
 
@@ -80,14 +83,61 @@ def object_list(result: ObjectList) -> None:
         print_table(("stream", "object", "label", "frame"), rows)
 
 
+def hit_table(found: SimilarFound) -> None:
+    rows = [
+        (
+            f"{hit.score:.3f}",
+            hit.stream,
+            hit.object,
+            hit.label,
+            _when(hit.time),
+            hit.frame,
+            ",".join(map(str, hit.box)),
+        )
+        for hit in found.hits
+    ]
+    print_table(("score", "stream", "object", "label", "when", "frame", "box"), rows)
+    if found.left_out:
+        say(f"{found.left_out} looks are of another model, and were not compared")
+
+
+def watch_table(watched: Iterable[WatchRecord]) -> None:
+    rows = [(w.watch, w.name, w.threshold, _when(w.time)) for w in watched]
+    print_table(("number", "name", "threshold", "since"), rows)
+
+
+def _when(time_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+
+
+def zone_table(zones: Iterable[ZoneRecord]) -> None:
+    columns = ("stream", "zone", "what", "counts", "inside", "who", "vertices")
+    print_table(columns, map(_zone_row, zones))
+
+
+def _zone_row(zone: ZoneRecord) -> tuple[Any, ...]:
+    settings, counts = zone.settings, zone.counts
+    named = {"entered": counts.entered, "left": counts.left}
+    if settings.line is not None:
+        named = {"to the left": counts.to_left, "to the right": counts.to_right}
+    numbers = ", ".join(f"{count} {name}" for name, count in named.items())
+    inside = "" if counts.inside is UNSET else " ".join(map(str, counts.inside))
+    vertices = ",".join(f"{x:g},{y:g}" for x, y in settings.vertices)
+    what = "line" if settings.line is not None else "polygon"
+    who = "all" if settings.labels is None else ", ".join(settings.labels)
+    return zone.stream, zone.zone, what, numbers, inside, who, f"{vertices} {settings.unit}"
+
+
 def event_lines(result: EventList) -> None:
     for event in result.events:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
-        line(f"{when}  {event_text(event)}")
+        line(f"{_when(event.time)}  {event_text(event)}")
 
 
 def event_text(event: Event) -> str:
-    what = [event.event, *(str(v) for v in (event.object, event.label, event.message) if v is not UNSET and v)]
+    fields = (event.zone, event.object, event.label, event.direction, event.message)
+    what = [event.event, *(str(value) for value in fields if value is not UNSET and value)]
+    if event.dwell_s is not UNSET:
+        what.append(f"{event.dwell_s:.1f} s")
     return f"{event.stream} #{event.frame}  {' '.join(what)}"
 
 

@@ -61,6 +61,13 @@ class AsyncClient:
     segment = _awaitable(requests.segment)
     segment_all = _awaitable(requests.segment_all)
     cancel_segment_all = _awaitable(requests.cancel_segment_all)
+    set_zone = _awaitable(requests.set_zone)
+    remove_zone = _awaitable(requests.remove_zone)
+    zones = _awaitable(requests.zones)
+    similar = _awaitable(requests.similar)
+    watch_for = _awaitable(requests.watch_for)
+    watched = _awaitable(requests.watched)
+    stop_watching = _awaitable(requests.stop_watching)
     history = _awaitable(requests.history)
 
     def __init__(

@@ -94,6 +94,13 @@ class Client:
     segment = _blocking(requests.segment)
     segment_all = _blocking(requests.segment_all)
     cancel_segment_all = _blocking(requests.cancel_segment_all)
+    set_zone = _blocking(requests.set_zone)
+    remove_zone = _blocking(requests.remove_zone)
+    zones = _blocking(requests.zones)
+    similar = _blocking(requests.similar)
+    watch_for = _blocking(requests.watch_for)
+    watched = _blocking(requests.watched)
+    stop_watching = _blocking(requests.stop_watching)
     history = _blocking(requests.history)
 
     def __init__(

@@ -9,12 +9,12 @@ import os
 import queue
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import UNSET, Struct, structs
 
-from tracker.config import Config, PersistConfig, StreamConfig
+from tracker.config import Config, LooksConfig, PersistConfig, StreamConfig
 from tracker.engine.engine import Engine
 from tracker.engine.memory import ObjectMemory
 from tracker.registry import memories
@@ -59,6 +59,7 @@ class Persistence:
         self._reserved: dict[str, tuple[int, int]] = {}  # frames and epochs, of each stream
         self._written: dict[TrackedObject, ObjectMemory] = {}  # the memory that was handed over last
         self._memories_due_s = 0.0
+        self.more: Callable[[], Sequence[Change]] = list  # what others keep, for a folder that begins anew
         self._set_aside: queue.SimpleQueue[list[KeptObject] | None] = queue.SimpleQueue()  # from the store's thread
         if store is not None:
             store.on_failure = self.failures.append
@@ -206,7 +207,7 @@ class Persistence:
         objects = [obj for stream in self._table for obj in stream.objects.values()]
         rows = [self._row(stream) for stream in self._table] + list(self.gone.values())
         kept = [PutKept(kept) for kept in self.waiting.values()]
-        return [Clear(), *map(PutStream, rows), *map(self._put, objects), *kept]
+        return [Clear(), *map(PutStream, rows), *map(self._put, objects), *kept, *self.more()]
 
     def _save_memories(self) -> None:
         """Hand over the memories that went on since, every `persist.interval_s`."""
@@ -273,12 +274,12 @@ def state_folder(config: PersistConfig) -> Path | None:
     return Path(given) if given else None
 
 
-def open_store(config: PersistConfig) -> Store | None:
+def open_store(config: PersistConfig, looks: LooksConfig | None = None) -> Store | None:
     """Lock and read the state folder. Raises ConfigError where another daemon has it."""
     folder = state_folder(config)
     if folder is None:
         log.warning("nothing outlives a restart: neither persist.dir nor $STATE_DIRECTORY names a folder")
         return None
-    store = Store(folder, config.history_days, round(config.history_mib * 2**20))
+    store = Store(folder, config.history_days, round(config.history_mib * 2**20), looks)
     store.open()
     return store

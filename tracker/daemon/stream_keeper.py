@@ -14,18 +14,30 @@ from tracker.streams.stream import Stream
 from tracker.tracking.state import TrackedStream
 
 STOP_S = 1.0  # for the streams to end; one that blocks inside FFmpeg dies with the process
-WITHOUT_REOPENING = {"priority", "min_fps", "labels", "discover"}  # fields of a stream that is read as it is
+WITHOUT_REOPENING = {
+    "priority",
+    "min_fps",
+    "labels",
+    "discover",
+    "zones",
+}  # fields of a stream that is read as it is
 
 
 class StreamKeeper:
-    """The one place that starts and stops streams' threads. `wake` is called for every frame, by these threads."""
+    """The one place that starts and stops streams' threads.
 
-    def __init__(self, context: Context, restorer: Restorer, wake: Callable[[], None]) -> None:
+    `wake` is called for every frame, by these threads; `closed(name)` when a stream is gone.
+    """
+
+    def __init__(
+        self, context: Context, restorer: Restorer, wake: Callable[[], None], closed: Callable[[str], None]
+    ) -> None:
         self._context = context
         self._table = context.table
         self._persistence = context.persistence
         self._restorer = restorer
         self._wake = wake
+        self._closed = closed
 
     def start(self) -> None:
         """Open what is configured, and what was added before a restart."""
@@ -48,6 +60,7 @@ class StreamKeeper:
         stream = TrackedStream(self._source(name, config, playlists))
         stream.source.owner = UNSET if owner is None else owner
         self._table.add(stream)
+        self._context.zones.attach(stream.source)
         self._persistence.stream_added(stream)
         self._publish_event(stream.source, "stream_added")
         self._restorer.bring_back(stream)
@@ -57,11 +70,13 @@ class StreamKeeper:
     def detach(self, stream: TrackedStream) -> None:
         """Remove a stream, and forget its objects."""
         self._persistence.stream_removed(stream)
+        self._context.zones.forget(stream.name)
         self._close(stream)
 
     def set_aside(self, stream: TrackedStream) -> None:
         """A stream that is no longer configured: its objects wait for it, as they would after a restart."""
         self._persistence.stream_set_aside(stream)
+        self._context.zones.set_aside(stream.name)
         self._close(stream)
 
     def change(self, stream: TrackedStream, config: StreamConfig) -> None:
@@ -73,6 +88,7 @@ class StreamKeeper:
             source.config = config
         else:
             self._reopen(stream, config)
+        self._context.zones.attach(stream.source)
         self._persistence.stream_changed(stream)
         self._publish_event(stream.source, "stream_changed", message=", ".join(sorted(changed)))
 
@@ -100,6 +116,7 @@ class StreamKeeper:
         self._table.remove(stream)
         stream.source.stop(timeout_s=0)  # it ends by itself, at the latest with its time-out
         self._publish_event(stream.source, "stream_removed")
+        self._closed(stream.name)
 
     def _source(self, name: str, config: StreamConfig, playlists: bool) -> Stream:
         return Stream(name, config, lambda _: self._wake(), self._on_stream_event, playlists=playlists)

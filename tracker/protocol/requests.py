@@ -19,12 +19,15 @@ from tracker.config import (
     Positive,
     StreamConfig,
     Unit,
+    ZoneConfig,
+    ZoneName,
 )
 from tracker.errors import TooLarge
 from tracker.protocol.fields import (
     MAX_CHUNK_BYTES,
     MAX_ITEMS,
     MAX_META_BYTES,
+    MAX_PICTURE_BYTES,
     MAX_PIN_S,
     FrameIndex,
     ImageFormat,
@@ -221,6 +224,67 @@ class SegmentCancel(Args, frozen=True, kw_only=True):
     """`id` is the `id` of the `segment.all` request."""
 
     id: Any
+
+
+class LookMarks(Prompted, frozen=True, kw_only=True):
+    """A look: an object's (`stream` and `object`), or that of what is marked on a frame or on a picture file."""
+
+    stream: StreamId | None = None
+    object: ObjectId | None = None
+    frame: FrameIndex | None = None
+    picture: Annotated[bytes, Meta(max_length=MAX_PICTURE_BYTES)] | None = None
+
+    def __post_init__(self) -> None:
+        marked = any(mark is not None for mark in (self.points, self.box, self.mask))
+        if (self.picture is None) == (self.stream is None):
+            raise ValueError("give either stream, with an object or marks, or picture, with marks")
+        if (self.object is None) != marked:
+            raise ValueError("give either object or marks (points, box or mask), so that it is clear what is meant")
+        if self.object is not None and (self.picture is not None or self.frame is not None):
+            raise ValueError("object: its looks are kept already; leave frame and picture out")
+        if self.picture is not None and self.frame is not None:
+            raise ValueError("frame: a picture has none")
+
+
+class SearchSimilar(LookMarks, frozen=True, kw_only=True):
+    on: StreamId | None = None  # only what was seen there
+    since: float | None = None  # Unix seconds
+    until: float | None = None
+    label: Label | None = None
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+class WatchAdd(LookMarks, frozen=True, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)]
+    threshold: Unit = 0.9
+
+
+class WatchListArgs(Args, frozen=True, kw_only=True):
+    pass
+
+
+class WatchRemove(Args, frozen=True, kw_only=True):
+    watch: Annotated[int, Meta(ge=1)]
+
+
+class ZonesSet(ZoneConfig, frozen=True, omit_defaults=True, kw_only=True):
+    """A zone's name and everything that the configuration says of a zone."""
+
+    stream: StreamId
+    zone: ZoneName
+
+    def config(self) -> ZoneConfig:
+        fields = ZoneConfig.__struct_fields__
+        return ZoneConfig(**{name: getattr(self, name) for name in fields})
+
+
+class ZonesRemove(Args, frozen=True, kw_only=True):
+    stream: StreamId
+    zone: ZoneName
+
+
+class ZonesList(Args, frozen=True, kw_only=True):
+    stream: StreamId | None = None
 
 
 class HistoryList(Args, frozen=True, kw_only=True):

@@ -18,17 +18,24 @@ from tracker.registry.rows import (
     Change,
     Clear,
     DropObject,
+    DropWatchedLook,
+    DropZones,
     KeptObject,
     PutKept,
+    PutLook,
     PutObject,
     PutStream,
+    PutWatchedLook,
+    PutZones,
     Saved,
     SavedObject,
     SavedStream,
+    SavedZones,
 )
+from tracker.registry.similar import Looks
 
 APPLICATION_ID = 0x74726B64  # "trkd"
-VERSION = 1
+VERSION = 2
 EVENT_ROW_BYTES = 128  # of an event's row and its indices, beside the record
 TRIM = 20  # a twentieth of the history goes when it is full
 
@@ -39,6 +46,7 @@ CREATE TABLE streams (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID
 CREATE TABLE objects (
     stream TEXT NOT NULL, id INTEGER NOT NULL, record BLOB NOT NULL, memory TEXT NOT NULL, PRIMARY KEY (stream, id)
 ) WITHOUT ROWID;
+CREATE TABLE zones (stream TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, stream TEXT NOT NULL, object INTEGER, record BLOB NOT NULL
 );
@@ -71,7 +79,7 @@ class Database:
             self._open()
         except (apsw.NotADBError, apsw.CorruptError) as error:
             self.close()
-            raise Damaged(f"is damaged ({error})") from None
+            raise Damaged("is damaged") from error
         except BaseException:
             self.close()
             raise
@@ -88,10 +96,11 @@ class Database:
                 msgspec.msgpack.decode(r, type=SavedStream) for (r,) in self._all("SELECT record FROM streams")
             ]
             objects = _kept(self._all("SELECT record, memory FROM objects"))
+            zones = [msgspec.msgpack.decode(r, type=SavedZones) for (r,) in self._all("SELECT record FROM zones")]
         except msgspec.DecodeError as error:
-            raise Damaged(f"has a row that cannot be read ({error})") from None
+            raise Damaged("has a row that cannot be read") from error
         self._sweep({kept.memory_file for kept in objects})
-        return Saved(streams, objects)
+        return Saved(streams, objects, zones)
 
     def objects(self, stream: str) -> list[KeptObject]:
         """What is kept of one stream's objects."""
@@ -134,6 +143,11 @@ class Database:
         events = [msgspec.msgpack.decode(r, type=Event) for (r,) in self._all(sql, (*values, query.limit))]
         return events if query.since is not None else events[::-1]
 
+    def trim_looks(self, max_days: float, max_count: int) -> None:
+        """Forget the oldest looks."""
+        with self._connection:
+            self._looks.trim(max_days, max_count)
+
     def trim_history(self, max_days: float, max_nbytes: int) -> None:
         """Forget the oldest events, beyond so many days or bytes."""
         with self._connection:
@@ -148,6 +162,11 @@ class Database:
     # ------------------------------------------------------------------------------------------------- inside
 
     def _open(self) -> None:
+        """Check the file, or lay out a new one."""
+        self._check()
+        self._looks = Looks(self._connection)
+
+    def _check(self) -> None:
         self._all("PRAGMA journal_mode = WAL")
         self._all("PRAGMA synchronous = FULL")
         self._all("PRAGMA journal_size_limit = 4194304")
@@ -195,9 +214,26 @@ class Database:
                 row = (*kept.saved.key, _encoded(kept.saved), kept.memory_file)
                 self._all("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", row)
                 return []
+            case PutZones(zones):
+                self._all("INSERT OR REPLACE INTO zones VALUES (?, ?)", (zones.stream, _encoded(zones)))
+                return []
+            case DropZones(stream):
+                self._all("DELETE FROM zones WHERE stream = ?", (stream,))
+                return []
+            case PutLook(look):
+                self._looks.put(look)
+                return []
+            case PutWatchedLook(watched):
+                sql = "INSERT OR REPLACE INTO watched_looks VALUES (?, ?)"
+                self._all(sql, (watched.id, _encoded(watched)))
+                return []
+            case DropWatchedLook(watched_id):
+                self._all("DELETE FROM watched_looks WHERE id = ?", (watched_id,))
+                return []
             case Clear():
                 self._all("DELETE FROM objects")
                 self._all("DELETE FROM streams")
+                self._all("DELETE FROM zones")
                 return []
             case PutObject():
                 return self._put_object(change, written)
