@@ -52,6 +52,7 @@ def info_table(info: ServerInfo) -> None:
     model = info.model
     rows += [("model", f"{model.name}, {model.image_size} px, {model.dtype} on {model.device}")]
     rows += [("objects", f"{info.limits.objects - info.limits.objects_free} of {info.limits.objects}")]
+    rows += [(name, note) for name, note in info.notes.items()]
     print_table(("", ""), rows)
 
 
