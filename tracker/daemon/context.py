@@ -42,7 +42,7 @@ class Context:
         self.persistence.more = self.zones.rows
         model = model_key(self.engine.describe())
         self.looks = LookMemory(self.config.looks, model, self.events, self.persistence.store)
-        self.events.on_object = self.looks.happened
+        self.events.listeners.append(self.looks.happened)
 
     def reconfigure(self, config: Config) -> None:
         """From now on it is `config` that counts."""

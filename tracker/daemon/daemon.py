@@ -23,6 +23,7 @@ from tracker.config import Config
 from tracker.daemon.checks import check
 from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
+from tracker.daemon.descriptions import Descriptions
 from tracker.daemon.discovery import Discovery
 from tracker.daemon.events import Events
 from tracker.daemon.fairness import REQUESTS_S, FairRequests
@@ -39,12 +40,13 @@ from tracker.daemon.status import status_line, step_times
 from tracker.daemon.stream_keeper import StreamKeeper
 from tracker.daemon.systemd import Notifier
 from tracker.daemon.watch import Part, Pulse, Watch, memory_bound
+from tracker.describe.describer import Describer
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.models.build import load_model
 from tracker.errors import AtCapacity, TrackerError
 from tracker.labels.labeller import Labeller
-from tracker.protocol.operations import HISTORY_LIST
+from tracker.protocol.operations import HISTORY_LIST, OBJECTS_DESCRIBE
 from tracker.protocol.replies import DeviceMemory, Status
 from tracker.registry.store import Store
 from tracker.sockets.access import guard_of
@@ -102,6 +104,8 @@ class Daemon:
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
         self._labeller = Labeller(config.labels, self._table)
+        self._describer = Describer(config.describe, self._wake.set)
+        self._descriptions = Descriptions(self._context, self._describer)
         self._requests = FairRequests()
         self._asker = b""  # whose request is being answered
         self._stopping = False
@@ -138,7 +142,7 @@ class Daemon:
 
     def _control_server(self, instance: str) -> ControlServer:
         config = self._config
-        names = self._answers.names | {HISTORY_LIST.name} | self._similar.names
+        names = self._answers.names | {HISTORY_LIST.name, OBJECTS_DESCRIBE.name} | self._similar.names
         guard = guard_of(config, "control")
         return ControlServer(config.control.endpoint, self._ask, names, instance, config.limits, guard)
 
@@ -148,7 +152,9 @@ class Daemon:
         return Watch(parts, sockets, memory, self._end_with, self._abandon, lambda: self._in_step)
 
     def _metrics_of(self, parts: dict[str, Part]) -> Metrics:
-        figures = Figures(self._table, self._events, self._persistence, parts, self._context.zones.counts)
+        figures = Figures(
+            self._table, self._events, self._persistence, parts, self._context.zones.counts, self._describer.counts
+        )
         return Metrics(self._config.metrics.endpoint, figures, lambda: self.ready.is_set() and not self._stopping)
 
     @property
@@ -327,6 +333,8 @@ class Daemon:
     def _answer(self, request: Request) -> None:
         if request.op == HISTORY_LIST.name:
             self._history.answer(request)
+        elif request.op == OBJECTS_DESCRIBE.name:
+            self._descriptions.answer(request)
         elif request.op in self._similar.names:
             self._similar.answer(request)
         elif (in_slices := self._answers.in_slices.get(request.op)) is not None:
@@ -341,6 +349,7 @@ class Daemon:
         """What is due by the clock: searches, guesses, objects that were lost for too long, the status message."""
         self._discovery.tick()
         self._labeller.tick()
+        self._descriptions.tick()
         self._objects.expire()
         self._restorer.tick()
         self._persistence.tick()
@@ -399,6 +408,8 @@ class Daemon:
             stack.callback(self.control.stop, STOP_S)
             self._context.looks.start()
             stack.callback(self._context.looks.stop)
+            self._describer.start()
+            stack.callback(self._describer.stop)
             self._labeller.start()
             stack.callback(self._labeller.stop)
             self.metrics.start()

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -108,12 +108,14 @@ class Figures(Collector):
         persistence: Persistence,
         parts: dict[str, Part],
         zones: Callable[[], dict[str, dict[str, ZoneCounts]]] = dict,
+        descriptions: Mapping[str, int] | None = None,
     ) -> None:
         self._table = table
         self._events = events
         self._persistence = persistence
         self._parts = parts
         self._zones = zones
+        self._descriptions = descriptions or Counter()
 
     def all_alive(self) -> bool:
         return all(part.is_alive() for part in self._parts.values())
@@ -121,6 +123,10 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._of_streams()
         yield from self._of_zones()
+        descriptions = CounterMetricFamily("tracker_descriptions", "Questions by outcome.", labels=["outcome"])
+        for outcome, count in dict(self._descriptions).items():
+            descriptions.add_metric([outcome], count)
+        yield descriptions
         events = CounterMetricFamily("tracker_events", "Events by name.", labels=["event"])
         for name, count in self._events.counts().items():
             events.add_metric([name], count)
