@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracker.cli import show
+from tracker.cli import logs, show
 from tracker.config import LogConfig
 from tracker.errors import ConfigError
 
@@ -44,7 +43,7 @@ def serve(path: Path) -> None:
     from tracker.fleet.serve import serve as serve_box
     from tracker.fleet.settings import load_box
 
-    logging.basicConfig(level=LogConfig().level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up(LogConfig().level)
     asyncio.run(_until_stopped(serve_box(load_box(path))))
 
 

@@ -1,7 +1,7 @@
 """What the operations share."""
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from tracker.config import Config
@@ -34,6 +34,7 @@ class Context:
     persistence: Persistence
     zones: Zones = field(init=False)
     looks: LookMemory = field(init=False)
+    described: Counter[str] = field(default_factory=Counter)  # questions to the describing server, by outcome
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[tuple[str, int], Features] = field(default_factory=OrderedDict)
 

@@ -26,11 +26,12 @@ from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.descriptions import Descriptions
 from tracker.daemon.discovery import Discovery
 from tracker.daemon.events import Events
-from tracker.daemon.fairness import REQUESTS_S, FairRequests
+from tracker.daemon.fairness import LIGHT_AT_ONCE_S, REQUESTS_S, FairRequests
 from tracker.daemon.faults import Faults
+from tracker.daemon.figures import Figures
 from tracker.daemon.history import DurableRequest, History
 from tracker.daemon.lifecycle import ObjectLifecycle
-from tracker.daemon.metrics import Figures, Metrics
+from tracker.daemon.metrics import Metrics
 from tracker.daemon.operations import operations
 from tracker.daemon.persistence import Persistence, open_store
 from tracker.daemon.reload import Reloader
@@ -91,9 +92,11 @@ class Daemon:
         self._persistence = Persistence(store, config, self._table, engine)
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
         self._context = self._context_of(engine)
-        self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._context.zones)
+        self._delivery = Delivery(
+            self.publisher, config.publish, self._wake.set, self._context.zones, self._delivered
+        )
         self._restorer = Restorer(self._context)
-        self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set)
+        self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set, self._stream_closed)
         self._reloader = Reloader(self._context, self._keeper, read_config)
         self._notifier = Notifier()
         self._jobs = Jobs(config.engine.catch_up_fraction)
@@ -104,7 +107,7 @@ class Daemon:
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
         self._labeller = Labeller(config.labels, self._table)
-        self._describer = Describer(config.describe, self._wake.set)
+        self._describer = Describer(config.describe, self._wake.set, self._context.described)
         self._descriptions = Descriptions(self._context, self._describer)
         self._requests = FairRequests()
         self._asker = b""  # whose request is being answered
@@ -152,10 +155,24 @@ class Daemon:
         return Watch(parts, sockets, memory, self._end_with, self._abandon, lambda: self._in_step)
 
     def _metrics_of(self, parts: dict[str, Part]) -> Metrics:
-        figures = Figures(
-            self._table, self._events, self._persistence, parts, self._context.zones.counts, self._describer.counts
-        )
+        queues: dict[str, Callable[[], int]] = {
+            "requests": self._requests.__len__,
+            "jobs": self._jobs.__len__,
+            "delivery": self._delivery.waiting,
+            "looks": self._context.looks.waiting,
+            "publish": self.publisher.waiting,
+        }
+        if self._persistence.store is not None:
+            queues["registry"] = self._persistence.store.waiting
+        figures = Figures(self._context, parts, queues, self.control.answered, lambda: self._reloader.applied)
         return Metrics(self._config.metrics.endpoint, figures, lambda: self.ready.is_set() and not self._stopping)
+
+    def _stream_closed(self, name: str) -> None:
+        self.metrics.forget(name)
+
+    def _delivered(self, processed: ProcessedFrame, started_ns: int, ended_ns: int) -> None:
+        """Called by delivery's thread."""
+        self.metrics.observe_delivered(processed, started_ns, ended_ns)
 
     @property
     def device(self) -> str:
@@ -306,10 +323,12 @@ class Daemon:
         self._wake.set()
 
     def _answer_requests(self) -> None:
-        """Answer requests for at most REQUESTS_S, so that a busy client cannot starve tracking."""
+        """Answer requests for at most REQUESTS_S, so that a busy client cannot starve tracking; and those of light
+        clients a little longer, so that they need not wait for a step of the model as well."""
         deadline_s = time.monotonic() + REQUESTS_S
+        light_ends_s: float | None = None
         self._requests.refill(tracking=self._table.object_count() > 0)
-        while (request := self._requests.take()) is not None:
+        while (request := self._requests.take(light_only=light_ends_s is not None)) is not None:
             started_s = time.monotonic()
             self._pulse.beat()
             self._asker = request.owner
@@ -322,10 +341,14 @@ class Daemon:
                 request.fail(
                     TrackerError(f"{request.op} failed inside the daemon: {type(error).__name__}; see its log")
                 )
-            self._requests.spent(request.owner, time.monotonic() - started_s)
-            if time.monotonic() > deadline_s or self._stopping:
-                self._wake.set()
-                return
+            ended_s = time.monotonic()
+            self._requests.spent(request.owner, ended_s - started_s)
+            if light_ends_s is None and ended_s > deadline_s:
+                light_ends_s = ended_s + LIGHT_AT_ONCE_S
+            if self._stopping or (light_ends_s is not None and ended_s > light_ends_s):
+                break
+        if light_ends_s is not None:
+            self._wake.set()
 
     def _cancel(self, request_id: Any) -> None:
         self._jobs.cancel(request_id, self._asker)
@@ -441,7 +464,6 @@ def _abandon(_: str) -> None:
 def serve(path: str | Path) -> None:
     """Run the daemon of a configuration file until SIGTERM or Ctrl-C. Raises ConfigError and ModelError."""
     config = check(path)
-    logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _raise_descriptor_limit()

@@ -65,12 +65,13 @@ class Describer:
         self,
         config: DescribeConfig,
         wake: Callable[[], object],
+        counts: Counter[str],
         load: Callable[[DescribeConfig], Asking] = Provider,
     ) -> None:
         self._config = config
         self._wake = wake
         self._load = load
-        self.counts: Counter[str] = Counter()  # of answers, failures and questions that were refused
+        self._counts = counts  # of answers, failures and questions that were refused
         self._questions: queue.Queue[Question | None] = queue.Queue(WAITING)
         self._answers: queue.SimpleQueue[tuple[Question, Description]] = queue.SimpleQueue()
         self._lock = threading.Lock()  # of the next three
@@ -115,16 +116,16 @@ class Describer:
             while self._asked_s and now_s - self._asked_s[0] > HOUR_S:
                 self._asked_s.popleft()
             if now_s < self._not_before_s:
-                self.counts["refused"] += 1
+                self._counts["refused"] += 1
                 wait_s = self._not_before_s - now_s
                 raise Unavailable(f"the describing server failed; it is asked again in {wait_s:.0f} s")
             if len(self._asked_s) >= self._config.per_hour:
-                self.counts["refused"] += 1
+                self._counts["refused"] += 1
                 raise AtCapacity(f"{self._config.per_hour} questions were asked within an hour (describe.per_hour)")
             try:
                 self._questions.put_nowait(question)
             except queue.Full:
-                self.counts["refused"] += 1
+                self._counts["refused"] += 1
                 raise AtCapacity(f"{WAITING} questions wait already; ask again later") from None
             self._asked_s.append(now_s)
 
@@ -159,7 +160,7 @@ class Describer:
             return
         with self._lock:
             self._failures, self._not_before_s = 0, 0.0
-            self.counts["answered"] += 1
+            self._counts["answered"] += 1
         description = Description(text=text, model=self._config.model or "", time=time.time())
         self._answers.put((question, description))
         if question.reply is not None:
@@ -173,7 +174,7 @@ class Describer:
             pause_s = min(most_s, first_s * 2**self._failures)
             self._failures += 1
             self._not_before_s = time.monotonic() + pause_s
-            self.counts["failed"] += 1
+            self._counts["failed"] += 1
         log.warning("object %d was not described: %s; again in %g s", question.object.id, known.message, pause_s)
         if question.fail is not None:
             question.fail(known)
