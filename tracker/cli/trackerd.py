@@ -57,7 +57,7 @@ def check(path: Path) -> None:
     from tracker.daemon import checks
 
     check_page(checks.check(path, with_sources=True))
-    click.echo(f"{path}: nothing wrong")
+    show.line(f"{path}: nothing wrong")
 
 
 trackerd.add_command(fleet)

@@ -108,6 +108,8 @@ class Figures(Collector):
         yield gauge("tracker_saving", "1 while changes reach the disk.", saving)
         saves = {"ok": 0, "failed": 0} if store is None else {"ok": store.saves, "failed": store.failures}
         yield counters("tracker_saves", "Transactions on the state's disk.", "result", saves)
+        notes = dict.fromkeys(self._context.events.notes, 1)
+        yield gauges("tracker_note", "1 while a program beside the daemon reports something.", "name", notes)
 
 
 def _zone_counts(counts: ZoneCounts) -> dict[str, int]:

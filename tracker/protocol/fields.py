@@ -63,6 +63,7 @@ EventName = Literal[
     "persist_failed",
     "persist_recovered",
     "daemon_stopping",
+    "note",
 ]
 
 
