@@ -39,7 +39,7 @@ def test_a_line_is_drawn_edited_and_removed(address: str, browser: Any, client: 
         page.click("#zone-line")
         for corner in ((100, 300), (100, 60)):
             page.mouse.click(*at(page, *corner))
-        page.fill("#zone-form [name=name]", "gate")
+        page.fill("#zone-form [name=zone]", "gate")
         page.click("#zone-form .main")
         page.wait_for_selector("#zones li:has-text('gate')")
         (zone,) = client.zones("pond").zones
@@ -60,7 +60,7 @@ def test_a_refusal_is_shown_as_worded_and_the_drawing_stays(address: str, browse
     with looking(browser, address) as page:
         page.click("#zone-polygon")
         page.fill("#zone-points", "0,0 90,90 90,0 0,90")
-        page.fill("#zone-form [name=name]", "bow")
+        page.fill("#zone-form [name=zone]", "bow")
         page.click("#zone-form .main")
         page.wait_for_selector(".toast.alarming:has-text('cross')")
         assert page.is_visible("#zone-form")

@@ -65,7 +65,7 @@ export class Zones {
   begin(line, name = "", points = [], settings = {}) {
     if (!this.view.picture) return toast("there is no picture to draw on yet");
     this.draft = { line, points, settings, moving: null };
-    $("zone-form").elements.name.value = name;
+    $("zone-form").elements.zone.value = name;
     text($("zone-hint"), line ? "Click where the line begins and where it ends." : "Click the corners, one after the other.");
     show($("zone-form"), true);
     this.changed();
@@ -131,7 +131,7 @@ export class Zones {
 
   async save() {
     const { line, points, settings } = this.draft;
-    const zone = $("zone-form").elements.name.value.trim();
+    const zone = $("zone-form").elements.zone.value.trim();
     const shape = { [line ? "line" : "polygon"]: points.map(([x, y]) => [Math.round(x), Math.round(y)]) };
     try {
       await this.link.call("zones.set", { stream: this.stream(), zone, ...settings, ...shape });
