@@ -169,6 +169,30 @@ class LooksConfig(Section, frozen=True):
     alike: Unit = 0.9  # from this score on a lost object may be the one that was added
 
 
+Prompt = Annotated[str, Meta(min_length=1, max_length=2000)]
+
+
+class DescribeConfig(Section, frozen=True):
+    """What objects are in words, by a server that speaks OpenAI's protocol: vLLM, Ollama, llama.cpp or a cloud."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://\S+\Z")] | None = (
+        None  # such as http://127.0.0.1:8000/v1; None: off
+    )
+    model: str | None = None
+    api_key_env: str | None = None  # a variable that holds the key
+    api_key_file: str | None = None
+    prompt: Annotated[str, Meta(min_length=1, max_length=2000)] = (
+        "What is the object in these pictures? One sentence."
+    )
+    per_label: dict[str, Prompt] = {}  # instead of the prompt, for objects of that label
+    when: list[Literal["stable", "lost", "asked"]] = msgspec.field(default_factory=lambda: ["asked"])
+    max_images: Annotated[int, Meta(ge=1, le=16)] = 4
+    in_flight: Annotated[int, Meta(ge=1, le=8)] = 1
+    timeout_s: Annotated[float, Meta(gt=0, le=600)] = 60.0
+    max_tokens: Annotated[int, Meta(ge=1, le=4096)] = 200
+    per_hour: Count = 60  # questions
+
+
 class WebConfig(Section, frozen=True):
     """The live page. It answers on this machine alone, unless there is a token or a proxy that knows its users."""
 
@@ -216,6 +240,7 @@ class Config(Section, frozen=True):
     publish: PublishConfig = PublishConfig()
     labels: LabelsConfig = LabelsConfig()
     looks: LooksConfig = LooksConfig()
+    describe: DescribeConfig = DescribeConfig()
     limits: LimitsConfig = LimitsConfig()
     keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}

@@ -113,6 +113,11 @@ CALLS: list[tuple[str, Callable[[Any], Any], Struct]] = [
     ),
     ("segment.cancel", lambda c: c.cancel_segment_all("j"), requests.SegmentCancel(id="j")),
     (
+        "objects.describe",
+        lambda c: c.describe("cam1", 7, "what is written on it?"),
+        requests.ObjectsDescribe(stream="cam1", object=7, question="what is written on it?"),
+    ),
+    (
         "search.similar",
         lambda c: c.similar(stream="cam1", object=7, on="cam2", limit=5),
         requests.SearchSimilar(stream="cam1", object=7, on="cam2", limit=5),

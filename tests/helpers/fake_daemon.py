@@ -26,6 +26,7 @@ HIT = replies.SimilarHit(
     thumbnail=b"\xff\xd8",
     kind="appearance",
 )
+DESCRIBED = replies.DescribedObject(stream="cam1", object=7, text="A cat.", model="m", time=1.0)
 WATCHED = replies.WatchRecord(watch=3, name="truck", threshold=0.9, time=1.0, thumbnail=b"", durable=True)
 ZONE = replies.ZoneRecord(
     stream="cam1",
@@ -82,6 +83,7 @@ class FakeDaemon:
             "segment.prompt": replies.Candidates(stream="cam1", frame=5, candidates=[]),
             "segment.all": replies.FoundMasks(stream="cam1", frame=5, masks=[]),
             "segment.cancel": replies.Empty(),
+            "objects.describe": DESCRIBED,
             "search.similar": replies.SimilarFound(hits=[HIT], left_out=3),
             "watch.add": WATCHED,
             "watch.list": replies.WatchList(watched=[WATCHED]),

@@ -24,7 +24,7 @@ DEEP_PX = 6  # a click is at least so far inside
 class Pond:
     """A daemon with a page, a client of it, and the truth of every frame."""
 
-    def __init__(self, folder: Path, truth_nhw: NDArray[np.uint8]) -> None:
+    def __init__(self, folder: Path, truth_nhw: NDArray[np.uint8], **sections: Any) -> None:
         self.folder = folder
         self.truth_nhw = truth_nhw
         self.control = f"ipc://{folder}/control"
@@ -33,6 +33,7 @@ class Pond:
             "control": {"endpoint": self.control},
             "publish": {"endpoint": f"ipc://{folder}/publish"},
             "streams": {"pond": {"url": str(folder / "pond.mp4"), "loop": True}},
+            **sections,
         }
         self.config.write_text(yaml.safe_dump(config))
         self.process = self.start()
@@ -62,14 +63,14 @@ class Pond:
 
 
 @contextmanager
-def pond_daemon(folder: Path) -> Iterator[Pond]:
+def pond_daemon(folder: Path, **sections: Any) -> Iterator[Pond]:
     """The film again and again, as from a camera."""
     truth = []
     with VideoWriter(folder / "pond.mp4", (WIDTH, HEIGHT), FPS) as video:
         for picture, truth_hw in render():
             video.write(picture)
             truth.append(truth_hw)
-    pond = Pond(folder, np.stack(truth))
+    pond = Pond(folder, np.stack(truth), **sections)
     try:
         yield pond
     finally:

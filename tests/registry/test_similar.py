@@ -1,5 +1,8 @@
 """Looks in SQLite: the nearest of each object first, filtered, bounded, never mixed with another model's."""
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +12,7 @@ import apsw
 import numpy as np
 import pytest
 
+from tracker.registry.database import Database
 from tracker.registry.similar import Look, LookQuery, Looks, opened_for_reading
 
 MODEL = "a" * 64
@@ -131,3 +135,44 @@ def test_it_is_read_beside_the_writer(looks: Looks, tmp_path: Path) -> None:
     with pytest.raises(apsw.ReadOnlyError):
         beside.put(look(2))
     connection.close()
+
+
+WRITER = """
+import sys
+import time
+from pathlib import Path
+import numpy as np
+from tracker.registry.rows import PutLook
+from tracker.registry.similar import Look
+from tracker.registry.store import Store
+
+store = Store(Path(sys.argv[1]), 30, 2**20)
+store.open()
+store.start()
+k = 0
+while True:
+    k += 1
+    vector = np.eye(8, dtype=np.float32)[k % 8].tobytes()
+    about = "appearance", "a" * 64, "cam", k, 0, k, time.time()
+    store.save_look(PutLook(Look(*about, (0, 0, 9, 9), None, bytes(2000), vector)))
+    store.write([], None)
+    if k == 40:
+        print("begun", flush=True)
+    time.sleep(0.001)
+"""
+
+
+def test_a_file_whose_writer_was_killed_is_whole(tmp_path: Path) -> None:
+    """Every look that is there has its vector, and no vector is without its look."""
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"begun\n"
+            process.send_signal(signal.SIGKILL)
+        database = Database(tmp_path)  # it is sound
+        database.close()
+        connection, looks = opened_for_reading(str(tmp_path / "state.db"))
+        (vectors,) = next(connection.execute(f"SELECT count(*) FROM looks_appearance_{MODEL[:16]}"))
+        assert looks.count() == vectors > 0
+        assert looks.find(query(RED))
+        connection.close()

@@ -9,6 +9,7 @@ the daemon end to end, geometry, bfloat16, what kill -9 loses, fleets.
     tools/bench gpu      [--seconds 600] [--report gpu-report.md]
     tools/bench precision --folder CLIPS [--box VIDEO=x0,y0,x1,y1]
     tools/bench kill     [--runs 50]
+    tools/bench looks    [--sets FOLDER] [--looks 10000,100000]
     tools/bench fleet    [--boxes 200] [--streams 2000] [--processes 4]
     tools/bench fleet_kill [--runs 20]
     tools/bench zones    [--model nano] [--scenes 20]
@@ -126,6 +127,16 @@ def _zones(kinds: Any, module: Any) -> None:
     kind.add_argument("--scenes", type=int, default=20, help="of three objects each (default: %(default)s)")
 
 
+def _looks(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "looks", module, module.rows)
+    kind.add_argument("--model", default="nano", help="(default: %(default)s)")
+    kind.add_argument(
+        "--sets", type=Path, help="a folder of clips with masks, as of tools/eval: found again on them"
+    )
+    kind.add_argument("--every", type=int, default=2, help="frame of a clip (default: %(default)s)")
+    kind.add_argument("--looks", default="10000,100000", help="without --sets: a search (default: %(default)s)")
+
+
 KINDS: dict[str, Callable[[Any, Any], None]] = {
     "engine": _engine,
     "roofline": _roofline,
@@ -138,6 +149,7 @@ KINDS: dict[str, Callable[[Any, Any], None]] = {
     "fleet": _fleet,
     "fleet_kill": _fleet_kill,
     "zones": _zones,
+    "looks": _looks,
 }
 
 

@@ -284,6 +284,17 @@ def watch(client: Client, stream: str | None, topics: tuple[str, ...], count: in
             _print_message(message, as_json)
 
 
+@main.command()
+@click.argument("stream")
+@click.argument("object", type=int)
+@click.argument("question", required=False)
+@json_option
+@pass_client
+def describe(client: Client, stream: str, object: int, question: str | None, as_json: bool) -> None:
+    """Have a model say in words what an object is, or answer a question about it."""
+    _print(client.describe(stream, object, question), as_json, lambda found: show.line(found.text))
+
+
 main.add_command(record)
 main.add_command(zones)
 main.add_command(similar)

@@ -64,6 +64,7 @@ class AsyncClient:
     set_zone = _awaitable(requests.set_zone)
     remove_zone = _awaitable(requests.remove_zone)
     zones = _awaitable(requests.zones)
+    describe = _awaitable(requests.describe)
     similar = _awaitable(requests.similar)
     watch_for = _awaitable(requests.watch_for)
     watched = _awaitable(requests.watched)

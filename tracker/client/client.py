@@ -97,6 +97,7 @@ class Client:
     set_zone = _blocking(requests.set_zone)
     remove_zone = _blocking(requests.remove_zone)
     zones = _blocking(requests.zones)
+    describe = _blocking(requests.describe)
     similar = _blocking(requests.similar)
     watch_for = _blocking(requests.watch_for)
     watched = _blocking(requests.watched)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Struct)
 
 SEGMENT_ALL_S = 600.0
+DESCRIBE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +251,14 @@ def segment_all(
 def cancel_segment_all(job: str) -> Request[replies.Empty]:
     """End a running `segment_all`."""
     return Request(operations.SEGMENT_CANCEL, requests.SegmentCancel(id=job))
+
+
+def describe(
+    stream: str, object: int, question: str | None = None, timeout_s: float = DESCRIBE_S
+) -> Request[replies.DescribedObject]:
+    """Have a model say in words what an object is, or answer a question about it."""
+    args = requests.ObjectsDescribe(stream=stream, object=object, question=question)
+    return Request(operations.OBJECTS_DESCRIBE, args, timeout_s=timeout_s)
 
 
 def similar(**options: Unpack[SimilarOptions]) -> Request[replies.SimilarFound]:

@@ -1,7 +1,7 @@
 """What the operations share."""
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from tracker.config import Config
@@ -34,6 +34,7 @@ class Context:
     persistence: Persistence
     zones: Zones = field(init=False)
     looks: LookMemory = field(init=False)
+    described: Counter[str] = field(default_factory=Counter)  # questions to the describing server, by outcome
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[tuple[str, int], Features] = field(default_factory=OrderedDict)
 
@@ -42,7 +43,7 @@ class Context:
         self.persistence.more = self.zones.rows
         model = model_key(self.engine.describe())
         self.looks = LookMemory(self.config.looks, model, self.events, self.persistence.store)
-        self.events.on_object = self.looks.happened
+        self.events.listeners.append(self.looks.happened)
 
     def reconfigure(self, config: Config) -> None:
         """From now on it is `config` that counts."""

@@ -23,6 +23,7 @@ from tracker.config import Config
 from tracker.daemon.checks import check
 from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
+from tracker.daemon.descriptions import Descriptions
 from tracker.daemon.discovery import Discovery
 from tracker.daemon.events import Events
 from tracker.daemon.fairness import LIGHT_AT_ONCE_S, REQUESTS_S, FairRequests
@@ -40,12 +41,13 @@ from tracker.daemon.status import status_line, step_times
 from tracker.daemon.stream_keeper import StreamKeeper
 from tracker.daemon.systemd import Notifier
 from tracker.daemon.watch import Part, Pulse, Watch, memory_bound
+from tracker.describe.describer import Describer
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.models.build import load_model
 from tracker.errors import AtCapacity, TrackerError
 from tracker.labels.labeller import Labeller
-from tracker.protocol.operations import HISTORY_LIST
+from tracker.protocol.operations import HISTORY_LIST, OBJECTS_DESCRIBE
 from tracker.protocol.replies import DeviceMemory, Status
 from tracker.registry.store import Store
 from tracker.sockets.access import guard_of
@@ -105,6 +107,8 @@ class Daemon:
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
         self._labeller = Labeller(config.labels, self._table)
+        self._describer = Describer(config.describe, self._wake.set, self._context.described)
+        self._descriptions = Descriptions(self._context, self._describer)
         self._requests = FairRequests()
         self._asker = b""  # whose request is being answered
         self._stopping = False
@@ -141,7 +145,7 @@ class Daemon:
 
     def _control_server(self, instance: str) -> ControlServer:
         config = self._config
-        names = self._answers.names | {HISTORY_LIST.name} | self._similar.names
+        names = self._answers.names | {HISTORY_LIST.name, OBJECTS_DESCRIBE.name} | self._similar.names
         guard = guard_of(config, "control")
         return ControlServer(config.control.endpoint, self._ask, names, instance, config.limits, guard)
 
@@ -155,6 +159,7 @@ class Daemon:
             "requests": self._requests.__len__,
             "jobs": self._jobs.__len__,
             "delivery": self._delivery.waiting,
+            "looks": self._context.looks.waiting,
             "publish": self.publisher.waiting,
         }
         if self._persistence.store is not None:
@@ -351,6 +356,8 @@ class Daemon:
     def _answer(self, request: Request) -> None:
         if request.op == HISTORY_LIST.name:
             self._history.answer(request)
+        elif request.op == OBJECTS_DESCRIBE.name:
+            self._descriptions.answer(request)
         elif request.op in self._similar.names:
             self._similar.answer(request)
         elif (in_slices := self._answers.in_slices.get(request.op)) is not None:
@@ -365,6 +372,7 @@ class Daemon:
         """What is due by the clock: searches, guesses, objects that were lost for too long, the status message."""
         self._discovery.tick()
         self._labeller.tick()
+        self._descriptions.tick()
         self._objects.expire()
         self._restorer.tick()
         self._persistence.tick()
@@ -423,6 +431,8 @@ class Daemon:
             stack.callback(self.control.stop, STOP_S)
             self._context.looks.start()
             stack.callback(self._context.looks.stop)
+            self._describer.start()
+            stack.callback(self._describer.stop)
             self._labeller.start()
             stack.callback(self._labeller.stop)
             self.metrics.start()

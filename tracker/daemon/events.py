@@ -23,7 +23,7 @@ class Events:
     def __init__(self, publisher: Publisher, keep: Callable[[Event], None] | None) -> None:
         self._publisher = publisher
         self._keep = keep
-        self.on_object: Callable[[TrackedObject, EventName], None] | None = None  # told of what happens to objects
+        self.listeners: list[Callable[[TrackedObject, EventName], None]] = []  # of what happens to objects
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self.notes: dict[str, str] = {}  # what programs beside the daemon say, by their names
@@ -44,8 +44,8 @@ class Events:
 
     def of_object(self, obj: TrackedObject, name: EventName, frame: int, **more: Any) -> None:
         self.of_stream(obj.stream.source, name, frame, object=obj.id, label=obj.label, **more)
-        if self.on_object is not None:
-            self.on_object(obj, name)
+        for listener in self.listeners:
+            listener(obj, name)
 
     def note(self, name: str, message: str | None) -> bool:
         """Keep what a program beside the daemon says; returns whether that is new. Raises AtCapacity."""

@@ -48,6 +48,8 @@ class Figures(Collector):
         yield from self._of_state()
         yield counters("tracker_events", "Events by name.", "event", self._context.events.counts())
         yield counters("tracker_requests", "Requests by the code of their reply.", "code", self._requests())
+        described = dict(self._context.described)
+        yield counters("tracker_descriptions", "Questions to the describing server.", "outcome", described)
         waiting = {name: length() for name, length in self._queues.items()}
         yield gauges("tracker_queue_length", "What waits between threads.", "queue", waiting)
 

@@ -99,6 +99,9 @@ class LookMemory:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    def waiting(self) -> int:
+        return self._tasks.qsize()
+
     # ------------------------------------------------------------------------------------------- the main loop's
 
     def due(self, objects: Sequence[TrackedObject]) -> list[TrackedObject]:

@@ -52,6 +52,7 @@ EventName = Literal[
     "stream_resized",
     "stream_changed",
     "stream_removed",
+    "object_described",
     "looks_like",
     "zone_entered",
     "zone_left",

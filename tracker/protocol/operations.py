@@ -49,6 +49,7 @@ OBJECTS_IMPORT = _operation("objects.import", requests.ObjectsImport, replies.Im
 SEGMENT_PROMPT = _operation("segment.prompt", requests.SegmentPrompt, replies.Candidates)
 SEGMENT_ALL = _operation("segment.all", requests.SegmentAll, replies.FoundMasks)
 SEGMENT_CANCEL = _operation("segment.cancel", requests.SegmentCancel, replies.Empty)
+OBJECTS_DESCRIBE = _operation("objects.describe", requests.ObjectsDescribe, replies.DescribedObject)
 SEARCH_SIMILAR = _operation("search.similar", requests.SearchSimilar, replies.SimilarFound)
 WATCH_ADD = _operation("watch.add", requests.WatchAdd, replies.WatchRecord)
 WATCH_LIST = _operation("watch.list", requests.WatchListArgs, replies.WatchList)

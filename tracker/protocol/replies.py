@@ -43,6 +43,14 @@ class Guess(Record, frozen=True, kw_only=True):
     runners_up: list[tuple[str, float]]  # the next ones, the likeliest first
 
 
+class Description(Record, frozen=True, kw_only=True):
+    """What a model said of an object when it was asked."""
+
+    text: str
+    model: str
+    time: float
+
+
 class ObjectRecord(Record, frozen=True, kw_only=True):
     object: int
     state: ObjectState
@@ -55,6 +63,7 @@ class ObjectRecord(Record, frozen=True, kw_only=True):
     label: str | None = None
     meta: dict[str, Any] = {}
     guess: Guess | UnsetType = UNSET  # only with `labels`, once it was looked at
+    description: Description | UnsetType = UNSET  # only with `describe`, once it was asked for
     behind: int | UnsetType = UNSET  # frames still to catch up; only while pending
     mask: Rle | UnsetType = UNSET  # only with `publish.masks: rle`
 
@@ -90,6 +99,13 @@ class AddedObject(ObjectResult, frozen=True, kw_only=True):
     """What `objects.add` answers."""
 
     maybe: list[Maybe] | UnsetType = UNSET  # best first; absent: none
+
+
+class DescribedObject(Description, frozen=True, kw_only=True):
+    """What `objects.describe` answers."""
+
+    stream: str
+    object: int
 
 
 class WaitingObject(Record, frozen=True, kw_only=True):

@@ -226,6 +226,12 @@ class SegmentCancel(Args, frozen=True, kw_only=True):
     id: Any
 
 
+class ObjectsDescribe(Args, frozen=True, kw_only=True):
+    stream: StreamId
+    object: ObjectId
+    question: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
+
+
 class LookMarks(Prompted, frozen=True, kw_only=True):
     """A look: an object's (`stream` and `object`), or that of what is marked on a frame or on a picture file."""
 

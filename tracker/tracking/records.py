@@ -9,6 +9,7 @@ from tracker.masks.geometry import shape_of
 from tracker.protocol.fields import Rle
 from tracker.protocol.replies import (
     BufferRecord,
+    Description,
     FrameMessage,
     Guess,
     ObjectRecord,
@@ -32,6 +33,7 @@ class ObjectSnapshot:
     label: str | None
     meta: dict[str, Any]
     guess: Guess | UnsetType
+    description: Description | UnsetType
     behind: int | None  # frames; None: at the live edge
 
     @classmethod
@@ -45,6 +47,7 @@ class ObjectSnapshot:
             label=obj.label,
             meta=obj.meta,
             guess=obj.guess,
+            description=obj.description,
             behind=max(0, obj.stream.processed - obj.frame) if obj.pending else None,
         )
 
@@ -71,6 +74,7 @@ class RecordFields(TypedDict, total=False):
     label: str | None
     meta: dict[str, Any]
     guess: Guess | UnsetType
+    description: Description | UnsetType
 
 
 def object_record(
@@ -103,6 +107,7 @@ def snapshot_record(seen: ObjectSnapshot, shape: Shape) -> ObjectRecord:
         label=seen.label,
         meta=seen.meta,
         guess=seen.guess,
+        description=seen.description,
     )
     return structs.replace(record, state="pending", behind=seen.behind) if pending else record
 

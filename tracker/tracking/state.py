@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from tracker.errors import AlreadyExists, BadRequest, UnknownObject, UnknownStream
 from tracker.protocol.fields import MAX_OBJECT
-from tracker.protocol.replies import Guess
+from tracker.protocol.replies import Description, Guess
 from tracker.tracking.ids import UsedIds
 from tracker.types import Frame, ObjectMask
 
@@ -50,6 +50,8 @@ class TrackedObject:
     lost_since_ns: int | None = None  # time.monotonic_ns(); None: it is visible
     guess: Guess | UnsetType = UNSET  # the labeller's
     look_due_s: float = 0.0  # time.monotonic() from which a look of it is taken again
+    description: Description | UnsetType = UNSET  # in words
+    describe_asked: bool = False  # it was given to be described since it was added or corrected
     guess_due_s: float = 0.0  # time.monotonic() from which the labeller looks at it again
     prompted: tuple[int, ObjectMask] = field(init=False)  # the frame of the last prompt, and the mask that it gave
 
@@ -76,6 +78,7 @@ class TrackedObject:
         self.revision += 1
         self.lost_since_ns = None
         self.look_due_s = 0.0
+        self.describe_asked = False
         self.guess_due_s = 0.0
 
     def is_outdated(self, revision: int) -> bool:

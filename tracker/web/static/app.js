@@ -10,9 +10,11 @@ import { Objects } from "./objects.js";
 import { Pictures, fetchFrame } from "./pictures.js";
 import { Pointing } from "./pointing.js";
 import { Prompt } from "./prompt.js";
+import { Similar } from "./similar.js";
 import { Streams } from "./streams.js";
 import { Tiles } from "./tiles.js";
 import { View } from "./view.js";
+import { Zones } from "./zones.js";
 
 const HISTORY = 400; // frames whose tracks are kept for stepping back
 const KEPT_LATENCIES = 2000;
@@ -44,6 +46,8 @@ class App {
     this.tiles.onlook = () => this.look();
     this.streams = new Streams(this.link, () => this.records.get(this.selected));
     this.controls = new Controls(this);
+    this.similar = new Similar(this.link, (stream) => this.records.has(stream) && this.select(stream));
+    this.zones = new Zones(this.link, this.view, () => this.selected);
     const { view, hold, prompt, everything } = this;
     const select = (object) => this.selectObject(object);
     this.pointing = new Pointing($("view"), { view, hold, prompt, everything, select, on: () => this.controls.on });
@@ -65,6 +69,7 @@ class App {
         $("view").focus();
       },
       rename: (object, label) => call("objects.update", { object, label }).then(() => this.listObjects()),
+      similar: (object) => this.similar.search(this.selected, object),
       remove: (object) => call("objects.remove", { object }).then(() => this.listObjects()),
     };
   }
@@ -87,6 +92,7 @@ class App {
       .catch((error) => toast(error.message, true));
     this.events.load(this.link).catch((error) => toast(error.message, true));
     if (this.selected) this.listObjects();
+    this.zones.load();
   }
 
   banner(words) {
@@ -130,6 +136,7 @@ class App {
       return;
     }
     if (tracks) this.objects.update(tracks.objects, picture);
+    if (tracks) this.zones.count(tracks.zones);
     if (this.hold.held) {
       picture.bitmap.close();
       return;
@@ -171,6 +178,8 @@ class App {
     this.changed();
     this.look();
     this.listObjects();
+    this.zones.leave();
+    this.zones.load();
     this.fillEmpty();
   }
 

@@ -9,7 +9,7 @@ const THUMBNAIL_MS = 4000;
 const CHART_MS = 1000;
 
 export class Objects {
-  /** `actions`: select, jump, correct, rename, remove; each takes an object id. */
+  /** `actions`: select, jump, correct, rename, similar, remove; each takes an object id. */
   constructor(list, empty, actions) {
     Object.assign(this, { list, empty, actions });
     this.rows = new Map(); // object id -> Row
@@ -83,7 +83,7 @@ class Row {
       make("button", { class: "jump", title: "Zoom to it", "aria-label": `Zoom to object ${id}`, onclick: () => actions.jump(id) }, this.thumbnail),
       make("div", { class: "what" }, this.choose, this.facts, this.description),
       this.chart,
-      make("div", { class: "actions" }, this.correct, this.button("Rename", () => this.rename()), this.button("Remove", () => actions.remove(id))),
+      make("div", { class: "actions" }, this.correct, this.button("Rename", () => this.rename()), this.button("Where else?", () => actions.similar(id)), this.button("Remove", () => actions.remove(id))),
     );
   }
 

@@ -1,0 +1,64 @@
+// Where else was this? Looks that are like an object's, on all streams, the most alike first.
+
+import { $, make, show, text } from "./dom.js";
+
+export class Similar {
+  /** `go(stream)` shows a stream. */
+  constructor(link, go) {
+    Object.assign(this, { link, go });
+    this.asked = 0;
+    $("similar-close").addEventListener("click", () => this.close());
+  }
+
+  async search(stream, object) {
+    const asked = ++this.asked;
+    show($("similar"), true);
+    text($("similar-status"), `Looking for ${stream} ${object}…`);
+    $("similar-hits").replaceChildren();
+    $("similar").scrollIntoView({ block: "nearest" });
+    try {
+      const found = await this.link.call("search.similar", { stream, object, limit: 12 });
+      if (asked === this.asked) this.list(found);
+    } catch (error) {
+      if (asked === this.asked) text($("similar-status"), error.message);
+    }
+  }
+
+  list({ hits, left_out: leftOut }) {
+    const more = leftOut ? ` ${leftOut} looks are of another model.` : "";
+    text($("similar-status"), (hits.length ? `${hits.length} found.` : "Nothing like it is kept.") + more);
+    $("similar-hits").replaceChildren(...hits.map((hit) => this.item(hit)));
+  }
+
+  item(hit) {
+    const picture = make("canvas", { class: "thumbnail", width: 96, height: 96, "aria-hidden": "true" });
+    draw(picture, hit.thumbnail);
+    const when = new Date(hit.time * 1000);
+    const name = `${hit.stream} ${hit.object} ${hit.label ?? ""}`.trim();
+    return make(
+      "li",
+      {},
+      make("button", { class: "hit", onclick: () => this.go(hit.stream) }, picture, make("strong", {}, name)),
+      make("span", { class: "facts" }, `${Math.round(hit.score * 100)} % alike · `, make("time", { datetime: when.toISOString() }, when.toLocaleString())),
+    );
+  }
+
+  close() {
+    this.asked += 1;
+    show($("similar"), false);
+  }
+}
+
+/** A JPEG in base64, drawn by the browser's decoder: nothing of it can become markup. */
+async function draw(canvas, base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  try {
+    const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/jpeg" }));
+    const scale = Math.min(canvas.width / bitmap.width, canvas.height / bitmap.height);
+    const [w, h] = [bitmap.width * scale, bitmap.height * scale];
+    canvas.getContext("2d").drawImage(bitmap, (canvas.width - w) / 2, (canvas.height - h) / 2, w, h);
+    bitmap.close();
+  } catch {
+    canvas.hidden = true; // no picture is better than a broken one
+  }
+}

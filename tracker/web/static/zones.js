@@ -1,0 +1,194 @@
+// Zones and lines of the stream on screen: drawn on the picture with their counts, set, edited and removed.
+
+import { $, make, show, text, toast } from "./dom.js";
+
+const NEAR_PX = 12; // of a vertex that is to be moved
+
+export class Zones {
+  /** `stream()` says which one is on screen. */
+  constructor(link, view, stream) {
+    Object.assign(this, { link, view, stream });
+    this.zones = [];
+    this.draft = null; // { line, points, moving }
+    view.layers.push((context, scale) => this.draw(context, scale));
+    // Before the picture's own handlers: while a zone is drawn, a click is a vertex and no prompt.
+    for (const kind of ["pointerdown", "pointermove", "pointerup"]) {
+      view.canvas.addEventListener(kind, (event) => this.draft && this.point(event, kind), { capture: true });
+    }
+    view.canvas.addEventListener("keydown", (event) => this.draft && this.key(event), { capture: true });
+    $("zone-line").addEventListener("click", () => this.begin(true));
+    $("zone-polygon").addEventListener("click", () => this.begin(false));
+    $("zone-leave").addEventListener("click", () => this.leave());
+    $("zone-points").addEventListener("input", (event) => this.type(event.target.value));
+    $("zone-form").addEventListener("submit", (event) => (event.preventDefault(), this.save()));
+  }
+
+  async load() {
+    const stream = this.stream();
+    if (!stream) return this.take([]);
+    try {
+      const { zones } = await this.link.call("zones.list", { stream });
+      if (stream === this.stream()) this.take(zones);
+    } catch (error) {
+      if (!["unknown_op", "unavailable", "unknown_stream"].includes(error.code)) toast(error.message, true);
+    }
+  }
+
+  take(zones) {
+    this.zones = zones;
+    $("zones").replaceChildren(...zones.map((zone) => this.item(zone)));
+    this.counts = new Map(zones.map(({ zone }, k) => [zone, $("zones").children[k].querySelector(".counts")]));
+    this.view.draw();
+  }
+
+  item({ zone, counts, settings }) {
+    const button = (words, onclick) => make("button", { onclick, "aria-label": `${words} zone ${zone}` }, words);
+    return make(
+      "li",
+      { "data-zone": zone },
+      make("strong", {}, zone),
+      make("span", { class: "counts facts" }, said(counts)),
+      make("div", { class: "actions" }, button("Edit", () => this.edit(zone, settings)), button("Remove", () => this.remove(zone))),
+    );
+  }
+
+  /** Counts as they come with a picture's tracks. */
+  count(zones) {
+    for (const [name, counts] of Object.entries(zones ?? {})) {
+      const element = this.counts?.get(name);
+      if (element) text(element, said(counts));
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------- drawing and editing
+
+  begin(line, name = "", points = [], settings = {}) {
+    if (!this.view.picture) return toast("there is no picture to draw on yet");
+    this.draft = { line, points, settings, moving: null };
+    $("zone-form").elements.zone.value = name;
+    text($("zone-hint"), line ? "Click where the line begins and where it ends." : "Click the corners, one after the other.");
+    show($("zone-form"), true);
+    this.changed();
+    this.view.canvas.focus();
+  }
+
+  edit(name, settings) {
+    const [w, h] = this.view.picture?.size ?? [1, 1];
+    const unit = settings.unit === "fraction" ? [w, h] : [1, 1];
+    const points = (settings.line ?? settings.polygon).map(([x, y]) => [x * unit[0], y * unit[1]]);
+    const { labels, min_area, share, at, loiter_s } = settings;
+    this.begin(Boolean(settings.line), name, points, { labels, min_area, share, at, loiter_s });
+  }
+
+  leave() {
+    this.draft = null;
+    show($("zone-form"), false);
+    this.view.draw();
+  }
+
+  point(event, kind) {
+    event.stopImmediatePropagation();
+    const at = this.view.sourceOf(event);
+    if (!at || event.button === 1) return;
+    const { draft } = this;
+    if (kind === "pointerdown") {
+      draft.moving = this.near(at);
+      if (draft.moving === null && !(draft.line && draft.points.length === 2)) draft.moving = draft.points.push(at) - 1;
+    } else if (draft.moving !== null) {
+      draft.points[draft.moving] = at;
+      if (kind === "pointerup") draft.moving = null;
+    }
+    this.changed();
+  }
+
+  near([x, y]) {
+    const reach = (NEAR_PX * window.devicePixelRatio) / this.view.scale;
+    const found = this.draft.points.findIndex(([px, py]) => Math.hypot(px - x, py - y) < reach);
+    return found < 0 ? null : found;
+  }
+
+  key(event) {
+    if (!["Enter", "Escape", "Backspace"].includes(event.key)) return;
+    event.stopImmediatePropagation();
+    event.preventDefault();
+    if (event.key === "Escape") this.leave();
+    else if (event.key === "Enter") $("zone-form").requestSubmit();
+    else this.draft.points.pop(), this.changed();
+  }
+
+  /** Corners as numbers, for those who do not point. */
+  type(words) {
+    const numbers = words.split(/[\s,]+/).filter(Boolean).map(Number);
+    if (!this.draft || numbers.length % 2 || numbers.some(Number.isNaN)) return;
+    this.draft.points = numbers.flatMap((x, k) => (k % 2 ? [] : [[x, numbers[k + 1]]]));
+    this.view.draw();
+  }
+
+  changed() {
+    $("zone-points").value = this.draft.points.map(([x, y]) => `${Math.round(x)},${Math.round(y)}`).join(" ");
+    this.view.draw();
+  }
+
+  async save() {
+    const { line, points, settings } = this.draft;
+    const zone = $("zone-form").elements.zone.value.trim();
+    const shape = { [line ? "line" : "polygon"]: points.map(([x, y]) => [Math.round(x), Math.round(y)]) };
+    try {
+      await this.link.call("zones.set", { stream: this.stream(), zone, ...settings, ...shape });
+      this.leave();
+    } catch (error) {
+      toast(error.message, true);
+    }
+    this.load();
+  }
+
+  async remove(zone) {
+    await this.link.call("zones.remove", { stream: this.stream(), zone }).catch((error) => toast(error.message, true));
+    this.load();
+  }
+
+  draw(context, scale) {
+    const [w, h] = this.view.picture.size;
+    for (const { zone, settings } of this.zones) {
+      const unit = settings.unit === "fraction" ? [w, h] : [1, 1];
+      const points = (settings.line ?? settings.polygon).map(([x, y]) => [x * unit[0], y * unit[1]]);
+      trace(context, points, Boolean(settings.line), scale, zone);
+    }
+    if (!this.draft) return;
+    trace(context, this.draft.points, this.draft.line, scale, "");
+    context.fillStyle = "#fff";
+    for (const [x, y] of this.draft.points) context.fillRect(x - 4 / scale, y - 4 / scale, 8 / scale, 8 / scale);
+  }
+}
+
+function said(counts) {
+  if (counts.inside === undefined) return `left ${counts.to_left}, right ${counts.to_right}`;
+  return `${counts.inside.length} inside, ${counts.entered} entered, ${counts.left} left`;
+}
+
+function trace(context, points, line, scale, name) {
+  if (!points.length) return;
+  context.beginPath();
+  points.forEach(([x, y]) => context.lineTo(x, y));
+  if (!line) context.closePath();
+  if (line && points.length === 2) head(context, points, scale);
+  context.setLineDash([]);
+  for (const [style, width] of [["rgb(11 13 16 / 70%)", 4], ["#fff", 2]]) {
+    context.strokeStyle = style;
+    context.lineWidth = width / scale;
+    context.stroke();
+  }
+  context.font = `600 ${13 / scale}px system-ui, sans-serif`;
+  context.fillStyle = "#fff";
+  context.textBaseline = "top";
+  context.fillText(name, points[0][0] + 6 / scale, points[0][1] + 6 / scale);
+}
+
+/** An arrow's, at the second point. */
+function head(context, [[x1, y1], [x2, y2]], scale) {
+  const angle = Math.atan2(y2 - y1, x2 - x1);
+  for (const turn of [2.6, -2.6]) {
+    context.moveTo(x2, y2);
+    context.lineTo(x2 + (12 / scale) * Math.cos(angle + turn), y2 + (12 / scale) * Math.sin(angle + turn));
+  }
+}
