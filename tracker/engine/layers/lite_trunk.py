@@ -49,7 +49,7 @@ class LiteTrunk(nn.Module):
         real clips), and on a GPU it is the smallest part of a model; on a CPU bfloat16 takes twice the time
         backwards.
         """
-        with torch.autocast(images_nchw.device.type, enabled=False):
+        with torch.autocast("cuda" if images_nchw.is_cuda else "cpu", enabled=False):
             x_nchw = F.relu6(self.stem(images_nchw.contiguous(memory_format=torch.channels_last)), inplace=True)
             levels: list[Tensor] = []
             for index, stage in enumerate(self.stages):
