@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers.sides import SIZE_WH, Pair
+from helpers.sides import SIZE_WH, Pair, video
 from tracker.engine import cuda_graphs
-from tracker.engine.cuda_graphs import Inputs, Outputs, Replay, Replays
+from tracker.engine.cuda_graphs import Inputs, Out, Outputs, Replay, Replays
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.grouping import MAX_OBJECTS, STEADY
@@ -34,11 +34,11 @@ class Again:
 
     replayed: list[int] = field(default_factory=list)
 
-    def __call__(self, function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+    def __call__(self, function: Callable[[], Out]) -> tuple[Callable[[], None], Out]:
         outputs = function()
 
         def again() -> None:
-            self.replayed.append(len(outputs.score_b))
+            self.replayed.append(len(outputs[0]))
             for held, new in zip(outputs, function(), strict=True):
                 held.copy_(new)
 
@@ -256,7 +256,7 @@ class Never(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def refusing(function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+def refusing(function: Callable[[], Out]) -> tuple[Callable[[], None], Out]:
     with Never():
         return lambda: None, function()
 
@@ -277,11 +277,42 @@ def test_waiting_is_noticed(wait: Callable[[], object]) -> None:
         wait()
 
 
+def test_the_encoder_is_replayed_and_its_features_outlive_the_next_picture(pair: Pair) -> None:
+    engine, again = recorded(pair)
+    images = video(64)
+    eager = [pair.engine.encode_tensor(images[t : t + 2]) for t in (0, 7)]
+    replayed = [engine.encode_tensor(images[t : t + 2]) for t in (0, 7)]
+    assert again.replayed == [2, 2]
+    for ours, theirs in zip(replayed, eager, strict=True):
+        for level in ("fine_nchw", "middle_nchw", "coarse_nchw", "position_1chw"):
+            torch.testing.assert_close(getattr(ours, level), getattr(theirs, level), msg=level)
+
+
+def test_a_number_of_pictures_that_was_not_recorded_runs_as_it_is(pair: Pair) -> None:
+    engine, again = recorded(pair)
+    assert len(engine.encode_tensor(video(64)[:3])) == 3
+    assert again.replayed == []
+
+
+def test_masks_are_those_of_their_own_frame_whatever_is_launched_before_they_are_read(pair: Pair) -> None:
+    engine, _ = recorded(pair)
+    images = video(64)
+    track, _ = engine.prompt(ObjectMemory(), pair.features, 0, 0, click(1), SIZE_WH)
+    first = engine.encode_tensor(images[1:2])
+    ((_, expected),) = engine.propagate([(track, 0, 1)], first)
+    finish = engine.launch([(track, 0, 1)], first)
+    second = engine.encode_tensor(images[9:10])
+    ((after, mask),) = finish()
+    assert np.array_equal(mask.logits_hw, expected.logits_hw)
+    ((_, later),) = engine.propagate([(after, 0, 2)], second)
+    assert not np.array_equal(later.logits_hw, mask.logits_hw)
+
+
 def test_what_cannot_be_recorded_is_said_once_and_runs_as_it_is(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def failing(function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
-        if len(function().score_b) > 4:
+    def failing(function: Callable[[], Out]) -> tuple[Callable[[], None], Out]:
+        if len(function()[0]) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return Again()(function)
 

@@ -11,7 +11,7 @@ from engine.test_precision import DISCS, followed, shown
 from evaluation.clips import rendered
 from helpers import sides
 from helpers.sides import FRAMES, Official, Ours, Pair, compare
-from tracker.engine.cuda_graphs import SIZES, CudaRecorder
+from tracker.engine.cuda_graphs import PICTURES, SIZES, CudaRecorder
 from tracker.engine.engine import Engine
 from tracker.engine.grouping import depths
 
@@ -89,7 +89,7 @@ def test_every_size_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
 
     engine.record(blank, counting)
     assert not caplog.records
-    assert len(recorded) == len(SIZES) * len(depths())
+    assert len(recorded) == len(PICTURES) + len(SIZES) * len(depths())
 
 
 def test_replayed_steps_keep_device_memory_flat() -> None:

@@ -1,14 +1,12 @@
 """Streams are wanted once, and boxes share them out: real NATS, real daemons."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.fleets import TestFleet, running
-from helpers.tracking import blobs
+from helpers.fleets import TestFleet
 from tracker.client import Client
 from tracker.fleet.settings import WantedStream
 
@@ -16,19 +14,6 @@ pytestmark = pytest.mark.nats
 
 BOXES = ["north-1", "north-2", "south.1"]
 TWELVE = [f"cam{i}" for i in range(11)] + ["hall.door"]
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return blobs(tmp_path_factory.mktemp("film") / "blobs.mp4", fps=5)
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory, film: Path) -> Iterator[TestFleet]:
-    folder = tmp_path_factory.mktemp("fleet")
-    settings = {"south.1": {"labels": {"site": "south"}}}
-    with running(folder, BOXES, film.parent, settings) as fleet:
-        yield fleet
 
 
 def wanted(film: Path, **more: Any) -> WantedStream:

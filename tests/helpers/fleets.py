@@ -143,6 +143,16 @@ class TestFleet:
     nats: NatsServer
     boxes: dict[str, TestBox]
 
+    def start_what_is_not_running(self) -> None:
+        if self.nats.process is None:
+            self.nats.start()
+        for box in self.boxes.values():
+            if box.daemon is None:
+                box.start_daemon()
+            if box.fleet is None:
+                box.start_fleet()
+        self.wait_for_boxes(list(self.boxes))
+
     def do(self, work: Callable[[Buckets], Awaitable[R]]) -> R:
         """What somebody asks of the fleet, over a connection of its own."""
 

@@ -15,6 +15,8 @@ where the machine has other work; `cpu` is processor time. What the columns mean
 """
 
 import argparse
+import importlib
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benches import daemon, engine, geometry, gpu, kill, precision, report, roofline, soak
+from benches import report
 from tracker.engine.models import zoo
 
 Run = Callable[[argparse.Namespace, int], report.Row]
@@ -30,7 +32,7 @@ Rows = Callable[[argparse.Namespace], Iterable[report.Row]]
 
 
 def main() -> None:
-    args = parser().parse_args()
+    args = parser(sys.argv[1:2]).parse_args()
     torch.set_num_threads(args.threads)
     rows = list(args.rows(args))
     report.print_table(rows)
@@ -38,48 +40,81 @@ def main() -> None:
         report.write_json(args.json, rows)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(asked: list[str]) -> argparse.ArgumentParser:
+    """The command line. Of the kinds only the one that is asked for is imported: the engine's run where neither
+    ZeroMQ nor PyAV is."""
     top = argparse.ArgumentParser(
         prog="tools/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = top.add_subparsers(required=True)
+    for name in [name for name in KINDS if name in asked] or KINDS:
+        KINDS[name](kinds, importlib.import_module(f"benches.{name}"))
+    return top
 
-    kind = _counted(kinds, "engine", engine, "1,8")
+
+def _engine(kinds: Any, module: Any) -> None:
+    kind = _counted(kinds, "engine", module, "1,8")
     _of_the_model(kind)
     kind.add_argument("--streams", type=int, default=1, help="the objects are on each (default: %(default)s)")
     kind.add_argument("--frames", type=int, default=12, help="measured, after the warm-up (default: %(default)s)")
+    kind.add_argument("--compiled", action="store_true", help="the official predictor with vos_optimized, on a GPU")
     kind.add_argument("--profile", type=Path, metavar="TRACE.json", help="a torch profiler trace of the engine")
 
-    kind = _counted(kinds, "roofline", roofline, "1,16")
+
+def _roofline(kinds: Any, module: Any) -> None:
+    kind = _counted(kinds, "roofline", module, "1,16")
     _of_the_model(kind)
     kind.add_argument("--frames", type=int, default=0, help="of the engine, timed (default: none)")
 
-    kind = _counted(kinds, "soak", soak, "4")
+
+def _soak(kinds: Any, module: Any) -> None:
+    kind = _counted(kinds, "soak", module, "4")
     _of_the_model(kind)
     kind.add_argument("--frames", type=int, default=100_000, help="(default: %(default)s)")
 
-    kind = _counted(kinds, "daemon", daemon, "8")
+
+def _daemon(kinds: Any, module: Any) -> None:
+    kind = _counted(kinds, "daemon", module, "8")
     _of_the_model(kind)
     kind.add_argument("--streams", type=int, default=1, help="the objects are on each (default: %(default)s)")
     kind.add_argument("--fps", type=int, default=30, help="of each stream (default: %(default)s)")
     kind.add_argument("--seconds", type=float, default=20.0, help="measured (default: %(default)s)")
 
-    kind = _counted(kinds, "geometry", geometry, "8")
+
+def _geometry(kinds: Any, module: Any) -> None:
+    kind = _counted(kinds, "geometry", module, "8")
     kind.add_argument("--rounds", type=int, default=100, help="the median of so many (default: %(default)s)")
 
-    kind = _kind(kinds, "gpu", gpu, gpu.rows)
+
+def _gpu(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "gpu", module, module.rows)
     kind.add_argument("--seconds", type=float, default=600.0, help="for all parts (default: %(default)s)")
     kind.add_argument("--report", type=Path, default=Path("gpu-report.md"), help="(default: %(default)s)")
 
-    kind = _kind(kinds, "precision", precision, precision.rows)
+
+def _precision(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "precision", module, module.rows)
     _of_the_model(kind)
     kind.add_argument("--folder", type=Path, required=True, help="clips with masks, as of tools/eval")
     kind.add_argument("--box", action="append", default=[], metavar="VIDEO=X0,Y0,X1,Y1", help="and one without")
     kind.add_argument("--frames", type=int, default=40, help="of each clip (default: %(default)s)")
 
-    kind = _kind(kinds, "kill", kill, kill.rows)
+
+def _kill(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "kill", module, module.rows)
     kind.add_argument("--runs", type=int, default=50, help="how often (default: %(default)s)")
-    return top
+
+
+KINDS: dict[str, Callable[[Any, Any], None]] = {
+    "engine": _engine,
+    "roofline": _roofline,
+    "soak": _soak,
+    "daemon": _daemon,
+    "geometry": _geometry,
+    "gpu": _gpu,
+    "precision": _precision,
+    "kill": _kill,
+}
 
 
 def _kind(

@@ -16,6 +16,7 @@ from tracker.client import requests
 from tracker.client.connection import (
     TIMEOUT_S,
     TOPICS,
+    Identity,
     Silence,
     check_stream,
     control_endpoint,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tracker.client.fleet import Directory
+    from tracker.client.nats_connection import NatsOptions
+
 P = ParamSpec("P")
 R = TypeVar("R", bound=Struct)
 T = TypeVar("T")
@@ -47,6 +51,16 @@ def mask_of(record: ObjectRecord, size_wh: tuple[int, int]) -> "NDArray[np.bool_
     if record.mask is not UNSET:
         return rle_decode(record.mask.counts, record.mask.size)
     return fill_outline(record.outline, size_wh)
+
+
+def directory_of(fleet: "str | NatsOptions") -> "Directory":
+    """Of a NATS server's URL, or with credentials. Raises ConfigError."""
+    from tracker.client.nats_connection import NatsOptions, need_nats
+
+    need_nats()
+    from tracker.client.fleet import Directory
+
+    return Directory(NatsOptions([fleet]) if isinstance(fleet, str) else fleet)
 
 
 def _blocking(build: Callable[P, Request[R]]) -> Callable[Concatenate["Client", P], R]:
@@ -87,14 +101,17 @@ class Client:
         publish: str | None = None,
         timeout_s: float = TIMEOUT_S,
         key: str | Path | None = None,
+        fleet: "str | NatsOptions | None" = None,
     ) -> None:
         """`control` is where to ask: TRACKER_CONTROL where it is None, or the default. `publish` is where to
         subscribe: TRACKER_PUBLISH, or what the daemon says. `key` is a key file: the one that TRACKER_KEY
-        names where it is None, if any."""
+        names where it is None, if any. `fleet` is a NATS server instead of all that: then each stream is asked and
+        heard wherever it is, and `durable` in a reply means stored in the fleet. Raises ConfigError."""
         self.control = control_endpoint(control)
         self.timeout_s = timeout_s
         self._publish = publish_endpoint(publish)
-        self._identity = identity(key)
+        self._identity = identity(key, in_fleet=fleet is not None)
+        self._directory = None if fleet is None else directory_of(fleet)
         self._context = zmq.Context()
 
     def __enter__(self) -> Self:
@@ -106,13 +123,20 @@ class Client:
     def close(self) -> None:
         """Closes its subscriptions too."""
         self._context.destroy(linger=0)
+        if self._directory is not None:
+            self._directory.close()
 
     def call(self, ask: Request[R]) -> R:
+        if self._directory is None:
+            return self._ask(ask, self.control, self._identity)
+        return self._directory.call(ask, self._identity, self._ask)
+
+    def _ask(self, ask: Request[R], control: str, who: Identity) -> R:
         timeout_s = ask.timeout_s or self.timeout_s
-        with requester(self._context, self.control, self._identity) as socket:
+        with requester(self._context, control, who) as socket:
             socket.send(write_request(ask))
             if not socket.poll(int(timeout_s * 1000)):
-                raise no_reply(self.control, timeout_s)
+                raise no_reply(control, timeout_s)
             return read_result(socket.recv(), ask.operation.reply)
 
     def subscribe(
@@ -133,6 +157,8 @@ class Client:
     def _subscription(
         self, stream: str | None, topics: Iterable[str], timeout_s: float | None, pick: Callable[[Message], T]
     ) -> "Subscription[T]":
+        if self._directory is not None:
+            return self._directory.subscribe(self._context, self._identity, stream, topics, timeout_s, pick)
         endpoint = self._publish or self.info().publish
         socket = subscriber(self._context, endpoint, stream, topics, self._identity)
         subscription = Subscription(self, socket, stream, Silence(endpoint, timeout_s), pick)

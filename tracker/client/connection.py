@@ -50,13 +50,14 @@ class Identity:
             socket.curve_serverkey = (self.key.server or "").encode()
 
 
-def identity(key: str | Path | None) -> Identity:
-    """With the key file given, or that TRACKER_KEY names. Raises ConfigError."""
+def identity(key: str | Path | None, *, in_fleet: bool = False) -> Identity:
+    """With the key file given, or that TRACKER_KEY names. In a fleet each box says its daemon's key. Raises
+    ConfigError."""
     path = key or os.environ.get("TRACKER_KEY")
     if not path:
         return Identity()
     pair = read_pair(Path(path))
-    if pair.server is None:
+    if pair.server is None and not in_fleet:
         raise ConfigError([f"{path}: has no line 'server' with the daemon's public key"])
     return Identity(pair)
 

@@ -52,7 +52,8 @@ class Message:
     """One published message.
 
     `lost` messages of the same topic went missing before this one. `restarted`: the daemon is another one than in
-    the topic's last message, so frame, step and seq have begun anew.
+    the topic's last message, so frame, step and seq have begun anew. `moved`: the stream came to another box of its
+    fleet, after `gap_s` seconds without a message; frame numbers have grown, seq and step have begun anew.
     """
 
     topic: str
@@ -60,6 +61,8 @@ class Message:
     image: bytes | None = None
     lost: int = 0
     restarted: bool = False
+    moved: bool = False
+    gap_s: float = 0.0
 
 
 def write_request(ask: Request[Any]) -> bytes:

@@ -5,6 +5,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from tracker.errors import ConfigError
@@ -34,6 +35,13 @@ class NatsOptions:
     certificate_key: str | None = None
 
 
+def need_nats() -> None:
+    """Raises ConfigError where nats-py is not installed."""
+    if find_spec("nats") is None:
+        problem = "a fleet needs nats-py: tools/install brings it along; elsewhere pip install it"
+        raise ConfigError([problem])
+
+
 async def connect_nats(
     options: NatsOptions,
     name: str,
@@ -44,12 +52,9 @@ async def connect_nats(
 ) -> "Nats":
     """Connect. With `wait`, until a server is there; else raises ConfigError where there is none now. A connection
     that is lost comes back by itself."""
-    try:
-        import nats
-    except ImportError:
-        raise ConfigError(
-            ["a fleet needs nats-py: tools/install brings it along; elsewhere pip install it"]
-        ) from None
+    need_nats()
+    import nats
+
     connecting = nats.connect(
         servers=list(options.servers),
         name=name,

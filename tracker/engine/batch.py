@@ -66,9 +66,10 @@ class Batch:
         self._net = net
         self._position_tm = forward.memory_position(net, precision.everywhere)
         times_am = net.maskmem_tpos_enc[:, 0, 0]
-        self._attention = Attention(net.memory_attention, precision.attention, self._position_tm, times_am)
-        self._decoder = Decoder(net, precision.decoder)
-        self._memory_encoder = MemoryEncoder(net.memory_encoder, precision.memory)
+        with self._uncast():
+            self._attention = Attention(net.memory_attention, precision.attention, self._position_tm, times_am)
+            self._decoder = Decoder(net, precision.decoder)
+            self._memory_encoder = MemoryEncoder(net.memory_encoder, precision.memory)
         self._cache = KVCache(self._attention.project, slots)
         self._replays = Replays(self._compute)
         self._depths = depths(conditioning_frames)
@@ -81,9 +82,8 @@ class Batch:
 
     def step(self, propagations: Sequence[Propagation], features: Features, size: StepSize | None = None) -> Step:
         """One pass for a group, replayed in `size`. Without one, all have to look at equally much."""
-        inputs = self._inputs(propagations, features, size)
-        with torch.autocast("cpu", enabled=False):  # there the parts know which of their products are in bfloat16
-            out = self._replays.run(inputs, size)
+        with self._uncast():
+            out = self._replays.run(self._inputs(propagations, features, size), size)
         memories = out.memory_btm.unbind()
         for propagation in propagations:
             if (outdated := propagation.outdated) is not None:
@@ -94,10 +94,15 @@ class Batch:
     def record(self, like: Features, record: Recorder) -> list[str]:
         """Replay steps from now on, on features like these. Returns what could not be recorded."""
         blank_tm = torch.zeros_like(self._position_tm, dtype=forward.MEMORY_DTYPE)
-        self._cache.slots_of([blank_tm])  # from now on the cache lies where it lies
         deepest_first = sorted(self._depths, reverse=True)
-        failed = [self._replays.record(depth, self._blank(like, depth), record) for depth in deepest_first]
+        with self._uncast():
+            self._cache.slots_of([blank_tm])  # from now on the cache lies where it lies
+            failed = [self._replays.record(depth, self._blank(like, depth), record) for depth in deepest_first]
         return [text for texts in failed for text in texts]
+
+    def _uncast(self) -> torch.autocast:
+        """Without autocast: the parts know which of their products are in bfloat16, and hold their weights so."""
+        return torch.autocast(self._net.device.type, enabled=False)
 
     def _blank(self, like: Features, depth: Depth) -> Inputs:
         """Inputs of the largest size: all objects on all pictures look at the cache's first slot."""

@@ -1,4 +1,4 @@
-"""A step recorded once and replayed: a GPU then gets one command where it got hundreds.
+"""Steps and the image encoder, recorded once and replayed: a GPU then gets one command where it got hundreds.
 
 What is recorded is a function of tensors that stay where they are: a replay copies its inputs there, runs, and
 leaves its outputs where they were before. Steps of other shapes run as they are.
@@ -6,15 +6,19 @@ leaves its outputs where they were before. Steps of other shapes run as they are
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import cache, partial
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from tracker.engine.forward import Features
 from tracker.engine.grouping import Depth, StepSize
 
 # (objects, pictures) that are recorded in each depth, largest first: the smaller ones then find memory to share.
 SIZES = [(objects, pictures) for objects in (16, 8, 4, 2, 1) for pictures in dict.fromkeys((objects, 1))]
+# Numbers of pictures that the image encoder is recorded for.
+PICTURES = (4, 2, 1)
 
 
 class Inputs(NamedTuple):
@@ -68,8 +72,13 @@ class Outputs(NamedTuple):
 
 Function = Callable[[Inputs], Outputs]
 
-# Runs a function; returns how to run it again, and the outputs, which each run writes anew.
-Recorder = Callable[[Callable[[], Outputs]], tuple[Callable[[], None], Outputs]]
+Out = TypeVar("Out", bound=tuple[Tensor, ...])
+
+
+class Recorder(Protocol):
+    """Runs a function; returns how to run it again, and the outputs, which each run writes anew."""
+
+    def __call__(self, function: Callable[[], Out]) -> tuple[Callable[[], None], Out]: ...
 
 
 class Replay:
@@ -144,6 +153,51 @@ class Replays:
         return self._function(inputs) if size is None else self._replays[size](inputs)
 
 
+class ReplayedEncoder:
+    """The image encoder, replayed for the numbers of pictures that were recorded; others run as they are."""
+
+    def __init__(self, encode: Callable[[Tensor], Features]) -> None:
+        self._encode = encode
+        self._replays: dict[int, tuple[Tensor, Callable[[], None], Levels]] = {}
+        self._position_1chw = torch.empty(0)
+
+    def record(self, image_1chw: Tensor, record: Recorder) -> list[str]:
+        """Record all numbers of pictures like this one. Returns what went wrong: such numbers run eagerly."""
+        self._position_1chw = self._encode(image_1chw).position_1chw
+        failed = []
+        for pictures in PICTURES:
+            held_nchw = image_1chw.repeat(pictures, 1, 1, 1)
+            try:
+                again, levels = record(partial(self._levels, held_nchw))
+            except RuntimeError as error:
+                failed.append(f"{pictures} pictures: {error}")
+            else:
+                self._replays[pictures] = held_nchw, again, levels
+        return failed
+
+    def __call__(self, images_nchw: Tensor) -> Features:
+        """Normalised images [n, 3, s, s] -> features, which are the caller's own."""
+        if len(images_nchw) not in self._replays:
+            return self._encode(images_nchw)
+        held_nchw, again, levels = self._replays[len(images_nchw)]
+        held_nchw.copy_(images_nchw, non_blocking=True)
+        again()
+        fine_nchw, middle_nchw, coarse_nchw = (level_nchw.clone() for level_nchw in levels)
+        return Features(fine_nchw, middle_nchw, coarse_nchw, self._position_1chw)
+
+    def _levels(self, images_nchw: Tensor) -> "Levels":
+        features = self._encode(images_nchw)
+        return Levels(features.fine_nchw, features.middle_nchw, features.coarse_nchw)
+
+
+class Levels(NamedTuple):
+    """Features of pictures, without the position encoding, which is always the same."""
+
+    fine_nchw: Tensor
+    middle_nchw: Tensor
+    coarse_nchw: Tensor
+
+
 class CudaRecorder:
     """Records CUDA graphs that share one pool of memory: they may run in any order, but only one at a time.
 
@@ -154,10 +208,10 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         with torch.cuda.device(device):
-            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._stream = _urgent_stream(device)
             self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+    def __call__(self, function: Callable[[], Out]) -> tuple[Callable[[], None], Out]:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._device):
             self._stream.wait_stream(torch.cuda.current_stream())
@@ -167,3 +221,20 @@ class CudaRecorder:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 outputs = function()
         return graph.replay, outputs
+
+
+def take_over(device: torch.device) -> None:
+    """Let what the calling thread does on a GPU go before what others do there, such as CLIP."""
+    torch.cuda.synchronize(device)
+    torch.cuda.set_stream(_stream_of_steps(device))
+
+
+@cache
+def _stream_of_steps(device: torch.device) -> torch.cuda.Stream:
+    return _urgent_stream(device)
+
+
+def _urgent_stream(device: torch.device) -> torch.cuda.Stream:
+    """A stream whose kernels go before those of streams with the usual priority, the lowest."""
+    stream: torch.cuda.Stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+    return stream

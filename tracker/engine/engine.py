@@ -13,7 +13,7 @@ a new one comes back.
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,8 @@ from tracker.config import EngineConfig
 from tracker.engine import forward, preprocess, prompts
 from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
-from tracker.engine.cuda_graphs import CudaRecorder, Recorder
+from tracker.engine.cuda_graphs import CudaRecorder, Recorder, ReplayedEncoder, take_over
+from tracker.engine.downloads import Download, Said, Seen
 from tracker.engine.forward import Features, Masks
 from tracker.engine.grouping import Group, Propagation, pool_slots
 from tracker.engine.layers.image_encoder import Encoder
@@ -50,12 +51,13 @@ Result = tuple[ObjectMemory, ObjectMask]
 Made = tuple[FrameMemory, ObjectMask]  # of an object on one frame
 
 
-class Seen(NamedTuple):
-    """What a step says of b objects, on the host: logits [b, h4, w4], predicted IoUs and object scores."""
+class Launched(NamedTuple):
+    """Steps that a device is at: for each group of objects its indices among the moves, and its step."""
 
-    logits_bhw: F32
-    scores: list[float]
-    presences: list[float]
+    moves: list[Propagation]
+    groups: list[list[int]]
+    steps: list[Step]
+    download: Download
 
 
 CLAMP = 32.0  # of the logits that a correction starts from, as upstream
@@ -90,12 +92,15 @@ class Engine:
         if self.dtype is torch.float32:
             # Good for three decimals only, and on by default for convolutions.
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        if model.device.type == "cuda":
+            take_over(model.device)
+            # Flash attention, and the memory-efficient kernel under a mask and in float32: cuDNN's, which torch
+            # puts first on some GPUs, plans anew for each shape.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         with self._computing():
             self._position_tm = forward.memory_position(model.net, self.dtype)
-            # Not where all is bfloat16, as under the official predictor's autocast: that is for comparison only.
-            fast = not plain and model.device.type == "cpu" and self.dtype is torch.float32
-            encoder = Encoder(model.net, self.precision.encoder) if fast else None
-            self._encode = encoder or partial(forward.encode_image, model.net)
+            encoder = None if plain else Encoder(model.net, self.precision.encoder)
+            self._encode = ReplayedEncoder(encoder or partial(forward.encode_image, model.net))
             self._batch = (
                 None if plain else Batch(model.net, self.precision, self._slots(), self.config.conditioning_frames)
             )
@@ -181,6 +186,11 @@ class Engine:
         `(track, i, frame)`: the frame is the i-th of `features` and lies after the track's last one, in its
         direction. A conditioning frame that is met again gives the mask of its prompt.
         """
+        return self.launch(items, features)()
+
+    def launch(self, items: Sequence[Item], features: Features) -> Callable[[], list[Result]]:
+        """`propagate` without waiting for a device: what is returned waits, and gives the results. What is launched
+        in between, such as the next picture's encoding, runs on a GPU while the host is at these masks."""
         started_s = time.perf_counter()
         moves: dict[int, Propagation] = {}
         results: dict[int, Result] = {}
@@ -192,13 +202,17 @@ class Engine:
             bank = memory.bank(frame, memory.next_step())
             moves[k] = Propagation(memory, i, frame, bank)
         with self._computing():
-            made = self._made(list(moves.values()), features)
-        for (k, move), (entry, mask) in zip(moves.items(), made, strict=True):
-            results[k] = move.track.advanced(entry, self.config.history_frames), mask
-        if moves:
-            propagating_s = time.perf_counter() - started_s
-            self.cost.observe(len(moves), self._encoding_s + propagating_s)
-        return [results[k] for k in range(len(items))]
+            launched = self._launched(list(moves.values()), features)
+        encoding_s = self._encoding_s
+
+        def finish() -> list[Result]:
+            for (k, move), (entry, mask) in zip(moves.items(), self._made(launched), strict=True):
+                results[k] = move.track.advanced(entry, self.config.history_frames), mask
+            if moves:
+                self.cost.observe(len(moves), encoding_s + time.perf_counter() - started_s)
+            return [results[k] for k in range(len(items))]
+
+        return finish
 
     def warm_up(self) -> None:
         """A few steps on a blank picture: the first real one is not slow, and `cost` has something to go by."""
@@ -221,27 +235,32 @@ class Engine:
             return
         try:
             with self._computing():
-                failed = self._batch.record(like, record)
+                side = self.model.image_size
+                blank_1chw = torch.zeros(1, 3, side, side, device=self.model.device)
+                failed = self._encode.record(blank_1chw, record) + self._batch.record(like, record)
         except AtCapacity as error:
             failed = [str(error)]
         if failed:
-            log.warning(
-                "steps of %d sizes are not replayed, which costs speed only; first %s", len(failed), failed[0]
-            )
+            log.warning("%d sizes are not replayed, which costs speed only; first %s", len(failed), failed[0])
 
-    def _made(self, moves: list[Propagation], features: Features) -> list[Made]:
-        """What each object's next frame leaves behind. All steps are launched before the first result is read."""
+    def _launched(self, moves: list[Propagation], features: Features) -> "Launched":
+        """All steps, and after them their way to the host."""
         if self._batch is None:
             groups = [Group([k], None) for k in range(len(moves))]
             steps = [self._plain_step(move, features.of(move.i)) for move in moves]
         else:
             groups = self._batch.groups(moves)
             steps = [self._batch.step([moves[k] for k in indices], features, size) for indices, size in groups]
+        download = Download([Said(s.logits_bhw, torch.stack((s.score_b, s.presence_b))) for s in steps])
+        return Launched(moves, [group.indices for group in groups], steps, download)
+
+    def _made(self, launched: "Launched") -> list[Made]:
+        """What each object's next frame leaves behind."""
         made: dict[int, Made] = {}
-        for (indices, _), step, seen in zip(groups, steps, _downloaded(steps), strict=True):
-            together = [moves[k] for k in indices]
+        for indices, step, seen in zip(launched.groups, launched.steps, launched.download.wait(), strict=True):
+            together = [launched.moves[k] for k in indices]
             made.update(zip(indices, self._made_of(together, step, seen), strict=True))
-        return [made[k] for k in range(len(moves))]
+        return [made[k] for k in range(len(launched.moves))]
 
     def _plain_step(self, move: Propagation, features: Features) -> Step:
         net = self.model.net
@@ -335,7 +354,8 @@ class Engine:
         device, net = self.model.device, self.model.net
         if device.type != "cuda":
             return None
-        slot = 2 * len(net.memory_attention.layers) * net.sam_image_embedding_size**2 * net.hidden_dim
+        channels = len(net.memory_attention.layers) * net.hidden_dim + net.mem_dim
+        slot = net.sam_image_embedding_size**2 * channels
         total = torch.cuda.get_device_properties(device).total_memory
         slot_bytes = slot * self.precision.attention.itemsize
         return pool_slots(self.config.max_objects, slot_bytes, total, self.config.conditioning_frames)
@@ -366,28 +386,6 @@ def _passing(track: ObjectMemory, frame: int) -> ObjectMemory:
     if track.is_past(frame):
         raise ValueError(f"frame {frame} is before the track's last one, {track.last_frame}: rewind first")
     return track
-
-
-def _downloaded(steps: Sequence[Step]) -> list[Seen]:
-    """What steps say, on the host: from a GPU through pinned memory, with one wait for all of them."""
-    found = [(step.logits_bhw, torch.stack((step.score_b, step.presence_b))) for step in steps]
-    staged = [(_staged(logits_bhw), _staged(scores_2b)) for logits_bhw, scores_2b in found]
-    if steps and steps[0].logits_bhw.device.type == "cuda":
-        torch.cuda.current_stream(steps[0].logits_bhw.device).synchronize()
-    seen = []
-    for logits_bhw, scores_2b in staged:
-        scores, presences = scores_2b.tolist()
-        # Masks are kept for long, and pinned memory is scarce.
-        pageable_bhw = logits_bhw.clone() if logits_bhw.is_pinned() else logits_bhw
-        seen.append(Seen(pageable_bhw.numpy(), scores, presences))
-    return seen
-
-
-def _staged(values: Tensor) -> Tensor:
-    """A copy on its way to pinned memory; on a CPU the tensor itself."""
-    if values.device.type == "cpu":
-        return values
-    return torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
 
 
 def _object_mask(entry: FrameMemory) -> ObjectMask:

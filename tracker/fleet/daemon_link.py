@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tracker.client import AsyncClient, Message
 from tracker.config import StreamConfig
-from tracker.errors import TrackerError, UnknownObject, UnknownStream
+from tracker.errors import BadRequest, TrackerError, UnknownObject, UnknownStream
 from tracker.fleet.bundles import StoredObject
 from tracker.keys import read_pair
 from tracker.protocol.fields import MAX_CHUNK_BYTES
@@ -34,7 +34,7 @@ class Daemon(Protocol):
     async def objects_free(self) -> int: ...
     async def add_stream(
         self, stream: str, config: StreamConfig, owner: str, first_frame: int, epoch: int, first_object: int
-    ) -> None: ...
+    ) -> StreamRecord: ...
     async def remove_stream(self, stream: str) -> StreamRecord | None: ...
     async def export(self, stream: str) -> list[StoredObject]: ...
     async def take(self, stream: str, stored: StoredObject) -> None: ...
@@ -93,10 +93,15 @@ class DaemonLink:
 
     async def add_stream(
         self, stream: str, config: StreamConfig, owner: str, first_frame: int, epoch: int, first_object: int
-    ) -> None:
-        await self._client.add_stream(
-            stream, config, first_frame=first_frame, epoch=epoch, first_object=first_object, owner=owner
-        )
+    ) -> StreamRecord:
+        """Its record, which says where it counts from: never lower than the name has had in this daemon."""
+        numbers = {"first_frame": first_frame, "epoch": epoch}
+        try:
+            return await self._client.add_stream(stream, config, first_object=first_object, owner=owner, **numbers)
+        except BadRequest as error:
+            if not str(error).startswith(tuple(numbers)):
+                raise
+        return await self._client.add_stream(stream, config, first_object=first_object, owner=owner)
 
     async def remove_stream(self, stream: str) -> StreamRecord | None:
         """Its last record; None where it is not there."""

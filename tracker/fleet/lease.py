@@ -210,13 +210,23 @@ class Lease:
         daemon = self._ground.daemon
         self._next_object = max(self._next_object, bundle.next_object)
         await daemon.remove_stream(self.stream)  # of an owner before us, this very box perhaps
-        await daemon.add_stream(
+        record = await daemon.add_stream(
             self.stream, self._wanted.config(), str(self.token), first_frame, epoch, self._next_object
         )
+        await self._reserve(record)
         failed = [why for why in [await self._take(stored) for stored in bundle.objects] if why]
         self._last, self._missing = None, 0
         await self._renew()
         self._ground.on_served(self.stream, failed[0] if failed else None)
+
+    async def _reserve(self, record: StreamRecord) -> None:
+        """Move the block of our numbers up where the daemon counts from higher ones."""
+        assert self._claim is not None
+        frames_end = max(self._claim.frames_end, record.decoded + FRAMES_BLOCK // 2)
+        epochs_end = max(self._claim.epochs_end, record.epoch + EPOCHS_BLOCK // 2)
+        claim = structs.replace(self._claim, frames_end=frames_end, epochs_end=epochs_end)
+        if claim != self._claim:
+            await self._set_claim(claim, self._claim_revision)
 
     async def _take(self, stored: StoredObject) -> str | None:
         """Why an object cannot go on here: it is of another model. Raises TrackerError where there is no room."""

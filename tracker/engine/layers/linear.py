@@ -14,7 +14,16 @@ from torch import Tensor, nn
 ONEDNN_SIZE = 1 << 14  # numbers that a product must have for oneDNN to be faster
 SCORE_BYTES = 8 << 20  # of attention that are written out at a time
 
-_ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu}
+_ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "relu6": F.relu6, "gelu": F.gelu}
+# The same as oneDNN has them behind a product: a name, and its bounds.
+_ONEDNN: dict[str, tuple[str, list[float]]] = {
+    "none": ("none", []), "relu": ("relu", []), "relu6": ("hardtanh", [0.0, 6.0]), "gelu": ("gelu", []),
+}  # fmt: skip
+
+
+def by_onednn(device: torch.device) -> bool:
+    """Whether products are oneDNN's there."""
+    return device.type == "cpu"
 
 
 class Linear(NamedTuple):
@@ -30,22 +39,23 @@ class Linear(NamedTuple):
         return cls(weight_oi.to(dtype), torch.cat([linear.bias.detach() for linear in linears]).to(dtype))
 
     def __call__(self, x: Tensor, activation: str = "none") -> Tensor:
-        """[..., i] -> [..., o], then `none`, `relu` or `gelu`."""
-        if x.device.type == "cpu" and x.numel() // x.shape[-1] * len(self.weight_oi) >= ONEDNN_SIZE:
+        """[..., i] -> [..., o], then `none`, `relu`, `relu6` or `gelu`."""
+        if by_onednn(x.device) and x.numel() // x.shape[-1] * len(self.weight_oi) >= ONEDNN_SIZE:
             return _onednn(x, self.weight_oi, self.bias_o, activation)
         out: Tensor = _ACTIVATIONS[activation](F.linear(x, self.weight_oi, self.bias_o))
         return out
 
 
 def _onednn(x: Tensor, weight_oi: Tensor, bias_o: Tensor | None = None, activation: str = "none") -> Tensor:
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_oi, bias_o, activation, [], "none")
+    name, bounds = _ONEDNN[activation]
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_oi, bias_o, name, bounds, "none")
     return out
 
 
 def attend(q_btc: Tensor, k_bsc: Tensor, v_bsv: Tensor, mask_bs: Tensor | None = None) -> Tensor:
     """One head of attention, [b, t, v]; queries are scaled already, and `mask_bs` is added to the scores. On a CPU
     values may be narrower than keys."""
-    if q_btc.device.type == "cpu":
+    if by_onednn(q_btc.device):
         # oneDNN takes what is not contiguous too, a thousand times slower.
         each = (x.contiguous() for x in (q_btc, k_bsc, v_bsv))
         masks = [None] * len(q_btc) if mask_bs is None else mask_bs.unbind()
@@ -68,27 +78,46 @@ def _attend_one(q_tc: Tensor, k_sc: Tensor, v_sv: Tensor, mask_s: Tensor | None)
 
 
 class Conv:
-    """A convolution, on a CPU with its weight as oneDNN wants it. `dtype` is that of products."""
+    """A convolution and what follows it, its weight laid out: as oneDNN wants it on a CPU, else channels last.
 
-    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype = torch.float32) -> None:
+    Args:
+        dtype: of products, and of what comes out.
+        activation: as of `Linear`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype = torch.float32, activation: str = "none") -> None:
         padding: Any = conv.padding  # of numbers: none here is named "same"
         self._geometry = list(padding), list(conv.stride), list(conv.dilation), conv.groups
         self._dtype = dtype
         self._bias_o = None if conv.bias is None else conv.bias.detach().to(dtype)
         self._weight = conv.weight.detach().to(dtype)
-        if self._weight.device.type == "cpu":
+        self._activation = activation
+        self._onednn = by_onednn(self._weight.device)
+        if self._onednn:
             self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(self._weight.to_mkldnn(), *self._geometry)
+        else:
+            self._weight = self._weight.contiguous(memory_format=torch.channels_last)
 
     def __call__(self, x_nchw: Tensor) -> Tensor:
-        """[n, i, h, w] -> float32 [n, o, h', w'], channels last."""
+        """[n, i, h, w] -> [n, o, h', w'], channels last."""
         x_nchw = x_nchw.to(self._dtype).contiguous(memory_format=torch.channels_last)
         padding, stride, dilation, groups = self._geometry
-        if x_nchw.device.type != "cpu":
-            return F.conv2d(x_nchw, self._weight, self._bias_o, stride, padding, dilation, groups).float()
-        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x_nchw, self._weight, self._bias_o, padding, stride, dilation, groups, "none", [], ""
-        )
-        return out.float()
+        if self._onednn:
+            out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+                x_nchw,
+                self._weight,
+                self._bias_o,
+                padding,
+                stride,
+                dilation,
+                groups,
+                *_ONEDNN[self._activation],
+                "",
+            )
+            return out
+        made = F.conv2d(x_nchw, self._weight, self._bias_o, stride, padding, dilation, groups)
+        activated: Tensor = _ACTIVATIONS[self._activation](made)
+        return activated
 
 
 def linear(weight_oi: Tensor, bias_o: Tensor | None) -> nn.Linear:

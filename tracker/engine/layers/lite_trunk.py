@@ -45,9 +45,11 @@ class LiteTrunk(nn.Module):
     def forward(self, images_nchw: Tensor) -> list[Tensor]:
         """`[n, 3, h, w]` -> `[n, c_i, h / 4 / 2**i, w / 4 / 2**i]` for i = 0 to 3, finest first.
 
-        In float32 on a CPU whatever autocast says: there bfloat16 takes twice the time backwards.
+        In float32 whatever autocast says: in bfloat16 its levels lead to other masks (mean IoU 0.96 over
+        real clips), and on a GPU it is the smallest part of a model; on a CPU bfloat16 takes twice the time
+        backwards.
         """
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(images_nchw.device.type, enabled=False):
             x_nchw = F.relu6(self.stem(images_nchw.contiguous(memory_format=torch.channels_last)), inplace=True)
             levels: list[Tensor] = []
             for index, stage in enumerate(self.stages):

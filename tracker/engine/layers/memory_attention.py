@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from sam2.modeling.position_encoding import compute_axial_cis
 from torch import Tensor, nn
 
-from tracker.engine.layers.linear import Linear, after, attend, linear
+from tracker.engine.layers.linear import Linear, after, attend, by_onednn, linear
 from tracker.errors import ModelError
 
 
@@ -30,12 +30,11 @@ class Rotary:
     sin_tc: Tensor
 
     def rotate(self, x_btc: Tensor) -> Tensor:
-        """Rotate [..., t, c], whose channels are halves first (`apply_rotary_enc`, in real numbers)."""
-        a, b = x_btc.chunk(2, -1)
-        return torch.cat((a * self.cos_tc - b * self.sin_tc, b * self.cos_tc + a * self.sin_tc), -1)
-
-    def to(self, dtype: torch.dtype) -> "Rotary":
-        return Rotary(self.cos_tc.to(dtype), self.sin_tc.to(dtype))
+        """Rotate [..., t, c], whose channels are halves first (`apply_rotary_enc`, in real numbers): computed in
+        float32, and given back in the type that came."""
+        a, b = x_btc.float().chunk(2, -1)
+        turned_btc = torch.cat((a * self.cos_tc - b * self.sin_tc, b * self.cos_tc + a * self.sin_tc), -1)
+        return turned_btc.to(x_btc.dtype)
 
 
 class Layer:
@@ -92,18 +91,17 @@ class Attention:
 
     def __init__(self, module: Any, dtype: torch.dtype, position_tm: Tensor, times_am: Tensor) -> None:
         device = position_tm.device
-        self._narrow = device.type == "cpu"
+        self._narrow = by_onednn(device)
         self._layers = [Layer(layer, dtype, narrow=self._narrow) for layer in module.layers]
         self._norm = module.norm
         self.dtype = dtype
         self._position_tm = position_tm
         own = module.layers[0].self_attn
-        exact = _rotary(own, math.isqrt(len(position_tm)), device)
-        self._rotary, self._exact_rotary = exact.to(dtype), exact
+        self._rotary = _rotary(own, math.isqrt(len(position_tm)), device)
         self._key = Linear.of(*(layer.key for layer in self._layers))
-        self._value = Linear.of(*(layer.value for layer in self._layers))
+        self._value = Linear.of(*(layer.value for layer in self._layers), dtype=dtype)
         at_m = F.linear(times_am, self._key.weight_oi)[:, None].expand(-1, len(position_tm), -1)
-        self._time_altc = exact.rotate(self._by_layer(at_m)).to(dtype)
+        self._time_altc = self._rotary.rotate(self._by_layer(at_m)).to(dtype)
 
     def __call__(
         self,
@@ -125,11 +123,10 @@ class Attention:
         return out
 
     def project(self, memory_ntm: Tensor) -> Tensor:
-        """Memories -> keys and values of every layer in a row, without a temporal encoding: [n, k]."""
+        """Memories -> the keys of every layer without a temporal encoding, then the memory itself: [n, k]."""
         memory_ntm = memory_ntm.float()
-        keys_nltc = self._exact_rotary.rotate(self._by_layer(self._key(memory_ntm + self._position_tm)))
-        values_nltv = memory_ntm[:, None] if self._narrow else self._by_layer(self._value(memory_ntm))
-        return torch.cat((keys_nltc.flatten(1), values_nltv.flatten(1)), 1).to(self.dtype)
+        keys_nltc = self._rotary.rotate(self._by_layer(self._key(memory_ntm + self._position_tm)))
+        return torch.cat((keys_nltc.flatten(1), memory_ntm.flatten(1)), 1).to(self.dtype)
 
     def look_up(
         self, projected_nk: Tensor, slots_bm: Tensor, times_bm: Tensor, tokens_bpm: Tensor, ages_bpm: Tensor
@@ -139,22 +136,19 @@ class Attention:
         key_size = self._time_altc[0].numel()
         count = len(projected_nk)
         keys_nltc = projected_nk[:, :key_size].view(count, *self._time_altc.shape[1:])
-        values_nltv = projected_nk[:, key_size:].view(count, -1, len(self._position_tm), self._width)
+        memory_ntm = projected_nk[:, key_size:].view(count, *self._position_tm.shape)
         pointer_keys = self._by_layer(self._key(tokens_bpm + ages_bpm)).to(self.dtype)
-        pointer_values = tokens_bpm[:, None] if self._narrow else self._by_layer(self._value(tokens_bpm))
         keys = [
             _joined(keys_nltc[slots_bm, i], pointer_keys[:, i], self._time_altc[times_bm, i])
             for i in range(len(self._layers))
         ]
-        values = [
-            _joined(values_nltv[slots_bm, i], pointer_values[:, i].to(self.dtype))
-            for i in range(values_nltv.shape[1])
-        ]
-        return keys, values * (len(keys) // len(values))
+        return keys, self._values(_joined(memory_ntm[slots_bm], tokens_bpm.to(self.dtype)))
 
-    @property
-    def _width(self) -> int:
-        return self._position_tm.shape[1] if self._narrow else self._time_altc.shape[3]
+    def _values(self, memory_bsm: Tensor) -> list[Tensor]:
+        """What is looked at, as every layer's values: the memories themselves, or all layers' by one product, which
+        on a GPU moves a quarter of what looking up kept ones would."""
+        count = len(self._layers)
+        return [memory_bsm] * count if self._narrow else list(self._value(memory_bsm).chunk(count, -1))
 
     def _by_layer(self, x_ntk: Tensor) -> Tensor:
         """[n, t, layers * c] -> [n, layers, t, c]."""

@@ -44,7 +44,7 @@ class MemoryEncoder:
             if isinstance(layer, LayerNorm2d) and x_bchw.shape[1] >= MIN_CHANNELS:
                 x_bchw = norm_last(layer, x_bchw.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             else:
-                x_bchw = layer(x_bchw)
+                x_bchw = layer(x_bchw).float()
         return x_bchw.permute(0, 2, 3, 1)
 
 
@@ -61,7 +61,7 @@ class Block:
         self._dtype = dtype
 
     def __call__(self, x_bhwc: Tensor) -> Tensor:
-        y_bhwc = self._spread(x_bhwc.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        y_bhwc = self._spread(x_bhwc.permute(0, 3, 1, 2)).float().permute(0, 2, 3, 1)
         y_bhwc = norm_last(self._norm, y_bhwc).to(self._dtype)
         return x_bhwc + self._out(self._in(y_bhwc, "gelu"))
 

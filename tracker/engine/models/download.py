@@ -5,11 +5,12 @@ import http.client
 import urllib.error
 import urllib.request
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from typing import TYPE_CHECKING
 
 from tracker.errors import ModelError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30.0
@@ -65,6 +66,17 @@ def _save(response: http.client.HTTPResponse, part: Path, start: int, progress: 
         raise OSError(f"the connection ended after {size} of {total} bytes")
 
 
-def _bar(shown: bool) -> Progress:
+def _bar(shown: bool) -> "Progress":
+    # Only where something is fetched: whoever has the weights need not wait for it.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown)
