@@ -155,7 +155,7 @@ BAD = {
     "a tab": ("engine:\n\tthreads: 1", ["not valid YAML:"]),
     "a Python object": (
         "engine: !!python/object/apply:os.getcwd []",
-        ["not valid YAML: could not determine a constructor"],
+        ["not valid YAML: a value has a tag; plain text"],
     ),
     "a list as a key": ("? [a]\n: 1", ["found unhashable key"]),
     "aliases that refer to themselves": ("a: &a [*a]", ["a: unknown key"]),

@@ -9,8 +9,15 @@ def load_yaml(text: str) -> Any:
     """Plain data. Raises ValueError, which says the line; also where a key stands twice."""
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        problem = str(error.problem or error.context)
+        if problem.startswith("could not determine a constructor"):
+            problem = "a value has a tag; plain text, numbers, lists and maps have none"
+        raise ValueError(f"not valid YAML: {problem}{place}") from None
+    except yaml.YAMLError:
+        raise ValueError("not valid YAML: there is a character that has no place in a text") from None
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

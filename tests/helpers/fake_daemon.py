@@ -7,8 +7,9 @@ from msgspec import structs
 
 from tracker.protocol import replies
 from tracker.protocol.operations import OPERATIONS
-from tracker.sockets.control import ControlServer, Request
+from tracker.sockets.control import ControlServer
 from tracker.sockets.publisher import Publisher
+from tracker.sockets.request import Request
 
 STREAM = replies.StreamRecord(stream="cam1", url="rtsp://cam1.local/live", state="live", size=(64, 48))
 OBJECT = replies.ObjectRecord(object=7, state="visible", box=(1, 2, 3, 4), area=4)

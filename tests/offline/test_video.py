@@ -420,7 +420,7 @@ def test_torchvision_of_another_torch_is_named(folder, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="1"):
         main()
     error = capsys.readouterr().err.strip()
-    assert error.startswith("trackerd: torch and torchvision do not fit together (operator torchvision::nms")
+    assert error.startswith("trackerd: torch and torchvision do not fit together: install both")
     assert error.endswith("with uv sync")
 
 

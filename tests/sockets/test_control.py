@@ -20,8 +20,12 @@ from tracker.errors import ConfigError, UnknownObject
 from tracker.protocol.fields import MAX_BYTES
 from tracker.protocol.operations import OPERATIONS
 from tracker.protocol.replies import Empty, ObjectList, Removed
-from tracker.sockets.control import DEFAULT_LIMITS, MAX_UNREAD_BYTES, MAX_WAITING, ControlServer, Request
+from tracker.sockets.control import ControlServer
+from tracker.sockets.request import Request
+from tracker.sockets.socket_server import DEFAULT_LIMITS
 from tracker.sockets.socket_thread import Mailbox
+from tracker.sockets.unread import MAX_UNREAD_BYTES
+from tracker.sockets.waiting import MAX_WAITING
 
 LOOPBACK = "tcp://127.0.0.1:*"
 SERVED = OPERATIONS.keys() - {"history.list"}

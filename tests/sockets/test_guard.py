@@ -13,8 +13,9 @@ from tracker.errors import Forbidden, Timeout
 from tracker.protocol import replies
 from tracker.protocol.replies import Event
 from tracker.sockets.access import check, guard_of
-from tracker.sockets.control import ControlServer, Request
+from tracker.sockets.control import ControlServer
 from tracker.sockets.publisher import Publisher
+from tracker.sockets.request import Request
 
 REFUSED_S = 0.7  # of silence
 

@@ -72,7 +72,7 @@ def main() -> None:
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
-        _fail(f"torch and torchvision do not fit together ({error}): install both from the lock file, with uv sync")
+        _fail("torch and torchvision do not fit together: install both from the lock file, with uv sync")
 
 
 def _fail(message: str) -> NoReturn:

@@ -117,7 +117,7 @@ class Reader:
         try:
             body = msgspec.msgpack.decode(parts[1], type=_BODIES[topic.partition("/")[0]])
         except (msgspec.MsgspecError, KeyError, IndexError) as error:
-            raise TrackerError(f"a message of {topic!r} is not of protocol version {VERSION}: {error}") from None
+            raise TrackerError(f"a message of {topic!r} is not of protocol version {VERSION}") from error
         instance, seq = self._last.get(topic, (body.instance, body.seq - 1))
         self._last[topic] = (body.instance, body.seq)
         restarted = body.instance != instance

@@ -1,19 +1,18 @@
 """The methods that answer operations: each is marked with the operation that it answers, and found by that mark."""
 
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from msgspec import Struct
 
 from tracker.protocol.operations import Operation
+from tracker.tracking.jobs import Slices
 
 A = TypeVar("A", bound=Struct)
 R = TypeVar("R", bound=Struct)
 S = TypeVar("S")
-
-Slices = Generator[None, None, R]  # yields between two slices of the work, returns the reply
 
 
 @dataclass(frozen=True, slots=True)

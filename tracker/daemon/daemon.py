@@ -46,8 +46,9 @@ from tracker.protocol.operations import HISTORY_LIST
 from tracker.protocol.replies import DeviceMemory, Status
 from tracker.registry.store import Store
 from tracker.sockets.access import guard_of
-from tracker.sockets.control import ControlServer, Request
+from tracker.sockets.control import ControlServer
 from tracker.sockets.publisher import Publisher
+from tracker.sockets.request import Request
 from tracker.streams.stream import SWITCH_INTERVAL_S
 from tracker.tracking.jobs import Jobs
 from tracker.tracking.records import ObjectSnapshot, stream_record

@@ -68,7 +68,7 @@ class Discovery:
                 watch.at_work = True
                 self._jobs.add(watch, self._confirm(watch) if watch.found else self._search(watch))
 
-    def _search(self, watch: _Watch) -> Slices:
+    def _search(self, watch: _Watch) -> Slices[Struct]:
         """Find what is new on the newest frame; it is confirmed `lasts_s` later."""
         stream, config = watch.stream, watch.config
         watch.due_s = time.monotonic() + config.every_s
@@ -91,7 +91,7 @@ class Discovery:
             watch.due_s = frame.mono_ns / 1e9 + config.lasts_s
         return Empty()
 
-    def _confirm(self, watch: _Watch) -> Slices:
+    def _confirm(self, watch: _Watch) -> Slices[Struct]:
         """Follow what can still be seen on the newest frame."""
         stream, config = watch.stream, watch.config
         watch.due_s = time.monotonic() + config.every_s

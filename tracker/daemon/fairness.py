@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 
-from tracker.sockets.control import Request
+from tracker.sockets.request import Request
 
 REQUESTS_S = 0.05  # of answering without a pause
 HALF_LIFE_S = 1.0  # of what is remembered of a client's use

@@ -9,7 +9,7 @@ from tracker.errors import TrackerError, Unavailable
 from tracker.protocol.replies import Event, EventList
 from tracker.registry.database import HistoryQuery
 from tracker.registry.store import Store
-from tracker.sockets.control import Request
+from tracker.sockets.request import Request
 from tracker.tracking.jobs import Requester
 
 

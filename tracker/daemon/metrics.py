@@ -57,10 +57,14 @@ class Metrics:
         host, _, port = self._endpoint.rpartition(":")
         try:
             self._server = make_server(host, int(port), self._answer, handler_class=_Handler)
-        except (OSError, OverflowError) as error:
-            problem = f"metrics.endpoint: {self._endpoint} cannot be bound: {error}"
-            raise ConfigError([problem]) from None
+        except OverflowError:
+            raise self._unbound("there is no such port") from None
+        except OSError as error:
+            raise self._unbound(str(error.strerror)) from None
         self._thread.start()
+
+    def _unbound(self, why: str) -> ConfigError:
+        return ConfigError([f"metrics.endpoint: {self._endpoint} cannot be bound: {why}"])
 
     def stop(self) -> None:
         if self._server is not None:

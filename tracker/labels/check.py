@@ -8,6 +8,7 @@ from pathlib import Path
 from tracker.config import Config, LabelsConfig
 from tracker.engine.clip import INSTALL, device_of, source_of
 from tracker.errors import ConfigError, ModelError
+from tracker.wording import why_unreadable
 
 
 def check(config: Config) -> None:
@@ -58,8 +59,9 @@ def _check_folder(source: str) -> None:
     try:
         settings = json.loads(Path(source, "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        why = why_unreadable(error) if isinstance(error, OSError) else "it is not valid JSON"
         raise ModelError(
-            f"labels.model: {source} holds no CLIP model that transformers has saved: config.json: {error}"
+            f"labels.model: {source} holds no CLIP model that transformers has saved: config.json: {why}"
         ) from None
     kind = settings.get("model_type") if isinstance(settings, dict) else None
     if kind != "clip":

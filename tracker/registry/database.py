@@ -71,7 +71,7 @@ class Database:
             self._open()
         except (apsw.NotADBError, apsw.CorruptError) as error:
             self.close()
-            raise Damaged(f"is damaged ({error})") from None
+            raise Damaged("is damaged") from error
         except BaseException:
             self.close()
             raise
@@ -89,7 +89,7 @@ class Database:
             ]
             objects = _kept(self._all("SELECT record, memory FROM objects"))
         except msgspec.DecodeError as error:
-            raise Damaged(f"has a row that cannot be read ({error})") from None
+            raise Damaged("has a row that cannot be read") from error
         self._sweep({kept.memory_file for kept in objects})
         return Saved(streams, objects)
 

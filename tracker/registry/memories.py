@@ -113,7 +113,7 @@ def loads(data: bytes, model: ModelId, layout: MemoryLayout) -> ObjectMemory:
     try:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise BadRequest(f"the memory is damaged: {error}") from None
+        raise BadRequest("the memory is damaged; export it again") from error
     expected = _expected(header)
     if tensors.keys() != expected.keys():
         wrong = sorted(tensors.keys() ^ expected.keys())[0]
@@ -154,7 +154,7 @@ def any_last_mask(data: bytes) -> ObjectMask:
     try:
         logits_hw = safetensors.torch.load(data)[f"{len(header.past) - 1}.logits_hw"]
     except (SafetensorError, ValueError, KeyError) as error:
-        raise BadRequest(f"the memory is damaged: {error}") from None
+        raise BadRequest("the memory is damaged; export it again") from error
     side = header.model.image_size // 4
     _check_tensor("last mask", logits_hw, TensorKind((side, side), "float32", 4))
     return ObjectMask(logits_hw.numpy(), header.past[-1].score, header.past[-1].presence)
@@ -200,7 +200,7 @@ def _header(data: bytes) -> _Header:
         text = msgspec.json.decode(data[8 : 8 + size], type=_File).metadata[_HEADER_KEY]
         return msgspec.json.decode(text, type=_Header)
     except (msgspec.DecodeError, KeyError, UnicodeDecodeError) as error:
-        raise BadRequest(f"the memory's header is not one of tracker's: {error}") from None
+        raise BadRequest("the memory's header is not one of tracker's; export it again") from error
 
 
 def _check_order(header: _Header) -> None:

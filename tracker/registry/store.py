@@ -254,6 +254,7 @@ class Store:
                     raise Damaged("could not be read when the daemon started")
             except Damaged as error:
                 self._close()
+                log.info("%s: %s: %s", self.folder, error, error.__cause__)
                 set_aside(self.folder, str(error))
             else:
                 self._read = True

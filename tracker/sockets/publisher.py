@@ -15,7 +15,7 @@ from tracker.protocol import codec
 from tracker.protocol.replies import Published
 from tracker.sockets.connections import Connections, descriptor_of, user_of
 from tracker.sockets.guard import Guard
-from tracker.sockets.socket_thread import Mailbox, SocketThread
+from tracker.sockets.socket_server import DEFAULT_LIMITS, POLL_MS, SocketServer
 from tracker.sockets.types import Socket
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,6 @@ MAX_NOTICES_PER_S = 2000  # of one connection: subscribing and taking it back wi
 NOTICES_AT_ONCE = 512  # taken between two messages
 # Of subscriptions that ZeroMQ has read. Few: it takes them as long as there are any, and sends nothing meanwhile.
 UNREAD_NOTICES = 8
-REVOKED_MS = 500  # until keys that were taken off the list are looked for
-_SHED = object()
-DEFAULT_LIMITS = LimitsConfig()
 
 Payload = Published | Callable[[], Published]
 
@@ -57,8 +54,9 @@ class _Subscriber:
         return self._notices > MAX_NOTICES_PER_S
 
 
-class Publisher:
-    """Sends published records. `send_hwm` messages are kept for one slow subscriber; then it loses the newest."""
+class Publisher(SocketServer[_Message]):
+    """Sends published records. `send_hwm` messages are kept for one slow subscriber; then it loses the newest. What
+    is queued when it stops is still sent."""
 
     def __init__(
         self,
@@ -74,38 +72,13 @@ class Publisher:
         self._subscribers: dict[int, _Subscriber] = {}  # by connection
         self._seqs: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._outbox: Mailbox[_Message | object | None] = Mailbox()
-        self.busy_since_s: float | None = None  # while a round of the loop is under way
         options = {
             zmq.SNDHWM: send_hwm,
             zmq.RCVHWM: UNREAD_NOTICES,
             zmq.MAXMSGSIZE: MAX_SUBSCRIPTION_BYTES,
             zmq.XPUB_MANUAL: 1,
         }
-        self._thread = SocketThread("publish", zmq.XPUB, endpoint, options, self._serve, limits.connections, guard)
-
-    @property
-    def endpoint(self) -> str:
-        """As bound, once started: port `*` is a number then."""
-        return self._thread.endpoint
-
-    def start(self) -> None:
-        """Bind and serve. Raises ConfigError where the endpoint cannot be had."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float | None = None) -> None:
-        """Send what is queued, close, and join."""
-        self._outbox.put(None)
-        self._thread.join(timeout_s)
-        if not self._thread.is_alive():
-            self._outbox.close()
-
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def shed(self) -> None:
-        """Shut the newer half of the connections, for want of memory. From any thread."""
-        self._outbox.put(_SHED)
+        super().__init__("publish", zmq.XPUB, endpoint, options, limits, guard)
 
     def wanted(self, topic: str) -> bool:
         """Whether somebody subscribes to `topic` now, so that nothing is computed for nobody."""
@@ -133,17 +106,13 @@ class Publisher:
         for readable in (socket, connections.monitor, self._outbox.fileno()):
             poller.register(readable, zmq.POLLIN)
         while True:
-            self.busy_since_s = None
-            poller.poll(REVOKED_MS)
-            self.busy_since_s = time.monotonic()
-            self._forget(connections.update())
-            self._take_notices(socket, connections)
-            for message in self._outbox.take():
-                if message is None:
-                    return
-                if message is _SHED:
-                    self._forget(connections.shed())
-                elif isinstance(message, _Message):
+            poller.poll(POLL_MS)
+            with self._round(connections):
+                self._forget(connections.update())
+                self._take_notices(socket, connections)
+                for message in self._outbox.take():
+                    if message is None:
+                        return
                     self._send(socket, message)
 
     def _take_notices(self, socket: Socket, connections: Connections) -> None:
@@ -155,11 +124,11 @@ class Publisher:
             more = bool(notice.more)
             while more:
                 more = bool(socket.recv(copy=False).more)
-            changed |= self._note_subscription(socket, notice, connections)
+            changed |= self._note(socket, notice, connections)
         if changed:
-            self._prefixes = frozenset().union(*(s.prefixes for s in self._subscribers.values()))
+            self._tell_wanted()
 
-    def _note_subscription(self, socket: Socket, notice: zmq.Frame, connections: Connections) -> bool:
+    def _note(self, socket: Socket, notice: zmq.Frame, connections: Connections) -> bool:
         """Returns whether something changed. What a lost connection had subscribed to comes without a descriptor,
         and is gone already. The socket applies what is set to the connection that the notice came over."""
         fd = descriptor_of(notice)
@@ -169,25 +138,28 @@ class Publisher:
         connections.spoke(fd, user_of(notice))
         subscriber = self._subscribers.setdefault(fd, _Subscriber())
         kind, prefix = notice.bytes[:1], notice.bytes[1:]
+        why = None
         if kind == b"\0":
             socket.setsockopt(zmq.UNSUBSCRIBE, prefix)
             subscriber.prefixes.discard(prefix)
         elif kind == b"\1" and prefix not in subscriber.prefixes:
-            if why := self._no_room(subscriber):
-                connections.shut(fd, why)
-                self._forget([fd])
-                return True
-            socket.setsockopt(zmq.SUBSCRIBE, prefix)
-            subscriber.prefixes.add(prefix)
+            why = self._no_room(subscriber)
+            if why is None:
+                socket.setsockopt(zmq.SUBSCRIBE, prefix)
+                subscriber.prefixes.add(prefix)
         if subscriber.too_busy():
-            connections.shut(fd, f"it changes its subscriptions more than {MAX_NOTICES_PER_S} times a second")
+            why = f"it changes its subscriptions more than {MAX_NOTICES_PER_S} times a second"
+        if why is not None:
+            connections.shut(fd, why)
             self._forget([fd])
         return True
 
     def _no_room(self, subscriber: _Subscriber) -> str | None:
+        """Why a connection may not subscribe to more."""
         if len(subscriber.prefixes) >= MAX_SUBSCRIPTIONS:
             return f"it has {MAX_SUBSCRIPTIONS} subscriptions and wants more"
-        if sum(len(s.prefixes) for s in self._subscribers.values()) >= self._max_subscriptions:
+        in_all = sum(len(other.prefixes) for other in self._subscribers.values())
+        if in_all >= self._max_subscriptions:
             return f"there are {self._max_subscriptions} subscriptions (limits.subscriptions), and it wants more"
         return None
 
@@ -195,7 +167,12 @@ class Publisher:
         for fd in gone:
             self._subscribers.pop(fd, None)
         if gone:
-            self._prefixes = frozenset().union(*(s.prefixes for s in self._subscribers.values()))
+            self._tell_wanted()
+
+    def _tell_wanted(self) -> None:
+        """What anybody subscribes to, for the threads that publish."""
+        prefixes = [subscriber.prefixes for subscriber in self._subscribers.values()]
+        self._prefixes = frozenset().union(*prefixes)
 
     def _send(self, socket: Socket, message: _Message) -> None:
         try:
@@ -208,8 +185,9 @@ class Publisher:
     def _parts(self, message: _Message) -> list[bytes]:
         payload = message.payload() if callable(message.payload) else message.payload
         image = message.image() if callable(message.image) else message.image
-        stamped = structs.replace(
-            payload, instance=self._instance, seq=message.seq, published_mono_ns=time.monotonic_ns()
-        )
+        now_ns = time.monotonic_ns()
+        stamped = structs.replace(payload, instance=self._instance, seq=message.seq, published_mono_ns=now_ns)
         parts = [message.topic.encode(), codec.encode(stamped)]
-        return parts if image is None else [*parts, image]
+        if image is not None:
+            parts.append(image)
+        return parts

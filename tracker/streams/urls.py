@@ -78,8 +78,8 @@ def with_credentials(config: StreamConfig) -> str:
         return config.url
     try:
         parts = urlsplit(config.url)
-    except ValueError as error:
-        raise Misconfigured(f"{redacted(config.url)}: is no URL: {error}") from None
+    except ValueError:
+        raise Misconfigured(f"{redacted(config.url)}: is no URL; one is like rtsp://camera.local/live") from None
     if not parts.netloc:
         raise Misconfigured(f"{redacted(config.url)}: a user name and password need a URL with a host")
     host = parts.netloc.rpartition("@")[2]

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 MAX_JOBS = 16  # at once; each holds a picture and its features
 MAX_JOBS_OF_ONE = 4  # owner
 
-Slices = Generator[None, None, Struct]  # yields between two slices, returns the reply
+R = TypeVar("R", bound=Struct)
+Slices = Generator[None, None, R]  # yields between two slices of the work, returns the reply
 
 
 class Requester(Protocol):
@@ -39,7 +40,7 @@ class Requester(Protocol):
 @dataclass(eq=False)
 class _Job:
     asker: Requester
-    slices: Slices
+    slices: Slices[Struct]
 
 
 class Jobs:
@@ -60,7 +61,7 @@ class Jobs:
         if len(self._jobs) >= MAX_JOBS:
             raise AtCapacity(f"{MAX_JOBS} requests that take long are at work; wait for one, or segment.cancel it")
 
-    def add(self, asker: Requester, slices: Slices) -> None:
+    def add(self, asker: Requester, slices: Slices[Struct]) -> None:
         self._jobs.append(_Job(asker, slices))
 
     def cancel(self, request_id: Any, owner: bytes) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from tracker.config import WebConfig
 from tracker.errors import ConfigError
+from tracker.wording import why_unreadable
 
 MIN_TOKEN = 16
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -157,7 +158,7 @@ def _token(path: str | None, problems: list[str]) -> str | None:
     try:
         token = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"web.token_file: cannot be read: {error}")
+        problems.append(f"web.token_file: {path} cannot be read: {why_unreadable(error)}")
         return None
     if len(token) < MIN_TOKEN:
         problems.append(f"web.token_file: holds {len(token)} characters; a token has at least {MIN_TOKEN}")
@@ -169,6 +170,6 @@ def _networks(texts: list[str], problems: list[str]) -> tuple[Network, ...]:
     for text in texts:
         try:
             networks.append(ipaddress.ip_network(text))
-        except ValueError as error:
-            problems.append(f"web.trusted_proxies: {error}")
+        except ValueError:
+            problems.append(f"web.trusted_proxies: {text!r} is no network; give one like 10.0.0.0/8")
     return tuple(networks)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.daemon.admission import admit
-from tracker.daemon.answers import Slices, answers_in_slices
+from tracker.daemon.answers import answers_in_slices
 from tracker.daemon.context import Context, frame_of
 from tracker.daemon.matching import matched, near, small
 from tracker.engine.memory import ObjectMemory
@@ -13,6 +13,7 @@ from tracker.errors import BadPrompt
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import OBJECTS_ADD_MANY
 from tracker.protocol.prompts import box_of
+from tracker.tracking.jobs import Slices
 from tracker.tracking.state import TrackedStream
 from tracker.types import F32, Bool, Frame, ObjectMask, Prompt
 

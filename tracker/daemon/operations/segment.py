@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import UNSET, structs
 
 from tracker.daemon.admission import free_slots
-from tracker.daemon.answers import Slices, answers, answers_in_slices
+from tracker.daemon.answers import answers, answers_in_slices
 from tracker.daemon.context import Context, frame_of
 from tracker.daemon.matching import SAME_IOU, matched, near, small, small_mask
 from tracker.engine import automatic
@@ -17,6 +17,7 @@ from tracker.masks.geometry import shape_of, shape_of_mask
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import SEGMENT_ALL, SEGMENT_CANCEL, SEGMENT_PROMPT
 from tracker.protocol.prompts import prompt_of
+from tracker.tracking.jobs import Slices
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Bool, Frame, ObjectMask, Prompt
 
