@@ -31,6 +31,10 @@ class _Marked:
     mask: ObjectMask
     small_hw: Bool
 
+    @property
+    def seen(self) -> bool:
+        return bool(self.small_hw.any())
+
 
 class DetectionOperations:
     def __init__(self, context: Context) -> None:
@@ -47,23 +51,18 @@ class DetectionOperations:
         boxes, refused = _boxes(args.detections, frame.size_wh)
         marked = yield from self._marked(boxes, frame)
         known = _known(stream, frame, marked, args.match_iou)
-        fresh = {i: mark for i, mark in marked.items() if i not in known and mark.small_hw.any()}
+        fresh = {i: mark for i, mark in marked.items() if i not in known and mark.seen}
         admit(self._context, stream, len(fresh), "detections")
         added = self._added(stream, frame, fresh, args.detections)
-        matches = {**refused, **known, **added}
-        return replies.AddedMany(
-            stream=stream.name,
-            frame=frame.index,
-            objects=[matches.get(i, NOTHING_THERE) for i in range(len(args.detections))],
-        )
+        matches = refused | known | added
+        in_order = [matches.get(i, NOTHING_THERE) for i in range(len(args.detections))]
+        return replies.AddedMany(stream=stream.name, frame=frame.index, objects=in_order)
 
     def _marked(self, boxes: Boxes, frame: Frame) -> Generator[None, None, dict[int, _Marked]]:
         """One slice for each box."""
-        engine, features = self._context.engine, self._context.features(frame)
         marked = {}
         for i, box_xyxy in boxes.items():
-            prompt = Prompt(box_xyxy=box_xyxy)
-            memory, mask = engine.prompt(ObjectMemory(), features, 0, frame.index, prompt, frame.size_wh)
+            memory, mask = self._context.prompted(frame, Prompt(box_xyxy=box_xyxy))
             marked[i] = _Marked(memory, mask, small(mask))
             yield
         return marked
