@@ -21,6 +21,8 @@ from tracker.tracking.jobs import Slices
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Bool, Frame, ObjectMask, Prompt
 
+Prompted = tuple[ObjectMemory, ObjectMask]
+
 
 class SegmentOperations:
     """`cancel` ends a `segment.all` by its request's id."""
@@ -52,16 +54,21 @@ class SegmentOperations:
         frame = frame_of(stream, args.frame)
         found = yield from self._searched(stream, frame, args, request_id)
         masks = automatic.chosen(found, args.max_masks, alone=args.exclusive)
+        records = yield from self._records(masks)
+        reply = replies.FoundMasks(stream=stream.name, frame=frame.index, masks=records)
+        if not args.track:
+            return reply
+        objects = yield from self._track(stream, frame, [mask_hw for _, mask_hw in masks])
+        for i, obj in objects.items():
+            records[i] = structs.replace(records[i], object=obj.id)
+        return structs.replace(reply, durable=False)
+
+    def _records(self, masks: list[tuple[automatic.Found, Bool]]) -> Generator[None, None, list[replies.FoundMask]]:
         records = []
         for one, mask_hw in masks:
             records.append(self._found(one, mask_hw))
             yield
-        if not args.track:
-            return replies.FoundMasks(stream=stream.name, frame=frame.index, masks=records)
-        objects = yield from self._track(stream, frame, [mask_hw for _, mask_hw in masks])
-        for i, obj in objects.items():
-            records[i] = structs.replace(records[i], object=obj.id)
-        return replies.FoundMasks(stream=stream.name, frame=frame.index, masks=records, durable=False)
+        return records
 
     def _searched(
         self, stream: TrackedStream, frame: Frame, args: requests.SegmentAll, request_id: Any
@@ -104,9 +111,11 @@ class SegmentOperations:
         followed before everything was prompted, so that a search that is cancelled changes nothing."""
         objects = already_tracked(stream, frame, masks)
         fresh = [i for i in range(len(masks)) if i not in objects]
-        prompted: dict[int, tuple[ObjectMemory, ObjectMask]] = {}
-        for i in fresh[: free_slots(self._context, stream)]:
-            prompted[i] = self._context.prompted(frame, Prompt(mask_hw=masks[i]))
+        room = free_slots(self._context, stream)
+        prompted: dict[int, Prompted] = {}
+        for i in fresh[:room]:
+            prompt = Prompt(mask_hw=masks[i])
+            prompted[i] = self._context.prompted(frame, prompt)
             yield
         room = free_slots(self._context, stream)  # by now
         for i, (memory, mask) in list(prompted.items())[:room]:
