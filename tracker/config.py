@@ -100,6 +100,42 @@ class LabelsConfig(Section, frozen=True):
     texts: Texts = []
 
 
+MAX_ZONES = 32  # of a stream
+Coordinate = Annotated[float, Meta(ge=-65535, le=65535)]
+Vertex = tuple[Coordinate, Coordinate]  # x, y
+
+
+class ZoneConfig(Section, frozen=True):
+    """A polygon whose visitors are counted, or a line, from its first point to its second, whose crossings are."""
+
+    polygon: Annotated[list[Vertex], Meta(min_length=3, max_length=64)] | None = None
+    line: tuple[Vertex, Vertex] | None = None
+    unit: Literal["pixels", "fraction"] = "pixels"  # of the source frame, or of its width and height
+    labels: Texts | None = None  # who counts, by label or guess; None: everything
+    min_area: Annotated[int, Meta(ge=0)] = 0  # pixels; while it is smaller, an object is not looked at
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.5  # of an object inside, from which on it is in the polygon
+    at: Literal["mask", "foot"] = "mask"  # of what: of its mask, or of the point where it stands
+    loiter_s: Positive | None = None  # inside for so long: `loitering`
+
+    def __post_init__(self) -> None:
+        if (self.polygon is None) == (self.line is None):
+            raise ValueError("give either polygon or line")
+        if self.line is not None and self.loiter_s is not None:
+            raise ValueError("loiter_s: nobody stays in a line; give a polygon")
+        if self.line is not None and self.line[0] == self.line[1]:
+            raise ValueError("line: its two points are the same")
+        if self.unit == "fraction" and not all(0 <= value <= 1 for xy in self.vertices for value in xy):
+            raise ValueError("fractions of the picture lie between 0 and 1; for pixels say unit: pixels")
+
+    @property
+    def vertices(self) -> list[Vertex]:
+        return list(self.line if self.line is not None else self.polygon or [])
+
+
+ZoneName = Annotated[str, Meta(pattern=STREAM_NAME)]
+Zones = Annotated[dict[ZoneName, ZoneConfig], Meta(max_length=MAX_ZONES)]
+
+
 class StreamConfig(Section, frozen=True):
     """One source. What `streams.add` takes is the same record."""
 
@@ -116,6 +152,7 @@ class StreamConfig(Section, frozen=True):
     priority: Annotated[int, Meta(ge=0, le=100)] = 0
     discover: DiscoverConfig | None = None
     labels: Texts | None = None  # instead of labels.texts; empty: no guesses on this stream
+    zones: Zones = {}
     min_fps: NonNegative = 0.0  # admission refuses objects that would push the stream below
     username_env: str | None = None
     password_env: str | None = None
@@ -230,6 +267,8 @@ def struct_problems(path: str, data: object, type_: type[Struct]) -> Iterator[st
     for key, value in data.items():
         if key not in fields:
             yield _unknown(f"{path}.{key}", fields)
+        elif fields[key].type is Zones:
+            yield from _zone_problems(f"{path}.{key}", value)
         elif (section := _section_of(fields[key].type)) is not None and value is not None:
             yield from struct_problems(f"{path}.{key}", value, section)
         else:
@@ -237,6 +276,29 @@ def struct_problems(path: str, data: object, type_: type[Struct]) -> Iterator[st
     for key, field in fields.items():
         if field.required and key not in data:
             yield f"{path}.{key}: is missing"
+
+
+def _zone_problems(path: str, zones: object) -> Iterator[str]:
+    if not isinstance(zones, dict):
+        yield f"{path}: must be a map of zones' names to what they are"
+        return
+    if len(zones) > MAX_ZONES:
+        yield f"{path}: {len(zones)} zones; at most {MAX_ZONES} of a stream"
+    for name, zone in zones.items():
+        if not isinstance(name, str) or not re.match(STREAM_NAME, name):
+            yield f"{path}.{name}: a zone's name must be {NAME_RULE}"
+        problems = list(struct_problems(f"{path}.{name}", zone, ZoneConfig))
+        yield from problems
+        if not problems:
+            yield from _whole_problems(f"{path}.{name}", zone)
+
+
+def _whole_problems(path: str, zone: object) -> Iterator[str]:
+    """What is wrong with a zone whose values are right one by one."""
+    try:
+        msgspec.convert(zone, ZoneConfig)
+    except msgspec.ValidationError as error:
+        yield f"{path}: {error}"
 
 
 def _section_of(type_: Any) -> type[Struct] | None:

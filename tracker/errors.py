@@ -9,6 +9,7 @@ and what would be right.
     │       └── FrameMarked      bad_prompt
     ├── UnknownStream            unknown_stream
     ├── UnknownObject            unknown_object
+    ├── UnknownZone              unknown_zone
     ├── AlreadyExists            already_exists
     ├── NoFrame                  no_frame
     ├── FrameGone                frame_gone
@@ -64,6 +65,10 @@ class UnknownStream(TrackerError):
 
 class UnknownObject(TrackerError):
     code = "unknown_object"
+
+
+class UnknownZone(TrackerError):
+    code = "unknown_zone"
 
 
 class AlreadyExists(TrackerError):

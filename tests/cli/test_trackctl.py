@@ -76,6 +76,15 @@ ASKED: list[tuple[str, Struct]] = [
     ("ls", requests.ObjectsList()),
     ("ls cam1", requests.ObjectsList(stream="cam1")),
     ("ls --all", requests.ObjectsList(all=True)),
+    (
+        "zones set cam1 gate --line 0,0.9,0.9,0 --fraction --label cat --label dog --at foot",
+        requests.ZonesSet(
+            stream="cam1", zone="gate", line=((0, 0.9), (0.9, 0)), unit="fraction", labels=["cat", "dog"], at="foot"
+        ),
+    ),
+    ("zones remove cam1 gate", requests.ZonesRemove(stream="cam1", zone="gate")),
+    ("zones list cam1", requests.ZonesList(stream="cam1")),
+    ("zones", requests.ZonesList()),
     ("history", requests.HistoryList()),
     ("history cam1 7 --limit 5", requests.HistoryList(stream="cam1", object=7, limit=5)),
 ]

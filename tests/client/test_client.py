@@ -18,7 +18,7 @@ from helpers.fake_daemon import MOVED, OBJECT, STREAM, FakeDaemon
 from tracker import errors
 from tracker.client import AsyncClient, Client, connection, mask_of
 from tracker.client.messages import Message, Reader, subscriptions
-from tracker.config import StreamConfig
+from tracker.config import StreamConfig, ZoneConfig
 from tracker.masks.geometry import shape_of_mask
 from tracker.masks.rle import rle_encode
 from tracker.protocol import fields, replies, requests
@@ -111,6 +111,13 @@ CALLS: list[tuple[str, Callable[[Any], Any], Struct]] = [
         requests.ObjectsImport(stream="cam1", record=MOVED, size=9, data=b"data", offset=5),
     ),
     ("segment.cancel", lambda c: c.cancel_segment_all("j"), requests.SegmentCancel(id="j")),
+    (
+        "zones.set",
+        lambda c: c.set_zone("cam1", "gate", ZoneConfig(line=((0, 0), (9, 9)), labels=["cat"])),
+        requests.ZonesSet(stream="cam1", zone="gate", line=((0, 0), (9, 9)), labels=["cat"]),
+    ),
+    ("zones.remove", lambda c: c.remove_zone("cam1", "gate"), requests.ZonesRemove(stream="cam1", zone="gate")),
+    ("zones.list", lambda c: c.zones("cam1"), requests.ZonesList(stream="cam1")),
     ("history.list", lambda c: c.history(stream="cam1"), requests.HistoryList(stream="cam1")),
 ]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import structs
 
+from tracker.config import ZoneConfig
 from tracker.protocol import replies
 from tracker.protocol.operations import OPERATIONS
 from tracker.sockets.control import ControlServer
@@ -14,6 +15,12 @@ from tracker.sockets.request import Request
 STREAM = replies.StreamRecord(stream="cam1", url="rtsp://cam1.local/live", state="live", size=(64, 48))
 OBJECT = replies.ObjectRecord(object=7, state="visible", box=(1, 2, 3, 4), area=4)
 ENTRY = replies.ObjectEntry(**structs.asdict(OBJECT), stream="cam1", frame=5)
+ZONE = replies.ZoneRecord(
+    stream="cam1",
+    zone="gate",
+    settings=ZoneConfig(line=((0, 0), (9, 9))),
+    counts=replies.ZoneCounts(to_left=2, to_right=1),
+)
 MOVED = replies.MovedObject(
     object=7, frame=5, size_wh=(64, 48), label=None, meta={}, expire_s=None, age=3, lost_for_s=None
 )
@@ -61,6 +68,9 @@ class FakeDaemon:
             "segment.prompt": replies.Candidates(stream="cam1", frame=5, candidates=[]),
             "segment.all": replies.FoundMasks(stream="cam1", frame=5, masks=[]),
             "segment.cancel": replies.Empty(),
+            "zones.set": ZONE,
+            "zones.remove": ZONE,
+            "zones.list": replies.ZoneList(zones=[ZONE]),
             "history.list": replies.EventList(events=[]),
         }
         self.control = ControlServer("tcp://127.0.0.1:*", self._handle, OPERATIONS, "i1")

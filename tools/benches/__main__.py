@@ -9,6 +9,7 @@ the daemon end to end, geometry, bfloat16, what kill -9 loses.
     tools/bench gpu      [--seconds 600] [--report gpu-report.md]
     tools/bench precision --folder CLIPS [--box VIDEO=x0,y0,x1,y1]
     tools/bench kill     [--runs 50]
+    tools/bench zones    [--model nano] [--scenes 20]
 
 Prints a Markdown table, and JSON with --json FILE. `wall` and every latency is what a clock says, and means nothing
 where the machine has other work; `cpu` is processor time. What the columns mean, each kind's own --help says.
@@ -105,6 +106,12 @@ def _kill(kinds: Any, module: Any) -> None:
     kind.add_argument("--runs", type=int, default=50, help="how often (default: %(default)s)")
 
 
+def _zones(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "zones", module, module.rows)
+    kind.add_argument("--model", default="nano", help="(default: %(default)s)")
+    kind.add_argument("--scenes", type=int, default=20, help="of three objects each (default: %(default)s)")
+
+
 KINDS: dict[str, Callable[[Any, Any], None]] = {
     "engine": _engine,
     "roofline": _roofline,
@@ -114,6 +121,7 @@ KINDS: dict[str, Callable[[Any, Any], None]] = {
     "gpu": _gpu,
     "precision": _precision,
     "kill": _kill,
+    "zones": _zones,
 }
 
 

@@ -22,6 +22,7 @@ from tracker.protocol.replies import (
     ServerInfo,
     StreamRecord,
     Tracks,
+    ZoneRecord,
 )
 
 
@@ -79,6 +80,24 @@ def object_list(result: ObjectList) -> None:
         print_table(("stream", "object", "label", "frame"), rows)
 
 
+def zone_table(zones: Iterable[ZoneRecord]) -> None:
+    columns = ("stream", "zone", "what", "counts", "inside", "who", "vertices")
+    print_table(columns, map(_zone_row, zones))
+
+
+def _zone_row(zone: ZoneRecord) -> tuple[Any, ...]:
+    settings, counts = zone.settings, zone.counts
+    named = {"entered": counts.entered, "left": counts.left}
+    if settings.line is not None:
+        named = {"to the left": counts.to_left, "to the right": counts.to_right}
+    numbers = ", ".join(f"{count} {name}" for name, count in named.items())
+    inside = "" if counts.inside is UNSET else " ".join(map(str, counts.inside))
+    vertices = ",".join(f"{x:g},{y:g}" for x, y in settings.vertices)
+    what = "line" if settings.line is not None else "polygon"
+    who = "all" if settings.labels is None else ", ".join(settings.labels)
+    return zone.stream, zone.zone, what, numbers, inside, who, f"{vertices} {settings.unit}"
+
+
 def event_lines(result: EventList) -> None:
     for event in result.events:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
@@ -86,7 +105,10 @@ def event_lines(result: EventList) -> None:
 
 
 def event_text(event: Event) -> str:
-    what = [event.event, *(str(v) for v in (event.object, event.label, event.message) if v is not UNSET and v)]
+    fields = (event.zone, event.object, event.label, event.direction, event.message)
+    what = [event.event, *(str(value) for value in fields if value is not UNSET and value)]
+    if event.dwell_s is not UNSET:
+        what.append(f"{event.dwell_s:.1f} s")
     return f"{event.stream} #{event.frame}  {' '.join(what)}"
 
 

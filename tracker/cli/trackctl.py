@@ -20,6 +20,7 @@ from tracker.cli import show
 from tracker.cli.options import Numbers
 from tracker.cli.outputs import OVERWRITE, OutFile, check_paths
 from tracker.cli.record import record
+from tracker.cli.zones import zones
 from tracker.client import CONTROL, TIMEOUT_S, Client
 from tracker.client.marks import Box
 from tracker.client.messages import Message
@@ -283,6 +284,7 @@ def watch(client: Client, stream: str | None, topics: tuple[str, ...], count: in
 
 
 main.add_command(record)
+main.add_command(zones)
 
 
 # ----------------------------------------------------------------------------------------------------- helpers

@@ -60,6 +60,9 @@ class AsyncClient:
     segment = _awaitable(requests.segment)
     segment_all = _awaitable(requests.segment_all)
     cancel_segment_all = _awaitable(requests.cancel_segment_all)
+    set_zone = _awaitable(requests.set_zone)
+    remove_zone = _awaitable(requests.remove_zone)
+    zones = _awaitable(requests.zones)
     history = _awaitable(requests.history)
 
     def __init__(

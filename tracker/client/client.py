@@ -93,6 +93,9 @@ class Client:
     segment = _blocking(requests.segment)
     segment_all = _blocking(requests.segment_all)
     cancel_segment_all = _blocking(requests.cancel_segment_all)
+    set_zone = _blocking(requests.set_zone)
+    remove_zone = _blocking(requests.remove_zone)
+    zones = _blocking(requests.zones)
     history = _blocking(requests.history)
 
     def __init__(

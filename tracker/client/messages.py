@@ -28,6 +28,7 @@ _ERRORS: dict[str, type[TrackerError]] = {
         errors.BadPrompt,
         errors.UnknownStream,
         errors.UnknownObject,
+        errors.UnknownZone,
         errors.AlreadyExists,
         errors.NoFrame,
         errors.FrameGone,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 from msgspec import Struct, structs
 
 from tracker.client.marks import wire_box, wire_fields
-from tracker.config import StreamConfig
+from tracker.config import StreamConfig, ZoneConfig
 from tracker.protocol import operations, replies, requests
 from tracker.protocol.fields import ImageFormat
 
@@ -226,6 +226,22 @@ def segment_all(
 def cancel_segment_all(job: str) -> Request[replies.Empty]:
     """End a running `segment_all`."""
     return Request(operations.SEGMENT_CANCEL, requests.SegmentCancel(id=job))
+
+
+def set_zone(stream: str, zone: str, config: ZoneConfig) -> Request[replies.ZoneRecord]:
+    """Count at a polygon or a line from now on; a zone of that name is replaced, and counts from nothing."""
+    args = requests.ZonesSet(stream=stream, zone=zone, **structs.asdict(config))
+    return Request(operations.ZONES_SET, args)
+
+
+def remove_zone(stream: str, zone: str) -> Request[replies.ZoneRecord]:
+    """Count at a zone no longer."""
+    return Request(operations.ZONES_REMOVE, requests.ZonesRemove(stream=stream, zone=zone))
+
+
+def zones(stream: str | None = None) -> Request[replies.ZoneList]:
+    """The zones of all streams, or of one, with their counts."""
+    return Request(operations.ZONES_LIST, requests.ZonesList(stream=stream))
 
 
 def history(

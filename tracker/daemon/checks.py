@@ -8,6 +8,7 @@ from tracker.daemon.persistence import state_folder
 from tracker.engine.models.build import check_model
 from tracker.errors import ConfigError, ModelError
 from tracker.labels.check import check as check_labels
+from tracker.masks.regions import region_problem
 from tracker.sockets import access
 from tracker.streams.allowlist import pattern_problem
 from tracker.streams.checks import problems_here
@@ -51,3 +52,6 @@ def _problems(config: Config) -> Iterator[str]:
             yield f"control.allow_sources: {pattern!r} {problem}"
     for name, stream in config.streams.items():
         yield from (f"streams.{name}.{problem}" for problem in problems(stream))
+        for zone, settings in stream.zones.items():
+            if (why := region_problem(settings.vertices)) is not None:
+                yield f"streams.{name}.zones.{zone}.{why}"

@@ -8,6 +8,7 @@ from tracker.config import Config
 from tracker.daemon.events import Events
 from tracker.daemon.lifecycle import ObjectLifecycle
 from tracker.daemon.persistence import Persistence
+from tracker.daemon.zones import Zones
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.memory import ObjectMemory
@@ -30,8 +31,13 @@ class Context:
     objects: ObjectLifecycle
     events: Events
     persistence: Persistence
+    zones: Zones = field(init=False)
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[tuple[str, int], Features] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        self.zones = Zones(self.events, self.persistence.store)
+        self.persistence.more = self.zones.rows
 
     def reconfigure(self, config: Config) -> None:
         """From now on it is `config` that counts."""

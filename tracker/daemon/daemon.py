@@ -82,12 +82,12 @@ class Daemon:
         self._engine = engine
         self._table = StreamTable()
         self._wake = threading.Event()
-        self._delivery = Delivery(self.publisher, config.publish, self._wake.set)
         self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
         self._events = Events(self.publisher, store.record if store is not None else None)
         self._persistence = Persistence(store, config, self._table, engine)
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
         self._context = self._context_of(engine)
+        self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._context.zones)
         self._restorer = Restorer(self._context)
         self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set)
         self._reloader = Reloader(self._context, self._keeper, read_config)
@@ -144,7 +144,7 @@ class Daemon:
         return Watch(parts, sockets, memory, self._end_with, self._abandon, lambda: self._in_step)
 
     def _metrics_of(self, parts: dict[str, Part]) -> Metrics:
-        figures = Figures(self._table, self._events, self._persistence, parts)
+        figures = Figures(self._table, self._events, self._persistence, parts, self._context.zones.counts)
         return Metrics(self._config.metrics.endpoint, figures, lambda: self.ready.is_set() and not self._stopping)
 
     @property
@@ -273,8 +273,8 @@ class Daemon:
         stream.processed = frame.index
         stream.step += 1
         seen = tuple(ObjectSnapshot.of(o) for o in stream.objects.values() if o.pending or o.frame == frame.index)
-        owner = stream.source.owner
-        self._delivery.put(ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen, owner))
+        owner, tracked = stream.source.owner, frozenset(stream.objects)
+        self._delivery.put(ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen, owner, tracked))
         stream.source.buffer.consumed(frame.index)
 
     # ------------------------------------------------------------------------------------------------ requests

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from msgspec import UNSET, UnsetType
 
 from tracker.config import PublishConfig
+from tracker.daemon.zones import Zones
 from tracker.errors import TrackerError
 from tracker.images import imaging
+from tracker.protocol.replies import ZoneCounts
 from tracker.sockets.publisher import Publisher
 from tracker.threads import NamedThread
 from tracker.tracking.records import (
@@ -42,6 +44,7 @@ class ProcessedFrame:
     model_mono_ns: tuple[int, int] | None  # when the model began and ended; None: there was nothing to follow
     seen: tuple[ObjectSnapshot, ...]
     owner: str | UnsetType = UNSET
+    tracked: frozenset[int] = frozenset()  # ids of all objects of the stream, also of those that are not seen
 
 
 class Delivery:
@@ -50,10 +53,13 @@ class Delivery:
     `wake` is called by delivery's thread when there are new sightings.
     """
 
-    def __init__(self, publisher: Publisher, config: PublishConfig, wake: Callable[[], object]) -> None:
+    def __init__(
+        self, publisher: Publisher, config: PublishConfig, wake: Callable[[], object], zones: Zones | None = None
+    ) -> None:
         self._publisher = publisher
         self._config = config
         self._wake = wake
+        self._zones = zones
         self._queue: queue.Queue[ProcessedFrame | None] = queue.Queue(WAITING)
         # The main loop takes them before it processes the next frame, so there are never many.
         self._sightings: queue.SimpleQueue[Sighting] = queue.SimpleQueue()
@@ -103,18 +109,26 @@ class Delivery:
         frame = processed.frame
         topic = f"tracks/{frame.stream}/"
         wanted = self._publisher.wanted(topic)
+        zoned = self._zones is not None and self._zones.wanted(frame.stream)
         options = ShapeOptions(
-            self._config.outline_tolerance_px, outline=wanted, rle=wanted and self._config.masks == "rle"
+            self._config.outline_tolerance_px, outline=wanted or zoned, rle=wanted and self._config.masks == "rle"
         )
         shapes = [options.shape(seen.mask, frame.size_wh) for seen in processed.seen]
         self._report(processed, shapes)
+        zones = self._count(processed, shapes) if zoned else UNSET
         if wanted:
             records = [snapshot_record(seen, shape) for seen, shape in zip(processed.seen, shapes, strict=True)]
             message = tracks_message(
-                frame, processed.step, processed.dropped, processed.model_mono_ns, records, processed.owner
+                frame, processed.step, processed.dropped, processed.model_mono_ns, records, processed.owner, zones
             )
             self._publisher.publish(topic, message)
         self._send_pictures(frame, processed.owner)
+
+    def _count(self, processed: ProcessedFrame, shapes: list[Shape]) -> dict[str, ZoneCounts] | UnsetType:
+        """Who is in which zone of the stream."""
+        assert self._zones is not None
+        seen = list(zip(processed.seen, shapes, strict=True))
+        return self._zones.observe(processed.frame, seen, set(processed.tracked))
 
     def _report(self, processed: ProcessedFrame, shapes: list[Shape]) -> None:
         """Tell the main loop which objects can be seen. Of those that catch up it will learn at the live edge."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from msgspec import UNSET
 from prometheus_client import CollectorRegistry, Histogram, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -14,6 +15,7 @@ from tracker.daemon.events import Events
 from tracker.daemon.persistence import Persistence
 from tracker.daemon.watch import Part, resident_bytes
 from tracker.errors import ConfigError
+from tracker.protocol.replies import ZoneCounts
 from tracker.threads import NamedThread
 from tracker.tracking.state import StreamTable, TrackedObject
 
@@ -100,18 +102,25 @@ class Figures(Collector):
     """Reads what the main loop counts; all labels have few values."""
 
     def __init__(
-        self, table: StreamTable, events: Events, persistence: Persistence, parts: dict[str, Part]
+        self,
+        table: StreamTable,
+        events: Events,
+        persistence: Persistence,
+        parts: dict[str, Part],
+        zones: Callable[[], dict[str, dict[str, ZoneCounts]]] = dict,
     ) -> None:
         self._table = table
         self._events = events
         self._persistence = persistence
         self._parts = parts
+        self._zones = zones
 
     def all_alive(self) -> bool:
         return all(part.is_alive() for part in self._parts.values())
 
     def collect(self) -> Iterator[Metric]:
         yield from self._of_streams()
+        yield from self._of_zones()
         events = CounterMetricFamily("tracker_events", "Events by name.", labels=["event"])
         for name, count in self._events.counts().items():
             events.add_metric([name], count)
@@ -124,6 +133,19 @@ class Figures(Collector):
         store = self._persistence.store
         saving = store is not None and not store.failed
         yield GaugeMetricFamily("tracker_saving", "1 while changes reach the disk.", saving)
+
+    def _of_zones(self) -> Iterator[Metric]:
+        occupancy = GaugeMetricFamily("tracker_zone_occupancy", "Objects in a polygon.", labels=["stream", "zone"])
+        counted = CounterMetricFamily(
+            "tracker_zone_events", "Who entered, left and crossed.", labels=["stream", "zone", "what"]
+        )
+        for stream, zones in self._zones().items():
+            for zone, counts in zones.items():
+                if counts.inside is not UNSET:
+                    occupancy.add_metric([stream, zone], len(counts.inside))
+                for what, count in _zone_counts(counts).items():
+                    counted.add_metric([stream, zone, what], count)
+        yield from (occupancy, counted)
 
     def _of_streams(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("tracker_stream_up", "1 while frames come.", labels=["stream"])
@@ -143,6 +165,12 @@ class Figures(Collector):
             for state in ("visible", "lost", "pending"):
                 objects.add_metric([name, state], states[state])
         yield from (up, frames, reconnects, buffered, objects)
+
+
+def _zone_counts(counts: ZoneCounts) -> dict[str, int]:
+    """What a zone has counted, by what it was."""
+    named = {name: getattr(counts, name) for name in ("entered", "left", "to_left", "to_right")}
+    return {name: count for name, count in named.items() if count is not UNSET}
 
 
 def _state(obj: TrackedObject) -> str:

@@ -9,7 +9,7 @@ import os
 import queue
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import UNSET, Struct, structs
@@ -59,6 +59,7 @@ class Persistence:
         self._reserved: dict[str, tuple[int, int]] = {}  # frames and epochs, of each stream
         self._written: dict[TrackedObject, ObjectMemory] = {}  # the memory that was handed over last
         self._memories_due_s = 0.0
+        self.more: Callable[[], Sequence[Change]] = list  # what others keep, for a folder that begins anew
         self._set_aside: queue.SimpleQueue[list[KeptObject] | None] = queue.SimpleQueue()  # from the store's thread
         if store is not None:
             store.on_failure = self.failures.append
@@ -206,7 +207,7 @@ class Persistence:
         objects = [obj for stream in self._table for obj in stream.objects.values()]
         rows = [self._row(stream) for stream in self._table] + list(self.gone.values())
         kept = [PutKept(kept) for kept in self.waiting.values()]
-        return [Clear(), *map(PutStream, rows), *map(self._put, objects), *kept]
+        return [Clear(), *map(PutStream, rows), *map(self._put, objects), *kept, *self.more()]
 
     def _save_memories(self) -> None:
         """Hand over the memories that went on since, every `persist.interval_s`."""

@@ -14,7 +14,13 @@ from tracker.streams.stream import Stream
 from tracker.tracking.state import TrackedStream
 
 STOP_S = 1.0  # for the streams to end; one that blocks inside FFmpeg dies with the process
-WITHOUT_REOPENING = {"priority", "min_fps", "labels", "discover"}  # fields of a stream that is read as it is
+WITHOUT_REOPENING = {
+    "priority",
+    "min_fps",
+    "labels",
+    "discover",
+    "zones",
+}  # fields of a stream that is read as it is
 
 
 class StreamKeeper:
@@ -48,6 +54,7 @@ class StreamKeeper:
         stream = TrackedStream(self._source(name, config, playlists))
         stream.source.owner = UNSET if owner is None else owner
         self._table.add(stream)
+        self._context.zones.attach(stream.source)
         self._persistence.stream_added(stream)
         self._publish_event(stream.source, "stream_added")
         self._restorer.bring_back(stream)
@@ -57,11 +64,13 @@ class StreamKeeper:
     def detach(self, stream: TrackedStream) -> None:
         """Remove a stream, and forget its objects."""
         self._persistence.stream_removed(stream)
+        self._context.zones.forget(stream.name)
         self._close(stream)
 
     def set_aside(self, stream: TrackedStream) -> None:
         """A stream that is no longer configured: its objects wait for it, as they would after a restart."""
         self._persistence.stream_set_aside(stream)
+        self._context.zones.set_aside(stream.name)
         self._close(stream)
 
     def change(self, stream: TrackedStream, config: StreamConfig) -> None:
@@ -73,6 +82,7 @@ class StreamKeeper:
             source.config = config
         else:
             self._reopen(stream, config)
+        self._context.zones.attach(stream.source)
         self._persistence.stream_changed(stream)
         self._publish_event(stream.source, "stream_changed", message=", ".join(sorted(changed)))
 

@@ -72,9 +72,28 @@ def palette() -> list[int]:
     return [channel for i in range(256) for channel in (colour_of(i) if i else (0, 0, 0))]
 
 
-def draw(rgb_hwc: U8, drawings: Sequence[Drawing]) -> U8:
-    """A copy of the picture, uint8 [h, w, 3], with the objects on it and a list of those that cannot be seen."""
+@dataclass(frozen=True, slots=True)
+class ZoneDrawing:
+    """A zone: two vertices in pixels are a line from the first to the second, more a polygon."""
+
+    name: str
+    vertices_xy: Sequence[tuple[float, float]]
+    counts: str = ""
+
+    @property
+    def caption(self) -> str:
+        return f"{self.name}: {self.counts}" if self.counts else self.name
+
+
+ZONE_COLOUR = (255, 255, 255)
+
+
+def draw(rgb_hwc: U8, drawings: Sequence[Drawing], zones: Sequence[ZoneDrawing] = ()) -> U8:
+    """A copy of the picture, uint8 [h, w, 3], with zones and objects on it and a list of those that cannot be
+    seen."""
     canvas = _Canvas(rgb_hwc.copy())
+    for zone in zones:
+        canvas.zone(zone)
     seen = [d for d in drawings if d.state == "visible" and d.box_xyxy]
     for drawing in seen:
         canvas.tint(drawing)
@@ -122,6 +141,16 @@ class _Canvas:
     def letter(self) -> int:
         """Size of the writing in pixels."""
         return 8 + 4 * self.unit
+
+    def zone(self, zone: ZoneDrawing) -> None:
+        """Its border, or a line with the head of an arrow; the caption at its first vertex."""
+        vertices = np.rint(np.asarray(zone.vertices_xy, np.float64)).astype(np.int32)
+        first, second = vertices[0].tolist(), vertices[1].tolist()
+        if len(vertices) == 2:
+            cv2.arrowedLine(self.rgb_hwc, first, second, ZONE_COLOUR, self.unit, cv2.LINE_AA, tipLength=0.05)
+        else:
+            cv2.polylines(self.rgb_hwc, [vertices], True, ZONE_COLOUR, self.unit, cv2.LINE_AA)
+        self.write(_Caption(zone.caption, (first[0], first[1]), ZONE_COLOUR))
 
     def tint(self, drawing: Drawing) -> None:
         """Blend the object's colour into the picture, inside its outline only."""

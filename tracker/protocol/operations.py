@@ -48,4 +48,7 @@ OBJECTS_IMPORT = _operation("objects.import", requests.ObjectsImport, replies.Im
 SEGMENT_PROMPT = _operation("segment.prompt", requests.SegmentPrompt, replies.Candidates)
 SEGMENT_ALL = _operation("segment.all", requests.SegmentAll, replies.FoundMasks)
 SEGMENT_CANCEL = _operation("segment.cancel", requests.SegmentCancel, replies.Empty)
+ZONES_SET = _operation("zones.set", requests.ZonesSet, replies.ZoneRecord)
+ZONES_REMOVE = _operation("zones.remove", requests.ZonesRemove, replies.ZoneRecord)
+ZONES_LIST = _operation("zones.list", requests.ZonesList, replies.ZoneList)
 HISTORY_LIST = _operation("history.list", requests.HistoryList, replies.EventList)

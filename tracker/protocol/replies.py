@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from tracker.config import ZoneConfig
 from tracker.protocol.fields import (
     MAX_BYTES,
     MAX_ITEMS,
@@ -283,6 +284,27 @@ class Published(Record, frozen=True, kw_only=True):
     published_mono_ns: int = 0
 
 
+class ZoneCounts(Record, frozen=True, kw_only=True):
+    """Of a polygon who entered, left and is inside; of a line who crossed it, as one looks along it."""
+
+    entered: int | UnsetType = UNSET
+    left: int | UnsetType = UNSET
+    inside: list[int] | UnsetType = UNSET  # objects, lost ones included: the zone's occupancy
+    to_left: int | UnsetType = UNSET
+    to_right: int | UnsetType = UNSET
+
+
+class ZoneRecord(Record, frozen=True, kw_only=True):
+    stream: str
+    zone: str
+    settings: ZoneConfig
+    counts: ZoneCounts
+
+
+class ZoneList(Record, frozen=True, kw_only=True):
+    zones: list[ZoneRecord]
+
+
 class Tracks(Published, frozen=True, kw_only=True):
     stream: str
     frame: int
@@ -296,6 +318,7 @@ class Tracks(Published, frozen=True, kw_only=True):
     size: SizeWh
     dropped: int
     objects: list[ObjectRecord]
+    zones: dict[str, ZoneCounts] | UnsetType = UNSET  # only where the stream has zones
     owner: str | UnsetType = UNSET
 
 
@@ -311,6 +334,9 @@ class Event(Published, frozen=True, kw_only=True):
     label: str | UnsetType | None = UNSET
     message: str | UnsetType = UNSET
     size: SizeWh | UnsetType = UNSET
+    zone: str | UnsetType = UNSET
+    direction: Literal["to_left", "to_right"] | UnsetType = UNSET
+    dwell_s: float | UnsetType = UNSET
     id: Any = UNSET
     done: int | UnsetType = UNSET
     total: int | UnsetType = UNSET

@@ -18,6 +18,8 @@ from tracker.config import (
     Positive,
     StreamConfig,
     Unit,
+    ZoneConfig,
+    ZoneName,
 )
 from tracker.errors import TooLarge
 from tracker.protocol.fields import (
@@ -213,6 +215,26 @@ class SegmentCancel(Args, frozen=True, kw_only=True):
     """`id` is the `id` of the `segment.all` request."""
 
     id: Any
+
+
+class ZonesSet(ZoneConfig, frozen=True, omit_defaults=True, kw_only=True):
+    """A zone's name and everything that the configuration says of a zone."""
+
+    stream: StreamId
+    zone: ZoneName
+
+    def config(self) -> ZoneConfig:
+        fields = ZoneConfig.__struct_fields__
+        return ZoneConfig(**{name: getattr(self, name) for name in fields})
+
+
+class ZonesRemove(Args, frozen=True, kw_only=True):
+    stream: StreamId
+    zone: ZoneName
+
+
+class ZonesList(Args, frozen=True, kw_only=True):
+    stream: StreamId | None = None
 
 
 class HistoryList(Args, frozen=True, kw_only=True):

@@ -18,17 +18,20 @@ from tracker.registry.rows import (
     Change,
     Clear,
     DropObject,
+    DropZones,
     KeptObject,
     PutKept,
     PutObject,
     PutStream,
+    PutZones,
     Saved,
     SavedObject,
     SavedStream,
+    SavedZones,
 )
 
 APPLICATION_ID = 0x74726B64  # "trkd"
-VERSION = 1
+VERSION = 2
 EVENT_ROW_BYTES = 128  # of an event's row and its indices, beside the record
 TRIM = 20  # a twentieth of the history goes when it is full
 
@@ -39,6 +42,7 @@ CREATE TABLE streams (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID
 CREATE TABLE objects (
     stream TEXT NOT NULL, id INTEGER NOT NULL, record BLOB NOT NULL, memory TEXT NOT NULL, PRIMARY KEY (stream, id)
 ) WITHOUT ROWID;
+CREATE TABLE zones (stream TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, stream TEXT NOT NULL, object INTEGER, record BLOB NOT NULL
 );
@@ -88,10 +92,11 @@ class Database:
                 msgspec.msgpack.decode(r, type=SavedStream) for (r,) in self._all("SELECT record FROM streams")
             ]
             objects = _kept(self._all("SELECT record, memory FROM objects"))
+            zones = [msgspec.msgpack.decode(r, type=SavedZones) for (r,) in self._all("SELECT record FROM zones")]
         except msgspec.DecodeError as error:
             raise Damaged("has a row that cannot be read") from error
         self._sweep({kept.memory_file for kept in objects})
-        return Saved(streams, objects)
+        return Saved(streams, objects, zones)
 
     def objects(self, stream: str) -> list[KeptObject]:
         """What is kept of one stream's objects."""
@@ -195,9 +200,16 @@ class Database:
                 row = (*kept.saved.key, _encoded(kept.saved), kept.memory_file)
                 self._all("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", row)
                 return []
+            case PutZones(zones):
+                self._all("INSERT OR REPLACE INTO zones VALUES (?, ?)", (zones.stream, _encoded(zones)))
+                return []
+            case DropZones(stream):
+                self._all("DELETE FROM zones WHERE stream = ?", (stream,))
+                return []
             case Clear():
                 self._all("DELETE FROM objects")
                 self._all("DELETE FROM streams")
+                self._all("DELETE FROM zones")
                 return []
             case PutObject():
                 return self._put_object(change, written)

@@ -5,7 +5,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from tracker.config import StreamConfig
+from tracker.config import StreamConfig, ZoneConfig
+from tracker.tracking.zones import ZoneState
 
 
 class SavedStream(Struct, frozen=True):
@@ -45,11 +46,21 @@ class KeptObject(Struct, frozen=True):
     memory_file: str
 
 
+class SavedZones(Struct, frozen=True):
+    """A stream's zones, what the configuration said of them at that time, and what each has counted."""
+
+    stream: str
+    zones: dict[str, ZoneConfig]
+    configured: dict[str, ZoneConfig]
+    states: dict[str, ZoneState]
+
+
 class Saved(Struct, frozen=True):
     """Everything that a daemon goes on with."""
 
     streams: list[SavedStream]
     objects: list[KeptObject]
+    zones: list[SavedZones] = []
 
 
 class PutStream(Struct, frozen=True):
@@ -75,8 +86,20 @@ class DropObject(Struct, frozen=True):
     id: int
 
 
+class PutZones(Struct, frozen=True):
+    zones: SavedZones
+
+    @property
+    def stream(self) -> str:
+        return self.zones.stream
+
+
+class DropZones(Struct, frozen=True):
+    stream: str
+
+
 class Clear(Struct, frozen=True):
-    """Forget all streams and objects: what follows is everything."""
+    """Forget all streams, objects and zones: what follows is everything."""
 
 
-Change = PutStream | PutObject | PutKept | DropObject | Clear
+Change = PutStream | PutObject | PutKept | DropObject | PutZones | DropZones | Clear

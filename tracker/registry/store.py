@@ -20,7 +20,7 @@ from msgspec import structs
 from tracker.protocol.replies import Event
 from tracker.registry.database import Damaged, Database, HistoryQuery
 from tracker.registry.folder import MEMORIES, FolderLock, set_aside
-from tracker.registry.rows import Change, DropObject, KeptObject, PutObject, Saved
+from tracker.registry.rows import Change, DropObject, DropZones, KeptObject, PutObject, PutZones, Saved
 from tracker.threads import NamedThread
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class Store:
         self._changed = threading.Condition()  # of everything below; guards it too
         self._units: deque[_Unit] = deque()
         self._memories: dict[tuple[str, int], PutObject] = {}
+        self._zones: dict[str, PutZones | DropZones] = {}  # the newest of each stream
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._questions: deque[Question] = deque()
         self._stopping = False
@@ -137,6 +138,12 @@ class Store:
             self._memories[change.object.key] = change
             self._changed.notify()
 
+    def save_zones(self, change: PutZones | DropZones) -> None:
+        """With the next transaction; a newer one of the same stream takes its place."""
+        with self._changed:
+            self._zones[change.stream] = change
+            self._changed.notify()
+
     def record(self, event: Event) -> None:
         with self._changed:
             self._events.append(event)
@@ -185,22 +192,26 @@ class Store:
         """Until there is something to do; False when it is time to end and nothing is left."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._units or self._memories or self._questions or self._stopping, EVENTS_S
+                lambda: self._units or self._memories or self._zones or self._questions or self._stopping, EVENTS_S
             )
-            left = self._units or self._questions or ((self._memories or self._events) and self._failure is None)
+            waiting = self._memories or self._zones or self._events
+            left = self._units or self._questions or (waiting and self._failure is None)
             return bool(left) or not self._stopping
 
     def _write_next(self) -> None:
-        """One transaction: all units that wait, else one memory; and the events so far."""
+        """One transaction: all units that wait, else one memory; and the zones' counts and events so far."""
         with self._changed:
             units = [self._units.popleft() for _ in range(len(self._units))]
             key = next(iter(self._memories), None) if not units else None
             memories: list[Change] = [self._memories.pop(key)] if key is not None else []
+            zones: list[Change] = [*self._zones.values()]
+            self._zones.clear()
             events = list(self._events)
         changes = [change for unit in units for change in unit.changes] + memories
         everything = [k for k, unit in enumerate(units) if unit.everything]
         if everything:  # all that came before is in it
             changes = [change for unit in units[everything[-1] :] for change in unit.changes]
+        changes += zones
         durable = self._failure is None or bool(everything)
         if durable and (changes or events):
             durable = self._try(lambda database: database.apply(changes, events), everything=bool(everything))

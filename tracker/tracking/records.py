@@ -7,7 +7,15 @@ from msgspec import UNSET, UnsetType, structs
 
 from tracker.masks.geometry import shape_of
 from tracker.protocol.fields import Rle
-from tracker.protocol.replies import BufferRecord, FrameMessage, Guess, ObjectRecord, StreamRecord, Tracks
+from tracker.protocol.replies import (
+    BufferRecord,
+    FrameMessage,
+    Guess,
+    ObjectRecord,
+    StreamRecord,
+    Tracks,
+    ZoneCounts,
+)
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Frame, ObjectMask, Shape
 
@@ -106,6 +114,7 @@ def tracks_message(
     model_mono_ns: tuple[int, int] | None,
     objects: list[ObjectRecord],
     owner: str | UnsetType = UNSET,
+    zones: dict[str, ZoneCounts] | UnsetType = UNSET,
 ) -> Tracks:
     return Tracks(
         stream=frame.stream,
@@ -121,6 +130,7 @@ def tracks_message(
         dropped=dropped,
         objects=objects,
         owner=owner,
+        zones=zones,
     )
 
 

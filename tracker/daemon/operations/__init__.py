@@ -12,6 +12,7 @@ from tracker.daemon.operations.moves import MoveOperations
 from tracker.daemon.operations.objects import ObjectOperations
 from tracker.daemon.operations.segment import SegmentOperations
 from tracker.daemon.operations.streams import StreamOperations
+from tracker.daemon.operations.zones import ZoneOperations
 from tracker.tracking.state import TrackedStream
 
 
@@ -27,4 +28,5 @@ def operations(
         DetectionOperations(context),
         MoveOperations(context),
         SegmentOperations(context, cancel),
+        ZoneOperations(context),
     )

@@ -12,6 +12,7 @@ from tracker.daemon.context import Context, frame_of
 from tracker.errors import AlreadyExists, BadRequest, Forbidden
 from tracker.images import imaging, overlay
 from tracker.labels.check import texts_problem
+from tracker.masks.regions import region_problem
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import (
     FRAMES_GET,
@@ -23,6 +24,7 @@ from tracker.protocol.operations import (
     STREAMS_RESUME,
 )
 from tracker.streams.allowlist import refusal
+from tracker.tracking import zones
 from tracker.tracking.records import stream_record
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Frame, ObjectMask
@@ -75,6 +77,9 @@ class StreamOperations:
             raise Forbidden(why_not)
         if (why_not := texts_problem(args.labels or [], self._context.config.labels)) is not None:
             raise BadRequest(f"labels: {why_not}")
+        for name, zone in args.zones.items():
+            if (why_not := region_problem(zone.vertices)) is not None:
+                raise BadRequest(f"zones.{name}.{why_not}")
         self._context.table.go_on_beyond(args.stream, args.first_frame, args.epoch)
         stream = self._attach(args.stream, args.config(), args.owner)
         stream.first_object = args.first_object
@@ -110,7 +115,8 @@ class StreamOperations:
         if args.overlay:
             known = [(obj, mask_on(obj, frame.index)) for obj in stream.objects.values()]
             drawings = [self._drawing(obj, mask, frame) for obj, mask in known if mask is not None]
-            rgb_hwc = overlay.draw(rgb_hwc, drawings)
+            drawn = [_zone_drawing(record, frame.size_wh) for record in self._context.zones.records(stream.name)]
+            rgb_hwc = overlay.draw(rgb_hwc, drawings, drawn)
         data = imaging.encode(
             imaging.scaled(rgb_hwc, args.max_width), args.format, self._context.config.publish.jpeg_quality
         )
@@ -127,6 +133,11 @@ class StreamOperations:
         shape = self._context.shape_options.shape(mask, frame.size_wh)
         guessed = obj.guess.label if obj.guess else None
         return overlay.Drawing.of(obj.id, shape, obj.label or guessed, mask.score)
+
+
+def _zone_drawing(record: replies.ZoneRecord, size_wh: tuple[int, int]) -> overlay.ZoneDrawing:
+    vertices_px = zones.vertices_px(record.settings, size_wh)
+    return overlay.ZoneDrawing(record.zone, vertices_px, zones.count_text(record.counts))
 
 
 def mask_on(obj: TrackedObject, frame: int) -> ObjectMask | None:

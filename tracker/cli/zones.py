@@ -1,0 +1,96 @@
+"""`trackctl zones`: polygons and lines at which objects are counted."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import click
+import msgspec
+
+from tracker.cli import show
+from tracker.client import Client
+from tracker.config import ZoneConfig
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+pass_client = click.make_pass_decorator(Client)
+
+
+class Vertices(click.ParamType[list[tuple[float, float]]]):
+    """Coordinates with commas between them, two for each vertex."""
+
+    name = "X,Y,X,Y,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            numbers = [float(word) for word in str(value).split(",")]
+            return list(zip(numbers[::2], numbers[1::2], strict=True))
+        except ValueError:
+            self.fail(f"{value!r} is not {self.name}", param, ctx)
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def zones(ctx: click.Context, as_json: bool) -> None:
+    """List zones and lines with their counts, or set and remove one."""
+    if ctx.invoked_subcommand is None:
+        _show(ctx.obj.zones(), as_json, lambda result: show.zone_table(result.zones))
+
+
+@zones.command("list")
+@click.argument("stream", required=False)
+@json_option
+@pass_client
+def zones_list(client: Client, stream: str | None, as_json: bool) -> None:
+    """List the zones of all streams, or of one."""
+    _show(client.zones(stream), as_json, lambda result: show.zone_table(result.zones))
+
+
+@zones.command("set")
+@click.argument("stream")
+@click.argument("zone")
+@click.option("--polygon", type=Vertices(), help="Three points or more.")
+@click.option("--line", type=Vertices(), help="Two points; what crosses it goes to its left or to its right.")
+@click.option("--fraction", is_flag=True, help="Of the picture's width and height, instead of pixels.")
+@click.option("--label", "labels", multiple=True, help="Whom to count, by label or guess; repeatable.")
+@click.option("--min-area", type=int, default=0, help="Pixels; smaller objects are not looked at.")
+@click.option("--share", type=float, default=0.5, show_default=True, help="Of an object inside: it has entered.")
+@click.option("--at", type=click.Choice(["mask", "foot"]), default="mask", show_default=True)
+@click.option("--loiter", "loiter_s", type=float, help="Seconds inside after which it is said to be loitering.")
+@json_option
+@pass_client
+def zones_set(
+    client: Client,
+    /,
+    stream: str,
+    zone: str,
+    line: list[tuple[float, float]] | None,
+    fraction: bool,
+    labels: tuple[str, ...],
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Count at a polygon or a line. One of that name is replaced, and counts from nothing."""
+    unit: Literal["pixels", "fraction"] = "fraction" if fraction else "pixels"
+    given = {"line": line, "unit": unit, "labels": list(labels) or None, **fields}
+    try:
+        config = msgspec.convert(given, ZoneConfig)
+    except msgspec.ValidationError as error:
+        raise click.UsageError(str(error)) from None
+    _show(client.set_zone(stream, zone, config), as_json, lambda record: show.zone_table([record]))
+
+
+@zones.command("remove")
+@click.argument("stream")
+@click.argument("zone")
+@json_option
+@pass_client
+def zones_remove(client: Client, stream: str, zone: str, as_json: bool) -> None:
+    """Count at a zone no longer."""
+    _show(client.remove_zone(stream, zone), as_json, lambda record: show.zone_table([record]))
+
+
+def _show(result: msgspec.Struct, as_json: bool, table: Callable[[Any], None]) -> None:
+    if as_json:
+        show.line(show.as_json(result))
+    else:
+        table(result)
