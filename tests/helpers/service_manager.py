@@ -21,7 +21,7 @@ DAEMON = """
 import logging, os, sys, time
 sys.path.insert(0, {tests!r})
 from helpers.fakes import BlobEngine
-from tracker.daemon import daemon, watch
+from tracker.daemon import serve, watch
 watch.PATIENCE_S = {{"main": {hung_s}}}
 watch.STOP_IN_STEP_S = 0.3
 
@@ -32,9 +32,9 @@ class Engine(BlobEngine):
             time.sleep(0.01)
         return super().propagate(items, features)
 
-daemon.load_model = lambda config: None
-daemon.Engine = lambda model, config: Engine()
-daemon.serve(sys.argv[1])
+serve.load_model = lambda config: None
+serve.Engine = lambda model, config: Engine()
+serve.serve(sys.argv[1])
 """
 
 

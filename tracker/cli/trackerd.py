@@ -30,7 +30,7 @@ def trackerd() -> None:
 @click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file.")
 def serve(path: Path) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
-    from tracker.daemon import daemon
+    from tracker.daemon import serve as daemon
 
     with with_page(path):
         daemon.serve(path)

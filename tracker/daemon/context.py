@@ -11,10 +11,11 @@ from tracker.daemon.persistence import Persistence
 from tracker.daemon.zones import Zones
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
+from tracker.engine.memory import ObjectMemory
 from tracker.sockets.publisher import Publisher
 from tracker.tracking.records import ShapeOptions
 from tracker.tracking.state import StreamTable, TrackedStream
-from tracker.types import Frame
+from tracker.types import Frame, ObjectMask, Prompt
 
 ENCODED_FRAMES = 4  # kept for further prompts on the same frame
 
@@ -58,6 +59,20 @@ class Context:
         while len(self._encoded) > ENCODED_FRAMES:
             self._encoded.popitem(last=False)
         return self._encoded[key]
+
+    def prompted(
+        self, frame: Frame, prompt: Prompt, memory: ObjectMemory | None = None
+    ) -> tuple[ObjectMemory, ObjectMask]:
+        """An object's memory with marks on `frame`, and its mask there; without `memory` a new object's."""
+        memory = memory or ObjectMemory()
+        features = self.features(frame)
+        return self.engine.prompt(memory, features, 0, frame.index, prompt, frame.size_wh)
+
+    def propagated(self, frame: Frame, memory: ObjectMemory) -> tuple[ObjectMemory, ObjectMask]:
+        """An object's memory led on to `frame`, and its mask there."""
+        features = self.features(frame)
+        (found,) = self.engine.propagate([(memory, 0, frame.index)], features)
+        return found
 
 
 def frame_of(stream: TrackedStream, index: int | None, time_s: float | None = None) -> Frame:
