@@ -247,15 +247,20 @@ def _problems(data: object) -> Iterator[str]:
     for key, value in data.items():
         if key not in sections:
             yield _unknown(str(key), sections)
-        elif key != "streams":
-            yield from struct_problems(key, value, sections[key])
-        elif not isinstance(value, dict):
-            yield "streams: must be a map of stream names to their settings"
+        elif key == "streams":
+            yield from _stream_problems(value)
         else:
-            for name, stream in value.items():
-                if not isinstance(name, str) or not re.match(STREAM_NAME, name):
-                    yield f"streams.{name}: a stream's name must be {NAME_RULE}"
-                yield from struct_problems(f"streams.{name}", stream, StreamConfig)
+            yield from struct_problems(key, value, sections[key])
+
+
+def _stream_problems(streams: object) -> Iterator[str]:
+    if not isinstance(streams, dict):
+        yield "streams: must be a map of stream names to their settings"
+        return
+    for name, stream in streams.items():
+        if not isinstance(name, str) or not re.match(STREAM_NAME, name):
+            yield f"streams.{name}: a stream's name must be {NAME_RULE}"
+        yield from struct_problems(f"streams.{name}", stream, StreamConfig)
 
 
 def struct_problems(path: str, data: object, type_: type[Struct]) -> Iterator[str]:
@@ -285,12 +290,13 @@ def _zone_problems(path: str, zones: object) -> Iterator[str]:
     if len(zones) > MAX_ZONES:
         yield f"{path}: {len(zones)} zones; at most {MAX_ZONES} of a stream"
     for name, zone in zones.items():
+        place = f"{path}.{name}"
         if not isinstance(name, str) or not re.match(STREAM_NAME, name):
-            yield f"{path}.{name}: a zone's name must be {NAME_RULE}"
-        problems = list(struct_problems(f"{path}.{name}", zone, ZoneConfig))
+            yield f"{place}: a zone's name must be {NAME_RULE}"
+        problems = list(struct_problems(place, zone, ZoneConfig))
         yield from problems
         if not problems:
-            yield from _whole_problems(f"{path}.{name}", zone)
+            yield from _whole_problems(place, zone)
 
 
 def _whole_problems(path: str, zone: object) -> Iterator[str]:

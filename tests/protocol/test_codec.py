@@ -64,6 +64,9 @@ MINIMAL_ARGS: dict[str, dict[str, Any]] = {
     "segment.all": {"stream": "cam1", "points_per_side": 16},
     "segment.cancel": {"id": "job"},
     "history.list": {"stream": "cam1", "limit": 5},
+    "zones.set": {"stream": "cam1", "zone": "door", "line": [[0, 1], [9, 1]]},
+    "zones.remove": {"stream": "cam1", "zone": "door"},
+    "zones.list": {"stream": "cam1"},
 }
 
 

@@ -48,10 +48,7 @@ class CvatXml:
         _add_text(root, "version", "1.1")
         root.append(self._meta())
         for object_id, track in sorted(self._tracks.items()):
-            attributes = {"id": str(object_id), "label": track.label, "source": "auto"}
-            element = ET.SubElement(root, "track", attributes)
-            for shape in track.shapes:
-                ET.SubElement(element, "polygon", shape)
+            root.append(_element(object_id, track))
         ET.indent(root)
         document = ET.ElementTree(root)
         document.write(self._file, encoding="utf-8", xml_declaration=True)
@@ -59,18 +56,25 @@ class CvatXml:
 
     def _meta(self) -> ET.Element:
         width, height = self._size_wh
+        names = {track.label for track in self._tracks.values()}
         meta = ET.Element("meta")
         task = ET.SubElement(meta, "task")
         _add_text(task, "size", self._frames)
         _add_text(task, "mode", "interpolation")
         labels = ET.SubElement(task, "labels")
-        names = {track.label for track in self._tracks.values()}
         for name in sorted(names):
             _add_label(labels, name)
         size = ET.SubElement(task, "original_size")
         _add_text(size, "width", width)
         _add_text(size, "height", height)
         return meta
+
+
+def _element(object_id: int, track: _Track) -> ET.Element:
+    element = ET.Element("track", {"id": str(object_id), "label": track.label, "source": "auto"})
+    for shape in track.shapes:
+        ET.SubElement(element, "polygon", shape)
+    return element
 
 
 def _add_text(parent: ET.Element, tag: str, value: object) -> None:

@@ -157,16 +157,15 @@ class _Canvas:
         rings = _rings(drawing)
         part = self._part_around(rings)
         pixels_hwc = part.pixels_hwc
-        inside_hw = np.zeros(pixels_hwc.shape[:2], np.uint8)
-        if inside_hw.size == 0:
+        if pixels_hwc.size == 0:
             return
+        inside_hw1 = np.zeros((*pixels_hwc.shape[:2], 1), np.uint8)
         shifted = [ring - part.left_top for ring in rings]
-        cv2.fillPoly(inside_hw, shifted, 1)
-        inside_hw1 = inside_hw[..., None] > 0
+        cv2.fillPoly(inside_hw1, shifted, 1)
         colour = np.multiply(colour_of(drawing.object), OPACITY)
         tinted_hwc = pixels_hwc * (1 - OPACITY) + colour
         tinted_hwc = tinted_hwc.astype(np.uint8)
-        np.copyto(pixels_hwc, tinted_hwc, where=inside_hw1)
+        np.copyto(pixels_hwc, tinted_hwc, where=inside_hw1.astype(bool))
 
     def _part_around(self, rings: list[NDArray[np.int32]]) -> _Part:
         """The part of the picture that holds the rings; empty where there are none."""

@@ -58,6 +58,18 @@ class Connections:
     def update(self) -> list[int]:
         """Take note of who came and who went; returns the descriptors of those that went, and shuts what is over
         the limit: first those that never said anything, the oldest of them first, else the newest."""
+        gone = self._came_and_went()
+        for fd in self._revoked():
+            self.shut(fd, "its key is not allowed any more")
+            gone.append(fd)
+        while len(self._spoke) > self._limit:
+            silent = (fd for fd, spoke in self._spoke.items() if not spoke)
+            fd = next(silent, next(reversed(self._spoke)))
+            self.shut(fd, f"there are more than {self._limit} connections (limits.connections)")
+            gone.append(fd)
+        return gone
+
+    def _came_and_went(self) -> list[int]:
         gone = []
         while self._monitor.poll(0):
             event = parse_monitor_message(self._monitor.recv_multipart())
@@ -67,14 +79,6 @@ class Connections:
                 gone.append(fd)
             if event["event"] == zmq.EVENT_ACCEPTED:
                 self._spoke[fd] = False
-        for fd in self._revoked():
-            self.shut(fd, "its key is not allowed any more")
-            gone.append(fd)
-        while len(self._spoke) > self._limit:
-            silent = next((fd for fd, spoke in self._spoke.items() if not spoke), None)
-            fd = next(reversed(self._spoke)) if silent is None else silent
-            self.shut(fd, f"there are more than {self._limit} connections (limits.connections)")
-            gone.append(fd)
         return gone
 
     def _revoked(self) -> list[int]:

@@ -30,19 +30,23 @@ class Unread:
         """At once, or when the client has read what came before; not at all where too much waits for it."""
         parts = [*address, payload]
         client = address[0]
-        waiting = self._by_client.get(client)
-        if waiting is None:
+        if client not in self._by_client:
             if _sent(socket, parts):
                 return
-            waiting = self._by_client[client] = deque()
-        kept_bytes = sum(len(other[-1]) for other in waiting)
-        own_room = MAX_UNREAD_BYTES - kept_bytes
-        room_in_all = self._max_bytes_in_all - self._nbytes
-        if len(waiting) >= MAX_UNREAD or len(payload) > min(own_room, room_in_all):
+            self._by_client[client] = deque()
+        waiting = self._by_client[client]
+        if not self._fits(waiting, len(payload)):
             log.warning("a reply of %d bytes is lost: its client does not read", len(payload))
             return
         waiting.append(parts)
         self._nbytes += len(payload)
+
+    def _fits(self, waiting: deque[Parts], nbytes: int) -> bool:
+        """Whether one more may wait for a client."""
+        kept_bytes = sum(len(parts[-1]) for parts in waiting)
+        own_room = MAX_UNREAD_BYTES - kept_bytes
+        room_in_all = self._max_bytes_in_all - self._nbytes
+        return len(waiting) < MAX_UNREAD and nbytes <= min(own_room, room_in_all)
 
     def flush(self, socket: Socket) -> None:
         """Send as far as it goes."""

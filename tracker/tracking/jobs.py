@@ -80,13 +80,15 @@ class Jobs:
     def run_slice(self, tracking: bool) -> bool:
         """Returns whether there was one to run now."""
         self._drop_gone()
-        if not self._jobs or (tracking and time.monotonic() < self._due_s):
-            return False
         started_s = time.monotonic()
+        if not self._jobs or (tracking and started_s < self._due_s):
+            return False
         self._jobs.rotate(-1)
         self._advance(self._jobs[-1])
         ended_s = time.monotonic()
-        self._due_s = ended_s + (ended_s - started_s) * (1 - self._fraction) / self._fraction
+        spent_s = ended_s - started_s
+        others_s = spent_s * (1 - self._fraction) / self._fraction
+        self._due_s = ended_s + others_s
         return True
 
     def _advance(self, job: _Job) -> None:
