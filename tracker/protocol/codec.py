@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from tracker.config import PLAIN_TEXT
+from tracker.config.wording import in_words
 from tracker.errors import BadPrompt, BadRequest, TooLarge, TrackerError, UnknownOp, UnsupportedVersion
 from tracker.protocol.fields import (
     MAX_BYTES,
@@ -23,7 +24,6 @@ from tracker.protocol.fields import (
     VERSION,
 )
 from tracker.protocol.operations import OPERATIONS
-from tracker.wording import in_words
 
 T = TypeVar("T", bound=Struct)
 _CONTAINERS_AND_SCALARS = (bool, int, str, bytes, type(None), dict, list)
