@@ -48,8 +48,8 @@ BAD = {
     "unknown section": (
         "gizmo: {}",
         [
-            "gizmo: unknown key; known here: control, engine, keys, labels, limits, log, metrics, model, persist, "
-            "publish, streams"
+            "gizmo: unknown key; known here: control, engine, keys, labels, limits, log, looks, metrics, model, "
+            "persist, publish, streams"
         ],
     ),
     "misspelt key": ("engine: {theads: 2}", ["engine.theads: unknown key; did you mean 'threads'?"]),

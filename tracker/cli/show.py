@@ -20,8 +20,10 @@ from tracker.protocol.replies import (
     ObjectList,
     ObjectRecord,
     ServerInfo,
+    SimilarFound,
     StreamRecord,
     Tracks,
+    WatchRecord,
     ZoneRecord,
 )
 
@@ -80,6 +82,33 @@ def object_list(result: ObjectList) -> None:
         print_table(("stream", "object", "label", "frame"), rows)
 
 
+def hit_table(found: SimilarFound) -> None:
+    rows = [
+        (
+            f"{hit.score:.3f}",
+            hit.stream,
+            hit.object,
+            hit.label,
+            _when(hit.time),
+            hit.frame,
+            ",".join(map(str, hit.box)),
+        )
+        for hit in found.hits
+    ]
+    print_table(("score", "stream", "object", "label", "when", "frame", "box"), rows)
+    if found.left_out:
+        say(f"{found.left_out} looks are of another model, and were not compared")
+
+
+def watch_table(watched: Iterable[WatchRecord]) -> None:
+    rows = [(w.watch, w.name, w.threshold, _when(w.time)) for w in watched]
+    print_table(("number", "name", "threshold", "since"), rows)
+
+
+def _when(time_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+
+
 def zone_table(zones: Iterable[ZoneRecord]) -> None:
     columns = ("stream", "zone", "what", "counts", "inside", "who", "vertices")
     print_table(columns, map(_zone_row, zones))
@@ -100,8 +129,7 @@ def _zone_row(zone: ZoneRecord) -> tuple[Any, ...]:
 
 def event_lines(result: EventList) -> None:
     for event in result.events:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
-        line(f"{when}  {event_text(event)}")
+        line(f"{_when(event.time)}  {event_text(event)}")
 
 
 def event_text(event: Event) -> str:

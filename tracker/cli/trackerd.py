@@ -12,6 +12,7 @@ from tracker import __version__
 from tracker.cli import show
 from tracker.cli.fleet import fleet
 from tracker.cli.frame import frame
+from tracker.cli.index import index, similar
 from tracker.cli.keys import keys
 from tracker.cli.models import models
 from tracker.cli.segment import segment
@@ -56,6 +57,8 @@ trackerd.add_command(track)
 trackerd.add_command(frame)
 trackerd.add_command(segment)
 trackerd.add_command(web)
+trackerd.add_command(index)
+trackerd.add_command(similar)
 
 
 def main() -> None:

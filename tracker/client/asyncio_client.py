@@ -63,6 +63,10 @@ class AsyncClient:
     set_zone = _awaitable(requests.set_zone)
     remove_zone = _awaitable(requests.remove_zone)
     zones = _awaitable(requests.zones)
+    similar = _awaitable(requests.similar)
+    watch_for = _awaitable(requests.watch_for)
+    watched = _awaitable(requests.watched)
+    stop_watching = _awaitable(requests.stop_watching)
     history = _awaitable(requests.history)
 
     def __init__(

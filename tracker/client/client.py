@@ -96,6 +96,10 @@ class Client:
     set_zone = _blocking(requests.set_zone)
     remove_zone = _blocking(requests.remove_zone)
     zones = _blocking(requests.zones)
+    similar = _blocking(requests.similar)
+    watch_for = _blocking(requests.watch_for)
+    watched = _blocking(requests.watched)
+    stop_watching = _blocking(requests.stop_watching)
     history = _blocking(requests.history)
 
     def __init__(

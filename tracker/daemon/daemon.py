@@ -24,6 +24,7 @@ from tracker.daemon.operations import operations
 from tracker.daemon.persistence import Persistence
 from tracker.daemon.reload import Reloader
 from tracker.daemon.restore import Restorer
+from tracker.daemon.similar import Similar
 from tracker.daemon.status import status_line, step_times
 from tracker.daemon.steps import Steps
 from tracker.daemon.stream_keeper import StreamKeeper
@@ -81,7 +82,10 @@ class Daemon:
         self._notifier = Notifier()
         self._jobs = Jobs(config.engine.catch_up_fraction)
         self._pulse = Pulse(self._notifier.progress)
-        self._desk = RequestDesk(self._jobs, History(store), self._persistence, self._wake.set, self._pulse.beat)
+        similar = Similar(self._context, self._context.looks)
+        self._desk = RequestDesk(
+            self._jobs, History(store), similar, self._persistence, self._wake.set, self._pulse.beat
+        )
         self._desk.open(operations(self._context, self._keeper.attach, self._keeper.detach, self._desk.cancel))
         self.control = self._control_server(instance)
         self._discovery = Discovery(self._context, self._jobs)
@@ -101,6 +105,7 @@ class Daemon:
         parts: dict[str, Part] = {
             "main": self._pulse,
             "delivery": self._delivery,
+            "looks": self._context.looks,
             "control": self.control,
             "publish": self.publisher,
         }
@@ -255,6 +260,8 @@ class Daemon:
             stack.callback(self._delivery.stop)
             self.control.start()
             stack.callback(self.control.stop, STOP_S)
+            self._context.looks.start()
+            stack.callback(self._context.looks.stop)
             self._labeller.start()
             stack.callback(self._labeller.stop)
             self.metrics.start()

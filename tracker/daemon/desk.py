@@ -3,10 +3,10 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from tracker.daemon.answers import Answers
-from tracker.daemon.fairness import REQUESTS_S, FairRequests
+from tracker.daemon.fairness import LIGHT_AT_ONCE_S, REQUESTS_S, FairRequests
 from tracker.daemon.history import DurableRequest, History
 from tracker.daemon.persistence import Persistence
 from tracker.errors import TrackerError
@@ -15,6 +15,15 @@ from tracker.sockets.request import Request
 from tracker.tracking.jobs import Jobs
 
 log = logging.getLogger(__name__)
+
+
+class Answering(Protocol):
+    """Who answers some operations by itself."""
+
+    @property
+    def names(self) -> set[str]: ...
+
+    def answer(self, request: Request, /) -> None: ...
 
 
 class RequestDesk:
@@ -27,12 +36,14 @@ class RequestDesk:
         self,
         jobs: Jobs,
         history: History,
+        similar: Answering,
         persistence: Persistence,
         wake: Callable[[], None],
         beat: Callable[[], None],
     ) -> None:
         self._jobs = jobs
         self._history = history
+        self._similar = similar
         self._persistence = persistence
         self._wake = wake
         self._beat = beat
@@ -47,7 +58,7 @@ class RequestDesk:
     @property
     def operations(self) -> set[str]:
         """Names of what is answered."""
-        return self._answers.names | {HISTORY_LIST.name}
+        return self._answers.names | {HISTORY_LIST.name} | self._similar.names
 
     def put(self, request: Request) -> None:
         """Called by the control socket's thread."""
@@ -59,18 +70,28 @@ class RequestDesk:
         self._jobs.cancel(request_id, self._owner)
 
     def answer_some(self, *, tracking: bool) -> None:
-        """Answer for at most REQUESTS_S, so that a busy client cannot starve tracking."""
+        """Answer for at most REQUESTS_S, so that a busy client cannot starve tracking; and light clients a little
+        longer, so that they need not wait for a step of the model as well."""
         deadline_s = time.monotonic() + REQUESTS_S
+        light_ends_s: float | None = None
         self._requests.refill(tracking=tracking)
-        while (request := self._requests.take()) is not None:
-            self._beat()
-            started_s = time.monotonic()
-            self._try(request)
-            ended_s = time.monotonic()
-            self._requests.spent(request.owner, ended_s - started_s)
-            if ended_s > deadline_s:
-                self._wake()
-                return
+        while (request := self._requests.take(light_only=light_ends_s is not None)) is not None:
+            ended_s = self._answer_one(request)
+            if light_ends_s is None and ended_s > deadline_s:
+                light_ends_s = ended_s + LIGHT_AT_ONCE_S
+            if light_ends_s is not None and ended_s > light_ends_s:
+                break
+        if light_ends_s is not None:
+            self._wake()
+
+    def _answer_one(self, request: Request) -> float:
+        """Returns when it was done."""
+        self._beat()
+        started_s = time.monotonic()
+        self._try(request)
+        ended_s = time.monotonic()
+        self._requests.spent(request.owner, ended_s - started_s)
+        return ended_s
 
     def _try(self, request: Request) -> None:
         self._owner = request.owner
@@ -86,6 +107,9 @@ class RequestDesk:
     def _answer(self, request: Request) -> None:
         if request.op == HISTORY_LIST.name:
             self._history.answer(request)
+            return
+        if request.op in self._similar.names:
+            self._similar.answer(request)
             return
         in_slices = self._answers.in_slices.get(request.op)
         if in_slices is None:

@@ -21,6 +21,7 @@ class Events:
     def __init__(self, publisher: Publisher, keep: Callable[[Event], None] | None) -> None:
         self._publisher = publisher
         self._keep = keep
+        self.on_object: Callable[[TrackedObject, EventName], None] | None = None  # told of what happens to objects
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
 
@@ -40,6 +41,8 @@ class Events:
 
     def of_object(self, obj: TrackedObject, name: EventName, frame: int, **more: Any) -> None:
         self.of_stream(obj.stream.source, name, frame, object=obj.id, label=obj.label, **more)
+        if self.on_object is not None:
+            self.on_object(obj, name)
 
     def counts(self) -> dict[str, int]:
         """How many there were of each name."""

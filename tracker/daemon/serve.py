@@ -25,7 +25,7 @@ def serve(path: str | Path) -> None:
     config = check(path)
     _prepare_process(config)
     Notifier().status(f"loading {config.model.name}")
-    store = open_store(config.persist)
+    store = open_store(config.persist, config.looks)
     engine = Engine(load_model(config.model), config.engine)
     engine.warm_up()
     daemon = Daemon(config, engine, store, abandon=_abandon, read_config=lambda: check(path))

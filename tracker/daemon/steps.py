@@ -1,5 +1,6 @@
 """One step of the model after the other: frames in, masks to delivery, and what is tried where a step fails."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -7,9 +8,12 @@ from collections.abc import Callable
 from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.faults import Faults
+from tracker.engine.forward import Features
 from tracker.errors import AtCapacity
 from tracker.tracking.records import ObjectSnapshot
 from tracker.tracking.scheduler import ScheduledFrame, Scheduler
+
+log = logging.getLogger(__name__)
 
 TIMES_KEPT = 1000  # of the steps between two status messages
 
@@ -77,6 +81,18 @@ class Steps:
         for (obj, _, frame), (memory, mask) in zip(moves, results, strict=True):
             obj.followed(frame, memory, mask)
             obj.age += 1
+        self._look(batch, features)
+
+    def _look(self, batch: list[ScheduledFrame], features: Features) -> None:
+        """Hand over what some objects look like, whose turn it is."""
+        looks = self._context.looks
+        try:
+            for i, work in enumerate(batch):
+                for obj in looks.due(work.objects):
+                    look = self._context.engine.look(features, i, obj.mask.logits_hw > 0)
+                    looks.offer(obj, work.frame, obj.mask, look)
+        except Exception:  # nobody's tracking ends for want of a look
+            log.exception("no looks were taken")
 
     def _fail(self, batch: list[ScheduledFrame], error: Exception) -> None:
         """Streams that shared a step are tried one by one, so that one bad frame costs the others nothing."""

@@ -14,7 +14,7 @@ from tracker.threads import NamedThread
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.1
+LOOK_S = 0.05
 STUCK_S = 30.0  # a part that is at one thing for so long will not come back
 PATIENCE_S = {"main": 60.0}  # where it is longer: a step of a large model on a CPU takes its time
 STOP_S = 2.0
@@ -51,13 +51,15 @@ class Pulse:
 
 
 class Peers(Protocol):
-    """A socket's connections, to be shut for want of memory."""
+    """A socket's connections, to be shut for want of memory, or because they send too fast."""
 
     def shed(self) -> None: ...
 
+    def look(self) -> None: ...
+
 
 class Watch:
-    """Looks ten times a second. `fail(why)` is called at most once; `abandon(why)` where ending takes too long."""
+    """Looks twenty times a second. `fail(why)` is called at most once; `abandon(why)` where ending takes long."""
 
     def __init__(
         self,
@@ -97,6 +99,8 @@ class Watch:
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):
+            for peers in self._peers:
+                peers.look()
             if self._stopping_s is not None:
                 self._look_at_stop(time.monotonic() - self._stopping_s)
             elif not self._failed and (why := self._fault()):

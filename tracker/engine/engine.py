@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from tracker.config import EngineConfig
-from tracker.engine import forward, preprocess, prompts
+from tracker.engine import embedder, forward, preprocess, prompts
 from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
 from tracker.engine.cuda_graphs import CudaRecorder, Recorder, ReplayedEncoder, take_over
@@ -40,7 +40,7 @@ from tracker.engine.precision import Precision, of_config
 from tracker.engine.prompts import Points
 from tracker.errors import AtCapacity, FrameGone, FrameMarked
 from tracker.protocol.prompts import checked
-from tracker.types import F32, U8, Image, ObjectMask, Prompt
+from tracker.types import F32, U8, Bool, Image, ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
 
@@ -213,6 +213,10 @@ class Engine:
             return [results[k] for k in range(len(items))]
 
         return finish
+
+    def look(self, features: Features, i: int, inside_hw: Bool) -> F32:
+        """Features of the i-th image inside a mask of any size, float32 [c]: what an object looks like."""
+        return embedder.pooled(features, i, inside_hw)
 
     def warm_up(self) -> None:
         """A few steps on a blank picture: the first real one is not slow, and `cost` has something to go by."""

@@ -19,17 +19,21 @@ from tracker.registry.rows import (
     Change,
     Clear,
     DropObject,
+    DropWatchedLook,
     DropZones,
     KeptObject,
     PutKept,
+    PutLook,
     PutObject,
     PutStream,
+    PutWatchedLook,
     PutZones,
     Saved,
     SavedObject,
     SavedStream,
     SavedZones,
 )
+from tracker.registry.similar import Looks
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +147,11 @@ class Database:
             events.reverse()
         return events
 
+    def trim_looks(self, max_days: float, max_count: int) -> None:
+        """Forget the oldest looks."""
+        with self._connection:
+            self._looks.trim(max_days, max_count)
+
     def trim_history(self, max_days: float, max_nbytes: int) -> None:
         """Forget the oldest events, beyond so many days or bytes."""
         with self._connection:
@@ -157,6 +166,11 @@ class Database:
     # ------------------------------------------------------------------------------------------------- inside
 
     def _open(self) -> None:
+        """Check the file, or lay out a new one."""
+        self._check()
+        self._looks = Looks(self._connection)
+
+    def _check(self) -> None:
         self._all("PRAGMA journal_mode = WAL")
         self._all("PRAGMA synchronous = FULL")
         self._all("PRAGMA journal_size_limit = 4194304")
@@ -216,6 +230,16 @@ class Database:
                 return []
             case DropZones(stream):
                 self._all("DELETE FROM zones WHERE stream = ?", (stream,))
+                return []
+            case PutLook(look):
+                self._looks.put(look)
+                return []
+            case PutWatchedLook(watched):
+                sql = "INSERT OR REPLACE INTO watched_looks VALUES (?, ?)"
+                self._all(sql, (watched.id, _encoded(watched)))
+                return []
+            case DropWatchedLook(watched_id):
+                self._all("DELETE FROM watched_looks WHERE id = ?", (watched_id,))
                 return []
             case Clear():
                 self._all("DELETE FROM objects")
