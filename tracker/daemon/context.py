@@ -1,4 +1,4 @@
-"""What the operations share."""
+"""State and helpers that the operations share."""
 
 import time
 from collections import OrderedDict
@@ -52,7 +52,7 @@ class Context:
 
     @property
     def shape_options(self) -> ShapeOptions:
-        """What replies show of a mask."""
+        """The parts of a mask's geometry that replies show."""
         publish = self.config.publish
         return ShapeOptions(publish.outline_tolerance_px, rle=publish.masks == "rle")
 

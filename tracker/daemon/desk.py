@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Answering(Protocol):
-    """Who answers some operations by itself."""
+    """A part that answers some operations by itself."""
 
     @property
     def names(self) -> set[str]: ...

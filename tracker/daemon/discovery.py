@@ -128,7 +128,7 @@ class Discovery:
     def _follow(
         self, stream: TrackedStream, frame: Frame, memory: ObjectMemory, mask: ObjectMask, config: DiscoverConfig
     ) -> None:
-        """Unless it has turned out to be something that is followed already."""
+        """Follow a new thing, unless it has turned out to be something that is followed already."""
         known = [small(near(obj, frame)) for obj in stream.objects.values()]
         if free_slots(self._context, stream) and not matched([small(mask)], known, SAME_IOU):
             self._context.objects.start(stream, frame, memory, mask, expire_s=config.expire_s)

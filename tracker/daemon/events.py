@@ -45,7 +45,7 @@ class Events:
             self.on_object(obj, name)
 
     def counts(self) -> dict[str, int]:
-        """How many there were of each name."""
+        """Number of events of each name."""
         with self._lock:
             return dict(self._counts)
 

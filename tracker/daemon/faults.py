@@ -1,4 +1,4 @@
-"""What becomes of a step of the model that failed: as little as possible is lost, and an event says what."""
+"""Failed steps of the model: as little as possible is lost, and an event says what."""
 
 import logging
 
@@ -79,7 +79,7 @@ class Faults:
         self._context.objects.remove(obj)
 
     def _skip(self, work: ScheduledFrame, error: Exception) -> None:
-        """As if the frame had been dropped: no memory has a hole."""
+        """Treat the frame as dropped, so that no memory has a hole."""
         stream, index = work.stream, work.frame.index
         if work.live:
             stream.dropped += index - stream.processed

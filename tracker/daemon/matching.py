@@ -1,4 +1,4 @@
-"""Which masks are the same thing: detections and found masks against tracked objects."""
+"""Matching of masks: detections and found masks against tracked objects."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ SAME_IOU = 0.5  # what is found and overlaps a tracked object that much is that 
 
 
 def matched(found: list[Bool], tracked: list[Bool], min_iou: float) -> dict[int, tuple[int, float]]:
-    """Which of `found` is which of `tracked`, and how well: best pairs first, each mask in one pair only.
+    """Pairs of `found` and `tracked` that are the same thing: best pairs first, each mask in one pair only.
 
     All masks are bool [h, w] of one size. Gives {place in found: (place in tracked, IoU)}.
     """
@@ -45,7 +45,7 @@ def _iou(found_nhw: Bool, tracked_mhw: Bool) -> F32:
 
 
 def small(mask: ObjectMask) -> Bool:
-    """What the engine says, at the size of comparison."""
+    """A mask of the engine's at the size of comparison."""
     if mask.presence <= 0:
         return np.zeros(COMPARED_WH[::-1], np.bool_)
     return mask_of(mask.logits_hw, COMPARED_WH)
@@ -65,7 +65,7 @@ def small_mask(mask_hw: Bool) -> Bool:
 
 
 def already_tracked(stream: TrackedStream, frame: Frame, masks: list[Bool]) -> dict[int, TrackedObject]:
-    """Those of `masks`, at source size and by their places, that are objects of the stream."""
+    """The objects of the stream that `masks`, at source size, show; by the masks' places."""
     objects = list(stream.objects.values())
     found = [small_mask(mask_hw) for mask_hw in masks]
     tracked = [small(near(obj, frame)) for obj in objects]

@@ -168,7 +168,7 @@ class Figures(Collector):
 
 
 def _zone_counts(counts: ZoneCounts) -> dict[str, int]:
-    """What a zone has counted, by what it was."""
+    """A zone's counters by name."""
     named = {name: getattr(counts, name) for name in ("entered", "left", "to_left", "to_right")}
     return {name: count for name, count in named.items() if count is not UNSET}
 

@@ -51,7 +51,7 @@ def _obey_signals(daemon: Daemon) -> None:
 
 
 def _raise_descriptor_limit() -> None:
-    """As many descriptors as the system lets the process have: connections and sources need them."""
+    """Allow as many descriptors as the system lets the process have: connections and sources need them."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""How things stand, for the status message and for `systemctl status`."""
+"""A summary for the status message and for `systemctl status`."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ def _because(error: str | None) -> str:
 
 
 def step_times(steps_ms: deque[tuple[float, float]]) -> StepTimes:
-    """Of steps of the model: by the clock, and of the processor."""
+    """Times of steps of the model: by the clock, and of the processor."""
     if not steps_ms:
         return StepTimes()
     wall_ms, cpu_ms = np.array(steps_ms).T

@@ -35,7 +35,7 @@ class Steps:
         self._times_ms: deque[tuple[float, float]] = deque(maxlen=TIMES_KEPT)  # by the clock, of the processor
 
     def take_times_ms(self) -> deque[tuple[float, float]]:
-        """What the steps since the last call took."""
+        """Take the times of the steps since the last call."""
         times_ms, self._times_ms = self._times_ms, deque(maxlen=TIMES_KEPT)
         return times_ms
 

@@ -23,7 +23,7 @@ Slices = Generator[None, None, R]  # yields between two slices of the work, retu
 
 
 class Requester(Protocol):
-    """Who waits for a job's result: a request, or a part of the daemon itself."""
+    """The one who waits for a job's result: a request, or a part of the daemon itself."""
 
     id: Any
     op: str
@@ -74,7 +74,7 @@ class Jobs:
         raise BadRequest(f"id: no request {request_id!r} of yours is at work")
 
     def due_in_s(self) -> float:
-        """How long until the next slice may run."""
+        """Seconds until the next slice may run."""
         return max(0.0, self._due_s - time.monotonic()) if self._jobs else math.inf
 
     def run_slice(self, tracking: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Which frame the model sees next, and for which objects. Plain Python: no tensor, no device, no socket.
+"""The next frame for the model, and its objects. Plain Python: no tensor, no device, no socket.
 
 Live frames first: on a camera the newest one wins and what it passes over is counted; of a file that is read at
 `pace: all` every frame is taken.
@@ -54,7 +54,7 @@ class Scheduler:
         return self._catch_up(streams) or live
 
     def spent(self, batch: list[ScheduledFrame], seconds: float) -> None:
-        """What the step for `batch` took: the measure of everything decided here."""
+        """Take note of the seconds that the step for `batch` took: everything here is decided by them."""
         if not batch[0].live:
             self._credit_s = max(-seconds, self._credit_s - seconds)
             self._catch_up_step_s = _nearer(self._catch_up_step_s, seconds)

@@ -25,7 +25,7 @@ NOTHING_THERE = replies.Match(object=None, added=False, iou=None)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Marked:
-    """What the model sees in one detection's box."""
+    """One detection's box as the model sees it."""
 
     memory: ObjectMemory
     mask: ObjectMask
