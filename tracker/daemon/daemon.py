@@ -196,7 +196,7 @@ class Daemon:
     # --------------------------------------------------------------------------------------------------- clocks
 
     def _tick(self) -> None:
-        """Do what is due by the clock: searches, guesses, the end of what was lost for too long, the status message."""
+        """Do what is due by the clock: searches, guesses, ends of objects lost for too long, the status message."""
         self._discovery.tick()
         self._labeller.tick()
         self._objects.expire()
