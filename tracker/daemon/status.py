@@ -15,10 +15,11 @@ WELL = ("live", "paused", "ended")
 def status_line(streams: Iterable[TrackedStream], problem: str | None) -> str:
     """One line; `problem` is why the configuration could not be applied last."""
     streams = list(streams)
-    live = sum(stream.source.state == "live" for stream in streams)
+    sources = [stream.source for stream in streams]
+    live = [source for source in sources if source.state == "live"]
+    unwell = [source for source in sources if source.state not in WELL]
     objects = sum(len(stream.objects) for stream in streams)
-    parts = [f"{live} of {len(streams)} streams live, {objects} objects"]
-    unwell = [stream.source for stream in streams if stream.source.state not in WELL]
+    parts = [f"{len(live)} of {len(streams)} streams live, {objects} objects"]
     parts += [f"{source.name} {source.state}{_because(source.error)}" for source in unwell[:NAMED]]
     if len(unwell) > NAMED:
         parts.append(f"{len(unwell) - NAMED} more are not live")

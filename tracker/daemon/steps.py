@@ -9,9 +9,12 @@ from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.faults import Faults
 from tracker.engine.forward import Features
+from tracker.engine.memory import ObjectMemory
 from tracker.errors import AtCapacity
 from tracker.tracking.records import ObjectSnapshot
 from tracker.tracking.scheduler import ScheduledFrame, Scheduler
+from tracker.tracking.state import TrackedObject, TrackedStream
+from tracker.types import Frame, ObjectMask
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +82,7 @@ class Steps:
         items = [(obj.memory, i, frame.index) for obj, i, frame in moves]
         results = engine.propagate(items, features)
         for (obj, _, frame), (memory, mask) in zip(moves, results, strict=True):
-            obj.followed(frame, memory, mask)
-            obj.age += 1
+            _led_on(obj, frame, memory, mask)
         self._look(batch, features)
 
     def _look(self, batch: list[ScheduledFrame], features: Features) -> None:
@@ -125,8 +127,7 @@ class Steps:
             except Exception as reason:  # noqa: BLE001 - told by `object_failed`
                 failed.append((obj, reason))
             else:
-                obj.followed(frame, memory, mask)
-                obj.age += 1
+                _led_on(obj, frame, memory, mask)
                 self._faults.object_passed(obj)
         if failed and len(failed) == len(work.objects) > 1:
             return False
@@ -140,9 +141,21 @@ class Steps:
         stream.dropped += frame.index - stream.processed - 1
         stream.processed = frame.index
         stream.step += 1
-        objects = stream.objects.values()
-        seen = tuple(ObjectSnapshot.of(obj) for obj in objects if obj.pending or obj.frame == frame.index)
-        owner, tracked = stream.source.owner, frozenset(stream.objects)
-        processed = ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen, owner, tracked)
+        processed = _processed(stream, frame, model_mono_ns)
         self._delivery.put(processed)
         stream.source.buffer.consumed(frame.index)
+
+
+def _led_on(obj: TrackedObject, frame: Frame, memory: ObjectMemory, mask: ObjectMask) -> None:
+    """Take down that an object was followed on to `frame`."""
+    obj.followed(frame, memory, mask)
+    obj.age += 1
+
+
+def _processed(stream: TrackedStream, frame: Frame, model_mono_ns: Span | None) -> ProcessedFrame:
+    """The stream's objects as they are on `frame`, frozen for another thread."""
+    objects = stream.objects.values()
+    on_it = [obj for obj in objects if obj.pending or obj.frame == frame.index]
+    seen = tuple(ObjectSnapshot.of(obj) for obj in on_it)
+    owner, tracked = stream.source.owner, frozenset(stream.objects)
+    return ProcessedFrame(frame, stream.step, stream.dropped, model_mono_ns, seen, owner, tracked)
