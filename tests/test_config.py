@@ -202,6 +202,13 @@ def test_what_was_parsed_cannot_be_changed() -> None:
 EXAMPLE = Path(__file__).parent.parent / "configs" / "example.yaml"
 
 
+def test_the_sample_of_the_service_is_accepted_and_serves_nobody_from_outside() -> None:
+    sample = config.load(EXAMPLE.with_name("service.yaml"))
+    assert sample.control.endpoint.startswith("ipc:///run/tracker/")
+    assert sample.publish.endpoint.startswith("ipc:///run/tracker/")
+    assert sample.metrics.endpoint == "127.0.0.1:9464"
+
+
 def test_the_example_is_accepted() -> None:
     assert config.load(EXAMPLE).streams["example"].url == "video.mp4"
 

@@ -44,6 +44,7 @@ MASK_HW = np.eye(48, 64, dtype=bool)
 BOX = (1.0, 2.0, 30.0, 40.0)
 CALLS: list[tuple[str, Callable[[Any], Any], Struct]] = [
     ("server.info", lambda c: c.info(), requests.ServerInfoArgs()),
+    ("server.note", lambda c: c.note("fleet", "away"), requests.ServerNote(name="fleet", message="away")),
     ("streams.list", lambda c: c.streams(), requests.StreamsListArgs()),
     (
         "streams.add",

@@ -60,6 +60,7 @@ class FakeDaemon:
                 limits=LIMITS,
                 publish=self.publisher.endpoint,
             ),
+            "server.note": replies.Empty(),
             "streams.list": replies.StreamList(streams=[STREAM]),
             "streams.add": STREAM,
             "streams.remove": STREAM,

@@ -48,6 +48,7 @@ class Served:
         image_size: int = 128,
         stream: dict[str, Any] | None = None,
         entry: Sequence[str] | None = None,
+        publish_hwm: int = 64,
         **sections: Any,
     ) -> None:
         """`stream` and `sections` are what else the configuration says, of the stream and beside it; `entry` is
@@ -57,11 +58,12 @@ class Served:
             _render(film)
         self.target = Target(free_port(), free_port())
         self.control = self.target.control
+        self.publish = f"tcp://127.0.0.1:{self.target.publish_port}"
         config = {
             "model": {"name": "nano", "device": "cpu", "image_size": image_size},
             "engine": {"threads": 1},
             "control": {"endpoint": self.control},
-            "publish": {"endpoint": f"tcp://127.0.0.1:{self.target.publish_port}"},
+            "publish": {"endpoint": self.publish, "send_hwm": publish_hwm},
             "limits": {"memory_mib": memory_mib},
             "streams": {STREAM: {"url": str(film), "loop": True, "buffer": {"mib": 32.0}} | (stream or {})},
             **sections,

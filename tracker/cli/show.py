@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from tracker.client.messages import Message
+from tracker.config.wording import printable, visible
 from tracker.protocol.replies import (
     Event,
     EventList,
@@ -35,7 +36,7 @@ def as_json(record: Struct | dict[str, Any]) -> str:
 
 
 def _visible_in_json(character: str) -> str:
-    if _visible(character) == character:
+    if visible(character) == character:
         return character
     escaped = json.dumps(character)[1:-1]
     return escaped if len(escaped) > 1 else f"\\u{ord(character):04x}"
@@ -51,6 +52,7 @@ def info_table(info: ServerInfo) -> None:
     model = info.model
     rows += [("model", f"{model.name}, {model.image_size} px, {model.dtype} on {model.device}")]
     rows += [("objects", f"{info.limits.objects - info.limits.objects_free} of {info.limits.objects}")]
+    rows += [(name, note) for name, note in info.notes.items()]
     print_table(("", ""), rows)
 
 
@@ -206,20 +208,3 @@ def line(text: str) -> None:
 def say(text: str) -> None:
     """To people, beside what the command prints for programs."""
     click.echo(printable(text), err=True)
-
-
-def printable(text: str) -> str:
-    """Text that strangers may have written, with everything that a terminal would obey written out.
-
-    Labels, file names, URLs and errors come from cameras and other programs. A control character could move the
-    cursor or set the window's title; a bidirectional one could show text in another order than it is in.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_visible(character) for character in text)
-
-
-def _visible(character: str) -> str:
-    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-        return character
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from tracker import __version__
-from tracker.cli import show
+from tracker.cli import logs, show
 from tracker.cli.fleet import fleet
 from tracker.cli.frame import frame
 from tracker.cli.index import index, similar
@@ -18,6 +18,7 @@ from tracker.cli.models import models
 from tracker.cli.segment import segment
 from tracker.cli.track import track
 from tracker.cli.web import check_page, web, with_page
+from tracker.config import load
 from tracker.errors import TrackerError
 
 
@@ -29,11 +30,20 @@ def trackerd() -> None:
 
 @trackerd.command()
 @click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file.")
-def serve(path: Path) -> None:
+@click.option(
+    "--log",
+    "style",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the log on standard error is written, a line an event.",
+)
+def serve(path: Path, style: logs.Style) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
+    logs.set_up(load(path).log.level, style)
     from tracker.daemon import serve as daemon
 
-    with with_page(path):
+    with with_page(path, style):
         daemon.serve(path)
     # Everything is closed by now; taking torch apart would take the interpreter seconds that nobody gains from.
     logging.shutdown()
@@ -47,7 +57,7 @@ def check(path: Path) -> None:
     from tracker.daemon import checks
 
     check_page(checks.check(path, with_sources=True))
-    click.echo(f"{path}: nothing wrong")
+    show.line(f"{path}: nothing wrong")
 
 
 trackerd.add_command(fleet)

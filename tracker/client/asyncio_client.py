@@ -43,6 +43,7 @@ class AsyncClient:
     """`Client` for asyncio: the same methods, to be awaited. Cancelling a call is safe."""
 
     info = _awaitable(requests.info)
+    note = _awaitable(requests.note)
     streams = _awaitable(requests.streams)
     add_stream = _awaitable(requests.add_stream)
     remove_stream = _awaitable(requests.remove_stream)

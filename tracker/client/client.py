@@ -76,6 +76,7 @@ class Client:
     where no reply came, ConfigError for what is no endpoint."""
 
     info = _blocking(requests.info)
+    note = _blocking(requests.note)
     streams = _blocking(requests.streams)
     add_stream = _blocking(requests.add_stream)
     remove_stream = _blocking(requests.remove_stream)

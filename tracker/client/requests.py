@@ -109,6 +109,11 @@ def info() -> Request[replies.ServerInfo]:
     return Request(operations.SERVER_INFO, requests.ServerInfoArgs())
 
 
+def note(name: str, message: str | None) -> Request[replies.Empty]:
+    """Have the daemon tell people what a program beside it has to say; None: it is well again."""
+    return Request(operations.SERVER_NOTE, requests.ServerNote(name=name, message=message))
+
+
 def streams() -> Request[replies.StreamList]:
     """Every stream's record."""
     return Request(operations.STREAMS_LIST, requests.StreamsListArgs())

@@ -13,13 +13,14 @@ from contextlib import ExitStack, contextmanager
 
 from tracker.config import Config
 from tracker.daemon.context import Context
-from tracker.daemon.delivery import Delivery
+from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.desk import RequestDesk
 from tracker.daemon.discovery import Discovery
 from tracker.daemon.events import Events
+from tracker.daemon.figures import Figures
 from tracker.daemon.history import History
 from tracker.daemon.lifecycle import ObjectLifecycle
-from tracker.daemon.metrics import Figures, Metrics
+from tracker.daemon.metrics import Metrics
 from tracker.daemon.operations import operations
 from tracker.daemon.persistence import Persistence
 from tracker.daemon.reload import Reloader
@@ -75,9 +76,11 @@ class Daemon:
         self._persistence = Persistence(store, config, self._table, engine)
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
         self._context = self._context_of(engine)
-        self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._context.zones)
+        self._delivery = Delivery(
+            self.publisher, config.publish, self._wake.set, self._context.zones, self._delivered
+        )
         self._restorer = Restorer(self._context)
-        self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set)
+        self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set, self._stream_closed)
         self._reloader = Reloader(self._context, self._keeper, read_config)
         self._notifier = Notifier()
         self._jobs = Jobs(config.engine.catch_up_fraction)
@@ -131,8 +134,23 @@ class Daemon:
         return Watch(parts, sockets, memory, self._end_with, self._abandon, lambda: self._steps.under_way)
 
     def _metrics_of(self, parts: dict[str, Part]) -> Metrics:
-        figures = Figures(self._table, self._events, self._persistence, parts, self._context.zones.counts)
+        queues: dict[str, Callable[[], int]] = {
+            "requests": self._desk.waiting,
+            "jobs": self._jobs.__len__,
+            "delivery": self._delivery.waiting,
+            "publish": self.publisher.waiting,
+        }
+        if self._persistence.store is not None:
+            queues["registry"] = self._persistence.store.waiting
+        figures = Figures(self._context, parts, queues, self.control.answered, lambda: self._reloader.applied)
         return Metrics(self._config.metrics.endpoint, figures, lambda: self.ready.is_set() and not self._stopping)
+
+    def _stream_closed(self, name: str) -> None:
+        self.metrics.forget(name)
+
+    def _delivered(self, processed: ProcessedFrame, started_ns: int, ended_ns: int) -> None:
+        """Called by delivery's thread."""
+        self.metrics.observe_delivered(processed, started_ns, ended_ns)
 
     @property
     def device(self) -> str:

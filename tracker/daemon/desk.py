@@ -60,6 +60,10 @@ class RequestDesk:
         """Names of what is answered."""
         return self._answers.names | {HISTORY_LIST.name} | self._similar.names
 
+    def waiting(self) -> int:
+        """Number of requests that wait."""
+        return len(self._requests)
+
     def put(self, request: Request) -> None:
         """Called by the control socket's thread."""
         self._requests.put(request)

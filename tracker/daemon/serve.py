@@ -8,7 +8,6 @@ import signal
 import sys
 from pathlib import Path
 
-from tracker.config import Config
 from tracker.daemon.checks import check
 from tracker.daemon.daemon import Daemon
 from tracker.daemon.persistence import open_store
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 def serve(path: str | Path) -> None:
     """Run the daemon of a configuration file until SIGTERM or Ctrl-C. Raises ConfigError and ModelError."""
     config = check(path)
-    _prepare_process(config)
+    _prepare_process()
     Notifier().status(f"loading {config.model.name}")
     store = open_store(config.persist, config.looks)
     engine = Engine(load_model(config.model), config.engine)
@@ -36,8 +35,7 @@ def serve(path: str | Path) -> None:
     log.info("stopped")
 
 
-def _prepare_process(config: Config) -> None:
-    logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def _prepare_process() -> None:
     # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _raise_descriptor_limit()

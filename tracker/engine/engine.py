@@ -225,9 +225,9 @@ class Engine:
         whole = Prompt(box_xyxy=np.array([0, 0, side, side], np.float32))
         blank = self.encode_tensor(picture_1chw)
         memory, _ = self.prompt(ObjectMemory(), blank, 0, 0, whole, (side, side))
-        self.propagate([(memory, 0, 1)], blank)
+        self.propagate([(memory, 0, 1)] * 4, blank)
         self.cost = StepCost()  # the first step is not counted: it allocates
-        for objects in (1, 1, 4, 4, 4):
+        for objects in (1, 4):
             blank = self.encode_tensor(picture_1chw)
             self.propagate([(memory, 0, 1)] * objects, blank)
         if self.model.device.type == "cuda":

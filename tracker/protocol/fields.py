@@ -62,6 +62,7 @@ EventName = Literal[
     "persist_failed",
     "persist_recovered",
     "daemon_stopping",
+    "note",
 ]
 
 

@@ -31,6 +31,7 @@ def _operation(name: str, args: type[A], reply: type[R]) -> Operation[A, R]:
 
 
 SERVER_INFO = _operation("server.info", requests.ServerInfoArgs, replies.ServerInfo)
+SERVER_NOTE = _operation("server.note", requests.ServerNote, replies.Empty)
 STREAMS_LIST = _operation("streams.list", requests.StreamsListArgs, replies.StreamList)
 STREAMS_ADD = _operation("streams.add", requests.StreamsAdd, replies.StreamRecord)
 STREAMS_REMOVE = _operation("streams.remove", requests.StreamName, replies.StreamRecord)

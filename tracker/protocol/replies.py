@@ -219,6 +219,7 @@ class ServerInfo(Record, frozen=True, kw_only=True):
     model: ModelInfo
     limits: Limits
     publish: str  # the endpoint to subscribe to
+    notes: dict[str, str] = {}  # what programs beside the daemon say, by their names
     protocol: int = VERSION
 
 

@@ -57,6 +57,13 @@ class ServerInfoArgs(Args, frozen=True, kw_only=True):
     pass
 
 
+class ServerNote(Args, frozen=True, kw_only=True):
+    """What a program beside the daemon wants people to know; nil: it is well again."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}\Z")]
+    message: Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)] | None = None
+
+
 class StreamsListArgs(Args, frozen=True, kw_only=True):
     pass
 

@@ -63,6 +63,7 @@ class Store:
         self._database: Database | None = None
         self._read = False  # what the folder held at the start is known
         self._failure: str | None = None
+        self.saves, self.failures = 0, 0  # transactions that went well, and those that did not
         self._retry_s = 0.0
         self._changed = threading.Condition()  # of everything below; guards it too
         self._units: deque[_Unit] = deque()
@@ -100,6 +101,10 @@ class Store:
 
     def is_alive(self) -> bool:
         return self._thread.is_alive()
+
+    def waiting(self) -> int:
+        """Units of changes, and memories."""
+        return len(self._units) + len(self._memories)
 
     def stop(self, timeout_s: float) -> bool:
         """Write what is waiting, and end; returns whether that was possible in time."""
@@ -237,6 +242,7 @@ class Store:
         if durable and (changes or events):
             durable = self._try(lambda database: database.apply(changes, events), everything=bool(everything))
             if durable:
+                self.saves += 1
                 self._forget(events)
         for unit in units:
             if unit.then is not None:
@@ -267,6 +273,7 @@ class Store:
         except Exception as error:  # noqa: BLE001 - whatever it is, tracking goes on without being saved
             self._close()
             self._fail(error)
+            self.failures += 1
             return False
         if self._failure is not None:
             log.warning("%s can be written again: everything is saved", self.folder)

@@ -2,7 +2,9 @@
 
 import logging
 import math
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -58,6 +60,8 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
         self._served = served
         self._instance = instance
         self._waiting = Waiting()
+        self._answered: Counter[str] = Counter()  # by code; "ok" for what was not refused
+        self._counting = threading.Lock()
         self._unread = Unread(round(limits.replies_mib * 2**20))
         options = {
             zmq.SNDHWM: REPLIES_IN_SOCKET,
@@ -191,7 +195,14 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
             payload = self._encoded(request.id, error_body(INTERNAL))
         self._outbox.put((request, payload))
 
+    def answered(self) -> dict[str, int]:
+        """How many requests were answered so far, by code; "ok": done."""
+        with self._counting:
+            return dict(self._answered)
+
     def _encoded(self, request_id: Any, result: Struct) -> bytes:
+        with self._counting:
+            self._answered[result.code if isinstance(result, ErrorBody) else "ok"] += 1
         if isinstance(result, ErrorBody):
             return codec.encode(ErrorReply(id=request_id, error=result, instance=self._instance))
         return codec.encode(Reply(id=request_id, result=result, instance=self._instance))

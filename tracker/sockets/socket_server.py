@@ -57,6 +57,10 @@ class SocketServer(Generic[T]):
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    def waiting(self) -> int:
+        """What is to be sent, and has not been taken yet."""
+        return len(self._outbox)
+
     def shed(self) -> None:
         """Shut the newer half of the connections, for want of memory. From any thread; takes effect in a moment."""
         self._shed.set()
