@@ -7,7 +7,7 @@ import pytest
 from msgspec import Meta, Struct
 
 from tracker.config import STREAM_NAME
-from tracker.wording import in_words
+from tracker.config.wording import in_words
 
 
 class Section(Struct, forbid_unknown_fields=True):

@@ -165,6 +165,7 @@ def test_a_thread_that_dies_ends_the_process_with_an_error(
         if name == "control":
             monkeypatch.setattr("tracker.protocol.codec.parse_request", raise_a_bug)
             talk._control.send(msgpack.packb({"op": "server.info"}))
+            wait_until(lambda: not daemon.control.is_alive())  # before the socket is closed, with what it holds
         elif name == "publish":
             monkeypatch.setattr(Publisher, "_send", raise_a_bug)
             talk.subscribe("status/")

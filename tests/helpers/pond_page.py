@@ -12,13 +12,14 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from helpers.pages import TRACKERD, at, open_page, until
+from helpers.pages import TRACKERD, app, at, open_page, until
 from pond.scene import FPS, FRAMES, HEIGHT, WIDTH, render
 from tracker.client import mask_of
 from tracker.images.video_writer import VideoWriter
 from tracker.protocol.replies import ObjectRecord
 
 DEEP_PX = 6  # a click is at least so far inside
+NEAR_FRAMES = 40  # two seconds of the film: well within the buffer
 
 
 class Pond:
@@ -94,6 +95,21 @@ def frozen(page: Any, pond: Pond, *fish: int) -> int:
         page.keyboard.press("Escape")
         time.sleep(0.3)
     raise AssertionError("no such frame")
+
+
+def frozen_on(page: Any, index: int) -> int:
+    """Freeze on frame `index` of the film, stepping back to it; its number in the stream."""
+    for _ in range(20):
+        until(page, f"(app.view.picture.frame + {FRAMES} - {index}) % {FRAMES} <= {NEAR_FRAMES}")
+        page.keyboard.press("f")
+        held = int(page.get_attribute("#view", "data-frame"))
+        back = (held - index) % FRAMES
+        if back <= 2 * NEAR_FRAMES:
+            app(page, f"app.hold.goTo({held - back})")
+            until(page, f"app.view.picture.frame === {held - back}")
+            return held - back
+        page.keyboard.press("Escape")
+    raise AssertionError(f"the picture never stood still near frame {index} of the film")
 
 
 def click(page: Any, xy: tuple[float, float], **options: Any) -> None:

@@ -22,7 +22,7 @@ import os, sys, time
 sys.path.insert(0, {tests!r})
 from helpers.fakes import BlobEngine
 from tracker.cli.trackerd import main
-from tracker.daemon import daemon, watch
+from tracker.daemon import serve, watch
 watch.PATIENCE_S = {{"main": {hung_s}}}
 watch.STOP_IN_STEP_S = 0.3
 
@@ -33,8 +33,8 @@ class Engine(BlobEngine):
             time.sleep(0.01)
         return super().propagate(items, features)
 
-daemon.load_model = lambda config: None
-daemon.Engine = lambda model, config: Engine()
+serve.load_model = lambda config: None
+serve.Engine = lambda model, config: Engine()
 main()
 """
 

@@ -264,13 +264,13 @@ class TestCheck:
         text = ON.replace("clip-vit-base-patch32", str(folder))
         script = (
             "import sys\n"
-            "from tracker import config\n"
+            "from tracker import config, errors\n"
             "from tracker.labels import check, labeller\n"
             "assert 'transformers' not in sys.modules\n"
             "sys.modules['transformers'] = None\n"
             "try:\n"
             f"    check.check(config.parse({text!r}))\n"
-            "except config.ConfigError as error:\n"
+            "except errors.ConfigError as error:\n"
             "    print(error)"
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -64,6 +64,14 @@ MINIMAL_ARGS: dict[str, dict[str, Any]] = {
     "segment.all": {"stream": "cam1", "points_per_side": 16},
     "segment.cancel": {"id": "job"},
     "history.list": {"stream": "cam1", "limit": 5},
+    "server.note": {"name": "backup", "message": "the disk is full"},
+    "search.similar": {"stream": "cam1", "object": 7},
+    "watch.add": {"stream": "cam1", "object": 7, "name": "the red van"},
+    "watch.list": {},
+    "watch.remove": {"watch": 1},
+    "zones.set": {"stream": "cam1", "zone": "door", "line": [[0, 1], [9, 1]]},
+    "zones.remove": {"stream": "cam1", "zone": "door"},
+    "zones.list": {"stream": "cam1"},
 }
 
 
@@ -207,7 +215,7 @@ def nested(levels: int) -> object:
         ([b""], "bad_request", "incomplete input"),
         ([b"hello"], "bad_request", "extra data"),
         ([b"\xc1"], "bad_request", "not one msgpack map"),
-        ([b"\xa1\xff"], "bad_request", "UnicodeDecodeError"),
+        ([b"\xa1\xff"], "bad_request", "text that is not UTF-8"),
         ([b"\x90"], "bad_request", "a request is a msgpack map, not list"),
         ([b"\xdd\x00\xff\xff\xff"], "too_large", "more than 4096 items"),
         ([b"\x81\xa1x\xdf\x00\xff\xff\xff"], "too_large", "more than 4096 items"),

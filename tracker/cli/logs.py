@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from tracker.wording import printable
+from tracker.config.wording import printable
 
 Style = Literal["text", "json"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import click
 import msgspec
 
+from tracker.config.wording import in_words
 from tracker.errors import BadRequest
 from tracker.protocol.requests import Prompted, SegmentAll
-from tracker.wording import in_words
 
 if TYPE_CHECKING:  # torch takes seconds to import, rich a tenth of one: only when there is work
     from rich.progress import Progress

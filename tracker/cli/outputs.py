@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tracker.cli import show
-from tracker.wording import printable
+from tracker.config.wording import printable
 
 DEFAULT_FPS = 25.0
 

@@ -121,7 +121,9 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
     pictures = images.find_pictures(paths)
     report = Report()
     engine = ModelOptions.take(options).load()
-    find: Find = partial(_everything, engine, knobs) if everything else partial(_marked, engine, marks, candidates)
+    find: Find = partial(_marked, engine, marks, candidates)
+    if everything:
+        find = partial(_everything, engine, knobs)
     with outputs.sinks() as sinks, progress_bar() as bar:
         _segment(pictures, find, sinks, report, bar)
     report.say(outputs.paths)

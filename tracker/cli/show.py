@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from tracker.client.messages import Message
+from tracker.config.wording import printable, visible
 from tracker.protocol.replies import (
     Event,
     EventList,
@@ -26,7 +27,6 @@ from tracker.protocol.replies import (
     WatchRecord,
     ZoneRecord,
 )
-from tracker.wording import printable, visible
 
 
 def as_json(record: Struct | dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ def trackerd() -> None:
 def serve(path: Path, style: logs.Style) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     logs.set_up(load(path).log.level, style)
-    from tracker.daemon import daemon
+    from tracker.daemon import serve as daemon
 
     with with_page(path, style):
         daemon.serve(path)

@@ -115,12 +115,18 @@ class Reader:
     def read(self, parts: list[bytes]) -> Message:
         """Raises TrackerError for what is not of this protocol."""
         topic = parts[0].decode(errors="replace")
-        try:
-            body = msgspec.msgpack.decode(parts[1], type=_BODIES[topic.partition("/")[0]])
-        except (msgspec.MsgspecError, KeyError, IndexError) as error:
-            raise TrackerError(f"a message of {topic!r} is not of protocol version {VERSION}") from error
+        body = _read_body(topic, parts[1:])
+        image = parts[2] if len(parts) > 2 else None
         instance, seq = self._last.get(topic, (body.instance, body.seq - 1))
         self._last[topic] = (body.instance, body.seq)
-        restarted = body.instance != instance
-        lost = body.seq if restarted else body.seq - seq - 1
-        return Message(topic, body, parts[2] if len(parts) > 2 else None, lost, restarted)
+        if body.instance != instance:
+            return Message(topic, body, image, lost=body.seq, restarted=True)
+        return Message(topic, body, image, lost=body.seq - seq - 1)
+
+
+def _read_body(topic: str, parts: list[bytes]) -> Body:
+    kind = topic.partition("/")[0]
+    try:
+        return msgspec.msgpack.decode(parts[0], type=_BODIES[kind])
+    except (msgspec.MsgspecError, KeyError, IndexError) as error:
+        raise TrackerError(f"a message of {topic!r} is not of protocol version {VERSION}") from error

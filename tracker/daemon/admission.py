@@ -1,4 +1,4 @@
-"""How many objects there is room for: overload is refused at the door, not noticed in the frame rates."""
+"""Room for objects: overload is refused at the door, not noticed in the frame rates."""
 
 from tracker.daemon.context import Context
 from tracker.errors import AtCapacity
@@ -6,7 +6,7 @@ from tracker.tracking.state import TrackedStream
 
 
 def free_slots(context: Context, stream: TrackedStream) -> int:
-    """How many more objects the stream can get."""
+    """Number of objects that the stream can still get."""
     free = max(0, context.config.engine.max_objects - context.table.object_count())
     if all(other.source.config.min_fps == 0 for other in context.table):
         return free
@@ -35,7 +35,7 @@ def _pushed_under(context: Context, stream: TrackedStream, count: int) -> Tracke
 
 
 def _round_s(context: Context, objects_n: list[int]) -> float:
-    """How long it takes until every stream with objects had a frame."""
+    """Seconds until every stream with objects had a frame."""
     cost = context.engine.cost
     if context.engine.streams_per_batch is None:
         return cost.seconds(sum(objects_n))

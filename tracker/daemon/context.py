@@ -1,4 +1,4 @@
-"""What the operations share."""
+"""State and helpers that the operations share."""
 
 import time
 from collections import Counter, OrderedDict
@@ -12,11 +12,12 @@ from tracker.daemon.persistence import Persistence
 from tracker.daemon.zones import Zones
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
+from tracker.engine.memory import ObjectMemory
 from tracker.registry.similar import model_key
 from tracker.sockets.publisher import Publisher
 from tracker.tracking.records import ShapeOptions
 from tracker.tracking.state import StreamTable, TrackedStream
-from tracker.types import Frame
+from tracker.types import Frame, ObjectMask, Prompt
 
 ENCODED_FRAMES = 4  # kept for further prompts on the same frame
 
@@ -52,7 +53,7 @@ class Context:
 
     @property
     def shape_options(self) -> ShapeOptions:
-        """What replies show of a mask."""
+        """The parts of a mask's geometry that replies show."""
         publish = self.config.publish
         return ShapeOptions(publish.outline_tolerance_px, rle=publish.masks == "rle")
 
@@ -65,6 +66,20 @@ class Context:
         while len(self._encoded) > ENCODED_FRAMES:
             self._encoded.popitem(last=False)
         return self._encoded[key]
+
+    def prompted(
+        self, frame: Frame, prompt: Prompt, memory: ObjectMemory | None = None
+    ) -> tuple[ObjectMemory, ObjectMask]:
+        """An object's memory with marks on `frame`, and its mask there; without `memory` a new object's."""
+        memory = memory or ObjectMemory()
+        features = self.features(frame)
+        return self.engine.prompt(memory, features, 0, frame.index, prompt, frame.size_wh)
+
+    def propagated(self, frame: Frame, memory: ObjectMemory) -> tuple[ObjectMemory, ObjectMask]:
+        """An object's memory led on to `frame`, and its mask there."""
+        features = self.features(frame)
+        (found,) = self.engine.propagate([(memory, 0, frame.index)], features)
+        return found
 
 
 def frame_of(stream: TrackedStream, index: int | None, time_s: float | None = None) -> Frame:

@@ -101,7 +101,7 @@ class Delivery:
                 raise TrackerError("delivery is dead or stuck; the daemon cannot go on")
 
     def take_sightings(self) -> Iterator[Sighting]:
-        """What was found out since the last call, in the order of the frames."""
+        """Take the sightings since the last call, in the order of the frames."""
         while not self._sightings.empty():
             yield self._sightings.get()
 
@@ -137,7 +137,7 @@ class Delivery:
         self._send_pictures(frame, processed.owner)
 
     def _count(self, processed: ProcessedFrame, shapes: list[Shape]) -> dict[str, ZoneCounts] | UnsetType:
-        """Who is in which zone of the stream."""
+        """Count the objects in each zone of the stream."""
         assert self._zones is not None
         seen = list(zip(processed.seen, shapes, strict=True))
         return self._zones.observe(processed.frame, seen, set(processed.tracked))

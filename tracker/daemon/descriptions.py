@@ -7,6 +7,7 @@ from tracker.daemon.operations.streams import mask_on
 from tracker.describe.describer import STABLE_FRAMES, Describer, Question
 from tracker.errors import NoObject, TrackerError
 from tracker.protocol.fields import EventName
+from tracker.protocol.operations import OBJECTS_DESCRIBE
 from tracker.protocol.replies import DescribedObject, Description
 from tracker.sockets.request import Request
 from tracker.tracking.state import TrackedObject
@@ -16,6 +17,10 @@ MOMENTS = 2  # the newest and the oldest that are at hand
 
 
 class Descriptions:
+    """What is asked of the describer, and what becomes of its answers."""
+
+    names = frozenset({OBJECTS_DESCRIBE.name})
+
     def __init__(self, context: Context, describer: Describer) -> None:
         self._context = context
         self._describer = describer

@@ -3,7 +3,7 @@ there a moment later is followed."""
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 from tracker.config import DiscoverConfig
 from tracker.daemon.admission import free_slots
 from tracker.daemon.context import Context
-from tracker.daemon.matching import SAME_IOU, matched, near, small, small_mask
+from tracker.daemon.matching import SAME_IOU, already_tracked, matched, near, small
 from tracker.engine import automatic
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import TrackerError
@@ -58,35 +58,40 @@ class Discovery:
 
     def tick(self) -> None:
         """Start what is due."""
-        streams = {stream for stream in self._context.table if stream.source.config.discover is not None}
-        self._watches = {stream: w for stream, w in self._watches.items() if stream in streams}
-        for stream in streams:
+        self._watches = {stream: self._watch(stream, config) for stream, config in self._wanted()}
+        for watch in self._watches.values():
+            if watch.at_work or time.monotonic() < watch.due_s:
+                continue
+            watch.at_work = True
+            search = self._confirm(watch) if watch.found else self._search(watch)
+            self._jobs.add(watch, search)
+
+    def _wanted(self) -> Iterator[tuple[TrackedStream, DiscoverConfig]]:
+        """The streams whose configuration asks for it."""
+        for stream in self._context.table:
             config = stream.source.config.discover
-            assert config is not None
-            watch = self._watches.setdefault(stream, _Watch(stream, config))
-            if not watch.at_work and time.monotonic() >= watch.due_s:
-                watch.at_work = True
-                self._jobs.add(watch, self._confirm(watch) if watch.found else self._search(watch))
+            if config is not None:
+                yield stream, config
+
+    def _watch(self, stream: TrackedStream, config: DiscoverConfig) -> _Watch:
+        return self._watches.get(stream) or _Watch(stream, config)
 
     def _search(self, watch: _Watch) -> Slices[Struct]:
         """Find what is new on the newest frame; it is confirmed `lasts_s` later."""
         stream, config = watch.stream, watch.config
         watch.due_s = time.monotonic() + config.every_s
-        if len(stream.objects) >= config.max_objects or not len(stream.source.buffer):
+        buffer = stream.source.buffer
+        if len(stream.objects) >= config.max_objects or not len(buffer):
             return Empty()
-        frame = stream.source.buffer.newest()
+        frame = buffer.newest()
         masks = yield from self._everything(frame, config)
-        known = [small(near(obj, frame)) for obj in stream.objects.values()]
-        followed = matched([small_mask(mask_hw) for mask_hw in masks], known, SAME_IOU)
-        features = self._context.features(frame)
+        followed = already_tracked(stream, frame, masks)
         for i, mask_hw in enumerate(masks):
-            if i not in followed:
-                prompt = Prompt(mask_hw=mask_hw)
-                track, _ = self._context.engine.prompt(
-                    ObjectMemory(), features, 0, frame.index, prompt, frame.size_wh
-                )
-                watch.found.append(track)
-                yield
+            if i in followed:
+                continue
+            memory, _ = self._context.prompted(frame, Prompt(mask_hw=mask_hw))
+            watch.found.append(memory)
+            yield
         if watch.found:
             watch.due_s = frame.mono_ns / 1e9 + config.lasts_s
         return Empty()
@@ -97,37 +102,33 @@ class Discovery:
         watch.due_s = time.monotonic() + config.every_s
         found, watch.found = watch.found, []
         frame = stream.source.buffer.newest()
-        for track in found:
-            if track.last_frame == frame.index or len(stream.objects) >= config.max_objects:
+        for memory in found:
+            if memory.last_frame == frame.index or len(stream.objects) >= config.max_objects:
                 continue
-            ((track, mask),) = self._context.engine.propagate(
-                [(track, 0, frame.index)], self._context.features(frame)
-            )
+            led_on, mask = self._context.propagated(frame, memory)
             if small(mask).any():
-                self._follow(stream, frame, track, mask, config)
+                self._follow(stream, frame, led_on, mask, config)
             yield
         return Empty()
 
     def _everything(self, frame: Frame, config: DiscoverConfig) -> Generator[None, None, list[Bool]]:
+        """Masks that are large enough, best first."""
         options = SearchOptions(
             points_per_side=config.points_per_side,
             pred_iou_thresh=config.pred_iou_thresh,
             stability_score_thresh=config.stability_score_thresh,
             min_mask_region_area=config.min_area // 4,
         )
-        found: tuple[automatic.Found, ...] = ()
-        for progress in automatic.search(
-            self._context.engine, imaging.to_rgb(frame.image), options, automatic.SLICE_S
-        ):
-            found = progress.found or ()
-            yield
-        best = [mask for f in sorted(found, key=lambda f: -f.score) if (mask := f.mask_hw).sum() >= config.min_area]
-        return best[: config.max_objects]
+        rgb_hwc = imaging.to_rgb(frame.image)
+        found = yield from automatic.searched(self._context.engine, rgb_hwc, options)
+        masks = [one.mask_hw for one in found]
+        large = [mask_hw for mask_hw in masks if mask_hw.sum() >= config.min_area]
+        return large[: config.max_objects]
 
     def _follow(
-        self, stream: TrackedStream, frame: Frame, track: ObjectMemory, mask: ObjectMask, config: DiscoverConfig
+        self, stream: TrackedStream, frame: Frame, memory: ObjectMemory, mask: ObjectMask, config: DiscoverConfig
     ) -> None:
-        """Unless it has turned out to be something that is followed already."""
+        """Follow a new thing, unless it has turned out to be something that is followed already."""
         known = [small(near(obj, frame)) for obj in stream.objects.values()]
         if free_slots(self._context, stream) and not matched([small(mask)], known, SAME_IOU):
-            self._context.objects.start(stream, frame, track, mask, expire_s=config.expire_s)
+            self._context.objects.start(stream, frame, memory, mask, expire_s=config.expire_s)

@@ -59,7 +59,7 @@ class Events:
         return before != message
 
     def counts(self) -> dict[str, int]:
-        """How many there were of each name."""
+        """Number of events of each name."""
         with self._lock:
             return dict(self._counts)
 

@@ -1,4 +1,4 @@
-"""Whose request is answered next: no client gets more than its share of the time between two steps of the model."""
+"""The order of requests: no client gets more than its share of the time between two steps of the model."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What becomes of a step of the model that failed: as little as possible is lost, and an event says what."""
+"""Failed steps of the model: as little as possible is lost, and an event says what."""
 
 import logging
 
@@ -36,14 +36,15 @@ class Faults:
         """The object's own step raised on frame `index`: it stays where it is, and is given up after some tries."""
         obj.frame = index
         tries = self._tries.pop(obj, 0) + 1
-        log.log(
-            logging.ERROR if tries == 1 else logging.DEBUG, "object %d cannot be followed", obj.id, exc_info=error
-        )
-        if tries < MAX_TRIES:
-            self._tries = {other: n for other, n in self._tries.items() if not other.removed} | {obj: tries}
+        level = logging.ERROR if tries == 1 else logging.DEBUG
+        log.log(level, "object %d cannot be followed", obj.id, exc_info=error)
+        if tries == MAX_TRIES:
+            log.error("object %d of stream %s is given up after %d tries", obj.id, obj.stream.name, tries)
+            self._context.objects.remove(obj, "object_failed")
             return
-        log.error("object %d of stream %s is given up after %d tries", obj.id, obj.stream.name, tries)
-        self._context.objects.remove(obj, "object_failed")
+        self._tries[obj] = tries
+        for other in [other for other in self._tries if other.removed]:
+            del self._tries[other]
 
     def end_if_hopeless(self, error: Exception) -> None:
         """Raises `error` where the device is lost with it: only a new process gets it back."""
@@ -56,15 +57,21 @@ class Faults:
         self._in_a_row += 1
         if self._in_a_row > MAX_IN_A_ROW:
             raise error
-        news, self._last = repr(error) != self._last, repr(error)
-        log.log(logging.ERROR if news else logging.DEBUG, "a step of the model failed", exc_info=error)
+        self._log_once(error)
         objects = [obj for work in batch for obj in work.objects]
         if isinstance(error, AtCapacity) and len(objects) > 1:
             newest = min(objects, key=lambda obj: (obj.age, -obj.id))
             self._give_up(newest, error)
-        else:
-            for work in batch:
-                self._skip(work, error)
+            return
+        for work in batch:
+            self._skip(work, error)
+
+    def _log_once(self, error: Exception) -> None:
+        """At once where it is news; the same error again only for who debugs."""
+        text = repr(error)
+        level = logging.DEBUG if text == self._last else logging.ERROR
+        self._last = text
+        log.log(level, "a step of the model failed", exc_info=error)
 
     def _give_up(self, obj: TrackedObject, error: AtCapacity) -> None:
         text = f"object {obj.id} is removed: {error}"
@@ -72,7 +79,7 @@ class Faults:
         self._context.objects.remove(obj)
 
     def _skip(self, work: ScheduledFrame, error: Exception) -> None:
-        """As if the frame had been dropped: no memory has a hole."""
+        """Treat the frame as dropped, so that no memory has a hole."""
         stream, index = work.stream, work.frame.index
         if work.live:
             stream.dropped += index - stream.processed

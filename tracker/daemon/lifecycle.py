@@ -1,4 +1,4 @@
-"""Where objects start, are corrected, lost, found and end, each with its event. It belongs to the main loop."""
+"""An object's life: start, correction, loss, return and end, each with its event. It belongs to the main loop."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class LookMemory:
     # ------------------------------------------------------------------------------------------- the main loop's
 
     def due(self, objects: Sequence[TrackedObject]) -> list[TrackedObject]:
-        """Who is to be looked at now: well visible, and not for a while."""
+        """Objects to be looked at now: well visible, and not looked at for a while."""
         now_s = time.monotonic()
         found = [obj for obj in objects if now_s >= obj.look_due_s and not obj.pending]
         visible = [obj for obj in found if obj.mask.presence > 0 and obj.mask.score >= SCORE][:PER_STEP]
@@ -249,7 +249,7 @@ class LookMemory:
     # --------------------------------------------------------------------------------------------------- reading
 
     def vectors_of(self, stream: str, object_id: int) -> list[F32]:
-        """Of an object that is tracked, or was. The thread's."""
+        """The looks of an object that is tracked, or was. Called in this thread alone."""
         known = self._known.get((stream, object_id))
         if known is not None and known.last is not None:
             return [*known.vectors.values(), known.last.vector_c]
@@ -267,7 +267,7 @@ class LookMemory:
         return hits, left_out
 
     def _read(self, work: Callable[[Any], Any]) -> Any:
-        """What `work` finds; None where nothing is kept, or it cannot be read."""
+        """Run `work` on the database; None where nothing is kept, or it cannot be read."""
         if self._store is None or self._store.failed:
             self._close_reading()
             return None
@@ -314,7 +314,7 @@ def look_of(task: LookTask, kind: str, model: str) -> Look | None:
 
 
 def slot_for(vectors: dict[int, F32], vector_c: F32) -> int | None:
-    """Where a look is kept so that the kept ones differ most; None where it adds nothing."""
+    """The slot to keep a look in, so that the kept ones differ most; None where it adds nothing."""
     likeness = {slot: float(other_c @ vector_c) for slot, other_c in vectors.items()}
     nearest = max(likeness.values(), default=-1.0)
     if nearest >= NEW:

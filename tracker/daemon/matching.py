@@ -1,10 +1,10 @@
-"""Which masks are the same thing: detections and found masks against tracked objects."""
+"""Matching of masks: detections and found masks against tracked objects."""
 
 import cv2
 import numpy as np
 
 from tracker.masks.geometry import mask_of
-from tracker.tracking.state import TrackedObject
+from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import F32, Bool, Frame, ObjectMask
 
 # Masks are compared at this size whatever the video's: every object against every detection at 1080p would take
@@ -15,17 +15,19 @@ SAME_IOU = 0.5  # what is found and overlaps a tracked object that much is that 
 
 
 def matched(found: list[Bool], tracked: list[Bool], min_iou: float) -> dict[int, tuple[int, float]]:
-    """Which of `found` is which of `tracked`, and how well: best pairs first, each mask in one pair only.
+    """Pairs of `found` and `tracked` that are the same thing: best pairs first, each mask in one pair only.
 
     All masks are bool [h, w] of one size. Gives {place in found: (place in tracked, IoU)}.
     """
     if not found or not tracked:
         return {}
     iou_nm = _iou(np.stack(found), np.stack(tracked))
+    least = max(min_iou, LEAST_IOU)
     pairs: dict[int, tuple[int, float]] = {}
-    while iou_nm.max() >= max(min_iou, LEAST_IOU):
-        n, m = (int(place) for place in np.unravel_index(iou_nm.argmax(), iou_nm.shape))
-        pairs[n] = m, float(iou_nm[n, m])
+    while iou_nm.max() >= least:
+        n, m = divmod(int(iou_nm.argmax()), len(tracked))
+        iou = float(iou_nm[n, m])
+        pairs[n] = m, iou
         iou_nm[n, :] = 0
         iou_nm[:, m] = 0
     return pairs
@@ -43,7 +45,7 @@ def _iou(found_nhw: Bool, tracked_mhw: Bool) -> F32:
 
 
 def small(mask: ObjectMask) -> Bool:
-    """What the engine says, at the size of comparison."""
+    """A mask of the engine's at the size of comparison."""
     if mask.presence <= 0:
         return np.zeros(COMPARED_WH[::-1], np.bool_)
     return mask_of(mask.logits_hw, COMPARED_WH)
@@ -60,3 +62,12 @@ def near(obj: TrackedObject, frame: Frame) -> ObjectMask:
 def small_mask(mask_hw: Bool) -> Bool:
     """A mask at source size, at the size of comparison."""
     return cv2.resize(mask_hw.astype(np.uint8), COMPARED_WH, interpolation=cv2.INTER_AREA) > 0
+
+
+def already_tracked(stream: TrackedStream, frame: Frame, masks: list[Bool]) -> dict[int, TrackedObject]:
+    """The objects of the stream that `masks`, at source size, show; by the masks' places."""
+    objects = list(stream.objects.values())
+    found = [small_mask(mask_hw) for mask_hw in masks]
+    tracked = [small(near(obj, frame)) for obj in objects]
+    pairs = matched(found, tracked, SAME_IOU)
+    return {i: objects[column] for i, (column, _) in pairs.items()}

@@ -194,7 +194,7 @@ class Persistence:
         return bool(self._objects or self._dropped or self._streams)
 
     def _changes(self, *, ahead: bool = True) -> list[Change]:
-        """What changed since the last call."""
+        """Changes since the last call."""
         streams = [PutStream(self._stream_row(name, ahead)) for name in self._streams]
         objects = [self._put(obj) for obj in self._objects]
         changes: list[Change] = [*self._dropped, *streams, *objects]
@@ -244,8 +244,8 @@ class Persistence:
         )
 
     def _config_to_keep(self, name: str, config: StreamConfig) -> StreamConfig | None:
-        """Of a stream that was added at run time; without it where its URL has credentials in it: they are not
-        written down."""
+        """The configuration of a stream that was added at run time; None where its URL has credentials in it,
+        which are not written down."""
         if self._config.streams.get(name) == config or redacted(config.url) != config.url:
             return None
         return config
@@ -267,7 +267,7 @@ def object_row(obj: TrackedObject) -> SavedObject:
 
 
 def state_folder(config: PersistConfig) -> Path | None:
-    """Where the state is kept: `persist.dir`, else the folder that systemd gives the service."""
+    """The folder for the state: `persist.dir`, else the folder that systemd gives the service."""
     if config.dir is not None:
         return Path(config.dir).expanduser()
     given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]

@@ -58,9 +58,10 @@ class Reloader:
         table, before = self._context.table, self._context.config
         removed = [name for name in before.streams if name not in config.streams and name in table]
         for name in removed:
+            stream = table.stream(name)
             # Of another configuration it is a client's, who removed the operator's stream and added an own one.
-            if table.stream(name).source.config == before.streams[name]:
-                self._keeper.set_aside(table.stream(name))
+            if stream.source.config == before.streams[name]:
+                self._keeper.set_aside(stream)
         self._context.reconfigure(with_run_time_changes(before, config))
         added = [name for name in config.streams if name not in table]
         changed = [name for name in config.streams if name in table and self._differs(name, config)]

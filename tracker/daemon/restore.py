@@ -40,8 +40,8 @@ class Restorer:
             context.table.go_on_from(stream.name, stream.next_frame, stream.epoch, UsedIds.of(stream.used_ids))
 
     def streams(self) -> Iterator[tuple[str, StreamConfig, bool]]:
-        """What is to be opened, and whether it was paused: all that is configured, and what was added and is still
-        allowed."""
+        """Streams to open, and whether each was paused: all that are configured, and those that were added and are
+        still allowed."""
         configured = self._context.config.streams
         was_paused = {name for name, saved in self._persistence.gone.items() if saved.paused and not saved.removed}
         for name, config in configured.items():

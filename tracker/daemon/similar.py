@@ -146,7 +146,7 @@ def _picture(data: bytes) -> Frame:
 
 
 def _mean(vectors: list[bytes]) -> bytes:
-    """Of length 1."""
+    """The mean direction, of length 1."""
     mean_c = np.mean([np.frombuffer(vector, np.float32) for vector in vectors], axis=0)
     return np.asarray(mean_c / np.linalg.norm(mean_c), np.float32).tobytes()
 

@@ -1,4 +1,4 @@
-"""How things stand, for the status message and for `systemctl status`."""
+"""A summary for the status message and for `systemctl status`."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -15,10 +15,11 @@ WELL = ("live", "paused", "ended")
 def status_line(streams: Iterable[TrackedStream], problem: str | None) -> str:
     """One line; `problem` is why the configuration could not be applied last."""
     streams = list(streams)
-    live = sum(stream.source.state == "live" for stream in streams)
+    sources = [stream.source for stream in streams]
+    live = [source for source in sources if source.state == "live"]
+    unwell = [source for source in sources if source.state not in WELL]
     objects = sum(len(stream.objects) for stream in streams)
-    parts = [f"{live} of {len(streams)} streams live, {objects} objects"]
-    unwell = [stream.source for stream in streams if stream.source.state not in WELL]
+    parts = [f"{len(live)} of {len(streams)} streams live, {objects} objects"]
     parts += [f"{source.name} {source.state}{_because(source.error)}" for source in unwell[:NAMED]]
     if len(unwell) > NAMED:
         parts.append(f"{len(unwell) - NAMED} more are not live")
@@ -32,7 +33,7 @@ def _because(error: str | None) -> str:
 
 
 def step_times(steps_ms: deque[tuple[float, float]]) -> StepTimes:
-    """Of steps of the model: by the clock, and of the processor."""
+    """Times of steps of the model: by the clock, and of the processor."""
     if not steps_ms:
         return StepTimes()
     wall_ms, cpu_ms = np.array(steps_ms).T

@@ -58,7 +58,7 @@ class Notifier:
 
 
 def watchdog_s(environment: Mapping[str, str]) -> float:
-    """How often systemd wants a sign of life, at least; 0: it does not watch this process."""
+    """The longest pause between two signs of life that systemd accepts; 0: it does not watch this process."""
     usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
     if not usec.isdecimal() or (pid and pid != str(os.getpid())):
         return 0.0

@@ -24,7 +24,7 @@ SHED_TRIES = 6  # each shuts half of the connections; after that they are not wh
 
 
 class Part(Protocol):
-    """What works in a thread of its own and must not die."""
+    """A part that works in a thread of its own and must not die."""
 
     busy_since_s: float | None
 

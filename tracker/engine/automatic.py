@@ -6,7 +6,7 @@ stays small: masks are held as run lengths, and only those that the predicted Io
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,6 +96,30 @@ def search(engine: Engine, rgb_hwc: U8, options: SearchOptions, slice_s: float |
     if options.min_mask_region_area > 0:
         found = _without_small_regions(found, options)
     yield Progress(total, total, tuple(f for f in found if f.mask_hw.any()))
+
+
+def searched(
+    engine: Engine, rgb_hwc: U8, options: SearchOptions, on_step: Callable[[Progress], object] = lambda _: None
+) -> Generator[None, None, list[Found]]:
+    """`search` in slices of about SLICE_S; its result, best first. `on_step` is told of each slice."""
+    found: Sequence[Found] = ()
+    for progress in search(engine, rgb_hwc, options, SLICE_S):
+        found = progress.found or ()
+        on_step(progress)
+        yield
+    return best_first(found)
+
+
+def best_first(found: Sequence[Found]) -> list[Found]:
+    return sorted(found, key=lambda one: -one.score)
+
+
+def chosen(found: Sequence[Found], most: int, *, alone: bool) -> list[tuple[Found, Bool]]:
+    """Of masks that are sorted the first `most`; with `alone` each pixel stays in one mask only."""
+    kept = found[:most]
+    if alone:
+        return exclusive(kept)
+    return [(one, one.mask_hw) for one in kept]
 
 
 def exclusive(found: Sequence[Found]) -> list[tuple[Found, Bool]]:

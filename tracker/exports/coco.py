@@ -52,18 +52,24 @@ class CocoJson:
     def _annotation(self, record: ObjectRecord, image_id: int, size_wh: tuple[int, int]) -> dict[str, Any]:
         assert record.box is not None  # it is visible
         x1, y1, x2, y2 = record.box
-        category = record.label or UNLABELLED
+        category_id = self._category_id(record.label or UNLABELLED)
+        segmentation = _polygons(record, size_wh) if self._polygons else rle_of_record(record, size_wh)
         return {
             "id": self._annotations,
             "image_id": image_id,
-            "category_id": self._categories.setdefault(category, len(self._categories) + 1),
-            "segmentation": _polygons(record, size_wh) if self._polygons else rle_of_record(record, size_wh),
+            "category_id": category_id,
+            "segmentation": segmentation,
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "area": record.area,
             "iscrowd": 0,
             "score": record.score,
             "track_id": record.object,
         }
+
+    def _category_id(self, name: str) -> int:
+        """The next number for a name that is new."""
+        next_id = len(self._categories) + 1
+        return self._categories.setdefault(name, next_id)
 
 
 def _polygons(record: ObjectRecord, size_wh: tuple[int, int]) -> list[list[int]]:

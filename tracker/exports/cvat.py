@@ -36,42 +36,45 @@ class CvatXml:
     def write(self, result: FrameResult) -> None:
         self._frames = max(self._frames, result.frame + 1)
         self._size_wh = result.size_wh
-        seen: set[int] = set()
-        for record in result.visible():
-            seen.add(record.object)
-            track = self._tracks.setdefault(record.object, _Track(record.label or UNLABELLED))
+        seen = {record.object: record for record in result.visible()}
+        for object_id, record in seen.items():
+            track = self._tracks.setdefault(object_id, _Track(record.label or UNLABELLED))
             track.show(result.frame, record)
-        for object_id, track in self._tracks.items():
-            if object_id not in seen:
-                track.hide(result.frame)
+        for object_id in self._tracks.keys() - seen.keys():
+            self._tracks[object_id].hide(result.frame)
 
     def close(self) -> None:
         root = ET.Element("annotations")
-        ET.SubElement(root, "version").text = "1.1"
+        _add_text(root, "version", "1.1")
         root.append(self._meta())
         for object_id, track in sorted(self._tracks.items()):
-            attributes = {"id": str(object_id), "label": track.label, "source": "auto"}
-            element = ET.SubElement(root, "track", attributes)
-            for shape in track.shapes:
-                ET.SubElement(element, "polygon", shape)
+            root.append(_element(object_id, track))
         ET.indent(root)
-        ET.ElementTree(root).write(self._file, encoding="utf-8", xml_declaration=True)
+        document = ET.ElementTree(root)
+        document.write(self._file, encoding="utf-8", xml_declaration=True)
         self._file.close()
 
     def _meta(self) -> ET.Element:
         width, height = self._size_wh
+        names = {track.label for track in self._tracks.values()}
         meta = ET.Element("meta")
         task = ET.SubElement(meta, "task")
         _add_text(task, "size", self._frames)
         _add_text(task, "mode", "interpolation")
         labels = ET.SubElement(task, "labels")
-        names = {track.label for track in self._tracks.values()}
         for name in sorted(names):
             _add_label(labels, name)
         size = ET.SubElement(task, "original_size")
         _add_text(size, "width", width)
         _add_text(size, "height", height)
         return meta
+
+
+def _element(object_id: int, track: _Track) -> ET.Element:
+    element = ET.Element("track", {"id": str(object_id), "label": track.label, "source": "auto"})
+    for shape in track.shapes:
+        ET.SubElement(element, "polygon", shape)
+    return element
 
 
 def _add_text(parent: ET.Element, tag: str, value: object) -> None:

@@ -44,10 +44,14 @@ def read_json_lines(path: Path) -> Iterator[FrameResult]:
     """What `JsonLines` wrote."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
-            fields = json.loads(line)
-            for record in fields["objects"]:
-                if "mask" in record:
-                    record["mask"]["counts"] = record["mask"]["counts"].encode("ascii")
-            records = msgspec.convert(fields["objects"], list[ObjectRecord])
-            size_wh = tuple(fields["size"])
-            yield FrameResult(fields["frame"], size_wh, records, fields["pts"], fields["name"], fields["capture"])
+            yield _result_of(json.loads(line))
+
+
+def _result_of(fields: dict[str, Any]) -> FrameResult:
+    objects = fields["objects"]
+    for record in objects:
+        if mask := record.get("mask"):
+            mask["counts"] = mask["counts"].encode("ascii")
+    records = msgspec.convert(objects, list[ObjectRecord])
+    width, height = fields["size"]
+    return FrameResult(fields["frame"], (width, height), records, fields["pts"], fields["name"], fields["capture"])

@@ -12,8 +12,8 @@ from msgspec import Meta, Struct, structs
 from tracker.client import CONTROL
 from tracker.client.nats_connection import NatsOptions
 from tracker.config import STREAM_NAME, Count, Section, StreamConfig, Unit, struct_problems
+from tracker.config.wording import NAME_RULE, why_unreadable
 from tracker.errors import ConfigError
-from tracker.wording import NAME_RULE, why_unreadable
 
 MAX_LABELS = 16
 Text = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -141,7 +141,7 @@ def _has_credentials(url: str) -> bool:
 
 
 def _yaml(path: Path) -> Any:
-    from tracker.yaml import load_yaml
+    from tracker.config.yaml import load_yaml
 
     try:
         return load_yaml(path.read_text(encoding="utf-8")) or {}

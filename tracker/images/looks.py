@@ -37,17 +37,24 @@ def sharpness(rgb_hwc: U8, box_xyxy: tuple[int, int, int, int]) -> float:
 
 def thumbnail(rgb_hwc: U8, box_xyxy: tuple[int, int, int, int]) -> bytes:
     """The box with a little around it, as a small JPEG."""
+    part_hwc = _surroundings(rgb_hwc, box_xyxy)
+    h, w = part_hwc.shape[:2]
+    scale = THUMBNAIL_PX / max(h, w)
+    if scale < 1:
+        size_wh = max(1, round(w * scale)), max(1, round(h * scale))
+        part_hwc = np.asarray(cv2.resize(part_hwc, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    return encode_jpeg(part_hwc, THUMBNAIL_QUALITY)
+
+
+def _surroundings(rgb_hwc: U8, box_xyxy: tuple[int, int, int, int]) -> U8:
+    """The part of the picture inside the box and a margin around it."""
     height, width = rgb_hwc.shape[:2]
     x1, y1, x2, y2 = box_xyxy
-    more_x, more_y = round(MARGIN * (x2 - x1)), round(MARGIN * (y2 - y1))
-    left, top = max(0, x1 - more_x), max(0, y1 - more_y)
-    right, bottom = min(width, x2 + more_x), min(height, y2 + more_y)
-    part = np.ascontiguousarray(rgb_hwc[top:bottom, left:right])
-    scale = THUMBNAIL_PX / max(part.shape[:2])
-    if scale < 1:
-        size_wh = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
-        part = np.asarray(cv2.resize(part, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
-    return encode_jpeg(part, THUMBNAIL_QUALITY)
+    more_x = round(MARGIN * (x2 - x1))
+    more_y = round(MARGIN * (y2 - y1))
+    left, right = max(0, x1 - more_x), min(width, x2 + more_x)
+    top, bottom = max(0, y1 - more_y), min(height, y2 + more_y)
+    return np.ascontiguousarray(rgb_hwc[top:bottom, left:right])
 
 
 def _unit(vector_c: F32) -> F32:

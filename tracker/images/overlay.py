@@ -156,15 +156,16 @@ class _Canvas:
         """Blend the object's colour into the picture, inside its outline only."""
         rings = _rings(drawing)
         part = self._part_around(rings)
-        inside_hw = np.zeros(part.pixels_hwc.shape[:2], np.uint8)
-        if inside_hw.size == 0:
+        pixels_hwc = part.pixels_hwc
+        if pixels_hwc.size == 0:
             return
+        inside_hw1 = np.zeros((*pixels_hwc.shape[:2], 1), np.uint8)
         shifted = [ring - part.left_top for ring in rings]
-        cv2.fillPoly(inside_hw, shifted, 1)
+        cv2.fillPoly(inside_hw1, shifted, 1)
         colour = np.multiply(colour_of(drawing.object), OPACITY)
-        tinted_hwc = part.pixels_hwc * (1 - OPACITY) + colour
-        inside_hw1 = inside_hw.astype(bool)[..., None]
-        np.copyto(part.pixels_hwc, tinted_hwc.astype(np.uint8), where=inside_hw1)
+        tinted_hwc = pixels_hwc * (1 - OPACITY) + colour
+        tinted_hwc = tinted_hwc.astype(np.uint8)
+        np.copyto(pixels_hwc, tinted_hwc, where=inside_hw1.astype(bool))
 
     def _part_around(self, rings: list[NDArray[np.int32]]) -> _Part:
         """The part of the picture that holds the rings; empty where there are none."""
@@ -203,11 +204,14 @@ class _Canvas:
     def write(self, caption: _Caption) -> None:
         """A caption on a plate of its object's colour, kept inside the picture."""
         font = cv2.FontFace("sans")
-        size, margin = self.letter, 2 * self.unit
-        text_w = _text_width(caption.text, font, size)
-        plate = self._plate(caption.bottom_left_xy, text_w + 2 * margin, size + 2 * margin)
-        (left, _), (_, bottom) = plate
+        size = self.letter
+        margin = 2 * self.unit
+        plate_w = _text_width(caption.text, font, size) + 2 * margin
+        plate_h = size + 2 * margin
+        plate = self._plate(caption.bottom_left_xy, plate_w, plate_h)
         cv2.rectangle(self.rgb_hwc, plate.left_top, plate.right_bottom, caption.colour, cv2.FILLED)
+        left, _ = plate.left_top
+        _, bottom = plate.right_bottom
         base_xy = (left + margin, bottom + 1 - margin - size // 4)
         ink = _ink(caption.colour)
         cv2.putText(self.rgb_hwc, caption.text, base_xy, ink, font, size, WEIGHT)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracker.config import Config, LabelsConfig
+from tracker.config.wording import why_unreadable
 from tracker.engine.clip import INSTALL, device_of, source_of
 from tracker.errors import ConfigError, ModelError
-from tracker.wording import why_unreadable
 
 
 def check(config: Config) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -86,17 +87,14 @@ def region_problem(vertices_xy: Sequence[Xy]) -> str | None:
 
 def _left_of(line_xy: Sequence[Xy], size_wh: tuple[int, int]) -> BaseGeometry:
     """The half of the plane on the left of a line, as far as it matters for a picture of this size."""
-    (x1, y1), (x2, y2) = line_xy
-    length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
-    along_x, along_y = (x2 - x1) / length, (y2 - y1) / length
-    left_x, left_y = along_y, -along_x  # y grows downwards
-    far = 4.0 * (sum(size_wh) + abs(x1) + abs(y1))
-    begin_x, begin_y = x1 - far * along_x, y1 - far * along_y
-    end_x, end_y = x1 + far * along_x, y1 + far * along_y
-    away_x, away_y = far * left_x, far * left_y
-    return shapely.Polygon(
-        [(begin_x, begin_y), (end_x, end_y), (end_x + away_x, end_y + away_y), (begin_x + away_x, begin_y + away_y)]
-    )
+    begin_xy, end_xy = np.array(line_xy, np.float64)
+    along_xy = (end_xy - begin_xy) / np.linalg.norm(end_xy - begin_xy)
+    left_xy = np.array([along_xy[1], -along_xy[0]])  # y grows downwards
+    far = 4.0 * (sum(size_wh) + np.abs(begin_xy).sum())
+    behind_xy = begin_xy - far * along_xy
+    ahead_xy = begin_xy + far * along_xy
+    away_xy = far * left_xy
+    return shapely.Polygon([behind_xy, ahead_xy, ahead_xy + away_xy, behind_xy + away_xy])
 
 
 def _mask_geometry(shape: Shape) -> BaseGeometry | None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
+from tracker.config.wording import in_words, why_unreadable
+from tracker.config.yaml import load_yaml
 from tracker.errors import BadPrompt
 from tracker.protocol.fields import FrameIndex, ObjectId
 from tracker.protocol.requests import Prompted
-from tracker.wording import in_words, why_unreadable
-from tracker.yaml import load_yaml
 
 
 class PromptEntry(Prompted, frozen=True, kw_only=True):

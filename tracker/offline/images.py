@@ -52,11 +52,7 @@ def segment_everything(
     for progress in automatic.search(engine, rgb_hwc, knobs):
         on_step(progress.done, progress.total)
         found = progress.found or ()
-    by_score = sorted(found, key=lambda f: -f.score)
-    best = by_score[: knobs.max_masks]
-    if knobs.exclusive:
-        return automatic.exclusive(best)
-    return [(f, f.mask_hw) for f in best]
+    return automatic.chosen(automatic.best_first(found), knobs.max_masks, alone=knobs.exclusive)
 
 
 def result_of(number: int, name: str, size_wh: tuple[int, int], masks: Iterable[Scored]) -> FrameResult:

@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from tracker.config import PLAIN_TEXT
+from tracker.config.wording import in_words
 from tracker.errors import BadPrompt, BadRequest, TooLarge, TrackerError, UnknownOp, UnsupportedVersion
 from tracker.protocol.fields import (
     MAX_BYTES,
@@ -23,7 +24,6 @@ from tracker.protocol.fields import (
     VERSION,
 )
 from tracker.protocol.operations import OPERATIONS
-from tracker.wording import in_words
 
 T = TypeVar("T", bound=Struct)
 _CONTAINERS_AND_SCALARS = (bool, int, str, bytes, type(None), dict, list)
@@ -71,23 +71,28 @@ def parse_request(parts: Sequence[bytes], served: Collection[str]) -> ParsedRequ
 
 
 def _unpack(parts: Sequence[bytes]) -> dict[Any, Any]:
-    nbytes = sum(len(part) for part in parts)
-    if len(parts) > MAX_PARTS or nbytes > MAX_BYTES:
-        raise TooLarge(
-            f"the request has {len(parts)} parts and {nbytes} bytes; at most {MAX_PARTS} and {MAX_BYTES} are read"
-        )
-    if len(parts) != 1:
-        raise BadRequest(f"a request is one part, one msgpack map; this one has {len(parts)} parts")
-    try:
-        data = msgpack.unpackb(parts[0], max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        if "max_array_len" in str(error) or "max_map_len" in str(error):
-            raise TooLarge(f"an array or map holds more than {MAX_ITEMS} items") from None
-        reason = type(error).__name__ if isinstance(error, UnicodeDecodeError) else str(error)
-        raise BadRequest(f"the request is not one msgpack map with string keys: {reason}") from None
+    """The map that a request is. Raises TooLarge and BadRequest."""
+    count, nbytes = len(parts), sum(map(len, parts))
+    if count > MAX_PARTS or nbytes > MAX_BYTES:
+        limits = f"at most {MAX_PARTS} and {MAX_BYTES} are read"
+        raise TooLarge(f"the request has {count} parts and {nbytes} bytes; {limits}")
+    if count != 1:
+        raise BadRequest(f"a request is one part, one msgpack map; this one has {count} parts")
+    data = _unpacked(parts[0])
     if not isinstance(data, dict):
         raise BadRequest(f"a request is a msgpack map, not {type(data).__name__}")
     return data
+
+
+def _unpacked(part: bytes) -> object:
+    try:
+        return msgpack.unpackb(part, max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        text = str(error)
+        if "max_array_len" in text or "max_map_len" in text:
+            raise TooLarge(f"an array or map holds more than {MAX_ITEMS} items") from None
+        reason = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else text
+        raise BadRequest(f"the request is not one msgpack map with string keys: {reason}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +122,20 @@ def _check_values(root: object, name: str) -> None:
         seen += len(container)
         if place.depth > MAX_NESTING or seen > MAX_VALUES:
             raise TooLarge(f"{place}: more than {MAX_NESTING} levels or {MAX_VALUES} values in one request")
-        if isinstance(container, dict):
-            _check_keys(container, place)
-        for key, value in container.items() if isinstance(container, dict) else enumerate(container):
+        for key, value in _items(container, place):
             if isinstance(value, dict | list):
-                pending.append((value, _Place(place, key, place.depth + 1)))
+                inner = _Place(place, key, place.depth + 1)
+                pending.append((value, inner))
             else:
                 _check_scalar(value, place, key)
+
+
+def _items(container: dict[Any, Any] | list[Any], place: _Place) -> Iterable[tuple[Any, Any]]:
+    """Keys or indices, and values. Raises what odd keys raise."""
+    if isinstance(container, list):
+        return enumerate(container)
+    _check_keys(container, place)
+    return container.items()
 
 
 def _check_scalar(value: object, place: _Place | None, key: str | int) -> None:
@@ -166,15 +178,23 @@ def _convert(data: dict[str, Any], type_: type[T], name: str) -> T:
 def _explain(text: str, type_: type[Struct], name: str) -> str:
     """msgspec's text with the path first, and with what would be right where msgspec does not say it."""
     text, _, path = text.partition(" - at `$")
+    path = path.rstrip("`")
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(type_)}
-    where = f"{name}{path.rstrip('`')}".lstrip(".")
-    what = in_words(text, _choices(fields.get(path.strip(".`"))))
+    what = _what(text, path, fields)
+    where = f"{name}{path}".lstrip(".")
+    return f"{where}: {what}" if where else what
+
+
+def _what(text: str, path: str, fields: dict[str, Any]) -> str:
+    """What is wrong with the value at `path`."""
+    if PLAIN_TEXT in text or repr(PLAIN_TEXT)[1:-1] in text:
+        return "control characters and marks of writing direction are not taken; plain text is"
+    field = fields.get(path.strip("."))
+    what = in_words(text, _choices(field))
     unknown = re.match("Object contains unknown field `(.*)`", text, re.DOTALL)
     if unknown and not path:
         what += f"; {_suggest(unknown[1], fields)}"
-    elif PLAIN_TEXT in text or repr(PLAIN_TEXT)[1:-1] in text:
-        what = "control characters and marks of writing direction are not taken; plain text is"
-    return f"{where}: {what}" if where else what
+    return what
 
 
 def _choices(type_: object) -> tuple[object, ...]:

@@ -49,17 +49,19 @@ def checked(prompt: Prompt, size_wh: tuple[int, int], *, correction: bool = Fals
 def box_of(box: Sequence[float] | F32, size_wh: tuple[int, int], name: str = "box") -> F32:
     """A box clipped to the picture, float32 [4]. Raises BadPrompt where less than 1 × 1 pixel is left."""
     box_xyxy = np.asarray(box, np.float64)
-    width, height = size_wh
-    text = f"{name}: [{', '.join(f'{v:g}' for v in box_xyxy)}]"
+    corners = ", ".join(f"{value:g}" for value in box_xyxy)
+    text = f"{name}: [{corners}]"
     x1, y1, x2, y2 = box_xyxy
     if not (x1 < x2 and y1 < y2 and np.isfinite(box_xyxy).all()):
         raise BadPrompt(f"{text} is not [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
+    width, height = size_wh
+    picture = f"the frame of {width} × {height}"
     clipped_xyxy = np.clip(box_xyxy, 0, [width, height, width, height])
-    x1, y1, x2, y2 = clipped_xyxy
-    if x1 == x2 or y1 == y2:
-        raise BadPrompt(f"{text} is outside the frame of {width} × {height} pixels")
-    if x2 - x1 < 1 or y2 - y1 < 1:
-        raise BadPrompt(f"{text} covers less than 1 × 1 pixel of the frame of {width} × {height}")
+    clipped_w, clipped_h = clipped_xyxy[2:] - clipped_xyxy[:2]
+    if not clipped_w or not clipped_h:
+        raise BadPrompt(f"{text} is outside {picture} pixels")
+    if clipped_w < 1 or clipped_h < 1:
+        raise BadPrompt(f"{text} covers less than 1 × 1 pixel of {picture}")
     return clipped_xyxy.astype(np.float32)
 
 
@@ -94,15 +96,21 @@ def _prompt(
 
 def _points(points_xy: NDArray[np.float64], size_wh: tuple[int, int]) -> F32:
     """Points on the picture or its border; the right and the lower border count as the last pixel."""
-    if len(points_xy) > MAX_PROMPT_POINTS:
-        raise BadPrompt(f"points: {len(points_xy)} of them; at most {MAX_PROMPT_POINTS} are taken")
+    count = len(points_xy)
+    if count > MAX_PROMPT_POINTS:
+        raise BadPrompt(f"points: {count} of them; at most {MAX_PROMPT_POINTS} are taken")
+    _check_inside(points_xy, size_wh)
+    exact_xy = points_xy.astype(np.float32)
+    border_xy = np.array(size_wh, np.float32)
+    last_xy = border_xy - np.float32(0.5)
+    return np.where(exact_xy == border_xy, last_xy, exact_xy)
+
+
+def _check_inside(points_xy: NDArray[np.float64], size_wh: tuple[int, int]) -> None:
     width, height = size_wh
     for i, (x, y) in enumerate(points_xy):
         if not (0 <= x <= width and 0 <= y <= height):
             raise BadPrompt(f"points[{i}]: ({x:g}, {y:g}) is outside the frame of {width} × {height} pixels")
-    exact_xy = points_xy.astype(np.float32)
-    border_xy = np.array(size_wh, np.float32)
-    return np.where(exact_xy == border_xy, border_xy - np.float32(0.5), exact_xy)
 
 
 def _labels(labels_n: NDArray[Any], count: int) -> NDArray[np.int32]:

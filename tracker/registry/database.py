@@ -4,9 +4,10 @@ Used by one thread. SQLite is apsw's own: what systems bring is often older than
 """
 
 import contextlib
+import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import msgspec
@@ -33,6 +34,10 @@ from tracker.registry.rows import (
     SavedZones,
 )
 from tracker.registry.similar import Looks
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Struct)
 
 APPLICATION_ID = 0x74726B64  # "trkd"
 VERSION = 2
@@ -92,15 +97,17 @@ class Database:
     def load(self) -> Saved:
         """Everything kept; memory files that no row names are removed."""
         try:
-            streams = [
-                msgspec.msgpack.decode(r, type=SavedStream) for (r,) in self._all("SELECT record FROM streams")
-            ]
+            streams = self._records("streams", SavedStream)
+            zones = self._records("zones", SavedZones)
             objects = _kept(self._all("SELECT record, memory FROM objects"))
-            zones = [msgspec.msgpack.decode(r, type=SavedZones) for (r,) in self._all("SELECT record FROM zones")]
         except msgspec.DecodeError as error:
             raise Damaged("has a row that cannot be read") from error
         self._sweep({kept.memory_file for kept in objects})
         return Saved(streams, objects, zones)
+
+    def _records(self, table: str, kind: type[R]) -> list[R]:
+        rows = self._all(f"SELECT record FROM {table}")
+        return [msgspec.msgpack.decode(record, type=kind) for (record,) in rows]
 
     def objects(self, stream: str) -> list[KeptObject]:
         """What is kept of one stream's objects."""
@@ -124,24 +131,21 @@ class Database:
 
     def history(self, query: HistoryQuery) -> list[Event]:
         """Oldest first: from `since` on, or without it the newest."""
-        conditions = ["1"]
-        values: list[Any] = []
-        if query.stream is not None:
-            conditions.append("stream = ?")
-            values.append(query.stream)
-        if query.object is not None:
-            conditions.append("object = ?")
-            values.append(query.object)
+        wanted = {"stream = ?": query.stream, "object = ?": query.object}
         if query.since is not None:
             first = self._all("SELECT id FROM events WHERE time >= ? ORDER BY time LIMIT 1", (query.since,))
             if not first:
                 return []
-            conditions.append("id >= ?")
-            values.append(first[0][0])
+            wanted["id >= ?"] = first[0][0]
+        conditions = {condition: value for condition, value in wanted.items() if value is not None}
+        where = " AND ".join(["1", *conditions])
         order = "DESC" if query.since is None else "ASC"
-        sql = f"SELECT record FROM events WHERE {' AND '.join(conditions)} ORDER BY id {order} LIMIT ?"
-        events = [msgspec.msgpack.decode(r, type=Event) for (r,) in self._all(sql, (*values, query.limit))]
-        return events if query.since is not None else events[::-1]
+        sql = f"SELECT record FROM events WHERE {where} ORDER BY id {order} LIMIT ?"
+        rows = self._all(sql, (*conditions.values(), query.limit))
+        events = [msgspec.msgpack.decode(record, type=Event) for (record,) in rows]
+        if query.since is None:
+            events.reverse()
+        return events
 
     def trim_looks(self, max_days: float, max_count: int) -> None:
         """Forget the oldest looks."""
@@ -170,17 +174,24 @@ class Database:
         self._all("PRAGMA journal_mode = WAL")
         self._all("PRAGMA synchronous = FULL")
         self._all("PRAGMA journal_size_limit = 4194304")
-        tables = self._all("SELECT count(*) FROM sqlite_schema")[0][0]
-        if not tables:
+        if not self._one("SELECT count(*) FROM sqlite_schema"):  # it is new
             with self._connection:
                 self._connection.execute(_SCHEMA)
             return
-        if self._all("PRAGMA application_id")[0][0] != APPLICATION_ID:
+        if self._one("PRAGMA application_id") != APPLICATION_ID:
             raise Damaged("is another program's")
-        if (version := self._all("PRAGMA user_version")[0][0]) != VERSION:
+        version = self._one("PRAGMA user_version")
+        if version != VERSION:
             raise Damaged(f"has version {version}; this daemon reads version {VERSION}")
-        if (found := self._all("PRAGMA quick_check(1)")[0][0]) != "ok":
-            raise Damaged(f"is damaged ({' '.join(str(found).split())[:200]})")
+        found = self._one("PRAGMA quick_check(1)")
+        if found != "ok":
+            log.error("quick_check says: %s", " ".join(str(found).split())[:200])
+            raise Damaged("is damaged")
+
+    def _one(self, sql: str) -> Any:
+        """The only value of the only row."""
+        ((value,),) = self._all(sql)
+        return value
 
     def _all(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         return list(self._connection.execute(sql, values))

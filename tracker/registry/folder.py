@@ -52,15 +52,22 @@ class FolderLock:
 
 def set_aside(folder: Path, why: str) -> Path:
     """Move state that cannot be used out of the way, where people find it. Raises OSError."""
-    name = time.strftime("set-aside-%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = next(p for k in range(10_000) if not (p := folder / (f"{name}-{k}" if k else name)).exists())
+    aside = _fresh_name(folder)
     aside.mkdir(mode=0o700)
     for part in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", MEMORIES):
-        if os.path.lexists(folder / part):
-            (folder / part).rename(aside / part)
+        path = folder / part
+        if os.path.lexists(path):
+            path.rename(aside / part)
     sync_folder(folder)
     log.warning("the state in %s %s: it is set aside in %s, and the daemon begins afresh", folder, why, aside.name)
     return aside
+
+
+def _fresh_name(folder: Path) -> Path:
+    """Named after this second; with a number where there is one of it already."""
+    name = time.strftime("set-aside-%Y%m%dT%H%M%SZ", time.gmtime())
+    numbered = (folder / f"{name}-{k}" for k in range(1, 10_000))
+    return next(path for path in (folder / name, *numbered) if not path.exists())
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -114,15 +114,24 @@ def loads(data: bytes, model: ModelId, layout: MemoryLayout) -> ObjectMemory:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise BadRequest("the memory is damaged; export it again") from error
+    _check_tensors(tensors, header, layout)
+    entries = [*header.past, *header.ahead]
+    made = [_frame_memory(entry, k, tensors) for k, entry in enumerate(entries)]
+    split = len(header.past)
+    past, ahead = tuple(made[:split]), tuple(made[split:])
+    return ObjectMemory(past=past, ahead=ahead, prompts=header.prompts)
+
+
+def _check_tensors(tensors: dict[str, Tensor], header: _Header, layout: MemoryLayout) -> None:
+    """Raise BadRequest unless they are those that the header's frames have."""
     expected = _expected(header)
-    if tensors.keys() != expected.keys():
-        wrong = sorted(tensors.keys() ^ expected.keys())[0]
-        raise BadRequest(f"the memory's tensors are not those of its frames: {wrong[:40]!r} is missing or too much")
+    odd = sorted(tensors.keys() ^ expected.keys())
+    if odd:
+        raise BadRequest(
+            f"the memory's tensors are not those of its frames: {odd[0][:40]!r} is missing or too much"
+        )
     for name, kind in expected.items():
         _check_tensor(name, tensors[name], getattr(layout, kind))
-    made = [_frame_memory(e, k, tensors) for k, e in enumerate((*header.past, *header.ahead))]
-    split = len(header.past)
-    return ObjectMemory(past=tuple(made[:split]), ahead=tuple(made[split:]), prompts=header.prompts)
 
 
 def max_bytes(layout: MemoryLayout) -> int:
@@ -151,13 +160,16 @@ def any_last_mask(data: bytes) -> ObjectMask:
     """The mask on the newest frame of a memory of whatever model. Raises BadRequest."""
     header = _header(data)
     _check_order(header)
+    last = len(header.past) - 1
     try:
-        logits_hw = safetensors.torch.load(data)[f"{len(header.past) - 1}.logits_hw"]
+        logits_hw = safetensors.torch.load(data)[f"{last}.logits_hw"]
     except (SafetensorError, ValueError, KeyError) as error:
         raise BadRequest("the memory is damaged; export it again") from error
     side = header.model.image_size // 4
-    _check_tensor("last mask", logits_hw, TensorKind((side, side), "float32", 4))
-    return ObjectMask(logits_hw.numpy(), header.past[-1].score, header.past[-1].presence)
+    kind = TensorKind((side, side), "float32", 4)
+    _check_tensor("last mask", logits_hw, kind)
+    entry = header.past[last]
+    return ObjectMask(logits_hw.numpy(), entry.score, entry.presence)
 
 
 def _slim(entry: FrameMemory, age: int) -> FrameMemory:

@@ -110,19 +110,23 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
             self._waiting.forget(fd)
 
     def _refuse_waiting(self, socket: Socket) -> None:
-        refusal = error_body(Unavailable("the daemon is stopping"))
+        """Tell all who wait that the daemon stops, and give their replies a moment to leave."""
         for request in self._waiting.all():
-            self._unread.send(socket, request.address, self._encoded(request.id, refusal))
+            self._refuse_stopping(socket, request.address, request.id)
         for _ in range(MAX_WAITING):  # and no more: who sends without end must not hold up the stop
             if not socket.poll(0):
                 break
             address, body = _split(_receive_frames(socket))
             outcome = codec.parse_request(body, self._served)
-            self._unread.send(socket, address, self._encoded(outcome.id, refusal))
+            self._refuse_stopping(socket, address, outcome.id)
         deadline_s = time.monotonic() + LAST_REPLIES_S
         while self._unread and time.monotonic() < deadline_s:
             time.sleep(RETRY_MS / 1000)
             self._unread.flush(socket)
+
+    def _refuse_stopping(self, socket: Socket, address: Parts, request_id: Any) -> None:
+        refusal = error_body(Unavailable("the daemon is stopping"))
+        self._unread.send(socket, address, self._encoded(request_id, refusal))
 
     def _received_more_than_a_round(self, socket: Socket, connections: Connections) -> bool:
         """Take what came, for a while; returns whether there may be more."""

@@ -128,29 +128,35 @@ class Publisher(SocketServer[_Message]):
 
     def _note(self, socket: Socket, notice: zmq.Frame, connections: Connections) -> bool:
         """Returns whether something changed. What a lost connection had subscribed to comes without a descriptor,
-        and is gone already. The socket applies what is set to the connection that the notice came over."""
+        and is gone already."""
         fd = descriptor_of(notice)
         self._forget(connections.update())  # before: the descriptor may have been another connection's
         if fd not in connections:
             return False
         connections.spoke(fd, user_of(notice), len(notice))
         subscriber = self._subscribers.setdefault(fd, _Subscriber())
-        kind, prefix = notice.bytes[:1], notice.bytes[1:]
-        why = None
-        if kind == b"\0":
-            socket.setsockopt(zmq.UNSUBSCRIBE, prefix)
-            subscriber.prefixes.discard(prefix)
-        elif kind == b"\1" and prefix not in subscriber.prefixes:
-            why = self._no_room(subscriber)
-            if why is None:
-                socket.setsockopt(zmq.SUBSCRIBE, prefix)
-                subscriber.prefixes.add(prefix)
+        why = self._apply(socket, notice.bytes, subscriber)
         if subscriber.too_busy():
             why = f"it changes its subscriptions more than {MAX_NOTICES_PER_S} times a second"
         if why is not None:
             connections.shut(fd, why)
             self._forget([fd])
         return True
+
+    def _apply(self, socket: Socket, notice: bytes, subscriber: _Subscriber) -> str | None:
+        """Subscribe or unsubscribe; why not, where that would be too much. The socket applies what is set to the
+        connection that the notice came over."""
+        kind, prefix = notice[:1], notice[1:]
+        if kind == b"\0":
+            socket.setsockopt(zmq.UNSUBSCRIBE, prefix)
+            subscriber.prefixes.discard(prefix)
+        elif kind == b"\1" and prefix not in subscriber.prefixes:
+            why = self._no_room(subscriber)
+            if why is not None:
+                return why
+            socket.setsockopt(zmq.SUBSCRIBE, prefix)
+            subscriber.prefixes.add(prefix)
+        return None
 
     def _no_room(self, subscriber: _Subscriber) -> str | None:
         """Why a connection may not subscribe to more."""

@@ -1,1 +1,1 @@
-"""Who is tracked where, and what comes next: plain Python without tensors."""
+"""Decisions about tracking, in plain Python without tensors: which objects, on which frame next."""

@@ -1,4 +1,4 @@
-"""Which object ids were given: kept as ranges, so that months of ids given one after the other take a few bytes."""
+"""Object ids that were given, kept as ranges: months of ids given one after the other take a few bytes."""
 
 from bisect import bisect_right
 from collections.abc import Iterable

@@ -23,7 +23,7 @@ Slices = Generator[None, None, R]  # yields between two slices of the work, retu
 
 
 class Requester(Protocol):
-    """Who waits for a job's result: a request, or a part of the daemon itself."""
+    """The one who waits for a job's result: a request, or a part of the daemon itself."""
 
     id: Any
     op: str
@@ -77,19 +77,21 @@ class Jobs:
         raise BadRequest(f"id: no request {request_id!r} of yours is at work")
 
     def due_in_s(self) -> float:
-        """How long until the next slice may run."""
+        """Seconds until the next slice may run."""
         return max(0.0, self._due_s - time.monotonic()) if self._jobs else math.inf
 
     def run_slice(self, tracking: bool) -> bool:
         """Returns whether there was one to run now."""
         self._drop_gone()
-        if not self._jobs or (tracking and time.monotonic() < self._due_s):
-            return False
         started_s = time.monotonic()
+        if not self._jobs or (tracking and started_s < self._due_s):
+            return False
         self._jobs.rotate(-1)
         self._advance(self._jobs[-1])
         ended_s = time.monotonic()
-        self._due_s = ended_s + (ended_s - started_s) * (1 - self._fraction) / self._fraction
+        spent_s = ended_s - started_s
+        others_s = spent_s * (1 - self._fraction) / self._fraction
+        self._due_s = ended_s + others_s
         return True
 
     def _advance(self, job: _Job) -> None:

@@ -1,4 +1,4 @@
-"""What the daemon says of its streams and objects: bookkeeping and masks in, protocol records out."""
+"""Records of streams and objects: bookkeeping and masks in, protocol records out."""
 
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict, Unpack
@@ -54,7 +54,7 @@ class ObjectSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ShapeOptions:
-    """How much of a mask's geometry is wanted."""
+    """The parts of a mask's geometry that are wanted."""
 
     tolerance_px: float = 1.0
     outline: bool = True
@@ -68,7 +68,7 @@ class ShapeOptions:
 
 
 class RecordFields(TypedDict, total=False):
-    """What a record says beside the mask."""
+    """The fields of a record beside the mask."""
 
     age: int
     label: str | None
@@ -80,7 +80,7 @@ class RecordFields(TypedDict, total=False):
 def object_record(
     object_id: int, shape: Shape, score: float, presence: float | None = None, **more: Unpack[RecordFields]
 ) -> ObjectRecord:
-    """What is said of an object whose mask has the geometry `shape`: live, of files and of pictures."""
+    """The record of an object whose mask has the geometry `shape`: live, of files and of pictures."""
     width, height = shape.size_wh
     return ObjectRecord(
         object=object_id,
@@ -140,7 +140,7 @@ def tracks_message(
 
 
 def frame_message(frame: Frame, owner: str | UnsetType = UNSET) -> FrameMessage:
-    """What goes before a JPEG of the frame."""
+    """The message that goes before a JPEG of the frame."""
     return FrameMessage(
         stream=frame.stream, frame=frame.index, time=frame.time, size=frame.size_wh, format="jpeg", owner=owner
     )

@@ -1,4 +1,4 @@
-"""Which frame the model sees next, and for which objects. Plain Python: no tensor, no device, no socket.
+"""The next frame for the model, and its objects. Plain Python: no tensor, no device, no socket.
 
 Live frames first: on a camera the newest one wins and what it passes over is counted; of a file that is read at
 `pace: all` every frame is taken.
@@ -16,6 +16,7 @@ from tracker.types import Frame
 
 ARRIVE_S = 2.0  # a stride is chosen so that the live edge is reached within about this time
 MAX_CREDIT_S = 0.5  # catch-up time saved up while there was nothing to catch up
+MEAN_STEP = 0.2  # of a moving mean: how far it goes towards the newest value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,17 +54,18 @@ class Scheduler:
         return self._catch_up(streams) or live
 
     def spent(self, batch: list[ScheduledFrame], seconds: float) -> None:
-        """What the step for `batch` took: the measure of everything decided here."""
-        if batch[0].live:
-            earned = seconds * self._fraction / (1 - self._fraction)
-            self._credit_s = min(MAX_CREDIT_S, self._credit_s + earned)
-            now_ns = time.monotonic_ns()
-            load = min(1.0, seconds * 1e9 / max(1, now_ns - self._last_live_ns))
-            self._live_load += 0.2 * (load - self._live_load)
-            self._last_live_ns = now_ns
-        else:
+        """Take note of the seconds that the step for `batch` took: everything here is decided by them."""
+        if not batch[0].live:
             self._credit_s = max(-seconds, self._credit_s - seconds)
-            self._catch_up_step_s += 0.2 * (seconds - self._catch_up_step_s)
+            self._catch_up_step_s = _nearer(self._catch_up_step_s, seconds)
+            return
+        earned_s = seconds * self._fraction / (1 - self._fraction)
+        self._credit_s = min(MAX_CREDIT_S, self._credit_s + earned_s)
+        now_ns = time.monotonic_ns()
+        since_last_ns = max(1, now_ns - self._last_live_ns)
+        load = min(1.0, seconds * 1e9 / since_last_ns)
+        self._live_load = _nearer(self._live_load, load)
+        self._last_live_ns = now_ns
 
     def _live(self, streams: list[TrackedStream]) -> list[ScheduledFrame]:
         """Start-time fair queueing: a stream's next turn comes the sooner the higher its priority is, and one that
@@ -81,12 +83,13 @@ class Scheduler:
         behind = [obj for stream in streams for obj in stream.pending()]
         if not behind:
             return []
-        last = min(behind, key=lambda obj: obj.frame - obj.stream.processed)
+        last = min(behind, key=_lead)
         frame = self._next_past_frame(last)
         if frame is None:
             return []
-        group = tuple(obj for obj in last.stream.pending() if obj.frame == last.frame)
-        return [ScheduledFrame(last.stream, frame, group, live=False)]
+        stream = last.stream
+        group = [obj for obj in stream.pending() if obj.frame == last.frame]
+        return [ScheduledFrame(stream, frame, tuple(group), live=False)]
 
     def _next_past_frame(self, obj: TrackedObject) -> Frame | None:
         """The next frame at the stride, or the last one before the live edge."""
@@ -105,16 +108,28 @@ class Scheduler:
 
 def live_work(stream: TrackedStream) -> ScheduledFrame | None:
     """The frame to publish next on a stream, with all objects that are at the live edge."""
-    every_frame = stream.source.config.pace == "all"
-    pending = stream.pending()
-    if every_frame and pending:
+    source = stream.source
+    every_frame = source.config.pace == "all"
+    if every_frame and stream.pending():
         return None  # nothing is skipped on a file: it waits until everybody is there
-    frames = [f for f in stream.source.buffer.since(stream.processed) if not f.corrupt]
-    if not frames:
+    new = source.buffer.since(stream.processed)
+    sound = [frame for frame in new if not frame.corrupt]
+    if not sound:
         return None
-    frame = frames[0] if every_frame else frames[-1]
-    objects = tuple(o for o in stream.objects.values() if not o.pending and o.frame < frame.index)
-    return ScheduledFrame(stream, frame, objects, live=True)
+    frame = sound[0] if every_frame else sound[-1]
+    objects = [obj for obj in stream.objects.values() if not obj.pending]
+    due = [obj for obj in objects if obj.frame < frame.index]
+    return ScheduledFrame(stream, frame, tuple(due), live=True)
+
+
+def _lead(obj: TrackedObject) -> int:
+    """Frames that an object is ahead of what its stream has processed; the less, the further behind it is."""
+    return obj.frame - obj.stream.processed
+
+
+def _nearer(mean: float, value: float) -> float:
+    """A moving mean with one more value."""
+    return mean + MEAN_STEP * (value - mean)
 
 
 def frames_behind(obj: TrackedObject) -> list[Frame]:

@@ -1,4 +1,4 @@
-"""What the daemon knows of each stream and each object, beside pictures and tensors.
+"""The state of each stream and each object, beside pictures and tensors.
 
 Only the main loop writes it. Other threads get frozen copies and send results back to the main loop in queues.
 """

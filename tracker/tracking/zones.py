@@ -1,4 +1,4 @@
-"""Who is in which zone and who crossed which line: decisions from shares and places, plain Python.
+"""Objects in zones and across lines: decisions from shares and places, plain Python.
 
 Of a polygon the share is what lies inside, of a line what lies on its left. A change counts once CONFIRM frames in
 a row show it and the share is well past the threshold, so that neither a trembling edge nor a mask that jumps away
@@ -34,7 +34,7 @@ class Visit(Struct, frozen=True):
 
 
 class Side(Struct, frozen=True):
-    """Where an object was when it was last well on one side of a line."""
+    """An object's place when it was last well on one side of a line."""
 
     left: bool
     at_xy: Xy
@@ -59,7 +59,7 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SeenObject:
-    """What zones want to know of an object on a frame."""
+    """An object on a frame, as zones need it."""
 
     id: int
     revision: int
@@ -144,7 +144,7 @@ class _Zone:
             yield self._leave(object_id, visit, moment)
 
     def forget_side(self, object_id: int) -> None:
-        """Where it was says nothing about where it went: its picture was cut, or its mask corrected."""
+        """Forget its side, which says nothing about where it went: its picture was cut, or its mask corrected."""
         self._sides.pop(object_id, None)
         self._doubts.pop(object_id, None)
 
@@ -255,7 +255,7 @@ class StreamZones:
     def observe(
         self, frame: Frame, seen: Sequence[SeenObject], tracked: set[int], *, loops: bool = False
     ) -> list[ZoneChange]:
-        """What happened on a frame. `tracked` are the ids of all objects of the stream, also those that are not
+        """The changes on a frame. `tracked` are the ids of all objects of the stream, also those that are not
         `seen` on it; with `loops` a new epoch begins the film anew, and nobody has crossed anything by that."""
         moment = self._clock.tick(frame)
         changes = [change for zone in self._zones.values() for change in self._gone(zone, tracked, moment)]

@@ -13,8 +13,8 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from tracker.config import WebConfig
+from tracker.config.wording import why_unreadable
 from tracker.errors import ConfigError
-from tracker.wording import why_unreadable
 
 MIN_TOKEN = 16
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -49,15 +49,19 @@ async def ask(client: AsyncClient, op: str, args: Raw) -> Struct:
     """
     if op not in SERVED:
         raise UnknownOp(f"{op!r} is not served to pages; there are {', '.join(SERVED)}")
+    operation = SERVED[op]
     try:
         fields = msgspec.json.decode(args, type=dict[str, Any])
-        wrapped = msgspec.convert({key: fields.pop(key) for key in ("drawing", "job") if key in fields}, Wrapped)
-        struct = msgspec.convert(fields, SERVED[op].args)
+        own = {key: fields.pop(key) for key in ("drawing", "job") if key in fields}
+        wrapped = msgspec.convert(own, Wrapped)
+        struct = msgspec.convert(fields, operation.args)
     except msgspec.MsgspecError as error:
         raise BadRequest(str(error)) from None
     if wrapped.drawing:
-        struct = msgspec.structs.replace(struct, mask=mask_of(wrapped.drawing))
-    reply: Struct = await client.call(Request(SERVED[op], struct, wrapped.job, SLOW_S.get(op)))
+        mask = mask_of(wrapped.drawing)
+        struct = msgspec.structs.replace(struct, mask=mask)
+    request = Request(operation, struct, wrapped.job, SLOW_S.get(op))
+    reply: Struct = await client.call(request)
     return reply
 
 

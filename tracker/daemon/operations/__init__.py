@@ -1,4 +1,4 @@
-"""What the daemon does on request, one method per operation. All of it runs on the main loop, between two steps of
+"""The daemon's operations, one method each. All of it runs on the main loop, between two steps of
 the model; everything is checked before anything changes."""
 
 from collections.abc import Callable

@@ -25,11 +25,15 @@ NOTHING_THERE = replies.Match(object=None, added=False, iou=None)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Marked:
-    """What the model sees in one detection's box."""
+    """One detection's box as the model sees it."""
 
     memory: ObjectMemory
     mask: ObjectMask
     small_hw: Bool
+
+    @property
+    def seen(self) -> bool:
+        return bool(self.small_hw.any())
 
 
 class DetectionOperations:
@@ -44,26 +48,18 @@ class DetectionOperations:
         """
         stream = self._context.table.stream(args.stream)
         frame = frame_of(stream, args.frame, args.time)
-        boxes, refused = _boxes(args.detections, frame.size_wh)
+        boxes, matches = _boxes(args.detections, frame.size_wh)
         marked = yield from self._marked(boxes, frame)
-        known = _known(stream, frame, marked, args.match_iou)
-        fresh = {i: mark for i, mark in marked.items() if i not in known and mark.small_hw.any()}
-        admit(self._context, stream, len(fresh), "detections")
-        added = self._added(stream, frame, fresh, args.detections)
-        matches = {**refused, **known, **added}
-        return replies.AddedMany(
-            stream=stream.name,
-            frame=frame.index,
-            objects=[matches.get(i, NOTHING_THERE) for i in range(len(args.detections))],
-        )
+        matches |= _known(stream, frame, marked, args.match_iou)
+        fresh = {i: mark for i, mark in marked.items() if i not in matches and mark.seen}
+        matches |= self._added(stream, frame, fresh, args.detections)
+        return _reply(args, frame, matches)
 
     def _marked(self, boxes: Boxes, frame: Frame) -> Generator[None, None, dict[int, _Marked]]:
         """One slice for each box."""
-        engine, features = self._context.engine, self._context.features(frame)
         marked = {}
         for i, box_xyxy in boxes.items():
-            prompt = Prompt(box_xyxy=box_xyxy)
-            memory, mask = engine.prompt(ObjectMemory(), features, 0, frame.index, prompt, frame.size_wh)
+            memory, mask = self._context.prompted(frame, Prompt(box_xyxy=box_xyxy))
             marked[i] = _Marked(memory, mask, small(mask))
             yield
         return marked
@@ -71,6 +67,8 @@ class DetectionOperations:
     def _added(
         self, stream: TrackedStream, frame: Frame, fresh: dict[int, _Marked], detections: list[requests.Detection]
     ) -> Matches:
+        """All of them, or AtCapacity."""
+        admit(self._context, stream, len(fresh), "detections")
         matches = {}
         for i, mark in fresh.items():
             label, meta = detections[i].label, detections[i].meta
@@ -99,3 +97,8 @@ def _known(stream: TrackedStream, frame: Frame, marked: dict[int, _Marked], min_
     for row, (column, iou) in matched(found, tracked, min_iou).items():
         matches[places[row]] = replies.Match(object=objects[column].id, added=False, iou=round(iou, 4))
     return matches
+
+
+def _reply(args: requests.ObjectsAddMany, frame: Frame, matches: Matches) -> replies.AddedMany:
+    in_order = [matches.get(i, NOTHING_THERE) for i in range(len(args.detections))]
+    return replies.AddedMany(stream=args.stream, frame=frame.index, objects=in_order)

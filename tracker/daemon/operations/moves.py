@@ -63,30 +63,44 @@ class MoveOperations:
     def objects_import(self, args: requests.ObjectsImport) -> replies.Imported:
         """The last chunk begins to track the object; everything is checked before."""
         stream = self._context.table.stream(args.stream)
+        object_id = args.record.object
+        self._check_size(args)
+        _forget_old(self._imports)
+        if args.offset == 0:
+            stream.claim_moved_id(object_id)
+            admit(self._context, stream, 1, "object")
+            self._begin_import(args)
+        transfer = self._continued(args)
+        transfer.data += args.data
+        received = len(transfer.data)
+        if received < args.size:
+            return replies.Imported(stream=stream.name, received=received, object=None)
+        del self._imports[args.stream, object_id]
+        self._start(args, bytes(transfer.data))
+        return replies.Imported(stream=stream.name, received=received, object=object_id)
+
+    def _check_size(self, args: requests.ObjectsImport) -> None:
         limit = memories.max_bytes(self._context.engine.memory_layout())
         if args.size > limit:
             raise BadRequest(f"size: no memory of this model takes more than {limit} bytes")
-        _forget_old(self._imports)
+
+    def _begin_import(self, args: requests.ObjectsImport) -> None:
+        """Afresh, where one of this object was under way."""
         key = args.stream, args.record.object
-        if args.offset == 0:
-            stream.claim_moved_id(args.record.object)
-            admit(self._context, stream, 1, "object")
-            self._imports.pop(key, None)
-            self._imports[key] = _Transfer(args.record, bytearray())
-            _forget_old(self._imports)
+        self._imports.pop(key, None)
+        self._imports[key] = _Transfer(args.record, bytearray())
+        _forget_old(self._imports)
+
+    def _continued(self, args: requests.ObjectsImport) -> _Transfer:
+        """The transfer that the chunk goes on with. Raises BadRequest where it does not follow."""
+        key = args.stream, args.record.object
         transfer = self._imports.get(key)
         if transfer is None or args.offset != len(transfer.data) or args.record != transfer.record:
             self._imports.pop(key, None)
             raise BadRequest("offset: the chunks of an object come in order, with one record; begin again at 0")
         if args.offset + len(args.data) > args.size:
             raise BadRequest(f"data: reaches over the size of {args.size} bytes")
-        transfer.data += args.data
-        received = len(transfer.data)
-        if received < args.size:
-            return replies.Imported(stream=stream.name, received=received, object=None)
-        del self._imports[key]
-        self._start(args, bytes(transfer.data))
-        return replies.Imported(stream=stream.name, received=received, object=args.record.object)
+        return transfer
 
     def _start(self, args: requests.ObjectsImport, data: bytes) -> None:
         """Raises BadRequest for a memory that is not one of this model."""

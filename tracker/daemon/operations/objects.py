@@ -14,7 +14,7 @@ from tracker.protocol.operations import OBJECTS_ADD, OBJECTS_LIST, OBJECTS_REFIN
 from tracker.protocol.prompts import prompt_of
 from tracker.tracking.records import ObjectSnapshot, snapshot_record
 from tracker.tracking.state import TrackedObject
-from tracker.types import Frame, ObjectMask, Prompt, Shape
+from tracker.types import Frame, ObjectMask, Shape
 
 
 class ObjectOperations:
@@ -27,7 +27,7 @@ class ObjectOperations:
         admit(self._context, stream, 1, "object")
         object_id = stream.claim_id(args.object)
         frame = frame_of(stream, args.frame, args.time)
-        memory, mask = self._prompted(ObjectMemory(), frame, prompt_of(args, frame.size_wh))
+        memory, mask = self._context.prompted(frame, prompt_of(args, frame.size_wh))
         shape = self._shape(mask, frame)
         obj = self._context.objects.start(
             stream,
@@ -55,7 +55,7 @@ class ObjectOperations:
         frame = frame_of(stream, args.frame)
         prompt = prompt_of(args, frame.size_wh, correction=True)
         try:
-            memory, mask = self._prompted(self._led_to(obj, frame), frame, prompt)
+            memory, mask = self._context.prompted(frame, prompt, self._led_to(obj, frame))
         except FrameMarked as error:
             raise BadPrompt(f"{error}: give points, or say replace: true to mark the frame afresh") from None
         shape = self._shape(mask, frame)
@@ -109,10 +109,6 @@ class ObjectOperations:
             persistence.forget_waiting(args.stream, object_id)
         return found
 
-    def _prompted(self, memory: ObjectMemory, frame: Frame, prompt: Prompt) -> tuple[ObjectMemory, ObjectMask]:
-        features = self._context.features(frame)
-        return self._context.engine.prompt(memory, features, 0, frame.index, prompt, frame.size_wh)
-
     def _led_to(self, obj: TrackedObject, frame: Frame) -> ObjectMemory:
         """The object's memory as it was on `frame`; where it skipped that frame, it is tracked there now."""
         memory = obj.memory
@@ -124,9 +120,8 @@ class ObjectOperations:
                 f"frame: {frame.index} is older than what object {obj.id} can be corrected on; "
                 f"it keeps frames {oldest} to {newest} (engine.history_frames)"
             )
-        propagation = memory.rewind(frame.index), 0, frame.index
-        ((memory, _),) = self._context.engine.propagate([propagation], self._context.features(frame))
-        return memory
+        led_on, _ = self._context.propagated(frame, memory.rewind(frame.index))
+        return led_on
 
     def _shape(self, mask: ObjectMask, frame: Frame) -> Shape:
         """The geometry of what a prompt gave. Raises NoObject where that is empty."""

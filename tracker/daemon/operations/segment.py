@@ -3,12 +3,12 @@
 from collections.abc import Callable, Generator
 from typing import Any
 
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from tracker.daemon.admission import free_slots
 from tracker.daemon.answers import answers, answers_in_slices
 from tracker.daemon.context import Context, frame_of
-from tracker.daemon.matching import SAME_IOU, matched, near, small, small_mask
+from tracker.daemon.matching import already_tracked
 from tracker.engine import automatic
 from tracker.engine.memory import ObjectMemory
 from tracker.engine.segmenter import Candidate, Segmenter
@@ -20,6 +20,8 @@ from tracker.protocol.prompts import prompt_of
 from tracker.tracking.jobs import Slices
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Bool, Frame, ObjectMask, Prompt
+
+Prompted = tuple[ObjectMemory, ObjectMask]
 
 
 class SegmentOperations:
@@ -34,13 +36,11 @@ class SegmentOperations:
     def segment_prompt(self, args: requests.SegmentPrompt) -> replies.Candidates:
         stream = self._context.table.stream(args.stream)
         frame = frame_of(stream, args.frame)
-        only_ref = args.ref is not None and not (args.points or args.box or args.mask)
-        prompt = Prompt() if only_ref else prompt_of(args, frame.size_wh, correction=args.ref is not None)
+        prompt = _prompt(args, frame)
         key = stream.name, frame.index
         found = self._segmenter.candidates(key, frame.image, prompt, ref=args.ref, multimask=args.multimask)
-        return replies.Candidates(
-            stream=stream.name, frame=frame.index, candidates=[self._candidate(c, frame) for c in found]
-        )
+        candidates = [self._candidate(one, frame) for one in found]
+        return replies.Candidates(stream=stream.name, frame=frame.index, candidates=candidates)
 
     @answers(SEGMENT_CANCEL)
     def segment_cancel(self, args: requests.SegmentCancel) -> replies.Empty:
@@ -49,30 +49,38 @@ class SegmentOperations:
 
     @answers_in_slices(SEGMENT_ALL)
     def segment_all(self, args: requests.SegmentAll, request_id: Any) -> Slices[replies.FoundMasks]:
-        """A slice for each batch of points."""
+        """A slice for each batch of points, each mask's outline, and each object that is tracked then."""
         stream = self._context.table.stream(args.stream)
         frame = frame_of(stream, args.frame)
-        found: tuple[automatic.Found, ...] = ()
-        rgb_hwc = imaging.to_rgb(frame.image)
-        for progress in automatic.search(self._context.engine, rgb_hwc, args, automatic.SLICE_S):
-            found = progress.found or ()
+        found = yield from self._searched(stream, frame, args, request_id)
+        masks = automatic.chosen(found, args.max_masks, alone=args.exclusive)
+        records = yield from self._records(masks)
+        reply = replies.FoundMasks(stream=stream.name, frame=frame.index, masks=records)
+        if not args.track:
+            return reply
+        objects = yield from self._track(stream, frame, [mask_hw for _, mask_hw in masks])
+        for i, obj in objects.items():
+            records[i] = structs.replace(records[i], object=obj.id)
+        return structs.replace(reply, durable=False)
+
+    def _records(self, masks: list[tuple[automatic.Found, Bool]]) -> Generator[None, None, list[replies.FoundMask]]:
+        records = []
+        for one, mask_hw in masks:
+            records.append(self._found(one, mask_hw))
+            yield
+        return records
+
+    def _searched(
+        self, stream: TrackedStream, frame: Frame, args: requests.SegmentAll, request_id: Any
+    ) -> Generator[None, None, list[automatic.Found]]:
+        """Everything on the frame, best first; each step is an event."""
+
+        def tell(progress: automatic.Progress) -> None:
             counts = {"id": request_id, "done": progress.done, "total": progress.total}
             self._context.events.of_stream(stream.source, "segment_progress", frame.index, **counts)
-            yield
-        best = sorted(found, key=lambda f: -f.score)[: args.max_masks]
-        masks = automatic.exclusive(best) if args.exclusive else [(f, f.mask_hw) for f in best]
-        records = []
-        for f, mask_hw in masks:
-            records.append(self._found(f, mask_hw))
-            yield
-        if args.track:
-            objects = yield from self._track(stream, frame, [mask_hw for _, mask_hw in masks])
-            records = [
-                structs.replace(record, object=objects[i].id) if i in objects else record
-                for i, record in enumerate(records)
-            ]
-        durable = False if args.track else UNSET
-        return replies.FoundMasks(stream=stream.name, frame=frame.index, masks=records, durable=durable)
+
+        rgb_hwc = imaging.to_rgb(frame.image)
+        return (yield from automatic.searched(self._context.engine, rgb_hwc, args, tell))
 
     def _candidate(self, candidate: Candidate, frame: Frame) -> replies.Candidate:
         tolerance_px = self._context.config.publish.outline_tolerance_px
@@ -101,17 +109,24 @@ class SegmentOperations:
     ) -> Generator[None, None, dict[int, TrackedObject]]:
         """Follow what was found, as far as there is room; what is tracked already stays what it is. Nothing is
         followed before everything was prompted, so that a search that is cancelled changes nothing."""
-        followed = list(stream.objects.values())
-        known = matched([small_mask(m) for m in masks], [small(near(obj, frame)) for obj in followed], SAME_IOU)
-        objects = {i: followed[j] for i, (j, _) in known.items()}
-        features = self._context.features(frame)
-        prompted: dict[int, tuple[ObjectMemory, ObjectMask]] = {}
-        for i in [i for i in range(len(masks)) if i not in known][: free_slots(self._context, stream)]:
+        objects = already_tracked(stream, frame, masks)
+        fresh = [i for i in range(len(masks)) if i not in objects]
+        room = free_slots(self._context, stream)
+        prompted: dict[int, Prompted] = {}
+        for i in fresh[:room]:
             prompt = Prompt(mask_hw=masks[i])
-            prompted[i] = self._context.engine.prompt(
-                ObjectMemory(), features, 0, frame.index, prompt, frame.size_wh
-            )
+            prompted[i] = self._context.prompted(frame, prompt)
             yield
-        for i in list(prompted)[: free_slots(self._context, stream)]:
-            objects[i] = self._context.objects.start(stream, frame, *prompted[i])
+        room = free_slots(self._context, stream)  # by now
+        for i, (memory, mask) in list(prompted.items())[:room]:
+            objects[i] = self._context.objects.start(stream, frame, memory, mask)
         return objects
+
+
+def _prompt(args: requests.SegmentPrompt, frame: Frame) -> Prompt:
+    """The marks; none where a candidate is asked for again as it is."""
+    if args.ref is None:
+        return prompt_of(args, frame.size_wh)
+    if args.points or args.box or args.mask:
+        return prompt_of(args, frame.size_wh, correction=True)
+    return Prompt()

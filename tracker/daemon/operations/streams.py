@@ -153,7 +153,7 @@ def _zone_drawing(record: replies.ZoneRecord, size_wh: tuple[int, int]) -> overl
 
 
 def mask_on(obj: TrackedObject, frame: int) -> ObjectMask | None:
-    """What is known of the object on that very frame: as it was tracked there lately, or prompted."""
+    """The object's mask on that very frame, if it was tracked there lately, or prompted."""
     if obj.frame == frame:
         return obj.mask
     prompted_frame, prompted_mask = obj.prompted
