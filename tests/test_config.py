@@ -48,8 +48,8 @@ BAD = {
     "unknown section": (
         "gizmo: {}",
         [
-            "gizmo: unknown key; known here: control, engine, keys, labels, limits, log, metrics, model, persist, "
-            "publish, streams"
+            "gizmo: unknown key; known here: control, engine, keys, labels, limits, log, looks, metrics, model, "
+            "persist, publish, streams"
         ],
     ),
     "misspelt key": ("engine: {theads: 2}", ["engine.theads: unknown key; did you mean 'threads'?"]),
@@ -200,6 +200,13 @@ def test_what_was_parsed_cannot_be_changed() -> None:
 
 
 EXAMPLE = Path(__file__).parent.parent / "configs" / "example.yaml"
+
+
+def test_the_sample_of_the_service_is_accepted_and_serves_nobody_from_outside() -> None:
+    sample = config.load(EXAMPLE.with_name("service.yaml"))
+    assert sample.control.endpoint.startswith("ipc:///run/tracker/")
+    assert sample.publish.endpoint.startswith("ipc:///run/tracker/")
+    assert sample.metrics.endpoint == "127.0.0.1:9464"
 
 
 def test_the_example_is_accepted() -> None:

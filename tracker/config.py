@@ -160,6 +160,15 @@ class StreamConfig(Section, frozen=True):
     password_file: str | None = None
 
 
+class LooksConfig(Section, frozen=True):
+    """What objects looked like, to be found again."""
+
+    every_s: Positive = 2.0  # between two looks at an object that is well visible
+    days: Positive = 30.0  # they are kept for so long,
+    most: Annotated[int, Meta(ge=1000, le=1_000_000)] = 200_000  # and at most so many
+    alike: Unit = 0.9  # from this score on a lost object may be the one that was added
+
+
 class WebConfig(Section, frozen=True):
     """The live page. It answers on this machine alone, unless there is a token or a proxy that knows its users."""
 
@@ -206,6 +215,7 @@ class Config(Section, frozen=True):
     control: ControlConfig = ControlConfig()
     publish: PublishConfig = PublishConfig()
     labels: LabelsConfig = LabelsConfig()
+    looks: LooksConfig = LooksConfig()
     limits: LimitsConfig = LimitsConfig()
     keys: KeysConfig = KeysConfig()
     streams: dict[str, StreamConfig] = {}

@@ -1,6 +1,7 @@
 """What libraries find wrong, in words for people: no types of a programming language, no patterns, no numbers."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 # A stream's name, as `tracker.config.STREAM_NAME` has it.
@@ -63,3 +64,21 @@ def _limits(limits: str, kinds: str) -> str:
         words = re.sub(rf" {re.escape(sign)} ", f" {word} ", words)
     exactly = " of" if re.match(r" \d", words) else ""
     return f"{exactly}{words}{unit}"
+
+
+def printable(text: str) -> str:
+    """Text that strangers may have written, with everything that a terminal would obey written out.
+
+    Labels, file names, URLs and errors come from cameras and other programs. A control character could move the
+    cursor or set the window's title; a bidirectional one could show text in another order than it is in.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(visible(character) for character in text)
+
+
+def visible(character: str) -> str:
+    """A character, or its escape where a terminal would obey it."""
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -76,6 +76,17 @@ ASKED: list[tuple[str, Struct]] = [
     ("ls", requests.ObjectsList()),
     ("ls cam1", requests.ObjectsList(stream="cam1")),
     ("ls --all", requests.ObjectsList(all=True)),
+    ("similar cam1 7 --on cam2", requests.SearchSimilar(stream="cam1", object=7, on="cam2")),
+    (
+        "similar cam1 --box 0,0,9,9 --frame 5 --label cat --limit 3",
+        requests.SearchSimilar(stream="cam1", box=(0, 0, 9, 9), frame=5, label="cat", limit=3),
+    ),
+    (
+        "watchlist add truck cam1 7 --threshold 0.8",
+        requests.WatchAdd(name="truck", stream="cam1", object=7, threshold=0.8),
+    ),
+    ("watchlist ls", requests.WatchListArgs()),
+    ("watchlist rm 3", requests.WatchRemove(watch=3)),
     (
         "zones set cam1 gate --line 0,0.9,0.9,0 --fraction --label cat --label dog --at foot",
         requests.ZonesSet(

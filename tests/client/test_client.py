@@ -44,6 +44,7 @@ MASK_HW = np.eye(48, 64, dtype=bool)
 BOX = (1.0, 2.0, 30.0, 40.0)
 CALLS: list[tuple[str, Callable[[Any], Any], Struct]] = [
     ("server.info", lambda c: c.info(), requests.ServerInfoArgs()),
+    ("server.note", lambda c: c.note("fleet", "away"), requests.ServerNote(name="fleet", message="away")),
     ("streams.list", lambda c: c.streams(), requests.StreamsListArgs()),
     (
         "streams.add",
@@ -111,6 +112,18 @@ CALLS: list[tuple[str, Callable[[Any], Any], Struct]] = [
         requests.ObjectsImport(stream="cam1", record=MOVED, size=9, data=b"data", offset=5),
     ),
     ("segment.cancel", lambda c: c.cancel_segment_all("j"), requests.SegmentCancel(id="j")),
+    (
+        "search.similar",
+        lambda c: c.similar(stream="cam1", object=7, on="cam2", limit=5),
+        requests.SearchSimilar(stream="cam1", object=7, on="cam2", limit=5),
+    ),
+    (
+        "watch.add",
+        lambda c: c.watch_for("truck", picture=b"jpeg", box=BOX, threshold=0.8),
+        requests.WatchAdd(name="truck", picture=b"jpeg", box=BOX, threshold=0.8),
+    ),
+    ("watch.list", lambda c: c.watched(), requests.WatchListArgs()),
+    ("watch.remove", lambda c: c.stop_watching(3), requests.WatchRemove(watch=3)),
     (
         "zones.set",
         lambda c: c.set_zone("cam1", "gate", ZoneConfig(line=((0, 0), (9, 9)), labels=["cat"])),

@@ -1,5 +1,6 @@
 """What `trackerd check` finds beyond the shape of a configuration."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,47 @@ def test_the_command_says_each_fault_on_a_line_of_its_own(
         "tracker.yaml: streams.a",
         "tracker.yaml: streams.b",
     ]
+
+
+FOREIGN = [
+    ("tracker.yaml", 0o646, None, "tracker.yaml can be written by everybody; chmod o-w"),
+    ("", 0o777, None, "can be written by everybody"),
+    ("", 0o1777, None, None),  # as /tmp is: nobody can replace what is another's
+    ("tracker.yaml", 0o600, 4242, "tracker.yaml belongs to user 4242"),
+    ("", 0o755, 4242, "belongs to user 4242"),
+    ("state", 0o707, None, "persist.dir: {}/state can be written by everybody"),
+    ("state", 0o700, 4242, "persist.dir: {}/state belongs to user 4242"),
+    ("state/state.db", 0o606, None, "persist.dir: {}/state/state.db can be written by everybody"),
+    ("state/memories", 0o700, 4242, "persist.dir: {}/state/memories belongs to user 4242"),
+    ("tracker.yaml", 0o640, None, None),
+]
+
+
+@pytest.mark.parametrize(("name", "mode", "owner", "says"), FOREIGN)
+def test_what_others_can_write_is_not_believed(
+    tmp_path: Path, name: str, mode: int, owner: int | None, says: str | None
+) -> None:
+    folder = tmp_path / "etc"
+    (folder / "state" / "memories").mkdir(parents=True, mode=0o700)
+    (folder / "state" / "state.db").touch(0o600)
+    path = folder / "tracker.yaml"
+    path.write_text(f"persist: {{dir: {folder}/state}}")
+    (folder / name).chmod(mode)
+    if owner is not None:
+        if os.geteuid() != 0:
+            pytest.skip("giving a file to another user needs root")
+        os.chown(folder / name, owner, -1)
+    if says is None:
+        check(path)
+        return
+    with pytest.raises(ConfigError) as caught:
+        check(path)
+    assert any(says.format(folder) in problem for problem in caught.value.problems)
+
+
+def test_what_a_group_can_write_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "tracker.yaml"
+    path.write_text("{}")
+    path.chmod(0o664)
+    check(path)
+    assert "tracker.yaml can be written by its group" in caplog.text

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.service_manager import Service
+from helpers.service_manager import PATIENCE_S, Service
 from helpers.tracking import blobs, wait_until
 from tracker.config import PersistConfig
 from tracker.daemon.persistence import open_store
 from tracker.daemon.systemd import Notifier, watchdog_s
+from tracker.daemon.watch import control_group_bounds
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,26 @@ class TestNotifier:
             notifier.ready()
 
 
+@pytest.mark.parametrize(
+    ("limits", "bounds"),
+    [
+        ({"system.slice/tracker.service": "8000", "system.slice": "max", "": "9000"}, [8000, 9000]),
+        ({"system.slice": "7000"}, [7000]),
+        ({"user.slice": "1"}, []),
+    ],
+)
+def test_the_bounds_of_the_unit_and_of_all_above_it_count(
+    tmp_path: Path, limits: dict[str, str], bounds: list[int]
+) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("1:name=systemd:/x\n0::/system.slice/tracker.service\n")
+    for group, limit in limits.items():
+        folder = tmp_path / "groups" / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(limit + "\n")
+    assert list(control_group_bounds(own, tmp_path / "groups")) == bounds
+
+
 class TestService:
     def test_from_start_to_stop(self, tmp_path: Path, film: Path) -> None:
         streams = {"cam": {"url": str(film), "loop": True}, "dead": {"url": "missing.mp4"}}
@@ -94,12 +115,12 @@ class TestService:
             service.wait_for("WATCHDOG=1")
             service.process.send_signal(signal.SIGTERM)
             service.wait_for("STOPPING=1")
-            assert service.process.wait(60) == 0
+            assert service.process.wait(PATIENCE_S) == 0
 
     def test_nothing_is_said_for_a_daemon_that_cannot_start(self, tmp_path: Path) -> None:
         (tmp_path / "control.sock").mkdir()  # so that it cannot be bound
         with Service(tmp_path, {}) as service:
-            assert service.process.wait(60) != 0
+            assert service.process.wait(PATIENCE_S) != 0
             service.drain()
             assert "READY=1" not in service.said
 
@@ -124,7 +145,7 @@ class TestService:
             added = service.ask("objects.add", stream="cam", points=[[120, 90]])
             wait_until(lambda: service.ask("objects.list")["objects"][0]["age"] > 5)
             (tmp_path / "hang").touch()
-            assert service.process.wait(60) == 1
+            assert service.process.wait(PATIENCE_S) == 1
             assert "the thread 'main' has been stuck" in service.log()
         store = open_store(PersistConfig(dir=str(tmp_path / "state")))
         assert store is not None

@@ -22,6 +22,7 @@ from tracker.engine.cuda_graphs import Inputs, Out, Outputs, Replay, Replays
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.grouping import MAX_OBJECTS, STEADY
+from tracker.engine.layers import linear, memory_attention
 from tracker.engine.memory import ObjectMemory
 from tracker.types import Prompt
 
@@ -265,6 +266,8 @@ def test_a_step_never_waits_for_the_device(
     pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda_graphs, "SIZES", [(2, 2)])
+    for module in (linear, memory_attention):
+        monkeypatch.setattr(module, "by_onednn", lambda _: False)  # a GPU's kernels
     Engine(pair.engine.model, pair.engine.config).record(pair.features.of(0), refusing)
     assert not caplog.records
 

@@ -15,8 +15,16 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory, film: Path) -> Iterator[TestFleet]:
-    settings = {"south.1": {"labels": {"site": "south"}}}
+def shared_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all boxes write the results of files into."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory, film: Path, shared_results: Path) -> Iterator[TestFleet]:
+    jobs = {"inputs": [str(film.parent)], "results": str(shared_results), "device": "cpu"}
+    settings = {name: {"jobs": jobs, "mirror": True} for name in ("north-1", "north-2")}
+    settings["south.1"] = {"jobs": jobs, "mirror": True, "labels": {"site": "south"}}
     folder = tmp_path_factory.mktemp("fleet")
     with running(folder, ["north-1", "north-2", "south.1"], film.parent, settings) as fleet:
         yield fleet

@@ -1,22 +1,19 @@
 """A box dies, hangs or is cut off: its streams go on elsewhere with their objects, and readers follow."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from helpers.fleets import START_S, TestFleet
+from helpers.listeners import listening, owner_of
 from helpers.waiting import wait_until
-from tracker.client import Client, Message, Subscription
+from tracker.client import Client
 from tracker.errors import BadRequest, UnknownStream
 from tracker.fleet.bundles import get_bundle
 from tracker.fleet.settings import WantedStream
-from tracker.protocol.placement import Token
-from tracker.protocol.replies import Tracks
 
-pytestmark = pytest.mark.nats
+pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]  # daemons start slowly on a busy machine
 
 RESTING = (110, 80, 130, 100)  # the square that rests
 STREAMS = ["cam0", "cam1", "hall.door"]
@@ -27,41 +24,6 @@ def streams(fleet: TestFleet, film: Path) -> list[str]:
     fleet.apply({name: WantedStream(url=str(film), loop=True) for name in STREAMS})
     fleet.wait_for(lambda live: set(live) == set(STREAMS))
     return STREAMS
-
-
-class Listener:
-    """One subscription, and what must hold of all its messages: tokens and frame numbers only grow."""
-
-    def __init__(self, subscription: Subscription[Message]) -> None:
-        self._subscription = subscription
-        self._token, self._frame = Token(0, 0), -1
-        self.next()
-
-    def next(self) -> Message:
-        message = next(self._subscription)
-        assert isinstance(message.body, Tracks)
-        token = Token.parse(owner_of(message))
-        assert token >= self._token
-        assert message.body.frame > self._frame
-        self._token, self._frame = token, message.body.frame
-        return message
-
-    def until_moved(self) -> Message:
-        while not (message := self.next()).moved:
-            pass
-        return message
-
-
-@contextmanager
-def listening(client: Client, stream: str) -> Iterator[Listener]:
-    with client.subscribe(stream, ("tracks",), timeout_s=START_S) as subscription:
-        yield Listener(subscription)
-
-
-def owner_of(message: Message) -> str:
-    assert isinstance(message.body, Tracks)
-    assert isinstance(message.body.owner, str)
-    return message.body.owner
 
 
 @pytest.mark.usefixtures("streams")

@@ -15,6 +15,18 @@ from tracker.sockets.request import Request
 STREAM = replies.StreamRecord(stream="cam1", url="rtsp://cam1.local/live", state="live", size=(64, 48))
 OBJECT = replies.ObjectRecord(object=7, state="visible", box=(1, 2, 3, 4), area=4)
 ENTRY = replies.ObjectEntry(**structs.asdict(OBJECT), stream="cam1", frame=5)
+HIT = replies.SimilarHit(
+    stream="cam2",
+    object=4,
+    frame=9,
+    time=1.0,
+    box=(1, 2, 3, 4),
+    label="cat",
+    score=0.93,
+    thumbnail=b"\xff\xd8",
+    kind="appearance",
+)
+WATCHED = replies.WatchRecord(watch=3, name="truck", threshold=0.9, time=1.0, thumbnail=b"", durable=True)
 ZONE = replies.ZoneRecord(
     stream="cam1",
     zone="gate",
@@ -24,6 +36,7 @@ ZONE = replies.ZoneRecord(
 MOVED = replies.MovedObject(
     object=7, frame=5, size_wh=(64, 48), label=None, meta={}, expire_s=None, age=3, lost_for_s=None
 )
+ADDED = replies.AddedObject(**structs.asdict(ENTRY), epoch=0, durable=True)
 RESULT = replies.ObjectResult(**structs.asdict(ENTRY), epoch=0, durable=True)
 MODEL = replies.ModelInfo(name="nano", image_size=256, device="cpu", dtype="float32", sha256=None)
 LIMITS = replies.Limits(objects=8, objects_free=7, history_frames=32)
@@ -47,6 +60,7 @@ class FakeDaemon:
                 limits=LIMITS,
                 publish=self.publisher.endpoint,
             ),
+            "server.note": replies.Empty(),
             "streams.list": replies.StreamList(streams=[STREAM]),
             "streams.add": STREAM,
             "streams.remove": STREAM,
@@ -55,7 +69,7 @@ class FakeDaemon:
             "frames.get": replies.FrameImage(
                 stream="cam1", frame=5, time=1.0, size=(64, 48), format="png", data=b"\x89PNG"
             ),
-            "objects.add": RESULT,
+            "objects.add": ADDED,
             "objects.add_many": replies.AddedMany(
                 stream="cam1", frame=5, objects=[replies.Match(object=7, added=True, iou=None)]
             ),
@@ -68,6 +82,10 @@ class FakeDaemon:
             "segment.prompt": replies.Candidates(stream="cam1", frame=5, candidates=[]),
             "segment.all": replies.FoundMasks(stream="cam1", frame=5, masks=[]),
             "segment.cancel": replies.Empty(),
+            "search.similar": replies.SimilarFound(hits=[HIT], left_out=3),
+            "watch.add": WATCHED,
+            "watch.list": replies.WatchList(watched=[WATCHED]),
+            "watch.remove": WATCHED,
             "zones.set": ZONE,
             "zones.remove": ZONE,
             "zones.list": replies.ZoneList(zones=[ZONE]),

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from helpers.proxies import Proxy, proxied
 from helpers.waiting import wait_until
 from tracker.client import Client
 from tracker.client.nats_connection import NatsOptions, connect_nats
@@ -26,7 +27,7 @@ from tracker.fleet.settings import WantedStream
 R = TypeVar("R")
 
 TRACKERD = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()"]
-START_S = 120.0  # for a daemon, on a busy machine
+START_S = 240.0  # for a daemon, on a busy machine
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -142,6 +143,7 @@ class TestFleet:
 
     nats: NatsServer
     boxes: dict[str, TestBox]
+    network: Proxy  # between NATS and the last box
 
     def start_what_is_not_running(self) -> None:
         if self.nats.process is None:
@@ -228,11 +230,12 @@ def running(
     **daemon: Any,
 ) -> Iterator[TestFleet]:
     """A fleet of boxes, all of which would take streams; `settings` are those of single boxes."""
-    with nats_server(folder) as nats:
+    with nats_server(folder) as nats, proxied(nats.port) as network:
         boxes = {
             name: TestBox(name, folder, nats.url, sources, (settings or {}).get(name, {}), daemon) for name in names
         }
-        fleet = TestFleet(nats, boxes)
+        boxes[names[-1]].nats = f"nats://127.0.0.1:{network.port}"
+        fleet = TestFleet(nats, boxes, network)
         try:
             for box in boxes.values():
                 box.start()

@@ -1,6 +1,7 @@
 """Whole files through the engine: equal to the official predictor, streaming, refusing what does not fit."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -346,6 +347,39 @@ def test_nothing_is_written_over_unasked(folder, tmp_path, monkeypatch, option):
         result.stderr.split()
     )
     assert not any(path.stat().st_size for path in tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (["track", "in"], ["--masks=in"]),
+        (["track", "in"], ["--masks=link"]),
+        (["track", "in"], ["--export=davis=./in"]),
+        (["track", "clip.mp4"], ["--overlay=clip.mp4"]),
+        (["track", "clip.mp4"], ["--overlay=hard.mp4"]),
+        (["track", "clip.mp4"], ["--masks=new", "--export=new"]),
+        (["track", "clip.mp4"], ["--masks=new", "--export=in/../new"]),
+        (["segment", "in"], ["--masks=in"]),
+        (["segment", "in/a.png"], ["--overlays=in"]),
+        (["segment", "in"], ["--masks=new", "--overlays=link/../new"]),
+        (["segment", "in/a.png", "in/a.jpg"], ["--masks=new"]),
+        (["frame", "in"], ["-o", "in/a.png"]),
+        (["frame", "in"], ["-o", "link/a.png"]),
+    ],
+)
+def test_outputs_never_destroy_inputs_or_each_other(tmp_path, monkeypatch, command, options, overwrite):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    Path("link").symlink_to("in")
+    for name in ("in/a.png", "in/a.jpg", "clip.mp4"):
+        Path(name).write_bytes(b"mine")
+    os.link("clip.mp4", "hard.mp4")
+    marks = [] if command[0] == "frame" else ["--box=1,1,9,9"]
+    result = CliRunner().invoke(trackerd, [*command, *marks, *options, *overwrite])
+    assert result.exit_code != 0
+    assert {path.read_bytes() for path in tmp_path.rglob("*.*")} == {b"mine"}
+    assert not Path("new").exists()
 
 
 def test_overwrite_writes_over_and_the_end_is_told(checkpoint, folder, tmp_path):

@@ -1,5 +1,6 @@
 """Files and folders: what comes out is what was put in, and what cannot be read is refused in clear words."""
 
+import gc
 import os
 import struct
 from fractions import Fraction
@@ -414,6 +415,19 @@ def test_a_hundred_opens_leave_nothing(tmp_path):
     for _ in range(100):
         assert next(iter(sources.frames(path))).index == 0
     assert (process.num_fds(), process.num_threads()) == before
+
+
+def test_pictures_go_without_the_garbage_collector(tmp_path):
+    """It comes by too seldom in a process that makes few objects: the pictures would be gigabytes by then."""
+    path = videos.write(tmp_path / "a.mp4", videos.moving(20))
+    list(sources.frames(path))
+    gc.collect()
+    gc.disable()
+    try:
+        assert sum(1 for _ in sources.frames(path)) == 20
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
 
 
 def test_a_missing_decoder_device_falls_back_and_says_so(tmp_path):

@@ -71,4 +71,4 @@ def test_installing_again_does_nothing_and_works_from_any_folder(tmp_path: Path)
 def test_install_refuses_an_option_it_does_not_know() -> None:
     done = subprocess.run([ROOT / "tools/install", "--fast"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "usage: tools/install [--test-servers | --test-browser]" in done.stderr
+    assert "usage: tools/install [--test-servers | --test-browser | --systemd" in done.stderr

@@ -1,5 +1,5 @@
 """Measure: the engine beside the official predictor and beside what the device could do, memory over many frames,
-the daemon end to end, geometry, bfloat16, what kill -9 loses.
+the daemon end to end, geometry, bfloat16, what kill -9 loses, fleets.
 
     tools/bench engine   [--model nano] [--objects 1,8] [--streams 1] [--mode exact] [--threads 2]
     tools/bench roofline [--model nano,sam2.1_hiera_tiny] [--objects 1,16] [--frames 3]
@@ -9,6 +9,8 @@ the daemon end to end, geometry, bfloat16, what kill -9 loses.
     tools/bench gpu      [--seconds 600] [--report gpu-report.md]
     tools/bench precision --folder CLIPS [--box VIDEO=x0,y0,x1,y1]
     tools/bench kill     [--runs 50]
+    tools/bench fleet    [--boxes 200] [--streams 2000] [--processes 4]
+    tools/bench fleet_kill [--runs 20]
     tools/bench zones    [--model nano] [--scenes 20]
 
 Prints a Markdown table, and JSON with --json FILE. `wall` and every latency is what a clock says, and means nothing
@@ -106,6 +108,18 @@ def _kill(kinds: Any, module: Any) -> None:
     kind.add_argument("--runs", type=int, default=50, help="how often (default: %(default)s)")
 
 
+def _fleet(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "fleet", module, module.rows)
+    kind.add_argument("--boxes", type=int, default=200, help="(default: %(default)s)")
+    kind.add_argument("--streams", type=int, default=2000, help="(default: %(default)s)")
+    kind.add_argument("--processes", type=int, default=4, help="that the boxes are in (default: %(default)s)")
+
+
+def _fleet_kill(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "fleet_kill", module, module.rows)
+    kind.add_argument("--runs", type=int, default=20, help="how often (default: %(default)s)")
+
+
 def _zones(kinds: Any, module: Any) -> None:
     kind = _kind(kinds, "zones", module, module.rows)
     kind.add_argument("--model", default="nano", help="(default: %(default)s)")
@@ -121,6 +135,8 @@ KINDS: dict[str, Callable[[Any, Any], None]] = {
     "gpu": _gpu,
     "precision": _precision,
     "kill": _kill,
+    "fleet": _fleet,
+    "fleet_kill": _fleet_kill,
     "zones": _zones,
 }
 

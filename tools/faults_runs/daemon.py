@@ -7,7 +7,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -17,32 +20,59 @@ from tracker.errors import TrackerError
 from tracker.images.video_writer import VideoWriter
 
 STREAM, SIZE_WH = "cam", (854, 480)
-BOX = [390.0, 200.0, 470.0, 280.0]
+BOX = [330.0, 130.0, 560.0, 350.0]
 START_S = 120.0
+TRACKERD = ("-c", "from tracker.cli.trackerd import main; main()")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a daemon can be reached; what a peer in a process of its own is told."""
+
+    control_port: int
+    publish_port: int
+
+    @property
+    def control(self) -> str:
+        return f"tcp://127.0.0.1:{self.control_port}"
 
 
 class Served:
     """`trackerd serve` with `nano` at 128 px, one looped film, one object and one thread."""
 
-    def __init__(self, folder: Path, memory_mib: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        memory_mib: int | None = None,
+        image_size: int = 128,
+        stream: dict[str, Any] | None = None,
+        entry: Sequence[str] | None = None,
+        publish_hwm: int = 64,
+        **sections: Any,
+    ) -> None:
+        """`stream` and `sections` are what else the configuration says, of the stream and beside it; `entry` is
+        what Python runs instead of `trackerd`."""
         film = folder / "film.mp4"
         if not film.exists():
             _render(film)
-        self.control_port, self.publish_port = _free_port(), _free_port()
-        self.control = f"tcp://127.0.0.1:{self.control_port}"
+        self.target = Target(free_port(), free_port())
+        self.control = self.target.control
+        self.publish = f"tcp://127.0.0.1:{self.target.publish_port}"
         config = {
-            "model": {"name": "nano", "device": "cpu", "image_size": 128},
+            "model": {"name": "nano", "device": "cpu", "image_size": image_size},
             "engine": {"threads": 1},
             "control": {"endpoint": self.control},
-            "publish": {"endpoint": f"tcp://127.0.0.1:{self.publish_port}"},
+            "publish": {"endpoint": self.publish, "send_hwm": publish_hwm},
             "limits": {"memory_mib": memory_mib},
-            "streams": {STREAM: {"url": str(film), "loop": True, "buffer": {"mib": 32.0}}},
+            "streams": {STREAM: {"url": str(film), "loop": True, "buffer": {"mib": 32.0}} | (stream or {})},
+            **sections,
         }
         path = folder / "daemon.yaml"
         path.write_text(yaml.safe_dump(config))
         self.log = folder / "daemon.log"
         with self.log.open("wb") as log:
-            command = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()", "serve", "-c", path]
+            command = [sys.executable, *(entry or TRACKERD), "serve", "-c", path]
             self.process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
         self._await_object()
 
@@ -71,15 +101,18 @@ class Served:
         return time.monotonic() - started_s
 
     def _await_object(self) -> None:
-        deadline_s = time.monotonic() + START_S
+        deadline_s, refusal = time.monotonic() + START_S, ""
         with Client(self.control, timeout_s=2) as client:
             while time.monotonic() < deadline_s and self.alive():
                 try:
                     client.add(STREAM, box=BOX)
                     return
-                except TrackerError:
+                except TrackerError as error:
+                    refusal = error.message
                     time.sleep(0.2)
-        raise SystemExit(f"the daemon does not serve:\n{self.log.read_text()[-2000:]}")
+        self.process.kill()
+        self.process.wait()
+        raise SystemExit(f"the daemon does not serve: {refusal}\n{self.log.read_text()[-2000:]}")
 
 
 class Observer:
@@ -132,7 +165,7 @@ def steps(control: str) -> int:
         return -1
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -143,5 +176,5 @@ def _render(path: Path) -> None:
     with VideoWriter(path, SIZE_WH, 25) as writer:
         for i in range(50):
             rgb_hwc = np.full((SIZE_WH[1], SIZE_WH[0], 3), 80, np.uint8)
-            rgb_hwc[200:280, 380 + i : 460 + i] = 230
+            rgb_hwc[140:340, 340 + i : 540 + i] = 230
             writer.write(rgb_hwc)

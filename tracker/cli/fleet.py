@@ -2,20 +2,22 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
-from tracker.cli import show
+from tracker.cli import logs, show
+from tracker.cli.options import Marks, mark_options
 from tracker.config import LogConfig
-from tracker.errors import ConfigError
+from tracker.errors import BadRequest, ConfigError
 
 if TYPE_CHECKING:
     from tracker.fleet.buckets import Buckets
+    from tracker.fleet.files import Files
     from tracker.fleet.people import FleetState
 
 NATS = "nats://127.0.0.1:4222"
@@ -44,7 +46,7 @@ def serve(path: Path) -> None:
     from tracker.fleet.serve import serve as serve_box
     from tracker.fleet.settings import load_box
 
-    logging.basicConfig(level=LogConfig().level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up(LogConfig().level)
     asyncio.run(_until_stopped(serve_box(load_box(path))))
 
 
@@ -122,6 +124,83 @@ def rm(streams: tuple[str, ...], **nats: Any) -> None:
             await people.remove(buckets, stream)
 
     _ask(work, nats)
+
+
+@fleet.command()
+@click.argument("kind", type=click.Choice(["segment", "track"]))
+@click.argument("paths", metavar="FILES...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@mark_options
+@click.option("--everything", is_flag=True, help="Everything that is there.")
+@click.option("--want", multiple=True, help="coco (default), masks, overlays; of track also jsonl.")
+@click.option("--model", default="nano", show_default=True, help="See `trackerd models list`.")
+@click.option("--image-size", type=int, help="Side that the model works at, a multiple of 32.")
+@nats_options
+@json_option
+def submit(kind: str, paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+    """Have idle boxes work on files, which they find under the same names as here."""
+    from tracker.fleet import files
+
+    marks = Marks.take(options)
+    fields = {name: options.pop(name) for name in ("everything", "model", "image_size")}
+    want = list(options.pop("want")) or ["coco"]
+    given = {"kind": kind, "want": want, "points": marks.points, "box": marks.box, **fields}
+    try:
+        work = msgspec.convert(given, files.Work)
+    except msgspec.ValidationError as error:
+        raise BadRequest(str(error)) from None
+    absolute = [path.resolve() for path in paths]
+    job = _ask_files(lambda there: files.submit(there, work, absolute), options)
+    show.line(show.as_json(job) if as_json else job.job)
+
+
+@fleet.command()
+@click.argument("job", required=False)
+@click.option(
+    "--fetch", type=click.Path(file_okay=False, path_type=Path), help="Folder for JOB's results from NATS."
+)
+@nats_options
+@json_option
+def jobs(job: str | None, fetch: Path | None, as_json: bool, **nats: Any) -> None:
+    """How far the jobs are; of one JOB the files that failed, and why."""
+    from tracker.fleet import files
+
+    if fetch is not None and job is None:
+        raise click.UsageError("--fetch: name the job whose results are wanted")
+    if job is None:
+        found = _ask_files(files.progress, nats)
+        rows: list[tuple[Any, ...]] = [
+            (p.job, p.kind, p.files, p.done, p.failed, p.files - p.done - p.failed) for p in found
+        ]
+        columns: tuple[str, ...] = ("job", "kind", "files", "done", "failed", "to do")
+    else:
+        found = _ask_files(lambda there: files.failures(there, job), nats)
+        rows = [(failed.path, failed.box, failed.tries, failed.error) for failed in found]
+        columns = ("file", "box", "tries", "error")
+    if as_json:
+        for record in found:
+            show.line(show.as_json(record))
+    else:
+        show.print_table(columns, rows)
+    if fetch is not None and job is not None:
+        number = _ask_files(lambda there: files.fetch(there, job, fetch), nats)
+        show.say(f"{number} files in {fetch}")
+
+
+@fleet.command("worker", hidden=True)
+def work_on_files() -> None:
+    """Work on files for a box, as its standard input says."""
+    from tracker.cli.fleet_worker import run
+
+    run()
+
+
+def _ask_files(work: "Callable[[Files], Awaitable[Any]]", nats: dict[str, Any]) -> Any:
+    async def ask(buckets: "Buckets") -> Any:
+        from tracker.fleet.files import Files
+
+        return await work(await Files.open(buckets.js))
+
+    return _ask(ask, nats)
 
 
 def _ask(work: "Callable[[Buckets], Awaitable[Any]]", nats: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from tracker.cli import show
 from tracker.cli.outputs import OVERWRITE, OutFile, check_paths
 from tracker.errors import SourceError
 from tracker.types import U8
@@ -24,7 +25,7 @@ def frame(path: Path, frame: int, output: Path, display: bool, overwrite: bool) 
     Its pixels are those that `trackerd track --point` and `--box` count; with --display, those that they count with
     --display too.
     """
-    check_paths([output], overwrite=overwrite)
+    check_paths([output], inputs=[path], overwrite=overwrite)
     from tracker.images import imaging
 
     rgb_hwc = read_frame(path, frame)
@@ -33,7 +34,7 @@ def frame(path: Path, frame: int, output: Path, display: bool, overwrite: bool) 
     encode = imaging.encode_png if output.suffix.lower() == ".png" else imaging.encode_jpeg
     output.write_bytes(encode(rgb_hwc))
     h, w = rgb_hwc.shape[:2]
-    click.echo(f"{output}: frame {frame} of {path}, {w}x{h}")
+    show.line(f"{output}: frame {frame} of {path}, {w}x{h}")
 
 
 def read_frame(path: Path, index: int) -> U8:

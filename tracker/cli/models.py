@@ -6,6 +6,7 @@ from dataclasses import asdict
 import click
 
 from tracker.cli import show as tables
+from tracker.cli.show import line
 
 
 @click.group()
@@ -38,7 +39,7 @@ def show(name: str, as_json: bool) -> None:
         click.echo(json.dumps(info, default=str))
         return
     for key, value in info.items():
-        click.echo(f"{key:>12}  {value}")
+        line(f"{key:>12}  {value}")
 
 
 @models.command()
@@ -47,4 +48,4 @@ def fetch(name: str) -> None:
     """Download a model's weights: resumes, and verifies what it got."""
     from tracker.engine.models import zoo
 
-    click.echo(f"{name}: {zoo.fetch(name)}")
+    line(f"{name}: {zoo.fetch(name)}")

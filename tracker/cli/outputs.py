@@ -6,6 +6,9 @@ from typing import Any
 
 import click
 
+from tracker.cli import show
+from tracker.wording import printable
+
 DEFAULT_FPS = 25.0
 
 # What the files of a format end in; "" is a folder. Tested to be those of `tracker.exports.WRITERS`, which is not
@@ -55,25 +58,45 @@ class Export(click.ParamType[tuple[str, Path]]):
         return name, path
 
 
-def check_paths(paths: Sequence[Path], *, overwrite: bool | None = None) -> None:
+def check_paths(paths: Sequence[Path], *, inputs: Sequence[Path] = (), overwrite: bool | None = None) -> None:
     """Refuse to write over anything, to write twice to one place, and to write where no folder is.
 
-    `overwrite` is what --overwrite says, None for a command that has none.
+    `overwrite` is what --overwrite says, None for a command that has none. What is read is never written over, and
+    nothing is written into a folder whose pictures are read: their names are those of what is written.
     """
-    for path in paths:
+    _refuse_inputs(paths, inputs)
+    places = [path.resolve() for path in paths]
+    for path, place in zip(paths, places, strict=True):
         if not overwrite and (any(path.iterdir()) if path.is_dir() else path.exists()):
             remedy = "" if overwrite is None else ", or give --overwrite"
-            raise click.UsageError(f"{path} is there already: remove it, or choose another name{remedy}")
-        if paths.count(path) > 1:
-            raise click.UsageError(f"{path} is given twice")
+            raise click.UsageError(printable(f"{path} is there already: remove it, or choose another name{remedy}"))
+        if places.count(place) > 1:
+            raise click.UsageError(printable(f"{path} is given twice"))
         if not path.parent.is_dir():
-            raise click.UsageError(f"{path}: there is no folder {path.parent}")
+            raise click.UsageError(printable(f"{path}: there is no folder {path.parent}"))
+
+
+def _refuse_inputs(paths: Sequence[Path], inputs: Sequence[Path]) -> None:
+    for source in inputs:
+        files = list(source.iterdir()) if source.is_dir() else []
+        _refuse_these(paths, [source, *files])
+
+
+def _refuse_these(paths: Sequence[Path], sources: Sequence[Path]) -> None:
+    for path in paths:
+        for source in sources:
+            if path.exists() and source.exists() and path.samefile(source):
+                raise click.UsageError(printable(f"{path} is what is read: choose another name"))
+            if path.is_dir() and source.is_file() and path.samefile(source.parent):
+                raise click.UsageError(
+                    printable(f"{path} is the folder of {source}, which is read: choose another one")
+                )
 
 
 def say_done(frames: str, seconds: float, rate: float, paths: Sequence[Path], *more: str) -> None:
     """The line with which a command ends: how much in what time, where it is, and what else there is to say."""
     parts = [f"{frames} in {seconds:.1f} s, {rate:.1f} a second", *more]
-    click.echo(f"{'; '.join(parts)}; written: {', '.join(map(str, paths))}")
+    show.line(f"{'; '.join(parts)}; written: {', '.join(map(str, paths))}")
 
 
 def objects_text(objects: Sequence[int], lost: Sequence[int]) -> str:

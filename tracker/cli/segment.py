@@ -49,7 +49,7 @@ class Outputs(Group):
     def paths(self) -> list[Path]:
         return [path for path in (self.masks, self.coco, self.overlays) if path is not None]
 
-    def check(self, everything: bool, max_masks: int) -> None:
+    def check(self, inputs: Sequence[Path], everything: bool, max_masks: int) -> None:
         """Refuse what cannot be written."""
         from tracker.exports import MAX_PNG_OBJECT
 
@@ -58,7 +58,7 @@ class Outputs(Group):
         if everything and self.masks and max_masks > MAX_PNG_OBJECT:
             limit = f"--max-masks is at most {MAX_PNG_OBJECT}"
             raise click.UsageError(f"with --masks, {limit}: a PNG's pixel is one byte")
-        check_paths(self.paths, overwrite=self.overwrite)
+        check_paths(self.paths, inputs=inputs, overwrite=self.overwrite)
 
     @contextmanager
     def sinks(self) -> Iterator[list[Sink]]:
@@ -115,7 +115,7 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
     marks, outputs, knobs = Marks.take(options), Outputs.take(options), knobs_of(options)
     if bool(marks) == everything:
         raise click.UsageError("give --point and --box, or --everything")
-    outputs.check(everything, knobs.max_masks)
+    outputs.check(paths, everything, knobs.max_masks)
     from tracker.offline import images
 
     pictures = images.find_pictures(paths)

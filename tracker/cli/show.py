@@ -20,10 +20,13 @@ from tracker.protocol.replies import (
     ObjectList,
     ObjectRecord,
     ServerInfo,
+    SimilarFound,
     StreamRecord,
     Tracks,
+    WatchRecord,
     ZoneRecord,
 )
+from tracker.wording import printable, visible
 
 
 def as_json(record: Struct | dict[str, Any]) -> str:
@@ -33,7 +36,7 @@ def as_json(record: Struct | dict[str, Any]) -> str:
 
 
 def _visible_in_json(character: str) -> str:
-    if _visible(character) == character:
+    if visible(character) == character:
         return character
     escaped = json.dumps(character)[1:-1]
     return escaped if len(escaped) > 1 else f"\\u{ord(character):04x}"
@@ -49,6 +52,7 @@ def info_table(info: ServerInfo) -> None:
     model = info.model
     rows += [("model", f"{model.name}, {model.image_size} px, {model.dtype} on {model.device}")]
     rows += [("objects", f"{info.limits.objects - info.limits.objects_free} of {info.limits.objects}")]
+    rows += [(name, note) for name, note in info.notes.items()]
     print_table(("", ""), rows)
 
 
@@ -80,6 +84,33 @@ def object_list(result: ObjectList) -> None:
         print_table(("stream", "object", "label", "frame"), rows)
 
 
+def hit_table(found: SimilarFound) -> None:
+    rows = [
+        (
+            f"{hit.score:.3f}",
+            hit.stream,
+            hit.object,
+            hit.label,
+            _when(hit.time),
+            hit.frame,
+            ",".join(map(str, hit.box)),
+        )
+        for hit in found.hits
+    ]
+    print_table(("score", "stream", "object", "label", "when", "frame", "box"), rows)
+    if found.left_out:
+        say(f"{found.left_out} looks are of another model, and were not compared")
+
+
+def watch_table(watched: Iterable[WatchRecord]) -> None:
+    rows = [(w.watch, w.name, w.threshold, _when(w.time)) for w in watched]
+    print_table(("number", "name", "threshold", "since"), rows)
+
+
+def _when(time_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+
+
 def zone_table(zones: Iterable[ZoneRecord]) -> None:
     columns = ("stream", "zone", "what", "counts", "inside", "who", "vertices")
     print_table(columns, map(_zone_row, zones))
@@ -100,8 +131,7 @@ def _zone_row(zone: ZoneRecord) -> tuple[Any, ...]:
 
 def event_lines(result: EventList) -> None:
     for event in result.events:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
-        line(f"{when}  {event_text(event)}")
+        line(f"{_when(event.time)}  {event_text(event)}")
 
 
 def event_text(event: Event) -> str:
@@ -178,20 +208,3 @@ def line(text: str) -> None:
 def say(text: str) -> None:
     """To people, beside what the command prints for programs."""
     click.echo(printable(text), err=True)
-
-
-def printable(text: str) -> str:
-    """Text that strangers may have written, with everything that a terminal would obey written out.
-
-    Labels, file names, URLs and errors come from cameras and other programs. A control character could move the
-    cursor or set the window's title; a bidirectional one could show text in another order than it is in.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_visible(character) for character in text)
-
-
-def _visible(character: str) -> str:
-    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-        return character
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tracker.cli import show
 from tracker.cli.options import (
     Group,
     Marks,
@@ -69,11 +70,11 @@ class Outputs(Group):
         """Whether objects become pixels of indexed PNGs."""
         return self.masks is not None or any(name == "davis" for name, _ in self.exports)
 
-    def check(self) -> None:
+    def check(self, inputs: Sequence[Path]) -> None:
         """Refuse what cannot be written."""
         if not self.paths:
             raise click.UsageError("nothing to write: give --masks, --jsonl, --overlay or --export")
-        check_paths(self.paths, overwrite=self.overwrite)
+        check_paths(self.paths, inputs=inputs, overwrite=self.overwrite)
 
     @contextmanager
     def sinks(self, path: Path) -> Iterator[list[Sink]]:
@@ -157,7 +158,7 @@ def track(
     marks, outputs, knobs = Marks.take(options), Outputs.take(options), knobs_of(options)
     if bool(prompts) + bool(marks) + everything != 1:
         raise click.UsageError("give --prompts FILE, or --point and --box for one object, or --everything")
-    outputs.check()
+    outputs.check([path, *([prompts] if prompts else [])])
     entries = _entries(prompts, marks, object_id, frame)
     _check_ids(entries, outputs)
     pixel_aspect = _look_at(path)
@@ -193,7 +194,7 @@ def _look_at(path: Path) -> Fraction:
 
     with sources.open_path(path) as opened:
         if opened.notice:
-            click.echo(opened.notice, err=True)
+            show.say(opened.notice)
         return opened.pixel_aspect
 
 

@@ -20,6 +20,7 @@ from tracker.cli import show
 from tracker.cli.options import Numbers
 from tracker.cli.outputs import OVERWRITE, OutFile, check_paths
 from tracker.cli.record import record
+from tracker.cli.similar import similar, watchlist
 from tracker.cli.zones import zones
 from tracker.client import CONTROL, TIMEOUT_S, Client
 from tracker.client.marks import Box
@@ -285,6 +286,8 @@ def watch(client: Client, stream: str | None, topics: tuple[str, ...], count: in
 
 main.add_command(record)
 main.add_command(zones)
+main.add_command(similar)
+main.add_command(watchlist)
 
 
 # ----------------------------------------------------------------------------------------------------- helpers

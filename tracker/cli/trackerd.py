@@ -9,14 +9,16 @@ from typing import NoReturn
 import click
 
 from tracker import __version__
-from tracker.cli import show
+from tracker.cli import logs, show
 from tracker.cli.fleet import fleet
 from tracker.cli.frame import frame
+from tracker.cli.index import index, similar
 from tracker.cli.keys import keys
 from tracker.cli.models import models
 from tracker.cli.segment import segment
 from tracker.cli.track import track
 from tracker.cli.web import check_page, web, with_page
+from tracker.config import load
 from tracker.errors import TrackerError
 
 
@@ -28,11 +30,20 @@ def trackerd() -> None:
 
 @trackerd.command()
 @click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file.")
-def serve(path: Path) -> None:
+@click.option(
+    "--log",
+    "style",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the log on standard error is written, a line an event.",
+)
+def serve(path: Path, style: logs.Style) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
+    logs.set_up(load(path).log.level, style)
     from tracker.daemon import daemon
 
-    with with_page(path):
+    with with_page(path, style):
         daemon.serve(path)
     # Everything is closed by now; taking torch apart would take the interpreter seconds that nobody gains from.
     logging.shutdown()
@@ -46,7 +57,7 @@ def check(path: Path) -> None:
     from tracker.daemon import checks
 
     check_page(checks.check(path, with_sources=True))
-    click.echo(f"{path}: nothing wrong")
+    show.line(f"{path}: nothing wrong")
 
 
 trackerd.add_command(fleet)
@@ -56,6 +67,8 @@ trackerd.add_command(track)
 trackerd.add_command(frame)
 trackerd.add_command(segment)
 trackerd.add_command(web)
+trackerd.add_command(index)
+trackerd.add_command(similar)
 
 
 def main() -> None:

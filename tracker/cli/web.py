@@ -1,6 +1,5 @@
 """`trackerd web`: the live page by itself, and beside the daemon as a child process."""
 
-import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tracker.cli import logs
 from tracker.client import CONTROL
 from tracker.config import Config, WebConfig, load
 from tracker.errors import ConfigError
@@ -27,6 +27,7 @@ COMMAND = "from tracker.cli.trackerd import main; main()"
 @click.option("--listen", help=f"Address and port of the page.  [default: {ENDPOINT}]")
 @click.option("--host", "hosts", multiple=True, help="Further name that browsers may call it by.")
 @click.option("--token-file", help="File with the token that browsers have to give.")
+@click.option("--log", "style", type=click.Choice(["text", "json"]), default="text", help="How the log is written.")
 @click.option("--until-stdin-ends", is_flag=True, hidden=True)
 def web(
     path: Path | None,
@@ -34,6 +35,7 @@ def web(
     listen: str | None,
     hosts: tuple[str, ...],
     token_file: str | None,
+    style: logs.Style,
     until_stdin_ends: bool,
 ) -> None:
     """Serve the live page: see the cameras, click to track."""
@@ -41,7 +43,7 @@ def web(
     _need_extra()
     from tracker.web.server import serve
 
-    logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up(config.log.level, style)
     page = WebConfig(
         endpoint=listen or config.web.endpoint or ENDPOINT,
         hosts=[*config.web.hosts, *hosts],
@@ -53,7 +55,7 @@ def web(
 
 
 @contextmanager
-def with_page(path: Path) -> Iterator[None]:
+def with_page(path: Path, style: logs.Style = "text") -> Iterator[None]:
     """The page that a configuration asks for, as a child process, so that the daemon loads nothing of it.
 
     It ends with this process, however this ends: the child reads from a pipe that closes then.
@@ -63,7 +65,7 @@ def with_page(path: Path) -> Iterator[None]:
     if config.web.endpoint is None:
         yield
         return
-    command = [sys.executable, "-c", COMMAND, "web", "-c", str(path), "--until-stdin-ends"]
+    command = [sys.executable, "-c", COMMAND, "web", "-c", str(path), "--log", style, "--until-stdin-ends"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         try:
             yield

@@ -43,6 +43,7 @@ class AsyncClient:
     """`Client` for asyncio: the same methods, to be awaited. Cancelling a call is safe."""
 
     info = _awaitable(requests.info)
+    note = _awaitable(requests.note)
     streams = _awaitable(requests.streams)
     add_stream = _awaitable(requests.add_stream)
     remove_stream = _awaitable(requests.remove_stream)
@@ -63,6 +64,10 @@ class AsyncClient:
     set_zone = _awaitable(requests.set_zone)
     remove_zone = _awaitable(requests.remove_zone)
     zones = _awaitable(requests.zones)
+    similar = _awaitable(requests.similar)
+    watch_for = _awaitable(requests.watch_for)
+    watched = _awaitable(requests.watched)
+    stop_watching = _awaitable(requests.stop_watching)
     history = _awaitable(requests.history)
 
     def __init__(

@@ -76,6 +76,7 @@ class Client:
     where no reply came, ConfigError for what is no endpoint."""
 
     info = _blocking(requests.info)
+    note = _blocking(requests.note)
     streams = _blocking(requests.streams)
     add_stream = _blocking(requests.add_stream)
     remove_stream = _blocking(requests.remove_stream)
@@ -96,6 +97,10 @@ class Client:
     set_zone = _blocking(requests.set_zone)
     remove_zone = _blocking(requests.remove_zone)
     zones = _blocking(requests.zones)
+    similar = _blocking(requests.similar)
+    watch_for = _blocking(requests.watch_for)
+    watched = _blocking(requests.watched)
+    stop_watching = _blocking(requests.stop_watching)
     history = _blocking(requests.history)
 
     def __init__(

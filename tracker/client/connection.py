@@ -19,7 +19,9 @@ CONTROL = "tcp://127.0.0.1:5570"
 TIMEOUT_S = 10.0
 TOPICS = ("tracks", "events")
 SILENCE_S = 3.0  # without a message: then the daemon is asked whether it and the stream are there still
-HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000  # a daemon that went away silently is connected to again
+# A daemon's machine that went away silently is connected to again after so long. By TCP: ZeroMQ's own heartbeats
+# end the process where the daemon goes while a program does not read (an assertion in libzmq 4.3.5).
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_TRIES = 1, 1, 3
 RECEIVE_HWM = 1000  # messages kept while the program is busy; after that some are lost, and counted
 
 S = TypeVar("S", bound="zmq.Socket[Any]")
@@ -81,8 +83,10 @@ def subscriber(
     socket.linger = 0
     socket.rcvhwm = RECEIVE_HWM
     who.prove(socket)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_TRIES)
     _connect(socket, endpoint)
     for prefix in prefixes:
         socket.subscribe(prefix)

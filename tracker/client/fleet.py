@@ -6,6 +6,7 @@ was cut off goes on talking.
 """
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -27,7 +28,7 @@ from tracker.client.nats_connection import NatsOptions, connect_nats
 from tracker.client.requests import Request
 from tracker.errors import BadRequest, ConfigError, Timeout, TrackerError, UnknownStream
 from tracker.keys import KeyPair
-from tracker.protocol.placement import SAVE, WHERE, Token, Where, key_of, where_of
+from tracker.protocol.placement import SAVE, TOKEN, WHERE, Token, Where, key_of, where_of
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Struct)
@@ -301,7 +302,7 @@ class FleetSubscription(Subscription[T]):
     def _accepted(self, voice: _Voice, message: Message) -> Message | None:
         """The message, unless it is of an owner before the one that was heard last."""
         owner = getattr(message.body, "owner", None)
-        if not isinstance(owner, str):
+        if not isinstance(owner, str) or not re.match(TOKEN, owner):
             return None  # of a daemon that was restarted, and serves the stream for nobody
         token = Token.parse(owner)
         if self._token is not None and token < self._token:

@@ -19,7 +19,7 @@ RECONNECT_S = 0.25
 PING_S = 1  # with LOST_PINGS unanswered the connection counts as lost
 LOST_PINGS = 3
 CONNECT_S = 2
-PATIENCE_S = 5  # of somebody who does not wait for a server
+PATIENCE_S = 10  # of somebody who does not wait for a server
 
 Callback = Callable[[], Awaitable[None]]
 

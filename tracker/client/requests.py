@@ -85,9 +85,33 @@ class SegmentAllOptions(TypedDict, total=False):
     track: bool
 
 
+class LookOptions(Marks, total=False):
+    stream: str
+    object: int
+    frame: int
+    picture: bytes
+
+
+class SimilarOptions(LookOptions, total=False):
+    on: str
+    since: float
+    until: float
+    label: str
+    limit: int
+
+
+class WatchOptions(LookOptions, total=False):
+    threshold: float
+
+
 def info() -> Request[replies.ServerInfo]:
     """Name, version, model and limits of the daemon."""
     return Request(operations.SERVER_INFO, requests.ServerInfoArgs())
+
+
+def note(name: str, message: str | None) -> Request[replies.Empty]:
+    """Have the daemon tell people what a program beside it has to say; None: it is well again."""
+    return Request(operations.SERVER_NOTE, requests.ServerNote(name=name, message=message))
 
 
 def streams() -> Request[replies.StreamList]:
@@ -150,7 +174,7 @@ def snapshot(
     return Request(operations.FRAMES_GET, args)
 
 
-def add(stream: str, **options: Unpack[AddOptions]) -> Request[replies.ObjectResult]:
+def add(stream: str, **options: Unpack[AddOptions]) -> Request[replies.AddedObject]:
     """Track a new object, marked by points, a box, both, or a mask."""
     return Request(operations.OBJECTS_ADD, requests.ObjectsAdd(stream=stream, **wire_fields(options)))
 
@@ -226,6 +250,27 @@ def segment_all(
 def cancel_segment_all(job: str) -> Request[replies.Empty]:
     """End a running `segment_all`."""
     return Request(operations.SEGMENT_CANCEL, requests.SegmentCancel(id=job))
+
+
+def similar(**options: Unpack[SimilarOptions]) -> Request[replies.SimilarFound]:
+    """Where else something was seen: an object (`stream`, `object`), or what is marked on a frame of a stream or on
+    a picture file's bytes (`picture`). Best first."""
+    return Request(operations.SEARCH_SIMILAR, requests.SearchSimilar(**wire_fields(options)))
+
+
+def watch_for(name: str, **options: Unpack[WatchOptions]) -> Request[replies.WatchRecord]:
+    """Have `looks_like` told when something on any stream looks like this; what, is said as to `similar`."""
+    return Request(operations.WATCH_ADD, requests.WatchAdd(name=name, **wire_fields(options)))
+
+
+def watched() -> Request[replies.WatchList]:
+    """The looks that are waited for."""
+    return Request(operations.WATCH_LIST, requests.WatchListArgs())
+
+
+def stop_watching(watch: int) -> Request[replies.WatchRecord]:
+    """Wait for a look no longer."""
+    return Request(operations.WATCH_REMOVE, requests.WatchRemove(watch=watch))
 
 
 def set_zone(stream: str, zone: str, config: ZoneConfig) -> Request[replies.ZoneRecord]:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from tracker.config import Config, load
 from tracker.daemon.persistence import state_folder
+from tracker.daemon.trust import foreign_writers
 from tracker.engine.models.build import check_model
 from tracker.errors import ConfigError, ModelError
 from tracker.labels.check import check as check_labels
 from tracker.masks.regions import region_problem
+from tracker.registry.folder import DATABASE, MEMORIES
 from tracker.sockets import access
 from tracker.streams.allowlist import pattern_problem
 from tracker.streams.checks import problems_here
@@ -22,7 +24,8 @@ def check(path: str | Path, *, with_sources: bool = False) -> Config:
     without them: one stream fails, the others go on.
     """
     config = load(path)
-    found = list(_problems(config))
+    file = Path(path).absolute()
+    found = [*foreign_writers(file, file.parent), *_problems(config)]
     if with_sources:
         found += _source_problems(config)
     if found:
@@ -47,6 +50,9 @@ def _problems(config: Config) -> Iterator[str]:
     folder = state_folder(config.persist)
     if folder is not None and folder.exists() and not folder.is_dir():
         yield f"persist.dir: {folder} is no folder"
+    elif folder is not None:
+        kept = (folder.absolute().parent, folder, folder / DATABASE, folder / MEMORIES)
+        yield from (f"persist.dir: {problem}" for problem in foreign_writers(*kept))
     for pattern in config.control.allow_sources:
         if problem := pattern_problem(pattern):
             yield f"control.allow_sources: {pattern!r} {problem}"

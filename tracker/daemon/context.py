@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from tracker.config import Config
 from tracker.daemon.events import Events
 from tracker.daemon.lifecycle import ObjectLifecycle
+from tracker.daemon.looks import LookMemory
 from tracker.daemon.persistence import Persistence
 from tracker.daemon.zones import Zones
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
+from tracker.registry.similar import model_key
 from tracker.sockets.publisher import Publisher
 from tracker.tracking.records import ShapeOptions
 from tracker.tracking.state import StreamTable, TrackedStream
@@ -31,12 +33,16 @@ class Context:
     events: Events
     persistence: Persistence
     zones: Zones = field(init=False)
+    looks: LookMemory = field(init=False)
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[tuple[str, int], Features] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.zones = Zones(self.events, self.persistence.store)
         self.persistence.more = self.zones.rows
+        model = model_key(self.engine.describe())
+        self.looks = LookMemory(self.config.looks, model, self.events, self.persistence.store)
+        self.events.on_object = self.looks.happened
 
     def reconfigure(self, config: Config) -> None:
         """From now on it is `config` that counts."""

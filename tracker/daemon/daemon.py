@@ -25,20 +25,23 @@ from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.discovery import Discovery
 from tracker.daemon.events import Events
-from tracker.daemon.fairness import REQUESTS_S, FairRequests
+from tracker.daemon.fairness import LIGHT_AT_ONCE_S, REQUESTS_S, FairRequests
 from tracker.daemon.faults import Faults
+from tracker.daemon.figures import Figures
 from tracker.daemon.history import DurableRequest, History
 from tracker.daemon.lifecycle import ObjectLifecycle
-from tracker.daemon.metrics import Figures, Metrics
+from tracker.daemon.metrics import Metrics
 from tracker.daemon.operations import operations
 from tracker.daemon.persistence import Persistence, open_store
 from tracker.daemon.reload import Reloader
 from tracker.daemon.restore import Restorer
+from tracker.daemon.similar import Similar
 from tracker.daemon.status import status_line, step_times
 from tracker.daemon.stream_keeper import StreamKeeper
 from tracker.daemon.systemd import Notifier
 from tracker.daemon.watch import Part, Pulse, Watch, memory_bound
 from tracker.engine.engine import Engine
+from tracker.engine.forward import Features
 from tracker.engine.models.build import load_model
 from tracker.errors import AtCapacity, TrackerError
 from tracker.labels.labeller import Labeller
@@ -87,14 +90,17 @@ class Daemon:
         self._persistence = Persistence(store, config, self._table, engine)
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
         self._context = self._context_of(engine)
-        self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._context.zones)
+        self._delivery = Delivery(
+            self.publisher, config.publish, self._wake.set, self._context.zones, self._delivered
+        )
         self._restorer = Restorer(self._context)
-        self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set)
+        self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set, self._stream_closed)
         self._reloader = Reloader(self._context, self._keeper, read_config)
         self._notifier = Notifier()
         self._jobs = Jobs(config.engine.catch_up_fraction)
         self._answers = operations(self._context, self._keeper.attach, self._keeper.detach, self._cancel)
         self._history = History(store)
+        self._similar = Similar(self._context, self._context.looks)
         self.control = self._control_server(instance)
         self._discovery = Discovery(self._context, self._jobs)
         self._faults = Faults(self._context)
@@ -118,6 +124,7 @@ class Daemon:
         parts: dict[str, Part] = {
             "main": self._pulse,
             "delivery": self._delivery,
+            "looks": self._context.looks,
             "control": self.control,
             "publish": self.publisher,
         }
@@ -134,7 +141,7 @@ class Daemon:
 
     def _control_server(self, instance: str) -> ControlServer:
         config = self._config
-        names = self._answers.names | {HISTORY_LIST.name}
+        names = self._answers.names | {HISTORY_LIST.name} | self._similar.names
         guard = guard_of(config, "control")
         return ControlServer(config.control.endpoint, self._ask, names, instance, config.limits, guard)
 
@@ -144,8 +151,23 @@ class Daemon:
         return Watch(parts, sockets, memory, self._end_with, self._abandon, lambda: self._in_step)
 
     def _metrics_of(self, parts: dict[str, Part]) -> Metrics:
-        figures = Figures(self._table, self._events, self._persistence, parts, self._context.zones.counts)
+        queues: dict[str, Callable[[], int]] = {
+            "requests": self._requests.__len__,
+            "jobs": self._jobs.__len__,
+            "delivery": self._delivery.waiting,
+            "publish": self.publisher.waiting,
+        }
+        if self._persistence.store is not None:
+            queues["registry"] = self._persistence.store.waiting
+        figures = Figures(self._context, parts, queues, self.control.answered, lambda: self._reloader.applied)
         return Metrics(self._config.metrics.endpoint, figures, lambda: self.ready.is_set() and not self._stopping)
+
+    def _stream_closed(self, name: str) -> None:
+        self.metrics.forget(name)
+
+    def _delivered(self, processed: ProcessedFrame, started_ns: int, ended_ns: int) -> None:
+        """Called by delivery's thread."""
+        self.metrics.observe_delivered(processed, started_ns, ended_ns)
 
     @property
     def device(self) -> str:
@@ -229,6 +251,17 @@ class Daemon:
         for (obj, _, frame), (memory, mask) in zip(moves, results, strict=True):
             obj.followed(frame, memory, mask)
             obj.age += 1
+        self._look(batch, features)
+
+    def _look(self, batch: list[ScheduledFrame], features: Features) -> None:
+        """Hand over what some objects look like, whose turn it is."""
+        looks = self._context.looks
+        try:
+            for i, work in enumerate(batch):
+                for obj in looks.due(work.objects):
+                    looks.offer(obj, work.frame, obj.mask, self._engine.look(features, i, obj.mask.logits_hw > 0))
+        except Exception:  # nobody's tracking ends for want of a look
+            log.exception("no looks were taken")
 
     def _fail(self, batch: list[ScheduledFrame], error: Exception) -> None:
         """Streams that shared a step are tried one by one, so that one bad frame costs the others nothing."""
@@ -285,10 +318,12 @@ class Daemon:
         self._wake.set()
 
     def _answer_requests(self) -> None:
-        """Answer requests for at most REQUESTS_S, so that a busy client cannot starve tracking."""
+        """Answer requests for at most REQUESTS_S, so that a busy client cannot starve tracking; and those of light
+        clients a little longer, so that they need not wait for a step of the model as well."""
         deadline_s = time.monotonic() + REQUESTS_S
+        light_ends_s: float | None = None
         self._requests.refill(tracking=self._table.object_count() > 0)
-        while (request := self._requests.take()) is not None:
+        while (request := self._requests.take(light_only=light_ends_s is not None)) is not None:
             started_s = time.monotonic()
             self._pulse.beat()
             self._asker = request.owner
@@ -301,10 +336,14 @@ class Daemon:
                 request.fail(
                     TrackerError(f"{request.op} failed inside the daemon: {type(error).__name__}; see its log")
                 )
-            self._requests.spent(request.owner, time.monotonic() - started_s)
-            if time.monotonic() > deadline_s or self._stopping:
-                self._wake.set()
-                return
+            ended_s = time.monotonic()
+            self._requests.spent(request.owner, ended_s - started_s)
+            if light_ends_s is None and ended_s > deadline_s:
+                light_ends_s = ended_s + LIGHT_AT_ONCE_S
+            if self._stopping or (light_ends_s is not None and ended_s > light_ends_s):
+                break
+        if light_ends_s is not None:
+            self._wake.set()
 
     def _cancel(self, request_id: Any) -> None:
         self._jobs.cancel(request_id, self._asker)
@@ -312,6 +351,8 @@ class Daemon:
     def _answer(self, request: Request) -> None:
         if request.op == HISTORY_LIST.name:
             self._history.answer(request)
+        elif request.op in self._similar.names:
+            self._similar.answer(request)
         elif (in_slices := self._answers.in_slices.get(request.op)) is not None:
             self._jobs.check_room(request.owner)
             self._jobs.add(DurableRequest(request, self._persistence), in_slices(request.args, request.id))
@@ -380,6 +421,8 @@ class Daemon:
             stack.callback(self._delivery.stop)
             self.control.start()
             stack.callback(self.control.stop, STOP_S)
+            self._context.looks.start()
+            stack.callback(self._context.looks.stop)
             self._labeller.start()
             stack.callback(self._labeller.stop)
             self.metrics.start()
@@ -411,13 +454,12 @@ def _abandon(_: str) -> None:
 def serve(path: str | Path) -> None:
     """Run the daemon of a configuration file until SIGTERM or Ctrl-C. Raises ConfigError and ModelError."""
     config = check(path)
-    logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _raise_descriptor_limit()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to apply a new configuration to
     Notifier().status(f"loading {config.model.name}")
-    store = open_store(config.persist)
+    store = open_store(config.persist, config.looks)
     engine = Engine(load_model(config.model), config.engine)
     engine.warm_up()
     daemon = Daemon(config, engine, store, abandon=_abandon, read_config=lambda: check(path))

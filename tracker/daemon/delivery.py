@@ -50,15 +50,22 @@ class ProcessedFrame:
 class Delivery:
     """Publishes processed frames, and tells the main loop which objects can be seen on them.
 
-    `wake` is called by delivery's thread when there are new sightings.
+    `wake` is called by delivery's thread when there are new sightings, `delivered(frame, started_ns, ended_ns)`
+    after each frame.
     """
 
     def __init__(
-        self, publisher: Publisher, config: PublishConfig, wake: Callable[[], object], zones: Zones | None = None
+        self,
+        publisher: Publisher,
+        config: PublishConfig,
+        wake: Callable[[], object],
+        zones: Zones | None = None,
+        delivered: Callable[[ProcessedFrame, int, int], None] = lambda *_: None,
     ) -> None:
         self._publisher = publisher
         self._config = config
         self._wake = wake
+        self._delivered = delivered
         self._zones = zones
         self._queue: queue.Queue[ProcessedFrame | None] = queue.Queue(WAITING)
         # The main loop takes them before it processes the next frame, so there are never many.
@@ -77,6 +84,10 @@ class Delivery:
 
     def is_alive(self) -> bool:
         return self._thread.is_alive()
+
+    def waiting(self) -> int:
+        """Frames."""
+        return self._queue.qsize()
 
     def put(self, processed: ProcessedFrame) -> None:
         """Hand over a frame; waits while WAITING others are to be delivered. Raises TrackerError where none is any
@@ -98,9 +109,10 @@ class Delivery:
 
     def _run(self) -> None:
         while (processed := self._queue.get()) is not None:
-            self.busy_since_s = time.monotonic()
+            self.busy_since_s, started_ns = time.monotonic(), time.monotonic_ns()
             try:
                 self._deliver(processed)
+                self._delivered(processed, started_ns, time.monotonic_ns())
             except Exception:  # one frame's trouble must not end the stream of all others
                 log.exception("frame %d of %s was not published", processed.frame.index, processed.frame.stream)
             self.busy_since_s = None

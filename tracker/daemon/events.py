@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from tracker.errors import AtCapacity
 from tracker.protocol.fields import EventName
 from tracker.protocol.replies import Event
 from tracker.sockets.publisher import Publisher
 from tracker.streams.stream import Stream
 from tracker.tracking.state import TrackedObject
 
+MAX_NOTES = 16  # programs beside the daemon that have something to say
 NO_HISTORY: set[EventName] = {"segment_progress"}  # of no interest once it is over
 
 
@@ -21,8 +23,10 @@ class Events:
     def __init__(self, publisher: Publisher, keep: Callable[[Event], None] | None) -> None:
         self._publisher = publisher
         self._keep = keep
+        self.on_object: Callable[[TrackedObject, EventName], None] | None = None  # told of what happens to objects
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self.notes: dict[str, str] = {}  # what programs beside the daemon say, by their names
 
     def of_stream(self, source: Stream, name: EventName, frame: int | None, **more: Any) -> None:
         """Something happened to a stream; `more` are the fields that go with it."""
@@ -40,6 +44,19 @@ class Events:
 
     def of_object(self, obj: TrackedObject, name: EventName, frame: int, **more: Any) -> None:
         self.of_stream(obj.stream.source, name, frame, object=obj.id, label=obj.label, **more)
+        if self.on_object is not None:
+            self.on_object(obj, name)
+
+    def note(self, name: str, message: str | None) -> bool:
+        """Keep what a program beside the daemon says; returns whether that is new. Raises AtCapacity."""
+        before = self.notes.get(name)
+        if message is None:
+            self.notes.pop(name, None)
+        elif name not in self.notes and len(self.notes) >= MAX_NOTES:
+            raise AtCapacity(f"name: {MAX_NOTES} programs have a note here already: {', '.join(self.notes)}")
+        else:
+            self.notes[name] = message
+        return before != message
 
     def counts(self) -> dict[str, int]:
         """How many there were of each name."""

@@ -1,28 +1,22 @@
 """Figures for Prometheus, and whether the daemon is alive and serving, over HTTP; read when somebody asks."""
 
+import contextlib
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from msgspec import UNSET
 from prometheus_client import CollectorRegistry, Histogram, make_wsgi_app
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from tracker.daemon.events import Events
-from tracker.daemon.persistence import Persistence
-from tracker.daemon.watch import Part, resident_bytes
+from tracker.daemon.delivery import ProcessedFrame
+from tracker.daemon.figures import Figures
 from tracker.errors import ConfigError
-from tracker.protocol.replies import ZoneCounts
 from tracker.threads import NamedThread
-from tracker.tracking.state import StreamTable, TrackedObject
 
 log = logging.getLogger(__name__)
 
 REQUEST_S = 2.0  # for a request to come in: one at a time is served, and none holds up the next for longer
-STEP_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -31,14 +25,21 @@ StartResponse = Callable[[str, list[tuple[str, str]]], object]
 class Metrics:
     """`/metrics`, `/healthz` (all threads live) and `/readyz` (requests are answered). Off without an endpoint."""
 
-    def __init__(self, endpoint: str | None, figures: "Figures", is_ready: Callable[[], bool]) -> None:
+    def __init__(self, endpoint: str | None, figures: Figures, is_ready: Callable[[], bool]) -> None:
         self._endpoint = endpoint
         self._figures = figures
         self._is_ready = is_ready
         registry = CollectorRegistry()
         registry.register(figures)
-        self._steps = Histogram(
-            "tracker_step_seconds", "Time of a step of the model.", buckets=STEP_BUCKETS_S, registry=registry
+        self._stages = Histogram(
+            "tracker_stage_seconds", "Where a frame's time goes.", ["stage"], buckets=BUCKETS_S, registry=registry
+        )
+        self._latency = Histogram(
+            "tracker_latency_seconds",
+            "From a frame's arrival until its message is made.",
+            ["stream"],
+            buckets=BUCKETS_S,
+            registry=registry,
         )
         self._show = make_wsgi_app(registry)
         self._server: WSGIServer | None = None
@@ -50,7 +51,24 @@ class Metrics:
         return self._server.server_port
 
     def observe_step(self, seconds: float) -> None:
-        self._steps.observe(seconds)
+        """A step of the model took so long."""
+        self._stages.labels("model").observe(seconds)
+
+    def observe_delivered(self, processed: ProcessedFrame, started_ns: int, ended_ns: int) -> None:
+        """Delivery was at a frame from `started_ns` to `ended_ns`. Called by its thread."""
+        arrived_ns = processed.frame.mono_ns
+        if processed.model_mono_ns is not None:
+            model_started_ns, model_ended_ns = processed.model_mono_ns
+            self._stages.labels("wait").observe((model_started_ns - arrived_ns) / 1e9)
+            self._stages.labels("hand_over").observe((started_ns - model_ended_ns) / 1e9)
+        self._stages.labels("delivery").observe((ended_ns - started_ns) / 1e9)
+        if self._figures.has_stream(processed.frame.stream):
+            self._latency.labels(processed.frame.stream).observe((ended_ns - arrived_ns) / 1e9)
+
+    def forget(self, stream: str) -> None:
+        """A stream was removed: its figures end."""
+        with contextlib.suppress(KeyError):
+            self._latency.remove(stream)
 
     def start(self) -> None:
         """Raises ConfigError where the endpoint cannot be had."""
@@ -96,82 +114,3 @@ class _Handler(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Not a line for each."""
-
-
-class Figures(Collector):
-    """Reads what the main loop counts; all labels have few values."""
-
-    def __init__(
-        self,
-        table: StreamTable,
-        events: Events,
-        persistence: Persistence,
-        parts: dict[str, Part],
-        zones: Callable[[], dict[str, dict[str, ZoneCounts]]] = dict,
-    ) -> None:
-        self._table = table
-        self._events = events
-        self._persistence = persistence
-        self._parts = parts
-        self._zones = zones
-
-    def all_alive(self) -> bool:
-        return all(part.is_alive() for part in self._parts.values())
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self._of_streams()
-        yield from self._of_zones()
-        events = CounterMetricFamily("tracker_events", "Events by name.", labels=["event"])
-        for name, count in self._events.counts().items():
-            events.add_metric([name], count)
-        threads = GaugeMetricFamily("tracker_thread_alive", "1 while a thread lives.", labels=["thread"])
-        for name, part in self._parts.items():
-            threads.add_metric([name], part.is_alive())
-        yield events
-        yield threads
-        yield GaugeMetricFamily("tracker_resident_memory_bytes", "Of the process.", resident_bytes())
-        store = self._persistence.store
-        saving = store is not None and not store.failed
-        yield GaugeMetricFamily("tracker_saving", "1 while changes reach the disk.", saving)
-
-    def _of_zones(self) -> Iterator[Metric]:
-        occupancy = GaugeMetricFamily("tracker_zone_occupancy", "Objects in a polygon.", labels=["stream", "zone"])
-        counted = CounterMetricFamily(
-            "tracker_zone_events", "Who entered, left and crossed.", labels=["stream", "zone", "what"]
-        )
-        for stream, zones in self._zones().items():
-            for zone, counts in zones.items():
-                if counts.inside is not UNSET:
-                    occupancy.add_metric([stream, zone], len(counts.inside))
-                for what, count in _zone_counts(counts).items():
-                    counted.add_metric([stream, zone, what], count)
-        yield from (occupancy, counted)
-
-    def _of_streams(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("tracker_stream_up", "1 while frames come.", labels=["stream"])
-        frames = CounterMetricFamily("tracker_frames", "Frames by what became of them.", labels=["stream", "fate"])
-        reconnects = CounterMetricFamily("tracker_reconnects", "Connected again.", labels=["stream"])
-        buffered = GaugeMetricFamily("tracker_buffer_bytes", "Of the rolling buffer.", labels=["stream"])
-        objects = GaugeMetricFamily("tracker_objects", "Objects by state.", labels=["stream", "state"])
-        for stream in self._table:
-            source, name = stream.source, stream.name
-            up.add_metric([name], source.state == "live")
-            fates = {"processed": stream.step + 1, "dropped": stream.dropped, "corrupt": source.corrupt}
-            for fate, count in fates.items():
-                frames.add_metric([name, fate], count)
-            reconnects.add_metric([name], source.reconnects)
-            buffered.add_metric([name], source.buffer.nbytes)
-            states = Counter(map(_state, list(stream.objects.values())))
-            for state in ("visible", "lost", "pending"):
-                objects.add_metric([name, state], states[state])
-        yield from (up, frames, reconnects, buffered, objects)
-
-
-def _zone_counts(counts: ZoneCounts) -> dict[str, int]:
-    """What a zone has counted, by what it was."""
-    named = {name: getattr(counts, name) for name in ("entered", "left", "to_left", "to_right")}
-    return {name: count for name, count in named.items() if count is not UNSET}
-
-
-def _state(obj: TrackedObject) -> str:
-    return "pending" if obj.pending else "visible" if obj.visible else "lost"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec import UNSET, Struct, structs
 
-from tracker.config import Config, PersistConfig, StreamConfig
+from tracker.config import Config, LooksConfig, PersistConfig, StreamConfig
 from tracker.engine.engine import Engine
 from tracker.engine.memory import ObjectMemory
 from tracker.registry import memories
@@ -274,12 +274,12 @@ def state_folder(config: PersistConfig) -> Path | None:
     return Path(given) if given else None
 
 
-def open_store(config: PersistConfig) -> Store | None:
+def open_store(config: PersistConfig, looks: LooksConfig | None = None) -> Store | None:
     """Lock and read the state folder. Raises ConfigError where another daemon has it."""
     folder = state_folder(config)
     if folder is None:
         log.warning("nothing outlives a restart: neither persist.dir nor $STATE_DIRECTORY names a folder")
         return None
-    store = Store(folder, config.history_days, round(config.history_mib * 2**20))
+    store = Store(folder, config.history_days, round(config.history_mib * 2**20), looks)
     store.open()
     return store

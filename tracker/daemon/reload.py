@@ -30,6 +30,11 @@ class Reloader:
         self.asked = False
         self.problem: str | None = None  # why the last try changed nothing
 
+    @property
+    def applied(self) -> bool:
+        """Whether the file was right when it was read last."""
+        return self.problem is None
+
     def ask(self) -> None:
         self.asked = self._read is not None
 

@@ -24,14 +24,20 @@ WITHOUT_REOPENING = {
 
 
 class StreamKeeper:
-    """The one place that starts and stops streams' threads. `wake` is called for every frame, by these threads."""
+    """The one place that starts and stops streams' threads.
 
-    def __init__(self, context: Context, restorer: Restorer, wake: Callable[[], None]) -> None:
+    `wake` is called for every frame, by these threads; `closed(name)` when a stream is gone.
+    """
+
+    def __init__(
+        self, context: Context, restorer: Restorer, wake: Callable[[], None], closed: Callable[[str], None]
+    ) -> None:
         self._context = context
         self._table = context.table
         self._persistence = context.persistence
         self._restorer = restorer
         self._wake = wake
+        self._closed = closed
 
     def start(self) -> None:
         """Open what is configured, and what was added before a restart."""
@@ -110,6 +116,7 @@ class StreamKeeper:
         self._table.remove(stream)
         stream.source.stop(timeout_s=0)  # it ends by itself, at the latest with its time-out
         self._publish_event(stream.source, "stream_removed")
+        self._closed(stream.name)
 
     def _source(self, name: str, config: StreamConfig, playlists: bool) -> Stream:
         return Stream(name, config, lambda _: self._wake(), self._on_stream_event, playlists=playlists)

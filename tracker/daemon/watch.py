@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from tracker.threads import NamedThread
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.1
+LOOK_S = 0.05
 STUCK_S = 30.0  # a part that is at one thing for so long will not come back
 PATIENCE_S = {"main": 60.0}  # where it is longer: a step of a large model on a CPU takes its time
 STOP_S = 2.0
@@ -51,13 +51,15 @@ class Pulse:
 
 
 class Peers(Protocol):
-    """A socket's connections, to be shut for want of memory."""
+    """A socket's connections, to be shut for want of memory, or because they send too fast."""
 
     def shed(self) -> None: ...
 
+    def look(self) -> None: ...
+
 
 class Watch:
-    """Looks ten times a second. `fail(why)` is called at most once; `abandon(why)` where ending takes too long."""
+    """Looks twenty times a second. `fail(why)` is called at most once; `abandon(why)` where ending takes long."""
 
     def __init__(
         self,
@@ -97,6 +99,8 @@ class Watch:
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):
+            for peers in self._peers:
+                peers.look()
             if self._stopping_s is not None:
                 self._look_at_stop(time.monotonic() - self._stopping_s)
             elif not self._failed and (why := self._fault()):
@@ -138,6 +142,7 @@ class Watch:
 
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_CGROUPS = Path("/sys/fs/cgroup")
 _last_resident_bytes = 0
 
 
@@ -153,10 +158,21 @@ def memory_bound(memory_mib: int | None) -> int:
     """Bytes: what the configuration says, else three quarters of the machine's or the control group's memory."""
     if memory_mib is not None:
         return memory_mib * 2**20
-    bounds = [os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES]
-    with contextlib.suppress(OSError, ValueError):
-        bounds.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    bounds = [os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES, *control_group_bounds(Path("/proc/self/cgroup"), _CGROUPS)]
     return min(bounds) * 3 // 4
+
+
+def control_group_bounds(own: Path, mounted: Path) -> Iterator[int]:
+    """Bytes: `memory.max` of the process's control group and of all above it, where they have one. `own` is
+    /proc/PID/cgroup, `mounted` where the groups are."""
+    path = ""
+    with contextlib.suppress(OSError):
+        path = next((line[3:] for line in own.read_text().splitlines() if line.startswith("0::")), "")
+    folder = mounted / path.lstrip("/")
+    for group in (folder, *folder.parents):
+        if group.is_relative_to(mounted):
+            with contextlib.suppress(OSError, ValueError):  # there is none, or it is "max"
+                yield int((group / "memory.max").read_text())
 
 
 def give_back_memory() -> None:

@@ -6,7 +6,7 @@ each of them is on. What the host decides (`grouping.py`) ends up in `Inputs`; f
 of tensors of fixed shapes, which never waits for a value and never makes a tensor of a list.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -170,7 +170,9 @@ class Batch:
             projected_bk = self._attention.project(memory_btm)
         return Outputs(logits_b1hw[:, 0], score_b, presence_b, pointer_bc, memory_btm, projected_bk)
 
-    def _remember(self, x: Inputs, image_b: Tensor, keys_lbsc: list[Tensor], values_lbsv: list[Tensor]) -> Tensor:
+    def _remember(
+        self, x: Inputs, image_b: Tensor, keys_lbsc: list[Iterable[Tensor]], values_lbsv: list[Tensor]
+    ) -> Tensor:
         """Coarse features that have looked at the memories: [b, h * w, c]."""
         placed_nchw = x.coarse_nchw.float() + 0.1 * x.position_1chw
         x_ntc = placed_nchw.flatten(2).transpose(1, 2)
@@ -185,7 +187,7 @@ class Batch:
         of_pointers_bs = mask_bk[:, memories:].repeat_interleave(per_pointer, dim=1)
         return torch.cat((of_memories_bs, of_pointers_bs), 1)
 
-    def _memories(self, x: Inputs) -> tuple[list[Tensor], list[Tensor]]:
+    def _memories(self, x: Inputs) -> tuple[list[Iterable[Tensor]], list[Tensor]]:
         """Keys and values [b, s, c] of every layer: of the spatial memories first, then of the pointers."""
         net, m = self._net, x.memories
         slots_bm, times_bm, ages_bp = torch.split(x.index_bk[:, 1:], [m, m, x.pointers_bpc.shape[1]], dim=1)

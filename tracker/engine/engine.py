@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from tracker.config import EngineConfig
-from tracker.engine import forward, preprocess, prompts
+from tracker.engine import embedder, forward, preprocess, prompts
 from tracker.engine.batch import Batch, Step
 from tracker.engine.cost import StepCost
 from tracker.engine.cuda_graphs import CudaRecorder, Recorder, ReplayedEncoder, take_over
@@ -40,7 +40,7 @@ from tracker.engine.precision import Precision, of_config
 from tracker.engine.prompts import Points
 from tracker.errors import AtCapacity, FrameGone, FrameMarked
 from tracker.protocol.prompts import checked
-from tracker.types import F32, U8, Image, ObjectMask, Prompt
+from tracker.types import F32, U8, Bool, Image, ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
 
@@ -214,6 +214,10 @@ class Engine:
 
         return finish
 
+    def look(self, features: Features, i: int, inside_hw: Bool) -> F32:
+        """Features of the i-th image inside a mask of any size, float32 [c]: what an object looks like."""
+        return embedder.pooled(features, i, inside_hw)
+
     def warm_up(self) -> None:
         """A few steps on a blank picture: the first real one is not slow, and `cost` has something to go by."""
         side = self.model.image_size
@@ -221,9 +225,9 @@ class Engine:
         whole = Prompt(box_xyxy=np.array([0, 0, side, side], np.float32))
         blank = self.encode_tensor(picture_1chw)
         memory, _ = self.prompt(ObjectMemory(), blank, 0, 0, whole, (side, side))
-        self.propagate([(memory, 0, 1)], blank)
+        self.propagate([(memory, 0, 1)] * 4, blank)
         self.cost = StepCost()  # the first step is not counted: it allocates
-        for objects in (1, 1, 4, 4, 4):
+        for objects in (1, 4):
             blank = self.encode_tensor(picture_1chw)
             self.propagate([(memory, 0, 1)] * objects, blank)
         if self.model.device.type == "cuda":

@@ -18,16 +18,21 @@ from tracker.client.nats_connection import connect_nats
 from tracker.errors import TrackerError
 from tracker.fleet.buckets import Buckets, View, entry_of
 from tracker.fleet.daemon_link import Daemon, public_key
+from tracker.fleet.files import Files
 from tracker.fleet.lease import Ground, Lease
+from tracker.fleet.metrics import Figures
+from tracker.fleet.mirror import Mirror
 from tracker.fleet.placing import Placing, Room
 from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded, needs_key
 from tracker.fleet.settings import BoxConfig
+from tracker.fleet.worker import Worker
 from tracker.protocol.placement import key_of
 from tracker.protocol.replies import Event, Status, StreamRecord
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 2.0
+NATS_GONE = "NATS is gone: what runs goes on, nothing is placed"
 ASLEEP_S = ACK_WAIT_S / 2  # between two ticks: the process was stopped, and may own nothing any more
 DAEMON_GONE_S = 3.0  # then its streams go elsewhere
 
@@ -43,6 +48,8 @@ class Box:
         self._daemon = daemon
         self._tasks: set[asyncio.Task[None]] = set()
         self._daemon_gone_s: float | None = time.monotonic()  # since when
+        self._mirror: Mirror | None = None
+        self.figures = Figures(self._gauges)
         self._room = Room(config.room, daemon, lambda: len(self.leases))
         daemon.on_message = self._heard
         daemon.on_change = self._daemon_changed
@@ -57,6 +64,12 @@ class Box:
         try:
             await self._open(self._nats, key)
             self._spawn(self._daemon.run())
+            if self._config.mirror:
+                self._mirror = Mirror(self._nats, self._is_ours)
+                self._spawn(self._mirror.run())
+            if self._config.jobs.inputs:
+                files = await Files.create(self._buckets.js, self._config.nats.replicas)
+                self._spawn(Worker(self.name, self._config.jobs, self._daemon, files, self._may_work).run())
             await self._tick()
         finally:
             await self._close()
@@ -144,7 +157,9 @@ class Box:
 
     async def _lost(self) -> None:
         if self.connected:
-            log.warning("NATS is gone: what runs goes on, nothing is placed")
+            log.warning(NATS_GONE)
+            self.figures.counts["nats_lost"] += 1
+            self._spawn(self._note(NATS_GONE))
         self.connected = False
 
     async def _back(self) -> None:
@@ -156,6 +171,12 @@ class Box:
             await lease.in_progress()
         self._verify_all()
         self._spawn(self._reload())
+        self._spawn(self._note(None))
+
+    async def _note(self, message: str | None) -> None:
+        """For people who look at the daemon: `trackctl info`, an event, a metric."""
+        with contextlib.suppress(TrackerError):
+            await self._daemon.note(message)
 
     async def _reload(self) -> None:
         with contextlib.suppress(NatsError, TimeoutError, OSError):
@@ -183,6 +204,8 @@ class Box:
         return False
 
     def _heard(self, message: Message) -> None:
+        if self._mirror is not None:
+            self._mirror.take(message)
         body = message.body
         if isinstance(body, Event) and body.stream in self.leases:
             self.leases[body.stream].take_event(body)
@@ -198,6 +221,24 @@ class Box:
         for lease in self.leases.values():
             if order.kind == "drain" or key == f"move.{key_of(lease.stream)}":
                 lease.give()
+
+    def _is_ours(self, stream: str, owner: object) -> bool:
+        """Whether this box speaks for the stream, as far as it knows."""
+        return self.connected and stream in self.leases and self.leases[stream].is_ours(owner)
+
+    def _gauges(self) -> dict[str, float]:
+        return {
+            "connected": self.connected,
+            "daemon": self._daemon.info is not None,
+            "streams": len(self.leases),
+            "streams_room": self._config.room.streams,
+            "mirror_dropped": self._mirror.dropped if self._mirror else 0,
+        }
+
+    def _may_work(self) -> bool:
+        """On files: live streams come first."""
+        starting = any(lease.state == "claiming" for lease in self.leases.values())
+        return self.connected and not self._placing.drained and not starting
 
     def _publish_endpoint(self) -> str:
         if self._config.advertise.publish is not None:
@@ -218,10 +259,12 @@ class Box:
         except (NatsError, TimeoutError, OSError) as error:
             log.warning("%s: NATS: %s", lease.stream, error)
         finally:
+            self.figures.counts["left"] += 1
             if self.leases.get(lease.stream) is lease:
                 del self.leases[lease.stream]
 
     def _served(self, stream: str, why_not: str | None) -> None:
+        self.figures.counts["taken" if why_not is None else "refused"] += 1
         if why_not is None:
             log.info("%s is served here", stream)
         else:

@@ -8,7 +8,14 @@ from typing import Any
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
-from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
+from nats.js.errors import (
+    APIError,
+    BadRequestError,
+    BucketNotFoundError,
+    KeyNotFoundError,
+    KeyWrongLastSequenceError,
+    NotFoundError,
+)
 from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
@@ -74,6 +81,8 @@ class Buckets:
     @classmethod
     async def create(cls, nats: Nats, replicas: int) -> "Buckets":
         """Open them; what is not there yet is made."""
+        with contextlib.suppress(ConfigError):
+            return await cls.open(nats)
         js = nats.jetstream()
         await make(
             js.add_stream(
@@ -132,6 +141,12 @@ async def compare_and_set(bucket: KeyValue, key: str, value: bytes, revision: in
         return await bucket.update(key, value, last=revision)
     except KeyWrongLastSequenceError:
         return None
+
+
+async def compare_and_delete(bucket: KeyValue, key: str, revision: int) -> None:
+    """Unless somebody else wrote meanwhile: a stream that was removed may be wanted anew, and claimed already."""
+    with contextlib.suppress(BadRequestError):
+        await bucket.delete(key, last=revision)
 
 
 class View:

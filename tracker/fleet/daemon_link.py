@@ -39,6 +39,7 @@ class Daemon(Protocol):
     async def export(self, stream: str) -> list[StoredObject]: ...
     async def take(self, stream: str, stored: StoredObject) -> None: ...
     async def streams(self) -> list[StreamRecord]: ...
+    async def note(self, message: str | None) -> None: ...
 
 
 class DaemonLink:
@@ -87,6 +88,9 @@ class DaemonLink:
 
     async def objects_free(self) -> int:
         return (await self._client.info()).limits.objects_free
+
+    async def note(self, message: str | None) -> None:
+        await self._client.note("fleet", message)
 
     async def streams(self) -> list[StreamRecord]:
         return (await self._client.streams()).streams

@@ -23,7 +23,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from tracker.errors import BadRequest, TrackerError
-from tracker.fleet.buckets import Buckets, compare_and_set, entry_of
+from tracker.fleet.buckets import Buckets, compare_and_delete, compare_and_set, entry_of
 from tracker.fleet.bundles import Bundle, StoredObject, drop_bundle, get_bundle, put_bundle
 from tracker.fleet.daemon_link import Daemon
 from tracker.fleet.records import EPOCHS_BLOCK, FRAMES_BLOCK, Claim, decoded
@@ -129,6 +129,10 @@ class Lease:
             self._wake.set()
         if event.event == "stream_live" and self._last is not None:
             self.take_record(structs.replace(self._last, state="live"))
+
+    def is_ours(self, owner: object) -> bool:
+        """Whether a message of this owner is one of ours, and the stream still ours as far as is known."""
+        return owner == str(self.token) and self.state in ("serving", "given") and "verify" not in self._wishes
 
     async def in_progress(self) -> None:
         """Keep it from being handed to another box."""
@@ -389,8 +393,8 @@ class Lease:
         """Nobody wants the stream any more."""
         await self._remove()
         await self._message.ack()
-        for bucket in (self._ground.buckets.claims, self._ground.buckets.where):
-            await bucket.purge(self._key)
+        await compare_and_delete(self._ground.buckets.claims, self._key, self._claim_revision)
+        await compare_and_delete(self._ground.buckets.where, self._key, self._where_revision)
         await drop_bundle(self._ground.buckets.js, self._ground.buckets.bundles, self.stream, str(self.token))
         self.state = "ended"
 

@@ -23,6 +23,8 @@ from tracker.fleet.records import (
 from tracker.fleet.settings import WantedStream, to_json
 from tracker.protocol.placement import Where, key_of, name_of, where_of
 
+MARKS_S = 3600  # for so long a removed entry leaves a mark that watchers see
+
 
 class Placed(Struct, frozen=True, kw_only=True):
     """A wanted stream, and where it is."""
@@ -50,6 +52,8 @@ class Applied(Struct, frozen=True, kw_only=True):
 
 async def apply(buckets: Buckets, wanted: dict[str, WantedStream], *, prune: bool) -> Applied:
     """Want these streams; with `prune`, no others. What is as wanted already stays as it is."""
+    for bucket in (buckets.wanted, buckets.claims, buckets.where, buckets.orders):
+        await bucket.purge_deletes(MARKS_S)
     before = await all_entries(buckets.wanted)
     added: list[str] = []
     changed: list[str] = []
@@ -104,6 +108,9 @@ async def remove(buckets: Buckets, stream: str) -> None:
     entry = await entry_of(buckets.wanted, key_of(stream))
     if entry.value is None:
         await _no_such_stream(buckets, stream)
+    await buckets.js.purge_stream(
+        QUEUE, subject=f"{QUEUE_SUBJECT}.*.{key_of(stream)}"
+    )  # first: nobody takes it anew
     await buckets.wanted.purge(key_of(stream))
 
 

@@ -98,6 +98,8 @@ class Placing:
         """Why the box takes no streams."""
         if self.drained:
             return "it is drained"
+        if time.monotonic() < self.pulls_from_s:
+            return "it has just reached NATS, and lets owners say first that they are there"
         return self.room.why_none()
 
     @property

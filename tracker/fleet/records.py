@@ -9,7 +9,7 @@ from msgspec import Struct
 from tracker.protocol.placement import Token, TokenText, key_of
 
 QUEUE = "tracker-queue"  # the work queue of wanted streams, a message for each
-QUEUE_SUBJECT = "tracker.queue"  # QUEUE_SUBJECT.<needs>.<stream>
+QUEUE_SUBJECT = "tracker-fleet.queue"  # QUEUE_SUBJECT.<needs>.<stream>
 WANTED = "tracker-wanted"  # bucket: stream -> WantedStream
 NEEDS = "tracker-needs"  # bucket: key of needs -> the needs
 CLAIMS = "tracker-claims"  # bucket: stream -> Claim

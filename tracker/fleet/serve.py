@@ -4,11 +4,13 @@ import contextlib
 
 from tracker.fleet.box import Box
 from tracker.fleet.daemon_link import DaemonLink
+from tracker.fleet.metrics import serving
 from tracker.fleet.settings import BoxConfig
 
 
 async def serve(config: BoxConfig) -> None:
     """Until it is cancelled. Raises ConfigError."""
     daemon = DaemonLink(config.daemon.control, config.daemon.key, config.mirror)
-    with contextlib.closing(daemon):
-        await Box(config, daemon).run()
+    box = Box(config, daemon)
+    with contextlib.closing(daemon), serving(config.metrics.endpoint, box.figures):
+        await box.run()

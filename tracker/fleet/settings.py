@@ -116,6 +116,10 @@ def load_cameras(path: Path) -> dict[str, WantedStream]:
     return {name: msgspec.convert(fields, WantedStream) for name, fields in streams.items()}
 
 
+def _default(field: structs.FieldInfo) -> Any:
+    return field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+
+
 def _stream_problems(name: object, fields: object) -> list[str]:
     key = f"streams.{name}"
     if not isinstance(name, str) or not re.match(STREAM_NAME, name):
@@ -149,6 +153,6 @@ def _yaml(path: Path) -> Any:
 
 def to_json(record: Struct) -> bytes:
     """Without what is as by default, so that settings read short and equal ones are equal."""
-    defaults = {field.encode_name: field.default for field in structs.fields(type(record))}
+    defaults = {field.name: _default(field) for field in structs.fields(type(record))}
     fields = {name: value for name, value in structs.asdict(record).items() if value != defaults[name]}
     return msgspec.json.encode(fields, order="sorted")

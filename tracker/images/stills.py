@@ -34,16 +34,21 @@ def read_still(path: Path) -> U8:
         raise SourceError(f"{path}: is not a picture that can be read: {why}") from None
 
 
-def decode_still(file: IO[bytes]) -> U8:
+def decode_still(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> U8:
     """The pixels of an open picture file, uint8 [h, w, 3].
 
     The picture is turned upright as its EXIF tag says, and 16-bit grey is scaled to 8 bits. Raises OSError or
-    ValueError for what cannot be decoded, and for more than `MAX_PIXELS`, which are never decoded.
+    ValueError for what cannot be decoded, and for more than `MAX_PIXELS`, which are never decoded; OverflowError
+    for more than `max_pixels`.
     """
     try:
         with Pil.open(file, formats=FORMATS) as picture:
             if problem := oversize(picture.size):
                 raise ValueError(problem)
+            if picture.width * picture.height > max_pixels:
+                raise OverflowError(
+                    f"has {picture.width} × {picture.height} pixels; at most {max_pixels} are taken"
+                )
             upright = ImageOps.exif_transpose(picture)
             return _rgb(upright)
     except (Pil.DecompressionBombError, Pil.DecompressionBombWarning):

@@ -16,6 +16,7 @@ MAX_KEY_CHARS = 256
 MAX_META_BYTES = 4096
 MAX_PIN_S = 120  # a frame that somebody looks at is kept so long, at most
 MAX_CHUNK_BYTES = 2**19  # of an object's memory in one message
+MAX_PICTURE_BYTES = 1_000_000  # of an uploaded picture file
 MAX_PROMPT_POINTS = 256
 MAX_OBJECT = 2**31 - 1
 
@@ -51,6 +52,7 @@ EventName = Literal[
     "stream_resized",
     "stream_changed",
     "stream_removed",
+    "looks_like",
     "zone_entered",
     "zone_left",
     "line_crossed",
@@ -60,6 +62,7 @@ EventName = Literal[
     "persist_failed",
     "persist_recovered",
     "daemon_stopping",
+    "note",
 ]
 
 

@@ -1,5 +1,6 @@
 """Where streams are, as the boxes of a fleet say it in NATS: names of buckets and subjects, keys, records."""
 
+import re
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -10,7 +11,13 @@ from tracker.protocol.replies import Record
 
 WHERE = "tracker-where"  # stream -> Where; an entry that its owner does not renew ends after WHERE_TTL_S
 WHERE_TTL_S = 15.0
-SAVE = "tracker.save"  # SAVE.<stream>: a request to the stream's owner, answered once its objects are stored
+SAVE = "tracker-fleet.save"  # SAVE.<stream>: a request to the stream's owner, answered once its objects are stored
+
+
+MIRROR = "tracker"  # MIRROR.<stream>.tracks, .events and .status, where boxes mirror them
+
+
+TOKEN = r"^[0-9]{1,19}\.[0-9]{1,19}\Z"
 
 
 class Token(NamedTuple):
@@ -25,13 +32,13 @@ class Token(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Token":
         """Raises BadRequest for what is no token."""
-        sequence, dot, delivery = text.partition(".")
-        if not dot or not (sequence + delivery).isascii() or not (sequence + delivery).isdigit():
+        if not re.match(TOKEN, text):
             raise BadRequest(f"owner: {text!r} is no token of a fleet, like 12.3")
+        sequence, _, delivery = text.partition(".")
         return cls(int(sequence), int(delivery))
 
 
-TokenText = Annotated[str, Meta(pattern=r"^[0-9]{1,19}\.[0-9]{1,19}\Z")]
+TokenText = Annotated[str, Meta(pattern=TOKEN)]
 
 
 class Where(Record, frozen=True, kw_only=True):

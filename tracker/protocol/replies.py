@@ -79,6 +79,19 @@ class ObjectResult(ObjectEntry, frozen=True, kw_only=True):
     durable: bool
 
 
+class Maybe(Record, frozen=True, kw_only=True):
+    """An object that was lost of late and looks like one that was added."""
+
+    object: int
+    score: float
+
+
+class AddedObject(ObjectResult, frozen=True, kw_only=True):
+    """What `objects.add` answers."""
+
+    maybe: list[Maybe] | UnsetType = UNSET  # best first; absent: none
+
+
 class WaitingObject(Record, frozen=True, kw_only=True):
     """An object that is kept and not tracked: its stream is not there, or its memory cannot be used."""
 
@@ -206,6 +219,7 @@ class ServerInfo(Record, frozen=True, kw_only=True):
     model: ModelInfo
     limits: Limits
     publish: str  # the endpoint to subscribe to
+    notes: dict[str, str] = {}  # what programs beside the daemon say, by their names
     protocol: int = VERSION
 
 
@@ -284,6 +298,40 @@ class Published(Record, frozen=True, kw_only=True):
     published_mono_ns: int = 0
 
 
+class SimilarHit(Record, frozen=True, kw_only=True):
+    """How an object looked at some time, and how much that is like what was asked for."""
+
+    stream: str
+    object: int
+    frame: int
+    time: float
+    box: BoxXyxy
+    label: str | None
+    score: float
+    thumbnail: bytes  # JPEG
+    kind: str
+
+
+class SimilarFound(Record, frozen=True, kw_only=True):
+    hits: list[SimilarHit]
+    left_out: int  # looks of other models, which cannot be compared
+
+
+class WatchRecord(Record, frozen=True, kw_only=True):
+    """A look that is waited for."""
+
+    watch: int
+    name: str
+    threshold: float
+    time: float
+    thumbnail: bytes
+    durable: bool
+
+
+class WatchList(Record, frozen=True, kw_only=True):
+    watched: list[WatchRecord]
+
+
 class ZoneCounts(Record, frozen=True, kw_only=True):
     """Of a polygon who entered, left and is inside; of a line who crossed it, as one looks along it."""
 
@@ -334,6 +382,8 @@ class Event(Published, frozen=True, kw_only=True):
     label: str | UnsetType | None = UNSET
     message: str | UnsetType = UNSET
     size: SizeWh | UnsetType = UNSET
+    watch: int | UnsetType = UNSET
+    score: float | UnsetType = UNSET
     zone: str | UnsetType = UNSET
     direction: Literal["to_left", "to_right"] | UnsetType = UNSET
     dwell_s: float | UnsetType = UNSET

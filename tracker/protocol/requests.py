@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tracker.config import (
+    PLAIN_TEXT,
     PRED_IOU_THRESH,
     STABILITY_SCORE_THRESH,
     NonNegative,
@@ -26,6 +27,7 @@ from tracker.protocol.fields import (
     MAX_CHUNK_BYTES,
     MAX_ITEMS,
     MAX_META_BYTES,
+    MAX_PICTURE_BYTES,
     MAX_PIN_S,
     FrameIndex,
     ImageFormat,
@@ -53,6 +55,13 @@ class Prompted(Args, frozen=True, kw_only=True):
 
 class ServerInfoArgs(Args, frozen=True, kw_only=True):
     pass
+
+
+class ServerNote(Args, frozen=True, kw_only=True):
+    """What a program beside the daemon wants people to know; nil: it is well again."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}\Z")]
+    message: Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)] | None = None
 
 
 class StreamsListArgs(Args, frozen=True, kw_only=True):
@@ -215,6 +224,47 @@ class SegmentCancel(Args, frozen=True, kw_only=True):
     """`id` is the `id` of the `segment.all` request."""
 
     id: Any
+
+
+class LookMarks(Prompted, frozen=True, kw_only=True):
+    """A look: an object's (`stream` and `object`), or that of what is marked on a frame or on a picture file."""
+
+    stream: StreamId | None = None
+    object: ObjectId | None = None
+    frame: FrameIndex | None = None
+    picture: Annotated[bytes, Meta(max_length=MAX_PICTURE_BYTES)] | None = None
+
+    def __post_init__(self) -> None:
+        marked = any(mark is not None for mark in (self.points, self.box, self.mask))
+        if (self.picture is None) == (self.stream is None):
+            raise ValueError("give either stream, with an object or marks, or picture, with marks")
+        if (self.object is None) != marked:
+            raise ValueError("give either object or marks (points, box or mask), so that it is clear what is meant")
+        if self.object is not None and (self.picture is not None or self.frame is not None):
+            raise ValueError("object: its looks are kept already; leave frame and picture out")
+        if self.picture is not None and self.frame is not None:
+            raise ValueError("frame: a picture has none")
+
+
+class SearchSimilar(LookMarks, frozen=True, kw_only=True):
+    on: StreamId | None = None  # only what was seen there
+    since: float | None = None  # Unix seconds
+    until: float | None = None
+    label: Label | None = None
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+class WatchAdd(LookMarks, frozen=True, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)]
+    threshold: Unit = 0.9
+
+
+class WatchListArgs(Args, frozen=True, kw_only=True):
+    pass
+
+
+class WatchRemove(Args, frozen=True, kw_only=True):
+    watch: Annotated[int, Meta(ge=1)]
 
 
 class ZonesSet(ZoneConfig, frozen=True, omit_defaults=True, kw_only=True):

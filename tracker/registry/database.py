@@ -18,17 +18,21 @@ from tracker.registry.rows import (
     Change,
     Clear,
     DropObject,
+    DropWatchedLook,
     DropZones,
     KeptObject,
     PutKept,
+    PutLook,
     PutObject,
     PutStream,
+    PutWatchedLook,
     PutZones,
     Saved,
     SavedObject,
     SavedStream,
     SavedZones,
 )
+from tracker.registry.similar import Looks
 
 APPLICATION_ID = 0x74726B64  # "trkd"
 VERSION = 2
@@ -139,6 +143,11 @@ class Database:
         events = [msgspec.msgpack.decode(r, type=Event) for (r,) in self._all(sql, (*values, query.limit))]
         return events if query.since is not None else events[::-1]
 
+    def trim_looks(self, max_days: float, max_count: int) -> None:
+        """Forget the oldest looks."""
+        with self._connection:
+            self._looks.trim(max_days, max_count)
+
     def trim_history(self, max_days: float, max_nbytes: int) -> None:
         """Forget the oldest events, beyond so many days or bytes."""
         with self._connection:
@@ -153,6 +162,11 @@ class Database:
     # ------------------------------------------------------------------------------------------------- inside
 
     def _open(self) -> None:
+        """Check the file, or lay out a new one."""
+        self._check()
+        self._looks = Looks(self._connection)
+
+    def _check(self) -> None:
         self._all("PRAGMA journal_mode = WAL")
         self._all("PRAGMA synchronous = FULL")
         self._all("PRAGMA journal_size_limit = 4194304")
@@ -205,6 +219,16 @@ class Database:
                 return []
             case DropZones(stream):
                 self._all("DELETE FROM zones WHERE stream = ?", (stream,))
+                return []
+            case PutLook(look):
+                self._looks.put(look)
+                return []
+            case PutWatchedLook(watched):
+                sql = "INSERT OR REPLACE INTO watched_looks VALUES (?, ?)"
+                self._all(sql, (watched.id, _encoded(watched)))
+                return []
+            case DropWatchedLook(watched_id):
+                self._all("DELETE FROM watched_looks WHERE id = ?", (watched_id,))
                 return []
             case Clear():
                 self._all("DELETE FROM objects")

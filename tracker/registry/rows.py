@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from tracker.config import StreamConfig, ZoneConfig
+from tracker.registry.similar import Look, WatchedLook
 from tracker.tracking.zones import ZoneState
 
 
@@ -98,8 +99,23 @@ class DropZones(Struct, frozen=True):
     stream: str
 
 
+class PutLook(Struct, frozen=True):
+    """Takes the place of the look in its slot."""
+
+    look: Look
+
+
+class PutWatchedLook(Struct, frozen=True):
+    watched: WatchedLook
+
+
+class DropWatchedLook(Struct, frozen=True):
+    id: int
+
+
 class Clear(Struct, frozen=True):
     """Forget all streams, objects and zones: what follows is everything."""
 
 
-Change = PutStream | PutObject | PutKept | DropObject | PutZones | DropZones | Clear
+LookChange = PutLook | PutWatchedLook | DropWatchedLook
+Change = PutStream | PutObject | PutKept | DropObject | PutZones | DropZones | LookChange | Clear

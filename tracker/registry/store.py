@@ -17,16 +17,19 @@ from typing import TypeVar
 import apsw
 from msgspec import structs
 
+from tracker.config import LooksConfig
 from tracker.protocol.replies import Event
 from tracker.registry.database import Damaged, Database, HistoryQuery
 from tracker.registry.folder import MEMORIES, FolderLock, set_aside
-from tracker.registry.rows import Change, DropObject, DropZones, KeptObject, PutObject, PutZones, Saved
+from tracker.registry.rows import Change, DropObject, DropZones, KeptObject, PutLook, PutObject, PutZones, Saved
 from tracker.threads import NamedThread
 
 log = logging.getLogger(__name__)
 
 FAILURES = (apsw.Error, OSError)
 MAX_WAITING = 1024  # units; with a disk that hangs, further ones are not durable
+MAX_LOOKS = 256  # not written yet; beyond, the oldest are lost
+LOOKS = 32  # of one transaction: requests wait for it
 MAX_EVENTS = 4096  # not written yet; beyond, the oldest are lost
 EVENTS_S = 1.0  # events are written with the next change, at the latest after so long
 RETRY_S = 1.0
@@ -47,21 +50,26 @@ class _Unit:
 class Store:
     """`on_failure` is called by the writer: with a text when the disk fails, with None when it is back."""
 
-    def __init__(self, folder: Path, history_days: float, history_nbytes: int) -> None:
+    def __init__(
+        self, folder: Path, history_days: float, history_nbytes: int, looks: LooksConfig | None = None
+    ) -> None:
         self.folder = folder
         self.busy_since_s: float | None = None  # a disk that hangs costs what it would keep, not the tracking
         self.saved = Saved([], [])  # what it held when it was opened
         self.on_failure: Callable[[str | None], None] | None = None
         self._history_days, self._history_nbytes = history_days, history_nbytes
+        self._looks_config = looks or LooksConfig()
         self._lock = FolderLock(folder)
         self._database: Database | None = None
         self._read = False  # what the folder held at the start is known
         self._failure: str | None = None
+        self.saves, self.failures = 0, 0  # transactions that went well, and those that did not
         self._retry_s = 0.0
         self._changed = threading.Condition()  # of everything below; guards it too
         self._units: deque[_Unit] = deque()
         self._memories: dict[tuple[str, int], PutObject] = {}
         self._zones: dict[str, PutZones | DropZones] = {}  # the newest of each stream
+        self._looks: deque[PutLook] = deque(maxlen=MAX_LOOKS)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._questions: deque[Question] = deque()
         self._stopping = False
@@ -93,6 +101,10 @@ class Store:
 
     def is_alive(self) -> bool:
         return self._thread.is_alive()
+
+    def waiting(self) -> int:
+        """Units of changes, and memories."""
+        return len(self._units) + len(self._memories)
 
     def stop(self, timeout_s: float) -> bool:
         """Write what is waiting, and end; returns whether that was possible in time."""
@@ -144,6 +156,12 @@ class Store:
             self._zones[change.stream] = change
             self._changed.notify()
 
+    def save_look(self, change: PutLook) -> None:
+        """In the time that requests leave."""
+        with self._changed:
+            self._looks.append(change)
+            self._changed.notify()
+
     def record(self, event: Event) -> None:
         with self._changed:
             self._events.append(event)
@@ -183,39 +201,48 @@ class Store:
                 self._answer_questions()
                 if self._database is not None and time.monotonic() >= trim_s:
                     trim_s = time.monotonic() + TRIM_S
-                    self._try(lambda database: database.trim_history(self._history_days, self._history_nbytes))
+                    self._try(self._trim)
         finally:
             self._close()
             self._lock.release()
+
+    def _trim(self, database: Database) -> None:
+        database.trim_history(self._history_days, self._history_nbytes)
+        database.trim_looks(self._looks_config.days, self._looks_config.most)
 
     def _wait(self) -> bool:
         """Until there is something to do; False when it is time to end and nothing is left."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._units or self._memories or self._zones or self._questions or self._stopping, EVENTS_S
+                lambda: self._units or self._anything_waits() or self._questions or self._stopping, EVENTS_S
             )
-            waiting = self._memories or self._zones or self._events
+            waiting = self._anything_waits() or self._events
             left = self._units or self._questions or (waiting and self._failure is None)
             return bool(left) or not self._stopping
 
+    def _anything_waits(self) -> bool:
+        return bool(self._memories or self._zones or self._looks)
+
     def _write_next(self) -> None:
-        """One transaction: all units that wait, else one memory; and the zones' counts and events so far."""
+        """One transaction: all units that wait, else one memory; and zones, looks and events so far."""
         with self._changed:
             units = [self._units.popleft() for _ in range(len(self._units))]
             key = next(iter(self._memories), None) if not units else None
             memories: list[Change] = [self._memories.pop(key)] if key is not None else []
-            zones: list[Change] = [*self._zones.values()]
+            more: list[Change] = [*self._zones.values()]
             self._zones.clear()
+            more += [self._looks.popleft() for _ in range(min(LOOKS, len(self._looks)))]
             events = list(self._events)
         changes = [change for unit in units for change in unit.changes] + memories
         everything = [k for k, unit in enumerate(units) if unit.everything]
         if everything:  # all that came before is in it
             changes = [change for unit in units[everything[-1] :] for change in unit.changes]
-        changes += zones
+        changes += more
         durable = self._failure is None or bool(everything)
         if durable and (changes or events):
             durable = self._try(lambda database: database.apply(changes, events), everything=bool(everything))
             if durable:
+                self.saves += 1
                 self._forget(events)
         for unit in units:
             if unit.then is not None:
@@ -246,6 +273,7 @@ class Store:
         except Exception as error:  # noqa: BLE001 - whatever it is, tracking goes on without being saved
             self._close()
             self._fail(error)
+            self.failures += 1
             return False
         if self._failure is not None:
             log.warning("%s can be written again: everything is saved", self.folder)

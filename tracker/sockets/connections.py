@@ -8,31 +8,47 @@ import logging
 import os
 import socket as sockets
 import time
+from collections import OrderedDict
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from tracker.sockets.guard import Guard
+from tracker.sockets.intake import Intake
 from tracker.sockets.types import Socket
 
 log = logging.getLogger(__name__)
 
 REVOKED_S = 0.5  # between two looks at the list
+MESSAGES_PER_S = 2000  # that a connection may send for long
+AT_ONCE = 512  # that it may send at once
+MAX_AHEAD_BYTES = 4 * 2**20  # that a peer may have sent before they are read
+COOLING_S = 1.0  # after a flood: whoever was shut is back at once
+MESSAGES_WHILE_COOLING = 8  # that a new connection may send at once then
+MAX_REMEMBERED = 4096  # senders
+SAY_AGAIN_S = 1.0  # until connections that were shut are logged again
 NOBODY = -1  # the descriptor of a message that did not come over a connection
 
 
 class Connections:
     """Descriptors of live connections, the oldest first. `limit` of them stay open."""
 
-    def __init__(self, socket: Socket, limit: int, guard: Guard | None = None) -> None:
+    def __init__(
+        self, socket: Socket, limit: int, guard: Guard | None = None, max_ahead_bytes: int = MAX_AHEAD_BYTES
+    ) -> None:
         self._socket = socket
         self._limit = limit
         self._guard = guard
         self._users: dict[int, str] = {}  # by descriptor: whose key it came with
         self._checked_s = 0.0
+        self._said_s, self._unsaid = float("-inf"), 0
         self._endpoint = _own_address(socket)
+        self.intake = Intake(self._endpoint, max_ahead_bytes)
         self._monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._spoke: dict[int, bool] = {}  # by descriptor: whether a message ever came over it
+        self._accepted_n = 0  # connections so far
+        self._counts: dict[int, int] = {}  # by descriptor: how many connections there were when it came
+        self._senders: OrderedDict[bytes, _Sender] = OrderedDict()  # by routing id
 
     def __contains__(self, fd: int) -> bool:
         return fd in self._spoke
@@ -49,11 +65,42 @@ class Connections:
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
 
-    def spoke(self, fd: int, user: str | None = None) -> None:
-        if fd in self._spoke:
-            self._spoke[fd] = True
-            if user is not None:
-                self._users[fd] = user
+    def spoke(self, fd: int, user: str | None = None, nbytes: int = 0, parts: int = 1) -> None:
+        """A message came over a connection."""
+        if fd not in self._spoke:
+            return
+        self._spoke[fd] = True
+        self.intake.took(fd, nbytes, parts)
+        if user is not None:
+            self._users[fd] = user
+
+    def may_send(self, fd: int, routing_id: bytes) -> bool:
+        """Whether a message is to be looked at: not where its connection is gone, or sent too many lately.
+
+        What a connection sent before it went is read later, when its descriptor may be another's. Ids that ZeroMQ
+        gives, which begin with a zero, are never another's.
+        """
+        count = self._counts.get(fd)
+        if count is None:
+            return fd == NOBODY
+        sender = self._senders.get(routing_id)
+        if sender is None or (sender.count != count and routing_id[:1] != b"\0"):
+            sender = self._senders[routing_id] = _Sender(
+                count, MESSAGES_WHILE_COOLING if self._cools() else AT_ONCE
+            )
+            if len(self._senders) > MAX_REMEMBERED:
+                self._senders.popitem(last=False)
+        self._senders.move_to_end(routing_id)
+        if sender.count != count:
+            return False
+        if not sender.may_send():
+            self.intake.flooded_s = time.monotonic()
+            self._say(f"more than {MESSAGES_PER_S} messages a second of one connection are not looked at")
+            return False
+        return True
+
+    def _cools(self) -> bool:
+        return time.monotonic() - self.intake.flooded_s < COOLING_S
 
     def update(self) -> list[int]:
         """Take note of who came and who went; returns the descriptors of those that went, and shuts what is over
@@ -63,10 +110,15 @@ class Connections:
             event = parse_monitor_message(self._monitor.recv_multipart())
             fd = int(event["value"])
             self._users.pop(fd, None)
+            self._counts.pop(fd, None)
+            self.intake.closed(fd)
             if self._spoke.pop(fd, None) is not None:
                 gone.append(fd)
             if event["event"] == zmq.EVENT_ACCEPTED:
                 self._spoke[fd] = False
+                self.intake.opened(fd)
+                self._accepted_n += 1
+                self._counts[fd] = self._accepted_n
         for fd in self._revoked():
             self.shut(fd, "its key is not allowed any more")
             gone.append(fd)
@@ -95,10 +147,35 @@ class Connections:
         """End a connection; ZeroMQ closes its descriptor when it sees that."""
         if self._spoke.pop(fd, None) is None:
             return
-        log.warning("%s: a connection is shut: %s", self._endpoint, why)
+        peer: object = "gone"
         with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(fd)) as connection:
             if connection.getsockname() == self._endpoint:  # the descriptor may be another file's by now
+                peer = connection.getpeername() or "local"
                 connection.shutdown(sockets.SHUT_RDWR)
+        self._say(f"the connection of {peer} is shut: {why}")
+
+    def _say(self, text: str) -> None:
+        """Log it; not each of many."""
+        if time.monotonic() - self._said_s < SAY_AGAIN_S:
+            self._unsaid += 1
+            return
+        log.warning("%s: %s%s", self._endpoint, text, f" ({self._unsaid} more before)" if self._unsaid else "")
+        self._said_s, self._unsaid = time.monotonic(), 0
+
+
+class _Sender:
+    """One peer: the connection that it came over, by its count, and how many messages it may still send now."""
+
+    def __init__(self, count: int, at_once: int) -> None:
+        self.count = count
+        self._left = float(at_once)
+        self._filled_s = time.monotonic()
+
+    def may_send(self) -> bool:
+        now_s = time.monotonic()
+        gained = (now_s - self._filled_s) * MESSAGES_PER_S
+        self._left, self._filled_s = max(-1.0, min(AT_ONCE, self._left + gained) - 1), now_s
+        return self._left >= 0
 
 
 def descriptor_of(frame: zmq.Frame) -> int:

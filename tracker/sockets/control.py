@@ -1,7 +1,10 @@
 """The control socket: bytes in, typed requests out to a handler, and exactly one reply to each of them."""
 
 import logging
+import math
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -26,6 +29,9 @@ log = logging.getLogger(__name__)
 REPLIES_IN_SOCKET = 4  # handed to ZeroMQ for one client, which counts messages and not bytes
 RETRY_MS = 10  # until a client that did not read is tried again
 RECEIVED_AT_ONCE = 64  # requests, between two rounds of replies
+# While more comes than one round takes, this thread rests longer than it reads: each message that it looks at is
+# taken from the time of the model, which needs the interpreter as well.
+ROUND_S, REST_S = 0.003, 0.009
 MAX_PART_BYTES = 2 * MAX_BYTES  # up to here a request that is too large is told so; beyond, it is cut off
 LAST_REPLIES_S = 0.2
 # A routing id of this length is an owner's token and a connection's own part: a client that opens a connection per
@@ -54,10 +60,11 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
         self._served = served
         self._instance = instance
         self._waiting = Waiting()
+        self._answered: Counter[str] = Counter()  # by code; "ok" for what was not refused
+        self._counting = threading.Lock()
         self._unread = Unread(round(limits.replies_mib * 2**20))
         options = {
             zmq.SNDHWM: REPLIES_IN_SOCKET,
-            zmq.RCVHWM: MAX_WAITING,
             zmq.MAXMSGSIZE: MAX_PART_BYTES,
             zmq.ROUTER_MANDATORY: 1,
         }
@@ -66,16 +73,25 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
     # ------------------------------------------------------------------------------------ the socket's thread
 
     def _serve(self, socket: Socket, connections: Connections) -> None:
-        poller = zmq.Poller()
-        for readable in (self._outbox.fileno(), connections.monitor, socket):
-            poller.register(readable, zmq.POLLIN)
+        resting, reading = zmq.Poller(), zmq.Poller()
+        for readable in (self._outbox.fileno(), connections.monitor):
+            resting.register(readable, zmq.POLLIN)
+            reading.register(readable, zmq.POLLIN)
+        reading.register(socket, zmq.POLLIN)
+        rest_until_s = 0.0
         while True:
-            poller.poll(RETRY_MS if self._unread else POLL_MS)
+            rest_s = rest_until_s - time.monotonic()
+            if rest_s > 0:
+                resting.poll(math.ceil(rest_s * 1000))
+            else:
+                reading.poll(RETRY_MS if self._unread else POLL_MS)
             with self._round(connections):
                 self._unread.flush(socket)
                 if not self._send_answers(socket):
                     return
-                self._receive_some(socket, connections)
+                rested = time.monotonic() >= rest_until_s
+                if rested and self._received_more_than_a_round(socket, connections):
+                    rest_until_s = time.monotonic() + REST_S
                 self._forget(connections.update())
 
     def _send_answers(self, socket: Socket) -> bool:
@@ -108,32 +124,42 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
             time.sleep(RETRY_MS / 1000)
             self._unread.flush(socket)
 
-    def _receive_some(self, socket: Socket, connections: Connections) -> None:
-        for _ in range(RECEIVED_AT_ONCE):
+    def _received_more_than_a_round(self, socket: Socket, connections: Connections) -> bool:
+        """Take what came, for a while; returns whether there may be more."""
+        ends_s = time.monotonic() + ROUND_S
+        received = 0
+        while received < RECEIVED_AT_ONCE and time.monotonic() < ends_s:
             if not socket.poll(0):
-                return
-            self._receive(socket, connections)
+                return False
+            received += self._receive(socket, connections)
+        return True
 
-    def _receive(self, socket: Socket, connections: Connections) -> None:
-        """Take one message: hand its request over, or refuse it."""
+    def _receive(self, socket: Socket, connections: Connections) -> bool:
+        """Take one message: hand its request over, or refuse it. Returns whether anybody waits for its answer."""
         frames = _receive_frames(socket)
         last = frames[-1]
-        fd, user = descriptor_of(last), user_of(last)
+        fd = descriptor_of(last)
         # Before the message is attributed: its descriptor may have been that of a connection which is gone.
         self._forget(connections.update())
-        connections.spoke(fd, user)
+        if not connections.may_send(fd, frames[0].bytes):
+            return False
+        user = user_of(last) if self._guard is not None else None
         address, body = _split(frames)
         nbytes = sum(map(len, body))
+        connections.spoke(fd, user, nbytes, len(frames))
+        if self._unread.is_full(address[0]):
+            return False  # it would lose the answer
         outcome = self._judged(codec.parse_request(body, self._served), user, fd, nbytes)
         if isinstance(outcome, codec.Refusal):
             refusal = error_body(outcome.error)
             self._unread.send(socket, address, self._encoded(outcome.id, refusal))
-            return
+            return True
         owner = _owner(user, address[0])
         request = Request(outcome, address, self._answer, owner, fd, nbytes)
         request.gone = fd != NOBODY and fd not in connections
         self._waiting.add(request)
         self._hand_over(request)
+        return True
 
     def _judged(
         self, outcome: codec.ParsedRequest | codec.Refusal, user: str | None, fd: int, nbytes: int
@@ -165,7 +191,14 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
             payload = self._encoded(request.id, error_body(INTERNAL))
         self._outbox.put((request, payload))
 
+    def answered(self) -> dict[str, int]:
+        """How many requests were answered so far, by code; "ok": done."""
+        with self._counting:
+            return dict(self._answered)
+
     def _encoded(self, request_id: Any, result: Struct) -> bytes:
+        with self._counting:
+            self._answered[result.code if isinstance(result, ErrorBody) else "ok"] += 1
         if isinstance(result, ErrorBody):
             return codec.encode(ErrorReply(id=request_id, error=result, instance=self._instance))
         return codec.encode(Reply(id=request_id, result=result, instance=self._instance))

@@ -25,8 +25,7 @@ MAX_SUBSCRIPTION_BYTES = 4096
 MAX_SUBSCRIPTIONS = 256  # of one connection
 MAX_NOTICES_PER_S = 2000  # of one connection: subscribing and taking it back without end
 NOTICES_AT_ONCE = 512  # taken between two messages
-# Of subscriptions that ZeroMQ has read. Few: it takes them as long as there are any, and sends nothing meanwhile.
-UNREAD_NOTICES = 8
+MAX_AHEAD_BYTES = 2**20  # of subscriptions that were sent and not read
 
 Payload = Published | Callable[[], Published]
 
@@ -74,11 +73,10 @@ class Publisher(SocketServer[_Message]):
         self._lock = threading.Lock()
         options = {
             zmq.SNDHWM: send_hwm,
-            zmq.RCVHWM: UNREAD_NOTICES,
             zmq.MAXMSGSIZE: MAX_SUBSCRIPTION_BYTES,
             zmq.XPUB_MANUAL: 1,
         }
-        super().__init__("publish", zmq.XPUB, endpoint, options, limits, guard)
+        super().__init__("publish", zmq.XPUB, endpoint, options, limits, guard, MAX_AHEAD_BYTES)
 
     def wanted(self, topic: str) -> bool:
         """Whether somebody subscribes to `topic` now, so that nothing is computed for nobody."""
@@ -135,7 +133,7 @@ class Publisher(SocketServer[_Message]):
         self._forget(connections.update())  # before: the descriptor may have been another connection's
         if fd not in connections:
             return False
-        connections.spoke(fd, user_of(notice))
+        connections.spoke(fd, user_of(notice), len(notice))
         subscriber = self._subscribers.setdefault(fd, _Subscriber())
         kind, prefix = notice.bytes[:1], notice.bytes[1:]
         why = None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from tracker.config import LimitsConfig
-from tracker.sockets.connections import Connections
+from tracker.sockets.connections import MAX_AHEAD_BYTES, Connections
 from tracker.sockets.guard import Guard
 from tracker.sockets.socket_thread import Mailbox, Options, SocketThread
 from tracker.sockets.types import Socket
@@ -21,13 +21,22 @@ class SocketServer(Generic[T]):
     """`_serve` runs in the socket's thread; other threads put what is to be sent into `_outbox`, None to end it."""
 
     def __init__(
-        self, name: str, kind: int, endpoint: str, options: Options, limits: LimitsConfig, guard: Guard | None
+        self,
+        name: str,
+        kind: int,
+        endpoint: str,
+        options: Options,
+        limits: LimitsConfig,
+        guard: Guard | None,
+        max_ahead_bytes: int = MAX_AHEAD_BYTES,
     ) -> None:
         self.busy_since_s: float | None = None  # while a round of the loop is under way
         self._guard = guard
         self._outbox: Mailbox[T | None] = Mailbox()
         self._shed = threading.Event()
-        self._thread = SocketThread(name, kind, endpoint, options, self._serve, limits.connections, guard)
+        self._thread = SocketThread(
+            name, kind, endpoint, options, self._serve, limits.connections, guard, max_ahead_bytes
+        )
 
     @property
     def endpoint(self) -> str:
@@ -48,9 +57,17 @@ class SocketServer(Generic[T]):
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    def waiting(self) -> int:
+        """What is to be sent, and has not been taken yet."""
+        return len(self._outbox)
+
     def shed(self) -> None:
         """Shut the newer half of the connections, for want of memory. From any thread; takes effect in a moment."""
         self._shed.set()
+
+    def look(self) -> None:
+        """Shut whoever sends much faster than is read. From one other thread."""
+        self._thread.look()
 
     def _serve(self, socket: Socket, connections: Connections) -> None:
         raise NotImplementedError

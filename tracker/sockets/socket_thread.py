@@ -15,15 +15,19 @@ from typing import Generic, TypeVar
 import zmq
 
 from tracker.errors import ConfigError
-from tracker.sockets.connections import Connections
+from tracker.sockets.connections import MAX_AHEAD_BYTES, Connections
 from tracker.sockets.guard import Guard
+from tracker.sockets.intake import Intake
 from tracker.sockets.types import Socket
 from tracker.threads import NamedThread
 
 T = TypeVar("T")
 Options = Mapping[zmq.SocketOption, int]
 
-HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000  # a frozen peer is dropped within 4 s
+# A peer that has vanished is dropped after so long. By TCP: ZeroMQ's own heartbeats end the process where a peer
+# hangs up that ZeroMQ does not read from just then (an assertion in libzmq 4.3.5).
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_TRIES = 5, 2, 3
+UNBOUNDED = 0  # messages read ahead; `tracker.sockets.intake` says why, and who bounds them
 HANDSHAKE_MS = 5000  # who connects and says nothing is dropped
 LAST_WORDS_MS = 250  # what was sent just before closing may still leave for so long
 IPC_UMASK = 0o117  # sockets of mode 0660
@@ -80,6 +84,7 @@ class SocketThread:
         serve: Serve,
         connections: int,
         guard: Guard | None = None,
+        max_ahead_bytes: int = MAX_AHEAD_BYTES,
     ) -> None:
         self.endpoint = endpoint  # once started, as bound: port `*` is a number then
         self._name = name
@@ -88,6 +93,8 @@ class SocketThread:
         self._serve = serve
         self._max_connections = connections
         self._guard = guard
+        self._max_ahead_bytes = max_ahead_bytes
+        self._intake: Intake | None = None
         self._bound: Future[str] = Future()
         self._thread = NamedThread(target=self._run, name=name, daemon=True)
 
@@ -106,10 +113,16 @@ class SocketThread:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    def look(self) -> None:
+        """Shut whoever sends much faster than is read. From one other thread."""
+        if self._intake is not None:
+            self._intake.look()
+
     def _run(self) -> None:
         try:
             with bound_socket(self._kind, self.endpoint, self._options, self._guard) as socket:
-                connections = Connections(socket, self._max_connections, self._guard)
+                connections = Connections(socket, self._max_connections, self._guard, self._max_ahead_bytes)
+                self._intake = connections.intake
                 self._bound.set_result(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
                 try:
                     self._serve(socket, connections)
@@ -143,8 +156,11 @@ def bound_socket(kind: int, endpoint: str, options: Options, guard: Guard | None
 
 def _configure(socket: Socket, options: Options) -> None:
     socket.linger = 0
-    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    socket.setsockopt(zmq.RCVHWM, UNBOUNDED)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_TRIES)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     for option, value in options.items():
         socket.setsockopt(option, value)

@@ -21,10 +21,15 @@ class Unread:
     def __init__(self, max_bytes_in_all: int) -> None:
         self._max_bytes_in_all = max_bytes_in_all
         self._nbytes = 0
-        self._by_client: dict[bytes, deque[Parts]] = {}
+        self._by_client: dict[bytes, _UnreadOfOne] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_client)
+
+    def is_full(self, client: bytes) -> bool:
+        """Whether a client has lost replies, and has not read those before since."""
+        waiting = self._by_client.get(client)
+        return waiting is not None and waiting.lost > 0
 
     def send(self, socket: Socket, address: Parts, payload: bytes) -> None:
         """At once, or when the client has read what came before; not at all where too much waits for it."""
@@ -34,24 +39,39 @@ class Unread:
         if waiting is None:
             if _sent(socket, parts):
                 return
-            waiting = self._by_client[client] = deque()
-        kept_bytes = sum(len(other[-1]) for other in waiting)
-        own_room = MAX_UNREAD_BYTES - kept_bytes
+            waiting = self._by_client[client] = _UnreadOfOne()
+        own_room = MAX_UNREAD_BYTES - waiting.nbytes
         room_in_all = self._max_bytes_in_all - self._nbytes
-        if len(waiting) >= MAX_UNREAD or len(payload) > min(own_room, room_in_all):
-            log.warning("a reply of %d bytes is lost: its client does not read", len(payload))
+        if len(waiting.replies) >= MAX_UNREAD or len(payload) > min(own_room, room_in_all):
+            if not waiting.lost:
+                log.warning("a client does not read its replies: it loses those that come now")
+            waiting.lost += 1
             return
-        waiting.append(parts)
+        waiting.replies.append(parts)
+        waiting.nbytes += len(payload)
         self._nbytes += len(payload)
 
     def flush(self, socket: Socket) -> None:
         """Send as far as it goes."""
         for client, waiting in list(self._by_client.items()):
-            while waiting and _sent(socket, waiting[0]):
-                payload = waiting.popleft()[-1]
+            while waiting.replies and _sent(socket, waiting.replies[0]):
+                payload = waiting.replies.popleft()[-1]
+                waiting.nbytes -= len(payload)
                 self._nbytes -= len(payload)
-            if not waiting:
-                del self._by_client[client]
+            if waiting.replies:
+                continue
+            del self._by_client[client]
+            if waiting.lost:
+                log.warning("a client reads its replies again; it lost %d", waiting.lost)
+
+
+class _UnreadOfOne:
+    """What one client has not read."""
+
+    def __init__(self) -> None:
+        self.replies: deque[Parts] = deque()
+        self.nbytes = 0
+        self.lost = 0
 
 
 def _sent(socket: Socket, parts: Parts) -> bool:

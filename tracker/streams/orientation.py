@@ -1,12 +1,12 @@
 """How a picture is turned and mirrored so that it stands upright: a video's display matrix."""
 
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 
 from tracker.types import U8
 
@@ -35,8 +35,11 @@ UPRIGHT = Orientation()
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """What the frame's display matrix says, to the next quarter turn; upright where it has none."""
+    make: Any = SideDataContainer  # its stub has no constructor
     try:
-        side_data: Mapping[str, Any] = frame.side_data
+        # Not `frame.side_data`: the frame would keep that, which keeps the frame, and the picture would stay in
+        # memory until Python's collector comes by, seconds and gigabytes later.
+        side_data = make(frame)
         return of_matrix(bytes(side_data["DISPLAYMATRIX"]))
     except (KeyError, ValueError):  # none; or PyAV knows side data only of kinds that are older than itself
         return UPRIGHT

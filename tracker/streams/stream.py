@@ -61,6 +61,7 @@ class Stream:
         self.size_wh: tuple[int, int] | None = None
         self.epoch = 0
         self.decoded = 0  # frames; the newest one's capture index plus one
+        self.numbered_from = 0  # the capture index of this process's first frame
         self.corrupt = 0  # frames that the decoder marked, and packets that gave none
         self.reconnects = 0  # times that frames came back
         self.owner: str | UnsetType = UNSET  # who placed it here, said in all its messages
@@ -88,12 +89,14 @@ class Stream:
 
     def go_on_from(self, decoded: int, epoch: int) -> None:
         """Count on from there, before the start: these numbers were given by an earlier source of this name."""
-        self.decoded, self.epoch = decoded, epoch
+        self.decoded = self.numbered_from = decoded
+        self.epoch = epoch
         self.buffer.consumed(decoded - 1)
 
     def take_counts(self, before: "Stream") -> None:
         """This source takes the place of `before`: totals never go back."""
         self.corrupt, self.reconnects = before.corrupt, before.reconnects
+        self.numbered_from = before.numbered_from
 
     def start(self) -> None:
         for thread in self._threads:

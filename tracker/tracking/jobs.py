@@ -51,6 +51,9 @@ class Jobs:
         self._jobs: deque[_Job] = deque()
         self._due_s = 0.0
 
+    def __len__(self) -> int:
+        return len(self._jobs)
+
     def check_room(self, owner: bytes) -> None:
         """Raises AtCapacity where another job would only hold memory and wait."""
         self._drop_gone()

@@ -49,6 +49,7 @@ class TrackedObject:
     closing_fps: float = 0.0  # the scheduler's: how fast it is to come nearer to the live edge
     lost_since_ns: int | None = None  # time.monotonic_ns(); None: it is visible
     guess: Guess | UnsetType = UNSET  # the labeller's
+    look_due_s: float = 0.0  # time.monotonic() from which a look of it is taken again
     guess_due_s: float = 0.0  # time.monotonic() from which the labeller looks at it again
     prompted: tuple[int, ObjectMask] = field(init=False)  # the frame of the last prompt, and the mask that it gave
 
@@ -74,6 +75,7 @@ class TrackedObject:
         self.prompted = frame.index, mask
         self.revision += 1
         self.lost_since_ns = None
+        self.look_due_s = 0.0
         self.guess_due_s = 0.0
 
     def is_outdated(self, revision: int) -> bool:

@@ -22,7 +22,7 @@ class ObjectOperations:
         self._context = context
 
     @answers(OBJECTS_ADD)
-    def objects_add(self, args: requests.ObjectsAdd) -> replies.ObjectResult:
+    def objects_add(self, args: requests.ObjectsAdd) -> replies.AddedObject:
         stream = self._context.table.stream(args.stream)
         admit(self._context, stream, 1, "object")
         object_id = stream.claim_id(args.object)
@@ -39,7 +39,14 @@ class ObjectOperations:
             meta=args.meta,
             expire_s=args.expire_s,
         )
-        return _result(obj, frame, shape)
+        maybe = self._looked_at(obj, frame, mask)
+        result = structs.asdict(_result(obj, frame, shape))
+        return replies.AddedObject(**result, maybe=maybe or UNSET)
+
+    def _looked_at(self, obj: TrackedObject, frame: Frame, mask: ObjectMask) -> list[replies.Maybe]:
+        """Keep its first look, and find who else it may be."""
+        pooled_c = self._context.engine.look(self._context.features(frame), 0, mask.logits_hw > 0)
+        return self._context.looks.added(obj, frame, mask, pooled_c)
 
     @answers(OBJECTS_REFINE)
     def objects_refine(self, args: requests.ObjectsRefine) -> replies.ObjectResult:

@@ -17,6 +17,7 @@ from tracker.protocol import replies, requests
 from tracker.protocol.operations import (
     FRAMES_GET,
     SERVER_INFO,
+    SERVER_NOTE,
     STREAMS_ADD,
     STREAMS_LIST,
     STREAMS_PAUSE,
@@ -61,7 +62,18 @@ class StreamOperations:
                 history_frames=limits.history_frames,
             ),
             publish=self._context.publisher.endpoint,
+            notes=dict(self._context.events.notes),
         )
+
+    @answers(SERVER_NOTE)
+    def server_note(self, args: requests.ServerNote) -> replies.Empty:
+        events = self._context.events
+        if events.note(args.name, args.message):
+            text = f"{args.name}: {args.message or 'well again'}"
+            for stream in self._context.table:
+                newest = stream.source.decoded - 1 if stream.source.decoded else None
+                events.of_stream(stream.source, "note", newest, message=text)
+        return replies.Empty()
 
     @answers(STREAMS_LIST)
     def streams_list(self, _: requests.StreamsListArgs) -> replies.StreamList:

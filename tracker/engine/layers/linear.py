@@ -5,6 +5,7 @@ vectors, and its fused attention does the same. oneDNN, which torch has as well,
 GFLOP/s on one core of Zen 5. The sums are the same, in another order.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -52,14 +53,17 @@ def _onednn(x: Tensor, weight_oi: Tensor, bias_o: Tensor | None = None, activati
     return out
 
 
-def attend(q_btc: Tensor, k_bsc: Tensor, v_bsv: Tensor, mask_bs: Tensor | None = None) -> Tensor:
+def attend(q_btc: Tensor, k_bsc: Iterable[Tensor], v_bsv: Tensor, mask_bs: Tensor | None = None) -> Tensor:
     """One head of attention, [b, t, v]; queries are scaled already, and `mask_bs` is added to the scores. On a CPU
-    values may be narrower than keys."""
+    values may be narrower than keys, and keys may come one object after the other."""
     if by_onednn(q_btc.device):
-        # oneDNN takes what is not contiguous too, a thousand times slower.
-        each = (x.contiguous() for x in (q_btc, k_bsc, v_bsv))
         masks = [None] * len(q_btc) if mask_bs is None else mask_bs.unbind()
-        return torch.stack([_attend_one(q, k, v, mask) for q, k, v, mask in zip(*each, masks, strict=True)])
+        seen = []
+        for q_tc, k_sc, v_sv, mask_s in zip(q_btc, k_bsc, v_bsv, masks, strict=True):
+            # oneDNN takes what is not contiguous too, a thousand times slower.
+            seen.append(_attend_one(q_tc.contiguous(), k_sc.contiguous(), v_sv.contiguous(), mask_s))
+        return torch.stack(seen)
+    assert isinstance(k_bsc, Tensor)
     mask_b1ts = None if mask_bs is None else mask_bs[:, None, None].expand(-1, 1, q_btc.shape[1], -1)
     out_b1tv = F.scaled_dot_product_attention(
         q_btc[:, None], k_bsc[:, None], v_bsv[:, None], attn_mask=mask_b1ts, scale=1.0

@@ -10,6 +10,7 @@ and makes the rotation two contiguous halves of real arithmetic.
 """
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,7 @@ class Layer:
         return x_ntc + self._own_out(attend(rotary.rotate(q), rotary.rotate(k), v))
 
     def cross_attention(
-        self, x_btc: Tensor, rotary: Rotary, keys_bsc: Tensor, values_bsv: Tensor, mask_bs: Tensor | None
+        self, x_btc: Tensor, rotary: Rotary, keys_bsc: Iterable[Tensor], values_bsv: Tensor, mask_bs: Tensor | None
     ) -> Tensor:
         """Attention to the memories, and the two linear layers after it."""
         q_btc = rotary.rotate(self._q(self._norm(1, x_btc)))
@@ -107,7 +108,7 @@ class Attention:
         self,
         x_ntc: Tensor,
         image_b: Tensor,
-        keys_lbsc: list[Tensor],
+        keys_lbsc: list[Iterable[Tensor]],
         values_lbsv: list[Tensor],
         mask_bs: Tensor | None = None,
     ) -> Tensor:
@@ -130,18 +131,22 @@ class Attention:
 
     def look_up(
         self, projected_nk: Tensor, slots_bm: Tensor, times_bm: Tensor, tokens_bpm: Tensor, ages_bpm: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    ) -> tuple[list[Iterable[Tensor]], list[Tensor]]:
         """Keys and values [b, s, c] of every layer: of the memories in these slots first, then of the pointers,
-        which lie nowhere and are not rotated."""
+        which lie nowhere and are not rotated. On a CPU a layer's keys come one object after the other, once."""
         key_size = self._time_altc[0].numel()
         count = len(projected_nk)
         keys_nltc = projected_nk[:, :key_size].view(count, *self._time_altc.shape[1:])
         memory_ntm = projected_nk[:, key_size:].view(count, *self._position_tm.shape)
         pointer_keys = self._by_layer(self._key(tokens_bpm + ages_bpm)).to(self.dtype)
-        keys = [
-            _joined(keys_nltc[slots_bm, i], pointer_keys[:, i], self._time_altc[times_bm, i])
-            for i in range(len(self._layers))
-        ]
+        layers = range(len(self._layers))
+        kept = [(keys_nltc[:, i], self._time_altc[:, i], pointer_keys[:, i]) for i in layers]
+        keys: list[Iterable[Tensor]]
+        if self._narrow:
+            slots, times = slots_bm.tolist(), times_bm.tolist()
+            keys = [_keys_in_turn(*of_layer, slots, times) for of_layer in kept]
+        else:
+            keys = [_joined(k_ntc[slots_bm], pointers, t_atc[times_bm]) for k_ntc, t_atc, pointers in kept]
         return keys, self._values(_joined(memory_ntm[slots_bm], tokens_bpm.to(self.dtype)))
 
     def _values(self, memory_bsm: Tensor) -> list[Tensor]:
@@ -153,6 +158,26 @@ class Attention:
     def _by_layer(self, x_ntk: Tensor) -> Tensor:
         """[n, t, layers * c] -> [n, layers, t, c]."""
         return x_ntk.reshape(*x_ntk.shape[:2], len(self._layers), -1).transpose(1, 2)
+
+
+def _keys_in_turn(
+    keys_ntc: Tensor,
+    times_atc: Tensor,
+    pointers_bpc: Tensor,
+    slots_bm: Sequence[Sequence[int]],
+    times_bm: Sequence[Sequence[int]],
+) -> Iterator[Tensor]:
+    """Each object's keys [m * t + p, c], all in one buffer that stays in the cache: its memories, each with what
+    tells its time, then its pointers. One pass over what is kept, and no copy of it for all objects."""
+    _, t, c = keys_ntc.shape
+    tokens = len(slots_bm[0]) * t
+    buffer_sc = keys_ntc.new_empty(tokens + pointers_bpc.shape[1], c)
+    places_mtc = buffer_sc[:tokens].view(-1, t, c)
+    for slots_m, times_m, pointers_pc in zip(slots_bm, times_bm, pointers_bpc, strict=True):
+        for place_tc, slot, time in zip(places_mtc, slots_m, times_m, strict=True):
+            torch.add(keys_ntc[slot], times_atc[time], out=place_tc)
+        buffer_sc[tokens:] = pointers_pc
+        yield buffer_sc
 
 
 def _joined(memories_bmtc: Tensor, pointers_bpc: Tensor, times_bmtc: Tensor | None = None) -> Tensor:

@@ -1,0 +1,113 @@
+"""A library of pictures: indexed, searched, gone on with; what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from tracker.cli.trackerd import trackerd
+from tracker.errors import TrackerError
+
+if not (Path(__file__).parents[2] / "tracker" / "models" / "nano.safetensors").exists():
+    pytest.skip("the bundled weights are not there", allow_module_level=True)
+
+COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 210)}
+BOX = (40, 40, 100, 100)
+SMALL = ("--image-size", "128", "--device", "cpu")
+
+
+def photo(folder: Path, name: str, colour: str, seed: int) -> str:
+    rng = np.random.default_rng(seed)
+    picture = cv2.resize(rng.integers(70, 140, (6, 8, 3), np.uint8), (160, 120))
+    cv2.circle(picture, (70, 70), 28, COLOURS[colour], -1)
+    Image.fromarray(np.asarray(picture, np.uint8)).save(folder / name)
+    return str(folder / name)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(trackerd, [*words, *SMALL])
+
+
+def hits(*words: str) -> list[dict[str, Any]]:
+    result = run("similar", *words, "--json")
+    assert result.exit_code == 0, (result.output, result.exception)
+    found: list[dict[str, Any]] = json.loads(result.stdout)["hits"]
+    return found
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> list[str]:
+    return [photo(tmp_path, f"{colour}-{k}.png", colour, k) for k in range(2) for colour in COLOURS]
+
+
+def test_what_looks_alike_comes_first(tmp_path: Path, library: list[str]) -> None:
+    db, box = str(tmp_path / "looks.db"), ",".join(map(str, BOX))
+    assert run("index", *library, "--box", box, "--db", db).exit_code == 0
+    query = photo(tmp_path, "query.png", "green", 9)
+    found = hits(query, "--box", box, "--db", db)
+    assert [Path(hit["path"]).name for hit in found[:2]] in (
+        ["green-0.png", "green-1.png"],
+        ["green-1.png", "green-0.png"],
+    )
+    assert found[0]["path"] in library
+    assert (found[0]["box"], found[0]["kind"]) == (list(BOX), "appearance")
+    assert [hit["score"] for hit in found] == sorted((hit["score"] for hit in found), reverse=True)
+    table = run("similar", query, "--box", box, "--db", db)
+    assert "green-0.png" in table.stdout
+
+
+def test_an_interrupted_index_goes_on(tmp_path: Path, library: list[str]) -> None:
+    db = str(tmp_path / "looks.db")
+    assert run("index", *library[:2], "--db", db).exit_code == 0
+    for path in library[:2]:
+        Path(path).unlink()  # so that a second look at them would fail
+    assert run("index", *library, "--db", db).exit_code == 0
+    assert len(hits(library[2], "--db", db)) == len(library)
+
+
+def test_a_list_and_everything(tmp_path: Path, library: list[str]) -> None:
+    db, listed = str(tmp_path / "looks.db"), tmp_path / "list.jsonl"
+    listed.write_text("\n".join(json.dumps({"path": path, "box": BOX}) for path in library))
+    assert run("index", "--list", str(listed), "--db", db).exit_code == 0
+    assert run("index", library[0], "--everything", "--points-per-side", "4", "--db", db).exit_code == 0
+    assert {hit["path"] for hit in hits(library[3], "--box", "40,40,100,100", "--db", db)} == set(library)
+
+
+def test_relative_paths_come_back_as_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo(tmp_path, "a.png", "red", 1)
+    assert run("index", "./a.png", "--db", "looks.db").exit_code == 0
+    assert hits("a.png", "--db", "looks.db")[0]["path"] == "./a.png"
+
+
+def refusal(*words: str) -> str:
+    result = run(*words)
+    assert result.exit_code != 0
+    return str(result.exception) if isinstance(result.exception, TrackerError) else result.output
+
+
+def test_refusals(tmp_path: Path, library: list[str]) -> None:
+    db = str(tmp_path / "looks.db")
+    other = tmp_path / "other.db"
+    other.write_bytes(b"no database" * 1000)
+    listed = tmp_path / "list.jsonl"
+    listed.write_text('{"path": 3}')
+    assert "no pictures" in refusal("index", "--db", db)
+    assert "not both" in refusal("index", library[0], "--box", "0,0,9,9", "--everything", "--db", db)
+    assert "is not there" in refusal("similar", library[0], "--db", db)
+    assert "is no index" in refusal("index", library[0], "--db", str(other))
+    assert "line 1" in refusal("index", "--list", str(listed), "--db", db)
+    assert "1 of 2 pictures" in refusal("index", library[0], str(tmp_path / "gone.png"), "--db", db)
+
+
+def test_another_models_looks_are_left_out_and_said(tmp_path: Path, library: list[str]) -> None:
+    db = str(tmp_path / "looks.db")
+    assert CliRunner().invoke(trackerd, ["index", library[0], "--db", db, "--image-size", "64"]).exit_code == 0
+    result = run("similar", library[0], "--db", db, "--json")
+    assert json.loads(result.stdout)["hits"] == []
+    assert "1 looks are of another model" in result.stderr

@@ -1,0 +1,198 @@
+"""What was seen is found again: by object, by frame, by picture; waited for, and offered when it comes back."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.tracking import Message, Talk, configuration, serving, wait_until
+from tracker.config import Config
+from tracker.daemon.looks import PER_OBJECT, slot_for
+from tracker.images.video_writer import VideoWriter
+
+ORANGE, CYAN = (255, 200, 160), (200, 255, 255)  # bright enough for the fake engine
+SIZE_WH = (160, 120)
+
+
+def scene(colour: tuple[int, int, int], x: int = 30) -> np.ndarray:
+    picture = np.full((SIZE_WH[1], SIZE_WH[0], 3), 40, np.uint8)
+    cv2.rectangle(picture, (x, 30), (x + 29, 59), colour, -1)
+    cv2.rectangle(picture, (100, 70), (129, 99), CYAN, -1)
+    return picture
+
+
+def film(path: Path, colour: tuple[int, int, int], hidden: range = range(0), frames: int = 60) -> Path:
+    with VideoWriter(path, SIZE_WH, 20) as video:
+        for t in range(frames):
+            picture = scene(colour)
+            if t in hidden:
+                cv2.rectangle(picture, (30, 30), (59, 59), (40, 40, 40), -1)
+            video.write(picture)
+    return path
+
+
+def configured(folder: Path, **streams: Path) -> Config:
+    sources = {name: {"url": str(path), "loop": True} for name, path in streams.items()}
+    looks = {"every_s": 0.1, "alike": 0.95}
+    return configuration(streams=sources, looks=looks, persist={"dir": str(folder / "state"), "interval_s": 0.2})
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    a, b = film(tmp_path / "a.mp4", ORANGE), film(tmp_path / "b.mp4", ORANGE)
+    return configured(tmp_path, a=a, b=b)
+
+
+@pytest.fixture
+def talk(config: Config) -> Iterator[Talk]:
+    with serving(config) as talk:
+        there(talk)
+        yield talk
+
+
+def there(talk: Talk) -> None:
+    wait_until(lambda: all(s["frame"] is not None for s in talk.ask("streams.list")["streams"]))
+
+
+def add(talk: Talk, stream: str, at: tuple[int, int], **more: Any) -> Message:
+    return talk.ask("objects.add", stream=stream, points=[at], **more)
+
+
+def hits(talk: Talk, **args: Any) -> list[tuple[str, int]]:
+    return [(hit["stream"], hit["object"]) for hit in talk.ask("search.similar", **args)["hits"]]
+
+
+SQUARE, CORNER = (45, 45), (115, 85)
+
+
+@pytest.fixture
+def seen(talk: Talk) -> Talk:
+    """An orange object on both streams, and a cyan one on `a`."""
+    add(talk, "a", SQUARE)
+    add(talk, "a", CORNER, label="corner")
+    add(talk, "b", SQUARE)
+    wait_until(lambda: len(hits(talk, stream="a", box=[28, 28, 62, 62])) == 3)
+    return talk
+
+
+def test_an_object_is_found_on_the_other_stream(seen: Talk) -> None:
+    found = seen.ask("search.similar", stream="a", object=1)
+    best = found["hits"][0]
+    assert (best["stream"], best["object"]) == ("b", 1)
+    assert best["score"] > 0.97 > found["hits"][1]["score"]
+    assert Image.open(io.BytesIO(best["thumbnail"])).size[0] <= 96
+    assert best["box"] == pytest.approx([30, 30, 60, 60], abs=4)
+    assert found["left_out"] == 0
+
+
+def test_what_is_marked_on_a_frame_or_on_a_picture_is_found(seen: Talk) -> None:
+    assert hits(seen, stream="a", box=[98, 68, 132, 102], limit=1) == [("a", 2)]
+    file = io.BytesIO()
+    Image.fromarray(scene(ORANGE)).save(file, "PNG")
+    assert set(hits(seen, picture=file.getvalue(), box=[28, 28, 62, 62], limit=2)) == {("a", 1), ("b", 1)}
+
+
+def test_filters(seen: Talk) -> None:
+    marks = {"stream": "a", "box": [28, 28, 62, 62]}
+    assert hits(seen, **marks, on="b") == [("b", 1)]
+    assert hits(seen, **marks, label="corner") == [("a", 2)]
+    assert hits(seen, **marks, until=1.0) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "text"),
+    [
+        ({}, "bad_request", "either stream"),
+        ({"stream": "a"}, "bad_request", "either object or marks"),
+        ({"stream": "a", "object": 1, "box": [0, 0, 9, 9]}, "bad_request", "either object or marks"),
+        ({"stream": "a", "object": 1, "frame": 1}, "bad_request", "leave frame"),
+        ({"picture": b"x", "object": 1}, "bad_request", "leave frame and picture out"),
+        ({"picture": b"no picture", "box": [0, 0, 9, 9]}, "bad_request", "no picture"),
+        ({"stream": "a", "object": 77}, "unknown_object", "no look of 77"),
+        ({"stream": "nowhere", "box": [0, 0, 9, 9]}, "unknown_stream", "nowhere"),
+        ({"stream": "a", "box": [0, 0, 9, 9], "limit": 0}, "bad_request", "limit"),
+    ],
+)
+def test_refusals(talk: Talk, args: dict[str, Any], code: str, text: str) -> None:
+    found, message = talk.refused("search.similar", **args)
+    assert found == code
+    assert text in message
+
+
+def test_a_large_picture_is_not_decoded(talk: Talk) -> None:
+    file = io.BytesIO()
+    Image.new("L", (4096, 4096)).save(file, "PNG")
+    assert talk.refused("search.similar", picture=file.getvalue(), box=[0, 0, 9, 9])[0] == "too_large"
+
+
+def test_a_watched_look_is_told_once_where_it_appears(talk: Talk) -> None:
+    talk.subscribe("events/b/")
+    file = io.BytesIO()
+    Image.fromarray(scene(ORANGE)).save(file, "PNG")
+    watched = talk.ask("watch.add", name="the box", picture=file.getvalue(), box=[28, 28, 62, 62], threshold=0.95)
+    assert watched["durable"] is True
+    add(talk, "b", CORNER)
+    add(talk, "b", SQUARE)
+    told = talk.receive_until(lambda m: m.get("event") == "looks_like")
+    assert (told["object"], told["watch"], told["message"]) == (2, watched["watch"], "the box")
+    assert told["score"] >= 0.95
+    assert [w["name"] for w in talk.ask("watch.list")["watched"]] == ["the box"]
+    assert talk.ask("watch.remove", watch=watched["watch"])["name"] == "the box"
+    assert talk.refused("watch.remove", watch=9)[0] == "unknown_object"
+    wait_until(lambda: talk.ask("history.list")["events"])
+    names = [event["event"] for event in talk.ask("history.list", stream="b")["events"]]
+    assert names.count("looks_like") == 1
+
+
+def test_looks_and_watched_looks_outlive_a_restart(config: Config) -> None:
+    with serving(config) as talk:
+        there(talk)
+        add(talk, "a", SQUARE)
+        talk.ask("watch.add", name="w", stream="a", box=[28, 28, 62, 62])
+        wait_until(lambda: hits(talk, stream="a", box=[28, 28, 62, 62]) == [("a", 1)])
+        talk.ask("objects.remove", stream="a", object=1)
+    with serving(config) as talk:
+        there(talk)
+        assert hits(talk, stream="b", box=[28, 28, 62, 62]) == [("a", 1)]
+        assert [w["name"] for w in talk.ask("watch.list")["watched"]] == ["w"]
+
+
+def test_who_was_lost_is_offered_when_something_alike_is_added(tmp_path: Path) -> None:
+    path = film(tmp_path / "gone.mp4", ORANGE, hidden=range(20, 60))
+    with serving(configured(tmp_path, cam=path)) as talk:
+        talk.subscribe("events/cam/")
+        talk.wait_for_frame(0)
+        assert "maybe" not in add(talk, "cam", SQUARE, frame=0)
+        talk.receive_until(lambda m: m.get("event") == "object_lost")
+        wait_until(lambda: "maybe" in add(talk, "cam", SQUARE, frame=1))
+        maybe = {one["object"]: one["score"] for one in add(talk, "cam", SQUARE, frame=1)["maybe"]}
+        assert maybe[1] > 0.95
+        assert "maybe" not in add(talk, "cam", CORNER, frame=1)
+
+
+def test_without_a_folder_nothing_is_searched(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", ORANGE)
+    with serving(configuration(streams={"a": {"url": str(path), "loop": True}})) as talk:
+        talk.wait_for_frame(0)
+        code, message = talk.refused("search.similar", stream="a", box=[28, 28, 62, 62])
+        assert code == "unavailable"
+        assert "persist.dir" in message
+
+
+def test_the_most_different_looks_are_kept() -> None:
+    vectors: dict[int, np.ndarray] = {}
+    angles = [0, 0.01, *np.linspace(0.3, 1.5, 12)]
+    for angle in angles:
+        vector = np.array([np.cos(angle), np.sin(angle)], np.float32)
+        slot = slot_for(vectors, vector)
+        if slot is not None:
+            vectors[slot] = vector
+    kept = sorted(float(np.arctan2(v[1], v[0])) for v in vectors.values())
+    assert len(kept) <= PER_OBJECT
+    assert slot_for({0: vectors[0]}, vectors[0]) is None
+    assert min(np.diff(kept)) > 0.1

@@ -1,0 +1,163 @@
+"""Peers that send more than is read, over raw TCP: they are shut, and nothing else is different."""
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+
+import msgpack
+import pytest
+import zmq
+
+from helpers.waiting import wait_until
+from tracker.config import LimitsConfig
+from tracker.protocol.operations import OPERATIONS
+from tracker.protocol.replies import Empty
+from tracker.sockets import connections
+from tracker.sockets.connections import AT_ONCE
+from tracker.sockets.control import ControlServer
+from tracker.sockets.publisher import Publisher
+from tracker.sockets.request import Request
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+PING = b"\x04\x07\x04PING\0\0"
+SUBSCRIPTIONS = b"\x00\x09\x01abcdefgh\x00\x09\x00abcdefgh" * 32
+PATIENCE_MS = 20_000
+
+
+@contextlib.contextmanager
+def control(handle: Callable[[Request], None] = lambda request: request.reply(Empty())) -> Iterator[ControlServer]:
+    server = ControlServer("tcp://127.0.0.1:*", handle, OPERATIONS.keys() - {"history.list"}, "i1")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def publish() -> Iterator[Publisher]:
+    publisher = Publisher("tcp://127.0.0.1:*", 10, "i1", LimitsConfig())
+    publisher.start()
+    try:
+        yield publisher
+    finally:
+        publisher.stop()
+
+
+@contextlib.contextmanager
+def shaken(endpoint: str, kind: bytes) -> Iterator[socket.socket]:
+    """A TCP connection that has done ZMTP's handshake."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as peer:
+        body = b"\x05READY\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind
+        peer.sendall(GREETING + bytes([4, len(body)]) + body)
+        heard = b""
+        while b"READY" not in heard:
+            heard += peer.recv(1024)
+        yield peer
+
+
+@contextlib.contextmanager
+def looking(server: ControlServer | Publisher) -> Iterator[None]:
+    """What the daemon's watch does."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.02):
+            server.look()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+def cut_off(peer: socket.socket, part: bytes) -> bool:
+    """Whether a peer that sends a part again and again is shut within a gigabyte."""
+    try:
+        for _ in range(2**30 // len(part)):
+            peer.sendall(part)
+    except OSError:
+        return True
+    return False
+
+
+def answers(server: ControlServer) -> bool:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as client:
+        client.linger = 0
+        client.connect(server.endpoint)
+        client.send(msgpack.packb({"id": 7, "op": "server.info"}))
+        return bool(client.poll(PATIENCE_MS)) and msgpack.unpackb(client.recv())["id"] == 7
+
+
+@pytest.mark.parametrize("kind", ["control", "publish"])
+def test_hanging_up_in_the_middle_of_much_harms_nobody(kind: str) -> None:
+    """Pings behind messages that wait, and a reset: where ZeroMQ has stopped reading, that ends the process."""
+    chunk, peer_kind = (b"\x00\x05hello" * 64, b"DEALER") if kind == "control" else (SUBSCRIPTIONS, b"SUB")
+    with control() as server, publish() as publisher:
+        endpoint = server.endpoint if kind == "control" else publisher.endpoint
+        for _ in range(20):
+            with contextlib.suppress(OSError), shaken(endpoint, peer_kind) as peer:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                peer.sendall((chunk + PING) * 64)
+        assert answers(server)
+        assert publisher.is_alive()
+
+
+@pytest.mark.parametrize("part_bytes", [1000, 60_000])
+@pytest.mark.parametrize("kind", ["control", "publish"])
+def test_a_message_without_an_end_is_cut_off(kind: str, part_bytes: int) -> None:
+    part = b"\x03" + struct.pack(">Q", part_bytes) + bytes(part_bytes)
+    with control() as server, publish() as publisher:
+        asked = server if kind == "control" else publisher
+        with looking(asked), shaken(asked.endpoint, b"DEALER" if kind == "control" else b"SUB") as peer:
+            assert cut_off(peer, part)
+        assert answers(server)
+
+
+def test_a_flood_of_requests_is_not_answered_and_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MESSAGES_PER_S", 1)
+    asked: list[Request] = []
+
+    def answer(request: Request) -> None:
+        asked.append(request)
+        request.reply(Empty())
+
+    message = msgpack.packb({"id": 1, "op": "server.info"})
+    frame = b"\0" + bytes([len(message)]) + message
+    with control(answer) as server, shaken(server.endpoint, b"DEALER") as peer:
+        peer.sendall(frame * AT_ONCE * 8)
+        wait_until(lambda: len(asked) > AT_ONCE // 4)
+        assert answers(server)
+        assert len(asked) < AT_ONCE * 4
+
+
+def test_who_sends_no_faster_than_is_read_is_never_shut() -> None:
+    body = msgpack.packb({"id": 1, "op": "objects.list", "args": {"stream": "x" * 64}})
+    with control() as server, looking(server), zmq.Context() as context, context.socket(zmq.REQ) as client:
+        client.linger = 0
+        client.rcvtimeo = PATIENCE_MS
+        client.setsockopt(zmq.RECONNECT_IVL, -1)
+        client.connect(server.endpoint)
+        for size in [1, 10, 100_000, 900_000] * 5:
+            client.send(body + bytes(size))  # refused, but read and answered
+            assert not msgpack.unpackb(client.recv())["ok"]
+
+
+def test_a_client_that_goes_on_by_the_same_name_is_heard_again() -> None:
+    """A routing id outlives its connection where ZeroMQ connects again."""
+
+    def heard() -> bool:
+        with context.socket(zmq.DEALER) as client:
+            client.linger = 0
+            client.setsockopt(zmq.IDENTITY, b"the same one")
+            client.connect(server.endpoint)
+            client.send(msgpack.packb({"id": 1, "op": "server.info"}))
+            return bool(client.poll(500))  # not where ZeroMQ has not let go of the last connection yet
+
+    with control() as server, zmq.Context() as context:
+        for _ in range(3):
+            wait_until(heard)

@@ -1,0 +1,48 @@
+"""A box's figures for Prometheus, over HTTP."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tracker.errors import ConfigError
+
+
+class Figures(Collector):
+    """`gauges` are read when somebody asks; `counts` are counted up."""
+
+    def __init__(self, gauges: Callable[[], dict[str, float]]) -> None:
+        self.counts: Counter[str] = Counter(dict.fromkeys(("taken", "left", "refused", "nats_lost"), 0))
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        for name, value in self._gauges().items():
+            yield GaugeMetricFamily(f"tracker_fleet_{name}", f"Of this box: {name.replace('_', ' ')}.", value)
+        events = CounterMetricFamily("tracker_fleet_events", "What happened to this box.", labels=["event"])
+        for name, count in dict(self.counts).items():
+            events.add_metric([name], count)
+        yield events
+
+
+@contextlib.contextmanager
+def serving(endpoint: str | None, figures: Figures) -> Iterator[None]:
+    """Raises ConfigError where the endpoint cannot be had."""
+    if endpoint is None:
+        yield
+        return
+    host, _, port = endpoint.rpartition(":")
+    registry = CollectorRegistry()
+    registry.register(figures)
+    try:
+        server, thread = start_http_server(int(port), host or "0.0.0.0", registry)
+    except (OSError, OverflowError) as error:
+        raise ConfigError([f"metrics.endpoint: {endpoint} cannot be bound: {error}"]) from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,55 @@
+"""What an object looks like in pixels: its colours, its sharpness, a thumbnail."""
+
+import cv2
+import numpy as np
+
+from tracker.images.imaging import encode_jpeg
+from tracker.types import F32, U8, Bool
+
+BINS_HSV = (16, 4, 4)
+THUMBNAIL_PX = 96  # of the longer side
+THUMBNAIL_QUALITY = 70
+MARGIN = 0.1  # of the box, around the thumbnail
+
+
+def colours(rgb_hwc: U8, mask_hw: Bool) -> F32:
+    """Hue, saturation and value inside the mask, float32 [256], of length 1: roots, so that no colour drowns all
+    others (Hellinger's kernel)."""
+    hsv_hwc = cv2.cvtColor(rgb_hwc, cv2.COLOR_RGB2HSV)
+    inside_hw = mask_hw.view(np.uint8)
+    counts = cv2.calcHist([hsv_hwc], [0, 1, 2], inside_hw, list(BINS_HSV), [0, 180, 0, 256, 0, 256])
+    shares = counts.ravel() / max(1.0, float(counts.sum()))
+    return np.asarray(np.sqrt(shares), np.float32)
+
+
+def appearance(pooled_c: F32, colours_c: F32) -> F32:
+    """Features and colours as one vector of length 1; the product of two is the mean of both likenesses."""
+    both = np.concatenate([_unit(pooled_c), _unit(colours_c)])
+    return np.asarray(both / np.sqrt(2), np.float32)
+
+
+def sharpness(rgb_hwc: U8, box_xyxy: tuple[int, int, int, int]) -> float:
+    """Variance of the Laplacian inside the box: low where it is blurred."""
+    x1, y1, x2, y2 = box_xyxy
+    grey_hw = cv2.cvtColor(rgb_hwc[y1:y2, x1:x2], cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey_hw, cv2.CV_32F).var())
+
+
+def thumbnail(rgb_hwc: U8, box_xyxy: tuple[int, int, int, int]) -> bytes:
+    """The box with a little around it, as a small JPEG."""
+    height, width = rgb_hwc.shape[:2]
+    x1, y1, x2, y2 = box_xyxy
+    more_x, more_y = round(MARGIN * (x2 - x1)), round(MARGIN * (y2 - y1))
+    left, top = max(0, x1 - more_x), max(0, y1 - more_y)
+    right, bottom = min(width, x2 + more_x), min(height, y2 + more_y)
+    part = np.ascontiguousarray(rgb_hwc[top:bottom, left:right])
+    scale = THUMBNAIL_PX / max(part.shape[:2])
+    if scale < 1:
+        size_wh = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
+        part = np.asarray(cv2.resize(part, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    return encode_jpeg(part, THUMBNAIL_QUALITY)
+
+
+def _unit(vector_c: F32) -> F32:
+    length = float(np.linalg.norm(vector_c))
+    return np.asarray(vector_c / length, np.float32) if length > 0 else vector_c

@@ -1,0 +1,141 @@
+"""Looks of things on pictures, in a file that can be searched; what was indexed once is not looked at again."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+import numpy as np
+from msgspec import Struct
+
+from tracker.engine.engine import Engine
+from tracker.errors import SourceError
+from tracker.images import looks
+from tracker.images.stills import read_still
+from tracker.offline.images import segment_everything, segment_prompted
+from tracker.protocol.prompts import box_of
+from tracker.protocol.requests import Prompted, SegmentAll
+from tracker.registry.similar import Look, LookHit, LookQuery, Looks
+from tracker.types import U8, Bool, Rgb
+
+KIND = "appearance"
+APPLICATION_ID = 0x74726B69  # "trki"
+
+Box = tuple[float, float, float, float]
+
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+CREATE TABLE IF NOT EXISTS indexed (path TEXT, what TEXT, PRIMARY KEY (path, what)) WITHOUT ROWID;
+"""
+
+
+class Item(Struct, frozen=True):
+    """What is to be indexed of a picture: what a box is around, or all of it."""
+
+    path: str
+    box: Box | None = None
+
+
+class PictureIndex:
+    """`model` keys the vectors: only those of one model are compared."""
+
+    def __init__(self, connection: apsw.Connection, model: str) -> None:
+        self._connection = connection
+        self._looks = Looks(connection)
+        self._model = model
+
+    def has(self, item: Item, everything: bool) -> bool:
+        sql = "SELECT 1 FROM indexed WHERE path = ? AND what = ?"
+        return bool(list(self._connection.execute(sql, (item.path, self._what(item, everything)))))
+
+    def add(self, engine: Engine, item: Item, knobs: SegmentAll | None) -> int:
+        """Index a picture wholly or not at all; returns how many looks it gave. With `knobs` everything that is
+        found on it. Raises SourceError, BadPrompt."""
+        rgb_hwc = read_still(Path(item.path))
+        features = engine.encode([Rgb(rgb_hwc)])
+        found = list(_masks(engine, rgb_hwc, item, knobs))
+        with self._connection:
+            (first,) = next(self._connection.execute("SELECT coalesce(max(object), 0) FROM looks"))
+            for k, (box, mask_hw) in enumerate(found, first + 1):
+                pooled_c = engine.look(features, 0, mask_hw)
+                vector_c = looks.appearance(pooled_c, looks.colours(rgb_hwc, mask_hw))
+                thumbnail = looks.thumbnail(rgb_hwc, box)
+                key = KIND, self._model, "", k, 0, 0, 0.0
+                self._looks.put(Look(*key, box, item.path, thumbnail, vector_c.tobytes()))
+            row = item.path, self._what(item, knobs is not None)
+            self._connection.execute("INSERT OR REPLACE INTO indexed VALUES (?, ?)", row)
+        return len(found)
+
+    def find(self, engine: Engine, item: Item, limit: int) -> list[LookHit]:
+        """What looks like a thing on a picture, best first. Raises SourceError, BadPrompt."""
+        rgb_hwc = read_still(Path(item.path))
+        features = engine.encode([Rgb(rgb_hwc)])
+        ((_, mask_hw),) = _masks(engine, rgb_hwc, item, None)
+        vector_c = looks.appearance(engine.look(features, 0, mask_hw), looks.colours(rgb_hwc, mask_hw))
+        query = LookQuery(KIND, self._model, [vector_c.tobytes()], limit, most_of_one=1)
+        return self._looks.find(query)
+
+    def left_out(self) -> int:
+        return self._looks.left_out(KIND, self._model)
+
+    def _what(self, item: Item, everything: bool) -> str:
+        what = "everything" if everything else "whole" if item.box is None else ",".join(map(str, item.box))
+        return f"{self._model} {what}"
+
+
+@contextmanager
+def opened(path: Path, model: str) -> Iterator[PictureIndex]:
+    """The index in a file, made where there is none. Raises SourceError for a file that is none."""
+    connection = apsw.Connection(str(path))
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        tables, found = _about(connection)
+        if tables and found != APPLICATION_ID:
+            raise SourceError(f"{path}: is a database of something else; name a file of `trackerd index`")
+        connection.execute(_SCHEMA)
+        yield PictureIndex(connection, model)
+    except apsw.NotADBError:
+        raise SourceError(f"{path}: is no index of pictures; name a file of `trackerd index`") from None
+    except (apsw.CorruptError, apsw.CantOpenError, apsw.FullError, apsw.ReadOnlyError) as error:
+        raise SourceError(f"{path}: {error}") from None
+    finally:
+        connection.close()
+
+
+def _about(connection: apsw.Connection) -> tuple[int, int]:
+    """How many tables there are, and whose."""
+    ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_schema")
+    ((application_id,),) = connection.execute("PRAGMA application_id")
+    return tables, application_id
+
+
+def _masks(
+    engine: Engine, rgb_hwc: U8, item: Item, knobs: SegmentAll | None
+) -> Iterator[tuple[tuple[int, int, int, int], Bool]]:
+    """Boxes and masks of what is meant on a picture."""
+    if knobs is not None:
+        for _, mask_hw in segment_everything(engine, rgb_hwc, knobs):
+            if mask_hw.any():
+                yield _bounds(mask_hw), mask_hw
+    elif item.box is None:
+        mask_hw = np.ones(rgb_hwc.shape[:2], np.bool_)
+        yield _bounds(mask_hw), mask_hw
+    else:
+        yield _boxed(engine, rgb_hwc, item.box)
+
+
+def _boxed(engine: Engine, rgb_hwc: U8, box: Box) -> tuple[tuple[int, int, int, int], Bool]:
+    """What a box is around; all of the box where the model finds nothing in it."""
+    height, width = rgb_hwc.shape[:2]
+    x1, y1, x2, y2 = map(int, box_of(box, (width, height)).round())
+    bounds = x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
+    ((mask_hw, _),) = segment_prompted(engine, rgb_hwc, Prompted(box=box), multimask=False)
+    if not mask_hw.any():
+        mask_hw = np.zeros((height, width), np.bool_)
+        mask_hw[bounds[1] : bounds[3], bounds[0] : bounds[2]] = True
+    return bounds, mask_hw
+
+
+def _bounds(mask_hw: Bool) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask_hw.any(1)), np.flatnonzero(mask_hw.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
