@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image as Pil
 
 from helpers.leaks import ROOT
 from pond import scene
-from pond.__main__ import CARS, cars
+from pond.__main__ import CARS, cars, last_showing
 from pond.report import HIDDEN_PX, contact_sheet, ending, judge
 from tracker.masks.geometry import shape_of_mask
 from tracker.protocol.fields import ObjectState
@@ -39,6 +40,20 @@ def published(frame: int, where: tuple[slice, slice]) -> Tracks:
         stream="pond", frame=frame, step=frame, epoch=0, pts=None, time=0.0, camera_time=None, mono_ns=0,
         size=SIZE_WH, dropped=0, objects=[record],
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("epochs_and_frames", "counted"),
+    [
+        ([(0, 0), (0, 1), (0, 2)], [0, 1, 2]),
+        ([(0, 0), (0, 1), (1, 2), (1, 3), (1, 4)], [0, 1, 2]),  # over before it was held: shown again
+    ],
+)
+def test_frames_count_from_the_beginning_of_the_last_showing(
+    epochs_and_frames: list[tuple[int, int]], counted: list[int]
+) -> None:
+    heard = [(0, structs.replace(published(frame, LEFT), epoch=epoch)) for epoch, frame in epochs_and_frames]
+    assert [message.frame for _, message in last_showing(heard)] == counted
 
 
 @pytest.mark.parametrize(

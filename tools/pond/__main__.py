@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import yaml
+from msgspec import structs
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -190,7 +191,21 @@ def follow(client: Client, film: Path, scene: Scene) -> Heard:
             listener.join()
     if "stream_ended" not in {event.event for event in heard.events}:
         raise SystemExit("demo: the daemon went quiet before the end of the film")
+    heard.tracks = last_showing(heard.tracks)
     return heard
+
+
+def last_showing(tracks: list[tuple[int, Tracks]]) -> list[tuple[int, Tracks]]:
+    """All, or those of the last epoch with frames counted from its first.
+
+    A short film can be over before it is held. It then begins again, in a new epoch.
+    """
+    first_epoch, last_epoch = tracks[0][1].epoch, tracks[-1][1].epoch
+    if first_epoch == last_epoch:
+        return tracks
+    shown = [(arrival_ns, message) for arrival_ns, message in tracks if message.epoch == last_epoch]
+    first = shown[0][1].frame
+    return [(arrival_ns, structs.replace(message, frame=message.frame - first)) for arrival_ns, message in shown]
 
 
 def mark(client: Client, scene: Scene, number: int) -> None:

@@ -42,8 +42,9 @@ def _rows(log: Path) -> list[Row]:
 
 
 def _line(rows: list[Row], key: str, colour: str, total: float) -> str:
-    """A polyline of the running mean of four rows: single ones are noisy."""
-    values = np.convolve([float(row[key]) for row in rows], np.ones(4) / 4, mode="valid")
+    """A polyline of the running mean of up to four rows: single ones are noisy."""
+    span = min(4, len(rows))
+    values = np.convolve([float(row[key]) for row in rows], np.ones(span) / span, mode="valid")
     at = [float(row["at"]) for row in rows][len(rows) - len(values) :]
     points = " ".join(f"{_x(a, total):.1f},{_y(v):.1f}" for a, v in zip(at, values, strict=True))
     return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
