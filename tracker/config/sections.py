@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}\Z"  # not $: that lets a final newline through
 
@@ -174,7 +174,7 @@ class DescribeConfig(Section, frozen=True):
         "What is the object in these pictures? One sentence."
     )
     per_label: dict[str, Prompt] = {}  # instead of the prompt, for objects of that label
-    when: list[Literal["stable", "lost", "asked"]] = msgspec.field(default_factory=lambda: ["asked"])
+    when: list[Literal["stable", "lost", "asked"]] = field(default_factory=lambda: ["asked"])
     max_images: Annotated[int, Meta(ge=1, le=16)] = 4
     in_flight: Annotated[int, Meta(ge=1, le=8)] = 1
     timeout_s: Annotated[float, Meta(gt=0, le=600)] = 60.0

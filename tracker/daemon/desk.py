@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
 from tracker.daemon.answers import Answers
@@ -21,7 +21,7 @@ class Answering(Protocol):
     """A part that answers some operations by itself."""
 
     @property
-    def names(self) -> set[str]: ...
+    def names(self) -> Collection[str]: ...
 
     def answer(self, request: Request, /) -> None: ...
 
