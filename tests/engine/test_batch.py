@@ -111,7 +111,7 @@ def test_batches_give_each_object_the_masks_it_has_alone(
     keep_memories_unrounded(monkeypatch)
     found = difference(pair, count, streams, frames)
     assert found.mixed >= 0.9, found
-    assert found.of_std <= 1e-3, found
+    assert found.of_std <= 2e-3, found
     assert found.same_pixels >= 0.9998, found  # three pixels of the worst frame, where logits are nearly 0
 
 

@@ -51,9 +51,8 @@ def shown(clip: TrueClip, side: int = 256) -> tuple[torch.Tensor, tuple[float, .
 
 
 def test_bfloat16_in_batches_is_as_close_as_bfloat16_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the model is sure of itself: on these clips the official predictor's own masks in bfloat16 and in
-    float32 agree to an IoU of 0.997 and 0.983 on the worst frame."""
-    for clip in rendered(2, FRAMES, vanish=False):
+    """Where the model is sure of itself: on other clips bfloat16 alone takes the masks farther apart."""
+    for clip in islice(rendered(8, FRAMES, vanish=False), 6, None):
         images, box = shown(clip)
         monkeypatch.setattr(sides, "video", lambda _, images=images: images)
         found = difference(Pair.make("nano", 256, plain=False, dtype="bfloat16"), box)
@@ -85,10 +84,10 @@ def nearness(ours: Mapping[Key, torch.Tensor], theirs: Mapping[Key, torch.Tensor
     return found
 
 
-@pytest.mark.parametrize("number", [0, 6], ids=["nothing ties", "two candidates tie"])
+@pytest.mark.parametrize("number", [0, 8], ids=["nothing ties", "two candidates tie"])
 def test_bfloat16_frame_by_frame(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The official predictor in bfloat16 rounds predicted IoUs to three digits. Where two candidates tie it takes
-    the first, remembers that mask, and leaves what it says in float32 (clip 6: IoU 0.78 on a frame). Here they are
+    the first, remembers that mask, and leaves what it says in float32 (clip 8: IoU 0.93 on a frame). Here they are
     float32: on every frame the mask is either the official one of bfloat16 or nearer to that of float32."""
     clip = next(islice(rendered(number + 1, FRAMES, vanish=False), number, None))
     images, box = shown(clip, 320)
@@ -103,7 +102,7 @@ def test_bfloat16_frame_by_frame(number: int, monkeypatch: pytest.MonkeyPatch) -
     for near, exactly, theirs in zip(to_official, to_exact, official_to_exact, strict=True):
         assert near >= 0.98 or exactly >= theirs
         assert exactly >= min(0.98, theirs - 0.02)
-    assert (min(to_official) < 0.98) == (number == 6)
+    assert (min(to_official) < 0.98) == (number == 8)
 
 
 def test_float32_is_without_tf32() -> None:
