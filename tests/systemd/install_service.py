@@ -1,6 +1,6 @@
 """`tools/install --systemd` below a folder: everything of it but systemd itself, which does not run in tests.
 
-It sets up three environments of 6 GB, so `tools/test` leaves it out, and CI names it.
+It sets up three environments of 6 GB, so it is run by name: `tools/test tests/systemd/install_service.py`.
 """
 
 import os

@@ -67,4 +67,4 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("trackerd: web.token_file: cannot be read")
+    assert done.stderr.startswith(f"trackerd: web.token_file: {tmp_path}/none cannot be read")
