@@ -1,4 +1,4 @@
-"""A fleet on this machine: a real NATS server, real daemons with nano at 64 pixels, boxes, and streams for them."""
+"""A fleet on this machine: a real NATS server, real daemons with nano at 96 pixels, boxes, and streams for them."""
 
 import asyncio
 import contextlib
@@ -90,7 +90,7 @@ class TestBox:
 
     def start_daemon(self) -> None:
         config = {
-            "model": {"name": "nano", "device": "cpu", "image_size": 64},
+            "model": {"name": "nano", "device": "cpu", "image_size": 96},
             "engine": {"threads": 1},
             "control": {"endpoint": self.control, "allow_sources": [f"{self.sources}/*"]},
             "publish": {"endpoint": f"ipc://{self.folder}/{self.name}.publish"},

@@ -67,6 +67,7 @@ MINIMAL_ARGS: dict[str, dict[str, Any]] = {
     "server.note": {"name": "backup", "message": "the disk is full"},
     "search.similar": {"stream": "cam1", "object": 7},
     "watch.add": {"stream": "cam1", "object": 7, "name": "the red van"},
+    "objects.describe": {"stream": "cam1", "object": 1},
     "watch.list": {},
     "watch.remove": {"watch": 1},
     "zones.set": {"stream": "cam1", "zone": "door", "line": [[0, 1], [9, 1]]},
