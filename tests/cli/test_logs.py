@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.service_manager import Service
+from helpers.waiting import wait_until
 from tracker.cli import logs
 
 
@@ -80,6 +81,7 @@ def test_the_daemon_logs_as_it_is_told(tmp_path: Path) -> None:
     with Service(tmp_path, {"streams": {"dead": {"url": "missing.mp4"}}}, "--log", "json") as service:
         service.wait_for("READY=1")
         service.wait_for(lambda said: "dead failed" in said)
+        wait_until(lambda: "stream dead: failed" in service.log())  # said by another thread than the status
         lines = [json.loads(line) for line in service.log().splitlines()]
     assert {"level": "warning", "logger": "tracker.streams.stream"}.items() <= next(
         line for line in lines if line["message"].startswith("stream dead: failed")

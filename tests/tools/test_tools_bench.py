@@ -94,7 +94,7 @@ def test_the_daemon_end_to_end(tmp_path: Path) -> None:
     row = figures(tmp_path, "daemon", "--image-size", "128", *asked)
     assert row["frames"] >= 2
     assert row["latency_p50"] >= row["model_p50"] > 0
-    # Decoders are new when the film begins again; and a second has too few ticks of the clock to part loop and model.
+    # Decoders are new when the film begins again; a second has too few ticks of the clock to part loop from model.
     assert min(row["cpu_loop"] + row["cpu_model"], row["cpu_delivery"], row["cpu_model"]) > 0
 
 
