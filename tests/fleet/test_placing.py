@@ -11,6 +11,7 @@ import pytest
 
 from helpers.fleets import START_S, TestFleet
 from tracker.client import Client
+from tracker.fleet.buckets import compare_and_delete, entry_of
 from tracker.fleet.settings import WantedStream
 from tracker.protocol.replies import StreamRecord, Tracks
 
@@ -95,3 +96,18 @@ async def one_message(nats_url: str, subject: str) -> bytes:
 def _fps(client: Client, stream: str) -> float | None:
     records = {record.stream: record for record in client.streams().streams}
     return records[stream].fps if stream in records else None
+
+
+def test_an_entry_is_deleted_only_by_who_wrote_it_last(fleet: TestFleet) -> None:
+    async def deleted(*revisions: int) -> list[bool]:
+        connection = await nats.connect(fleet.nats.url)
+        bucket = await connection.jetstream().create_key_value(bucket="of-this-test")
+        newest = await bucket.put("entry", b"the successor's")
+        gone = []
+        for revision in (*revisions, newest):
+            await compare_and_delete(bucket, "entry", revision)
+            gone.append((await entry_of(bucket, "entry")).value is None)
+        await connection.close()
+        return gone
+
+    assert asyncio.run(deleted(0, 7)) == [False, False, True]

@@ -144,7 +144,12 @@ async def compare_and_set(bucket: KeyValue, key: str, value: bytes, revision: in
 
 
 async def compare_and_delete(bucket: KeyValue, key: str, revision: int) -> None:
-    """Unless somebody else wrote meanwhile: a stream that was removed may be wanted anew, and claimed already."""
+    """Unless somebody else wrote meanwhile: a stream that was removed may be wanted anew, and claimed already.
+
+    Revision 0 is of who never wrote the entry, and has nothing to delete; the client library would not compare it.
+    """
+    if revision == 0:
+        return
     with contextlib.suppress(BadRequestError):
         await bucket.delete(key, last=revision)
 

@@ -1,4 +1,4 @@
-"""What an object looks like in pixels: its colours, its sharpness, a thumbnail."""
+"""What an object looks like in pixels: its colours, a thumbnail."""
 
 import cv2
 import numpy as np
@@ -26,13 +26,6 @@ def appearance(pooled_c: F32, colours_c: F32) -> F32:
     """Features and colours as one vector of length 1; the product of two is the mean of both likenesses."""
     both = np.concatenate([_unit(pooled_c), _unit(colours_c)])
     return np.asarray(both / np.sqrt(2), np.float32)
-
-
-def sharpness(rgb_hwc: U8, box_xyxy: tuple[int, int, int, int]) -> float:
-    """Variance of the Laplacian inside the box: low where it is blurred."""
-    x1, y1, x2, y2 = box_xyxy
-    grey_hw = cv2.cvtColor(rgb_hwc[y1:y2, x1:x2], cv2.COLOR_RGB2GRAY)
-    return float(cv2.Laplacian(grey_hw, cv2.CV_32F).var())
 
 
 def thumbnail(rgb_hwc: U8, box_xyxy: tuple[int, int, int, int]) -> bytes:
