@@ -49,9 +49,8 @@ class TestDraining:
                 assert [o.object for o in client.objects(name).objects] == [added[name].object]
         assert moved
         assert [len(one.owners) for one in ears] == [2 if name in moved else 1 for name in streams]
-        state = fleet.state()
-        assert state.drained == [box]
-        assert next(b.message for b in state.boxes if b.box == box) == "it is drained"
+        assert fleet.state().drained == [box]
+        wait_until(lambda: "it is drained" in [b.message for b in fleet.state().boxes if b.box == box], START_S)
 
     def test_a_box_that_is_drained_takes_nothing_until_that_is_undone(self, fleet: TestFleet, film: Path) -> None:
         fleet.apply({f"more{i}": WantedStream(url=str(film), loop=True) for i in range(4)})

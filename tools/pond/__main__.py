@@ -126,7 +126,8 @@ def watch(out: Path, film: Path, scene: Scene, page: str) -> None:
         console.print(
             f"open http://{page}/s/{scene.name} in a browser, click on something and press Enter; Ctrl-C ends it"
         )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):  # which a shell may have had ignored in the background
+            signal.signal(number, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             while True:  # not `sigwait`: a signal just before it would be lost
                 time.sleep(0.5)
