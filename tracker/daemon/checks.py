@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracker.config import Config, load
-from tracker.daemon.persistence import state_folder
+from tracker.daemon.state_folder import state_folder
 from tracker.daemon.trust import foreign_writers
 from tracker.engine.models.build import check_model
 from tracker.errors import ConfigError, ModelError
