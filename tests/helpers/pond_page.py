@@ -133,8 +133,8 @@ def added(page: Any) -> ObjectRecord:
 
 
 def visible(page: Any) -> None:
-    """Wait until a picture showed an object's outline. On a slow machine the model sees few frames of a fast film and
-    may lose a fish soon after it was added, so any of the pictures that came will do, not just the one shown now."""
+    """Wait until a picture showed an object's outline: any of those that came, not just the one shown now. On a
+    slow machine the model sees few frames of a fast film and may lose a fish soon after it was added."""
     seen = "app.tracks.get('pond')?.some(({ objects }) => objects.some(({ state }) => state === 'visible'))"
     until(page, seen)
 
