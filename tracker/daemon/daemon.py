@@ -77,6 +77,7 @@ class Daemon:
         self._events = Events(self.publisher, store.record if store is not None else None)
         self._persistence = Persistence(store, config, self._table, engine)
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
+        self._labeller = Labeller(config.labels, self._table)
         self._context = self._context_of(engine)
         self._delivery = Delivery(
             self.publisher, config.publish, self._wake.set, self._context.zones, self._delivered
@@ -97,7 +98,6 @@ class Daemon:
         self.control = self._control_server(instance)
         self._discovery = Discovery(self._context, self._jobs)
         self._steps = Steps(self._context, self._scheduler, self._delivery, self._observe_step)
-        self._labeller = Labeller(config.labels, self._table)
         self._stopping = False
         self._failure: str | None = None
         self._abandon_process = abandon or log.critical
@@ -119,7 +119,7 @@ class Daemon:
         return parts if store is None else {**parts, "registry": store}
 
     def _context_of(self, engine: Engine) -> Context:
-        kept = self._objects, self._events, self._persistence
+        kept = self._objects, self._events, self._persistence, self._labeller
         return Context(self._config, self._table, engine, self.publisher, *kept)
 
     def _publisher(self, instance: str) -> Publisher:

@@ -5,12 +5,10 @@ next tick. Frame numbers are reserved ahead, so that none is given twice whateve
 """
 
 import logging
-import os
 import queue
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from msgspec import UNSET, Struct, structs
 
@@ -266,17 +264,9 @@ def object_row(obj: TrackedObject) -> SavedObject:
     )
 
 
-def state_folder(config: PersistConfig) -> Path | None:
-    """The folder for the state: `persist.dir`, else the folder that systemd gives the service."""
-    if config.dir is not None:
-        return Path(config.dir).expanduser()
-    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    return Path(given) if given else None
-
-
 def open_store(config: PersistConfig, looks: LooksConfig | None = None) -> Store | None:
     """Lock and read the state folder. Raises ConfigError where another daemon has it."""
-    folder = state_folder(config)
+    folder = config.folder
     if folder is None:
         log.warning("nothing outlives a restart: neither persist.dir nor $STATE_DIRECTORY names a folder")
         return None
