@@ -18,7 +18,7 @@ import zmq
 from helpers.fakes import BlobEngine
 from helpers.tracking import Message, Talk, blobs, configuration, serving, wait_until
 from tracker.config import Config
-from tracker.daemon.persistence import open_store
+from tracker.daemon.state_folder import open_store
 from tracker.errors import ConfigError
 from tracker.registry.rows import SavedObject
 
@@ -320,7 +320,7 @@ sys.path[:0] = {path!r}
 from helpers.fakes import BlobEngine
 from tracker.config import load
 from tracker.daemon.daemon import Daemon
-from tracker.daemon.persistence import open_store
+from tracker.daemon.state_folder import open_store
 config = load(sys.argv[1])
 daemon = Daemon(config, BlobEngine(), open_store(config.persist))
 signal.signal(signal.SIGTERM, lambda *_: daemon.stop())

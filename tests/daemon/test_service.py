@@ -11,7 +11,7 @@ import pytest
 from helpers.service_manager import PATIENCE_S, Service
 from helpers.tracking import blobs, wait_until
 from tracker.config import PersistConfig
-from tracker.daemon.persistence import open_store
+from tracker.daemon.state_folder import open_store
 from tracker.daemon.systemd import Notifier, watchdog_s
 from tracker.daemon.watch import control_group_bounds
 

@@ -55,7 +55,7 @@ def test_a_configured_line_and_polygon_count_who_passes(film: Path, tmp_path: Pa
         }
         figures = {
             (metric.name, sample.labels.get("zone"), sample.labels.get("what")): sample.value
-            for metric in talk.daemon.metrics._figures.collect()
+            for metric in talk.daemon.metrics._registry.collect()
             for sample in metric.samples
         }
         assert figures["tracker_zone_occupancy", "room", None] == 1

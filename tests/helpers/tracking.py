@@ -17,7 +17,7 @@ import zmq
 from helpers.fakes import BlobEngine
 from tracker.config import Config, parse
 from tracker.daemon.daemon import Daemon
-from tracker.daemon.persistence import open_store
+from tracker.daemon.state_folder import open_store
 from tracker.images.video_writer import VideoWriter
 
 PATIENCE_S = 30.0

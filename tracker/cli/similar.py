@@ -10,7 +10,7 @@ import msgspec
 from tracker.cli import show
 from tracker.cli.options import Numbers
 from tracker.client import Client
-from tracker.client.requests import LookOptions
+from tracker.client.options import LookOptions
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs; thumbnails in base64.")
 pass_client = click.make_pass_decorator(Client)

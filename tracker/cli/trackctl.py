@@ -25,7 +25,7 @@ from tracker.cli.zones import zones
 from tracker.client import CONTROL, TIMEOUT_S, Client
 from tracker.client.marks import Box
 from tracker.client.messages import Message
-from tracker.client.requests import Marks
+from tracker.client.options import Marks
 from tracker.config import StreamConfig
 from tracker.errors import ConfigError, Timeout, TrackerError
 from tracker.protocol.fields import ImageFormat

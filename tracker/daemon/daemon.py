@@ -7,13 +7,12 @@ socket have one each, and delivery turns masks into messages. They meet in queue
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from tracker.config import Config
 from tracker.daemon.context import Context
-from tracker.daemon.delivery import Delivery, ProcessedFrame
+from tracker.daemon.delivery import Delivery
 from tracker.daemon.descriptions import Descriptions
 from tracker.daemon.desk import RequestDesk
 from tracker.daemon.discovery import Discovery
@@ -27,7 +26,7 @@ from tracker.daemon.persistence import Persistence
 from tracker.daemon.reload import Reloader
 from tracker.daemon.restore import Restorer
 from tracker.daemon.similar import Similar
-from tracker.daemon.status import status_line, step_times
+from tracker.daemon.status import StatusTeller
 from tracker.daemon.steps import Steps
 from tracker.daemon.stream_keeper import StreamKeeper
 from tracker.daemon.systemd import Notifier
@@ -36,20 +35,15 @@ from tracker.describe.describer import Describer
 from tracker.engine.engine import Engine
 from tracker.errors import TrackerError
 from tracker.labels.labeller import Labeller
-from tracker.protocol.replies import DeviceMemory, Status
 from tracker.registry.store import Store
-from tracker.sockets.access import guard_of
-from tracker.sockets.control import ControlServer
-from tracker.sockets.publisher import Publisher
+from tracker.sockets.configured import control_server_of, publisher_of
 from tracker.tracking.jobs import Jobs
-from tracker.tracking.records import stream_record
 from tracker.tracking.scheduler import Scheduler
 from tracker.tracking.state import StreamTable
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 0.05  # how long a quiet loop sleeps before it looks at clocks again
-STATUS_S = 1.0
 STOP_S = 1.0  # for each socket to end
 
 
@@ -69,7 +63,12 @@ class Daemon:
         `read_config()` gives the configuration as it is by then, for `reload`, or raises ConfigError."""
         instance = secrets.token_hex(8)
         self._config = config
-        self.publisher = self._publisher(instance)
+        self._stopping = False
+        self._failure: str | None = None
+        self._abandon_process = abandon or log.critical
+        self.ready = threading.Event()  # everything is there to serve with
+        self.metrics = Metrics(config.metrics.endpoint, lambda: self.ready.is_set() and not self._stopping)
+        self.publisher = publisher_of(config, instance)
         self._engine = engine
         self._table = StreamTable()
         self._wake = threading.Event()
@@ -79,13 +78,12 @@ class Daemon:
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
         self._labeller = Labeller(config.labels, self._table)
         self._context = self._context_of(engine)
-        self._delivery = Delivery(
-            self.publisher, config.publish, self._wake.set, self._context.zones, self._delivered
-        )
+        observed = self.metrics.observe_delivered
+        self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._context.zones, observed)
         self._restorer = Restorer(self._context)
-        self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set, self._stream_closed)
-        self._reloader = Reloader(self._context, self._keeper, read_config)
+        self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set, self.metrics.forget)
         self._notifier = Notifier()
+        self._reloader = Reloader(self._context, self._keeper, self._notifier, read_config)
         self._jobs = Jobs(config.engine.catch_up_fraction)
         self._pulse = Pulse(self._notifier.progress)
         self._describer = Describer(config.describe, self._wake.set, self._context.described)
@@ -95,17 +93,13 @@ class Daemon:
             self._jobs, History(store), answering, self._persistence, self._wake.set, self._pulse.beat
         )
         self._desk.open(operations(self._context, self._keeper.attach, self._keeper.detach, self._desk.cancel))
-        self.control = self._control_server(instance)
+        self.control = control_server_of(config, self._desk.put, self._desk.operations, instance)
         self._discovery = Discovery(self._context, self._jobs)
-        self._steps = Steps(self._context, self._scheduler, self._delivery, self._observe_step)
-        self._stopping = False
-        self._failure: str | None = None
-        self._abandon_process = abandon or log.critical
+        self._steps = Steps(self._context, self._scheduler, self._delivery, self.metrics.observe_step)
+        self._status = self._status_teller()
         parts = self._parts(store)
         self._watch = self._watch_over(parts)
-        self.metrics = self._metrics_of(parts)
-        self.ready = threading.Event()  # everything is there to serve with
-        self._status_due_s = 0.0
+        self.metrics.open(self._figures(parts))
 
     def _parts(self, store: Store | None) -> dict[str, Part]:
         """Every thread without which nothing is served, by name."""
@@ -122,22 +116,16 @@ class Daemon:
         kept = self._objects, self._events, self._persistence, self._labeller
         return Context(self._config, self._table, engine, self.publisher, *kept)
 
-    def _publisher(self, instance: str) -> Publisher:
-        config = self._config
-        guard = guard_of(config, "publish")
-        return Publisher(config.publish.endpoint, config.publish.send_hwm, instance, config.limits, guard)
-
-    def _control_server(self, instance: str) -> ControlServer:
-        config = self._config
-        desk, guard = self._desk, guard_of(config, "control")
-        return ControlServer(config.control.endpoint, desk.put, desk.operations, instance, config.limits, guard)
+    def _status_teller(self) -> StatusTeller:
+        where = self._table, self._engine, self.publisher, self._notifier
+        return StatusTeller(*where, self._steps.take_times_ms, lambda: self._reloader.problem)
 
     def _watch_over(self, parts: dict[str, Part]) -> Watch:
         sockets = self.control, self.publisher
         memory = memory_bound(self._config.limits.memory_mib)
         return Watch(parts, sockets, memory, self._end_with, self._abandon, lambda: self._steps.under_way)
 
-    def _metrics_of(self, parts: dict[str, Part]) -> Metrics:
+    def _figures(self, parts: dict[str, Part]) -> Figures:
         queues: dict[str, Callable[[], int]] = {
             "requests": self._desk.waiting,
             "jobs": self._jobs.__len__,
@@ -147,15 +135,7 @@ class Daemon:
         }
         if self._persistence.store is not None:
             queues["registry"] = self._persistence.store.waiting
-        figures = Figures(self._context, parts, queues, self.control.answered, lambda: self._reloader.applied)
-        return Metrics(self._config.metrics.endpoint, figures, lambda: self.ready.is_set() and not self._stopping)
-
-    def _stream_closed(self, name: str) -> None:
-        self.metrics.forget(name)
-
-    def _delivered(self, processed: ProcessedFrame, started_ns: int, ended_ns: int) -> None:
-        """Called by delivery's thread."""
-        self.metrics.observe_delivered(processed, started_ns, ended_ns)
+        return Figures(self._context, parts, queues, self.control.answered, lambda: self._reloader.applied)
 
     @property
     def device(self) -> str:
@@ -227,26 +207,8 @@ class Daemon:
         self._restorer.tick()
         self._persistence.tick()
         self._tell_failures()
-        if self._reloader.asked:
-            self._reload()
-        if time.monotonic() >= self._status_due_s:
-            self._status_due_s = time.monotonic() + STATUS_S
-            self._tell_status()
-
-    def _tell_status(self) -> None:
-        try:
-            self.publisher.publish("status/", self._status())
-            self._notifier.status(status_line(self._table, self._reloader.problem))
-        except Exception:  # nobody's tracking ends for want of a status
-            log.exception("the status cannot be told")
-
-    def _reload(self) -> None:
-        self._notifier.reloading()
-        try:
-            self._reloader.reload()
-        except Exception:  # a configuration that cannot be applied ends nobody's tracking
-            log.exception("the configuration could not be applied as a whole")
-        self._notifier.ready()
+        self._reloader.tick()
+        self._status.tick()
 
     def _tell_failures(self) -> None:
         """Say so where the state could not be saved, or can be again."""
@@ -256,17 +218,6 @@ class Daemon:
                 self._keeper.tell_all("persist_recovered", "everything is saved")
             else:
                 self._keeper.tell_all("persist_failed", failure)
-
-    def _status(self) -> Status:
-        return Status(
-            time=time.time(),
-            streams=[stream_record(stream) for stream in self._table],
-            memory=DeviceMemory(**self._engine.memory()),
-            steps=step_times(self._steps.take_times_ms()),
-        )
-
-    def _observe_step(self, seconds: float) -> None:
-        self.metrics.observe_step(seconds)
 
     # ---------------------------------------------------------------------------------------- start and stop
 
@@ -284,14 +235,9 @@ class Daemon:
             stack.callback(self._delivery.stop)
             self.control.start()
             stack.callback(self.control.stop, STOP_S)
-            self._context.looks.start()
-            stack.callback(self._context.looks.stop)
-            self._describer.start()
-            stack.callback(self._describer.stop)
-            self._labeller.start()
-            stack.callback(self._labeller.stop)
-            self.metrics.start()
-            stack.callback(self.metrics.stop)
+            for part in (self._context.looks, self._describer, self._labeller, self.metrics):
+                part.start()
+                stack.callback(part.stop)
             self._watch.start()
             stack.callback(self._watch.stopping)
             stack.callback(self._keeper.stop)

@@ -23,14 +23,16 @@ StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
 
 class Metrics:
-    """`/metrics`, `/healthz` (all threads live) and `/readyz` (requests are answered). Off without an endpoint."""
+    """`/metrics`, `/healthz` (all threads live) and `/readyz` (requests are answered). Off without an endpoint.
 
-    def __init__(self, endpoint: str | None, figures: Figures, is_ready: Callable[[], bool]) -> None:
+    `open` it before it starts.
+    """
+
+    def __init__(self, endpoint: str | None, is_ready: Callable[[], bool]) -> None:
         self._endpoint = endpoint
-        self._figures = figures
+        self._figures: Figures | None = None
         self._is_ready = is_ready
-        registry = CollectorRegistry()
-        registry.register(figures)
+        self._registry = registry = CollectorRegistry()
         self._stages = Histogram(
             "tracker_stage_seconds", "Where a frame's time goes.", ["stage"], buckets=BUCKETS_S, registry=registry
         )
@@ -44,6 +46,11 @@ class Metrics:
         self._show = make_wsgi_app(registry)
         self._server: WSGIServer | None = None
         self._thread = NamedThread(target=self._run, name="metrics", daemon=True)
+
+    def open(self, figures: Figures) -> None:
+        """Say what is shown beside the times that are observed here: the other parts are there now."""
+        self._figures = figures
+        self._registry.register(figures)
 
     @property
     def port(self) -> int:
@@ -62,7 +69,7 @@ class Metrics:
             self._stages.labels("wait").observe((model_started_ns - arrived_ns) / 1e9)
             self._stages.labels("hand_over").observe((started_ns - model_ended_ns) / 1e9)
         self._stages.labels("delivery").observe((ended_ns - started_ns) / 1e9)
-        if self._figures.has_stream(processed.frame.stream):
+        if self._figures is not None and self._figures.has_stream(processed.frame.stream):
             self._latency.labels(processed.frame.stream).observe((ended_ns - arrived_ns) / 1e9)
 
     def forget(self, stream: str) -> None:
@@ -101,6 +108,7 @@ class Metrics:
         if path == "/metrics":
             shown: Iterable[bytes] = self._show(environ, start_response)
             return shown
+        assert self._figures is not None
         checks = {"/healthz": self._figures.all_alive, "/readyz": self._is_ready}
         status = "404 Not Found"
         if path in checks:

@@ -1,7 +1,7 @@
 """Saving what the main loop knows. It belongs to the main loop; `registry/store.py` writes, in a thread of its own.
 
 Changes are marked where they happen, and written together when the request that made them is answered, or at the
-next tick. Frame numbers are reserved ahead, so that none is given twice whatever ends the process.
+next tick. What a row says of a stream or an object is `saved_rows.py`'s.
 """
 
 import logging
@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 from msgspec import UNSET, Struct, structs
 
-from tracker.config import Config, LooksConfig, PersistConfig, StreamConfig
+from tracker.config import Config
+from tracker.daemon.saved_rows import StreamRows, object_row
 from tracker.engine.engine import Engine
 from tracker.engine.memory import ObjectMemory
 from tracker.registry import memories
@@ -25,18 +26,14 @@ from tracker.registry.rows import (
     PutKept,
     PutObject,
     PutStream,
-    SavedObject,
     SavedStream,
 )
 from tracker.registry.store import Store
-from tracker.streams.urls import redacted
 from tracker.tracking.jobs import Requester
 from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
 
 log = logging.getLogger(__name__)
 
-FRAMES_AHEAD = 2**16  # numbers reserved; the next ones once half of them are used
-EPOCHS_AHEAD = 64
 STOP_S = 1.0  # for the last save
 
 
@@ -54,7 +51,7 @@ class Persistence:
         self._objects: dict[TrackedObject, None] = {}  # changed since the last write
         self._dropped: list[DropObject] = []
         self._streams: dict[str, None] = {}
-        self._reserved: dict[str, tuple[int, int]] = {}  # frames and epochs, of each stream
+        self._stream_rows = StreamRows()
         self._written: dict[TrackedObject, ObjectMemory] = {}  # the memory that was handed over last
         self._memories_due_s = 0.0
         self.more: Callable[[], Sequence[Change]] = list  # what others keep, for a folder that begins anew
@@ -143,9 +140,7 @@ class Persistence:
             return
         self._take_set_aside()
         for stream in self._table:
-            frames, epochs = self._reserved.get(stream.name, (0, 0))
-            source = stream.source
-            if source.decoded + FRAMES_AHEAD // 2 > frames or source.epoch + EPOCHS_AHEAD // 2 > epochs:
+            if self._stream_rows.runs_short(stream):
                 self.stream_changed(stream)
         if self.store.wants_everything:
             self.store.write(self._everything(), everything=True)
@@ -228,48 +223,4 @@ class Persistence:
         return self._row(self._table.stream(name), ahead=ahead) if name in self._table else self.gone[name]
 
     def _row(self, stream: TrackedStream, *, ahead: bool = True) -> SavedStream:
-        source = stream.source
-        frames = source.decoded + (FRAMES_AHEAD if ahead else 0)
-        epochs = source.epoch + (EPOCHS_AHEAD if ahead else 0)
-        self._reserved[stream.name] = frames, epochs
-        return SavedStream(
-            name=stream.name,
-            config=self._config_to_keep(stream.name, source.config),
-            next_frame=frames,
-            epoch=epochs,
-            used_ids=stream.used_ids.ranges,
-            paused=source.state == "paused",
-        )
-
-    def _config_to_keep(self, name: str, config: StreamConfig) -> StreamConfig | None:
-        """The configuration of a stream that was added at run time; None where its URL has credentials in it,
-        which are not written down."""
-        if self._config.streams.get(name) == config or redacted(config.url) != config.url:
-            return None
-        return config
-
-
-def object_row(obj: TrackedObject) -> SavedObject:
-    lost_for_s = None if obj.lost_since_ns is None else (time.monotonic_ns() - obj.lost_since_ns) / 1e9
-    return SavedObject(
-        stream=obj.stream.name,
-        id=obj.id,
-        frame=obj.frame,
-        size_wh=obj.size_wh,
-        label=obj.label,
-        meta=obj.meta,
-        expire_s=obj.expire_s,
-        age=obj.age,
-        lost_for_s=lost_for_s,
-    )
-
-
-def open_store(config: PersistConfig, looks: LooksConfig | None = None) -> Store | None:
-    """Lock and read the state folder. Raises ConfigError where another daemon has it."""
-    folder = config.folder
-    if folder is None:
-        log.warning("nothing outlives a restart: neither persist.dir nor $STATE_DIRECTORY names a folder")
-        return None
-    store = Store(folder, config.history_days, round(config.history_mib * 2**20), looks)
-    store.open()
-    return store
+        return self._stream_rows.row(stream, self._config.streams.get(stream.name), ahead=ahead)

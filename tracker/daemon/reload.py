@@ -12,6 +12,7 @@ from msgspec import structs
 from tracker.config import Config
 from tracker.daemon.context import Context
 from tracker.daemon.stream_keeper import StreamKeeper
+from tracker.daemon.systemd import Notifier
 from tracker.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -22,12 +23,15 @@ AT_RUN_TIME = {"streams", "control.allow_sources", "control.allow_credentials", 
 class Reloader:
     """It belongs to the main loop; `ask` is safe in a signal handler."""
 
-    def __init__(self, context: Context, keeper: StreamKeeper, read: Callable[[], Config] | None) -> None:
+    def __init__(
+        self, context: Context, keeper: StreamKeeper, notifier: Notifier, read: Callable[[], Config] | None
+    ) -> None:
         """`read` gives the configuration as it is now, or raises ConfigError; None: there is no file to read."""
         self._context = context
         self._keeper = keeper
+        self._notifier = notifier
         self._read = read
-        self.asked = False
+        self._asked = False
         self.problem: str | None = None  # why the last try changed nothing
 
     @property
@@ -36,11 +40,22 @@ class Reloader:
         return self.problem is None
 
     def ask(self) -> None:
-        self.asked = self._read is not None
+        self._asked = self._read is not None
 
-    def reload(self) -> None:
+    def tick(self) -> None:
+        """Reload if that was asked for; systemd is told when it begins and ends."""
+        if not self._asked:
+            return
+        self._asked = False
+        self._notifier.reloading()
+        try:
+            self._reload()
+        except Exception:  # a configuration that cannot be applied ends nobody's tracking
+            log.exception("the configuration could not be applied as a whole")
+        self._notifier.ready()
+
+    def _reload(self) -> None:
         """Apply what the file says now, or nothing of it."""
-        self.asked = False
         assert self._read is not None
         try:
             config = self._read()

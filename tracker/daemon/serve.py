@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tracker.daemon.checks import check
 from tracker.daemon.daemon import Daemon
-from tracker.daemon.persistence import open_store
+from tracker.daemon.state_folder import open_store
 from tracker.daemon.systemd import Notifier
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import load_model

@@ -1,15 +1,69 @@
 """A summary for the status message and for `systemctl status`."""
 
+import logging
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from tracker.protocol.replies import StepTimes
-from tracker.tracking.state import TrackedStream
+from tracker.daemon.systemd import Notifier
+from tracker.engine.engine import Engine
+from tracker.protocol.replies import DeviceMemory, Status, StepTimes
+from tracker.sockets.publisher import Publisher
+from tracker.tracking.records import stream_record
+from tracker.tracking.state import StreamTable, TrackedStream
 
+log = logging.getLogger(__name__)
+
+EVERY_S = 1.0
 NAMED = 3  # streams that are not well; the others are counted
 WELL = ("live", "paused", "ended")
+
+StepMs = tuple[float, float]  # by the clock, of the processor
+
+
+class StatusTeller:
+    """Tells subscribers and systemd once a second. It belongs to the main loop.
+
+    `take_times_ms()` gives the steps since the last call; `problem()` why the configuration could not be applied.
+    """
+
+    def __init__(
+        self,
+        table: StreamTable,
+        engine: Engine,
+        publisher: Publisher,
+        notifier: Notifier,
+        take_times_ms: Callable[[], deque[StepMs]],
+        problem: Callable[[], str | None],
+    ) -> None:
+        self._table = table
+        self._engine = engine
+        self._publisher = publisher
+        self._notifier = notifier
+        self._take_times_ms = take_times_ms
+        self._problem = problem
+        self._due_s = 0.0
+
+    def tick(self) -> None:
+        """Tell it if it is due."""
+        if time.monotonic() < self._due_s:
+            return
+        self._due_s = time.monotonic() + EVERY_S
+        try:
+            self._publisher.publish("status/", self._status())
+            self._notifier.status(status_line(self._table, self._problem()))
+        except Exception:  # nobody's tracking ends for want of a status
+            log.exception("the status cannot be told")
+
+    def _status(self) -> Status:
+        return Status(
+            time=time.time(),
+            streams=[stream_record(stream) for stream in self._table],
+            memory=DeviceMemory(**self._engine.memory()),
+            steps=step_times(self._take_times_ms()),
+        )
 
 
 def status_line(streams: Iterable[TrackedStream], problem: str | None) -> str:
@@ -32,7 +86,7 @@ def _because(error: str | None) -> str:
     return "" if error is None else f": {error}"
 
 
-def step_times(steps_ms: deque[tuple[float, float]]) -> StepTimes:
+def step_times(steps_ms: deque[StepMs]) -> StepTimes:
     """Times of steps of the model: by the clock, and of the processor."""
     if not steps_ms:
         return StepTimes()

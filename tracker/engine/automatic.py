@@ -140,14 +140,14 @@ def _search_crop(
 ) -> Iterator[tuple[int, list[Found]]]:
     """The good masks of one crop, batch by batch, with how many points each batch had."""
     x1, y1, x2, y2 = crop
-    with engine._computing():
+    with engine.computing():
         features = encode(engine, rgb_hwc[y1:y2, x1:x2])
     done, batch = 0, options.points_per_batch if slice_s is None else min(FIRST_BATCH, options.points_per_batch)
     while done < len(points_xy):
         points = points_xy[done : done + batch]
         started_s = time.monotonic()
         try:
-            with engine._computing():
+            with engine.computing():
                 found = _prompted(engine, features, points, crop, rgb_hwc.shape[:2], options)
         except AtCapacity:
             if batch == 1:

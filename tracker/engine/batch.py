@@ -15,6 +15,7 @@ from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor
 from torch.profiler import record_function as stage  # its name in a profile
 
+from tracker.config import EngineConfig
 from tracker.engine import cuda_graphs, forward
 from tracker.engine.cuda_graphs import Inputs, Outputs, Recorder, Replays
 from tracker.engine.forward import Features
@@ -26,6 +27,7 @@ from tracker.engine.grouping import (
     StepSize,
     depths,
     eager_groups,
+    pool_slots,
     replayed_groups,
     rows_of,
 )
@@ -33,7 +35,6 @@ from tracker.engine.kv_cache import KVCache, to_device
 from tracker.engine.layers.mask_decoder import Decoder
 from tracker.engine.layers.memory_attention import Attention
 from tracker.engine.layers.memory_encoder import MemoryEncoder
-from tracker.engine.memory import CONDITIONING
 from tracker.engine.precision import Precision
 
 
@@ -49,20 +50,9 @@ class Step:
 
 
 class Batch:
-    """The network prepared for batches. Call it in inference mode.
+    """The network prepared for batches. Call it in inference mode."""
 
-    Args:
-        slots: the KV cache's capacity; None: as many as are in use.
-        conditioning_frames: the most that an object looks at.
-    """
-
-    def __init__(
-        self,
-        net: SAM2Base,
-        precision: Precision,
-        slots: int | None = None,
-        conditioning_frames: int = CONDITIONING,
-    ) -> None:
+    def __init__(self, net: SAM2Base, precision: Precision, config: EngineConfig) -> None:
         self._net = net
         self._position_tm = forward.memory_position(net, precision.everywhere)
         times_am = net.maskmem_tpos_enc[:, 0, 0]
@@ -70,9 +60,9 @@ class Batch:
             self._attention = Attention(net.memory_attention, precision.attention, self._position_tm, times_am)
             self._decoder = Decoder(net, precision.decoder)
             self._memory_encoder = MemoryEncoder(net.memory_encoder, precision.memory)
-        self._cache = KVCache(self._attention.project, slots)
+        self._cache = KVCache(self._attention.project, cache_slots(net, precision, config))
         self._replays = Replays(self._compute)
-        self._depths = depths(conditioning_frames)
+        self._depths = depths(config.conditioning_frames)
 
     def groups(self, propagations: Sequence[Propagation]) -> list[Group]:
         """Which objects go together in one step."""
@@ -214,6 +204,16 @@ class Batch:
         mask_b1hw = mask_b1hw * net.sigmoid_scale_for_mem_enc + net.sigmoid_bias_for_mem_enc
         out_bhwm = self._memory_encoder(x.coarse_nchw, image_b, mask_b1hw)
         return forward.as_memory(net, out_bhwm.permute(0, 3, 1, 2), presence_b)
+
+
+def cache_slots(net: SAM2Base, precision: Precision, config: EngineConfig) -> int | None:
+    """Capacity of the KV cache: fixed on a GPU, because recorded graphs hold its address; None: it grows."""
+    if net.device.type != "cuda":
+        return None
+    channels = len(net.memory_attention.layers) * net.hidden_dim + net.mem_dim
+    slot_bytes = net.sam_image_embedding_size**2 * channels * precision.attention.itemsize
+    total_bytes = torch.cuda.get_device_properties(net.device).total_memory
+    return pool_slots(config.max_objects, slot_bytes, total_bytes, config.conditioning_frames)
 
 
 def _picked(level_nchw: Tensor, pictures: Sequence[int]) -> Tensor:

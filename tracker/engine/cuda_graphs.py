@@ -6,12 +6,13 @@ leaves its outputs where they were before. Steps of other shapes run as they are
 
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from tracker.engine.device import urgent_stream
 from tracker.engine.forward import Features
 from tracker.engine.grouping import Depth, StepSize
 
@@ -208,7 +209,7 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         with torch.cuda.device(device):
-            self._stream = _urgent_stream(device)
+            self._stream = urgent_stream(device)
             self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, function: Callable[[], Out]) -> tuple[Callable[[], None], Out]:
@@ -221,20 +222,3 @@ class CudaRecorder:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 outputs = function()
         return graph.replay, outputs
-
-
-def take_over(device: torch.device) -> None:
-    """Let what the calling thread does on a GPU go before what others do there, such as CLIP."""
-    torch.cuda.synchronize(device)
-    torch.cuda.set_stream(_stream_of_steps(device))
-
-
-@cache
-def _stream_of_steps(device: torch.device) -> torch.cuda.Stream:
-    return _urgent_stream(device)
-
-
-def _urgent_stream(device: torch.device) -> torch.cuda.Stream:
-    """A stream whose kernels go before those of streams with the usual priority, the lowest."""
-    stream: torch.cuda.Stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
-    return stream

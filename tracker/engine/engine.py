@@ -11,13 +11,11 @@ a new one comes back.
 """
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,21 +23,19 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from tracker.config import EngineConfig
-from tracker.engine import embedder, forward, preprocess, prompts
-from tracker.engine.batch import Batch, Step
+from tracker.engine import device, embedder, forward, preprocess
+from tracker.engine.batch import Batch
 from tracker.engine.cost import StepCost
-from tracker.engine.cuda_graphs import CudaRecorder, Recorder, ReplayedEncoder, take_over
-from tracker.engine.downloads import Download, Said, Seen
-from tracker.engine.forward import Features, Masks
-from tracker.engine.grouping import Group, Propagation, pool_slots
+from tracker.engine.cuda_graphs import CudaRecorder, Recorder, ReplayedEncoder
+from tracker.engine.forward import Features
+from tracker.engine.grouping import Propagation
 from tracker.engine.layers.image_encoder import Encoder
-from tracker.engine.memory import FrameMemory, MemoryBank, MemoryLayout, ObjectMemory, TensorKind
+from tracker.engine.memory import FrameMemory, MemoryLayout, ObjectMemory, TensorKind
 from tracker.engine.models.build import Model
-from tracker.engine.postprocess import fill_holes
 from tracker.engine.precision import Precision, of_config
-from tracker.engine.prompts import Points
-from tracker.errors import AtCapacity, FrameGone, FrameMarked
-from tracker.protocol.prompts import checked
+from tracker.engine.prompting import Prompter, checked_prompt
+from tracker.engine.propagation import Propagator
+from tracker.errors import AtCapacity
 from tracker.types import F32, U8, Bool, Image, ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
@@ -48,26 +44,13 @@ Item = tuple[
     ObjectMemory, int, int
 ]  # an object, the index of its image among the features, the frame's capture index
 Result = tuple[ObjectMemory, ObjectMask]
-Made = tuple[FrameMemory, ObjectMask]  # of an object on one frame
-
-
-class Launched(NamedTuple):
-    """Steps that a device is at: for each group of objects its indices among the moves, and its step."""
-
-    moves: list[Propagation]
-    groups: list[list[int]]
-    steps: list[Step]
-    download: Download
-
-
-CLAMP = 32.0  # of the logits that a correction starts from, as upstream
 
 
 class Engine:
     """One model on one device. Call it from one thread.
 
     Args:
-        model: from `model.load_model`.
+        model: from `models.build.load_model`.
         config: precision, hole filling, how much history tracks keep.
         plain: follow objects one by one with the official modules as they are, which `batch.py` is tested against.
         precision: instead of what the config says.
@@ -89,21 +72,15 @@ class Engine:
         self._encoding_s = 0.0  # of the features made last
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
-        if self.dtype is torch.float32:
-            # Good for three decimals only, and on by default for convolutions.
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        if model.device.type == "cuda":
-            take_over(model.device)
-            # Flash attention, and the memory-efficient kernel under a mask and in float32: cuDNN's, which torch
-            # puts first on some GPUs, plans anew for each shape.
-            torch.backends.cuda.enable_cudnn_sdp(False)
-        with self._computing():
-            self._position_tm = forward.memory_position(model.net, self.dtype)
+        device.prepare(model.device, self.dtype)
+        with self.computing():
+            position_tm = forward.memory_position(model.net, self.dtype)
             encoder = None if plain else Encoder(model.net, self.precision.encoder)
             self._encode = ReplayedEncoder(encoder or partial(forward.encode_image, model.net))
-            self._batch = (
-                None if plain else Batch(model.net, self.precision, self._slots(), self.config.conditioning_frames)
-            )
+            self._batch = None if plain else Batch(model.net, self.precision, self.config)
+        fill_hole_area = self.config.fill_hole_area
+        self._prompted = Prompter(model, position_tm, fill_hole_area)
+        self._propagator = Propagator(model, position_tm, self._batch, fill_hole_area)
 
     @property
     def streams_per_batch(self) -> int | None:
@@ -132,14 +109,7 @@ class Engine:
 
     def memory(self) -> dict[str, Any]:
         """Memory of the device: held by this process, and there in all."""
-        device = self.model.device
-        if device.type == "cuda":
-            used, total = torch.cuda.memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
-        else:
-            page = os.sysconf("SC_PAGE_SIZE")
-            used = int(Path("/proc/self/statm").read_text().split()[1]) * page
-            total = os.sysconf("SC_PHYS_PAGES") * page
-        return {"device": str(device), "used_bytes": used, "total_bytes": total}
+        return device.memory_use(self.model.device)
 
     def encode(self, images: Sequence[Image]) -> Features:
         """Features of n pictures of any sizes, in one pass."""
@@ -152,7 +122,7 @@ class Engine:
     def encode_tensor(self, images_nchw: Tensor) -> Features:
         """Features of normalised pictures, float32 [n, 3, s, s] with s the model's image size."""
         started_s = time.perf_counter()
-        with self._computing(), record_function("image encoder"):
+        with self.computing(), record_function("image encoder"):
             features = self._encode(images_nchw.to(self.model.device))
         self._encoding_s = time.perf_counter() - started_s
         return features
@@ -170,14 +140,9 @@ class Engine:
         for a frame that the track cannot correct.
         The track that was given is never changed, so a mask that the caller does not like costs nothing.
         """
-        found = track.find(frame)
-        _check_correctable(track, frame, found)
-        prompt = checked(prompt, size_wh, correction=track.last_frame is not None)
-        marked = found is not None and found.points is not None
-        if marked and prompt.box_xyxy is not None and not prompt.replace:
-            raise FrameMarked("box: the object is marked on this frame already, and a box comes before points")
-        with self._computing():
-            entry = self._prompted(track, features.of(i), frame, found, prompt, size_wh)
+        prompt = checked_prompt(track, frame, prompt, size_wh)
+        with self.computing():
+            entry = self._prompted(track, features.of(i), frame, prompt, size_wh)
         return track.with_prompt(entry, self.config.conditioning_frames), _object_mask(entry)
 
     def propagate(self, items: Sequence[Item], features: Features) -> list[Result]:
@@ -201,13 +166,13 @@ class Engine:
                 continue
             bank = memory.bank(frame, memory.next_step())
             moves[k] = Propagation(memory, i, frame, bank)
-        with self._computing():
-            launched = self._launched(list(moves.values()), features)
+        with self.computing():
+            launched = self._propagator.launch(list(moves.values()), features)
         encoding_s = self._encoding_s
 
         def finish() -> list[Result]:
-            for (k, move), (entry, mask) in zip(moves.items(), self._made(launched), strict=True):
-                results[k] = move.track.advanced(entry, self.config.history_frames), mask
+            for (k, move), entry in zip(moves.items(), self._propagator.finish(launched), strict=True):
+                results[k] = move.track.advanced(entry, self.config.history_frames), _object_mask(entry)
             if moves:
                 self.cost.observe(len(moves), encoding_s + time.perf_counter() - started_s)
             return [results[k] for k in range(len(items))]
@@ -238,7 +203,7 @@ class Engine:
         if self._batch is None:
             return
         try:
-            with self._computing():
+            with self.computing():
                 side = self.model.image_size
                 blank_1chw = torch.zeros(1, 3, side, side, device=self.model.device)
                 failed = self._encode.record(blank_1chw, record) + self._batch.record(like, record)
@@ -247,142 +212,9 @@ class Engine:
         if failed:
             log.warning("%d sizes are not replayed, which costs speed only; first %s", len(failed), failed[0])
 
-    def _launched(self, moves: list[Propagation], features: Features) -> "Launched":
-        """All steps, and after them their way to the host."""
-        if self._batch is None:
-            groups = [Group([k], None) for k in range(len(moves))]
-            steps = [self._plain_step(move, features.of(move.i)) for move in moves]
-        else:
-            groups = self._batch.groups(moves)
-            steps = [self._batch.step([moves[k] for k in indices], features, size) for indices, size in groups]
-        download = Download([Said(s.logits_bhw, torch.stack((s.score_b, s.presence_b))) for s in steps])
-        return Launched(moves, [group.indices for group in groups], steps, download)
-
-    def _made(self, launched: "Launched") -> list[Made]:
-        """What each object's next frame leaves behind."""
-        made: dict[int, Made] = {}
-        for indices, step, seen in zip(launched.groups, launched.steps, launched.download.wait(), strict=True):
-            together = [launched.moves[k] for k in indices]
-            made.update(zip(indices, self._made_of(together, step, seen), strict=True))
-        return [made[k] for k in range(len(launched.moves))]
-
-    def _plain_step(self, move: Propagation, features: Features) -> Step:
-        net = self.model.net
-        masks = forward.segment(net, features, self._remembered(move.bank, features), first=False)
-        memory_btm = forward.encode_memory(net, features, masks.full_b1hw, masks.presence_b, prompted=False)
-        logits_bhw, pointer_bc = masks.logits_b1hw[:, 0].float(), masks.pointer_bc.float()
-        return Step(logits_bhw, masks.score_b, masks.presence_b, pointer_bc, memory_btm.unbind())
-
-    def _prompted(
-        self,
-        track: ObjectMemory,
-        features: Features,
-        frame: int,
-        found: FrameMemory | None,
-        prompt: Prompt,
-        size_wh: tuple[int, int],
-    ) -> FrameMemory:
-        net = self.model.net
-        points: Points | None = None
-        if prompt.mask_hw is not None:
-            mask_b1hw = prompts.model_mask(prompt.mask_hw, self.model.image_size).to(self.model.device)
-            masks = forward.take_mask(net, features, mask_b1hw)
-        else:
-            points = prompts.model_points(prompt, size_wh, self.model.image_size)
-            if found is not None and found.points is not None and not prompt.replace:
-                points = points.after(found.points)
-            masks = self._clicked(track, features, found, points)
-        # What was prompted is remembered as the user saw it: with its holes filled.
-        logits_hw = torch.from_numpy(self._filled(masks.logits_b1hw[0, 0].float().cpu().numpy()))
-        full_b1hw = forward.full_size(net, logits_hw[None, None].to(self.model.device))
-        memory_btm = forward.encode_memory(net, features, full_b1hw, masks.presence_b, prompted=True)
-        return FrameMemory(
-            frame=frame,
-            step=track.step_for(frame),
-            memory_tm=memory_btm[0],
-            pointer_c=masks.pointer_bc[0].float(),
-            logits_hw=logits_hw,
-            score=float(masks.score_b[0]),
-            presence=float(masks.presence_b[0]),
-            tracked=found is not None and found.tracked,
-            points=points,
-        )
-
-    def _clicked(self, track: ObjectMemory, features: Features, found: FrameMemory | None, points: Points) -> Masks:
-        """Points, the mask so far if any, and memory if the object has tracked this frame; as upstream decides
-        between a prompt and a correction."""
-        if found is not None and found.tracked:
-            coarse_bchw = self._remembered(track.bank(found.frame, found.step), features)
-        else:
-            coarse_bchw = forward.no_memory(self.model.net, features)
-        before_b1hw = None
-        if found is not None and found.logits_hw is not None:
-            before_b1hw = found.logits_hw[None, None].to(self.model.device).clamp(-CLAMP, CLAMP)
-        return forward.segment(
-            self.model.net,
-            features,
-            coarse_bchw,
-            first=found is None or not found.tracked,
-            points=points.as_batch(self.model.device),
-            logits_b1hw=before_b1hw,
-        )
-
-    def _remembered(self, bank: MemoryBank, features: Features) -> Tensor:
-        net = self.model.net
-        tokens = forward.memory_tokens(net, self._position_tm, bank)
-        return forward.remember(net, features, tokens.memory_tm[None], tokens.position_tm[None], tokens.pointers)
-
-    def _made_of(self, moves: list[Propagation], step: Step, seen: Seen) -> list[Made]:
-        made = []
-        for k, move in enumerate(moves):
-            logits_hw = self._filled(seen.logits_bhw[k])
-            entry = FrameMemory(
-                frame=move.frame,
-                step=move.track.next_step(),
-                memory_tm=step.memories[k],
-                pointer_c=step.pointer_bc[k],
-                logits_hw=torch.from_numpy(logits_hw),
-                score=seen.scores[k],
-                presence=seen.presences[k],
-                tracked=True,
-            )
-            made.append((entry, ObjectMask(logits_hw, entry.score, entry.presence)))
-        return made
-
-    def _filled(self, logits_hw: F32) -> F32:
-        """One object's logits with holes filled, on the host: only a correction needs them on the device again."""
-        return fill_holes(logits_hw, self.config.fill_hole_area)
-
-    def _slots(self) -> int | None:
-        """Projected memories that are kept, a fixed number where steps are recorded: those know addresses."""
-        device, net = self.model.device, self.model.net
-        if device.type != "cuda":
-            return None
-        channels = len(net.memory_attention.layers) * net.hidden_dim + net.mem_dim
-        slot = net.sam_image_embedding_size**2 * channels
-        total = torch.cuda.get_device_properties(device).total_memory
-        slot_bytes = slot * self.precision.attention.itemsize
-        return pool_slots(self.config.max_objects, slot_bytes, total, self.config.conditioning_frames)
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
+    def computing(self) -> AbstractContextManager[None]:
         """No gradients, and the precision of the configuration. Raises AtCapacity where device memory is short."""
-        bfloat16 = torch.autocast(self.model.device.type, torch.bfloat16)
-        try:
-            with torch.inference_mode(), bfloat16 if self.dtype is torch.bfloat16 else nullcontext():
-                yield
-        except torch.OutOfMemoryError:
-            raise AtCapacity(
-                "out of device memory; remove objects, or choose a smaller model or model.image_size"
-            ) from None
-
-
-def _check_correctable(track: ObjectMemory, frame: int, found: FrameMemory | None) -> None:
-    """Raise FrameGone for a frame whose mask the object's memory has no more, or not yet."""
-    gone = track.is_past(frame) if found is None else found.logits_hw is None
-    if gone or track.to_come(frame):
-        known = ", ".join(map(str, track.frames))
-        raise FrameGone(f"frame: the object has no mask of frame {frame}; it can be corrected on {known}")
+        return device.computing(self.model.device, self.dtype)
 
 
 def _passing(track: ObjectMemory, frame: int) -> ObjectMemory:

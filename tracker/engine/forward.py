@@ -123,6 +123,12 @@ def remember(net: SAM2Base, features: Features, memory_btm: Tensor, position_btm
     return _map_like(coarse, out_tbc)
 
 
+def remember_bank(net: SAM2Base, position_tm: Tensor, bank: MemoryBank, features: Features) -> Tensor:
+    """Coarse features of one object's picture that have looked at its bank: [1, c, h, w] (both steps)."""
+    tokens = memory_tokens(net, position_tm, bank)
+    return remember(net, features, tokens.memory_tm[None], tokens.position_tm[None], tokens.pointers)
+
+
 def no_memory(net: SAM2Base, features: Features) -> Tensor:
     """Coarse features of a frame that is prompted before anything is known: [b, c, h, w]."""
     coarse = features.coarse_nchw

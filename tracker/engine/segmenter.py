@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tracker.engine import forward, prompts
-from tracker.engine.engine import CLAMP, Engine
+from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.preprocess import moments
+from tracker.engine.prompting import CLAMP
 from tracker.errors import RefGone
 from tracker.images import imaging
 from tracker.protocol.prompts import checked
@@ -70,7 +71,7 @@ class Segmenter:
             before_b1hw = mask_logits(prompt.mask_hw, net.sam_prompt_encoder.mask_input_size).to(net.device)
         points = prompts.model_points(prompt, image.size_wh, self._engine.model.image_size)
         clicked = points.as_batch(net.device) if len(points.labels_n) else None
-        with self._engine._computing():
+        with self._engine.computing():
             features = self._features(key, image)
             decoded = decode(self._engine, features, clicked, before_b1hw, multimask=multimask)
         scores_m = decoded.scores_bm[0]

@@ -29,8 +29,8 @@ def appearance(pooled_c: F32, colours_c: F32) -> F32:
 
 
 def sharpness_of(rgb_hwc: U8, mask_hw: Bool) -> float:
-    """How sharp an object is: second derivatives in and just around its mask, at a thumbnail's scale, against its own
-    contrast. Fit to compare looks of one object, not objects: a plain thing has little to be sharp."""
+    """How sharp an object is: second derivatives in and just around its mask, at a thumbnail's scale, against its
+    own contrast. Fit to compare looks of one object, not objects: a plain thing has little to be sharp."""
     scale = min(1.0, THUMBNAIL_PX / max(mask_hw.shape))
     height, width = mask_hw.shape
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))

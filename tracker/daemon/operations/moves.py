@@ -10,7 +10,7 @@ from msgspec import structs
 from tracker.daemon.admission import admit
 from tracker.daemon.answers import answers
 from tracker.daemon.context import Context
-from tracker.daemon.persistence import object_row
+from tracker.daemon.saved_rows import object_row
 from tracker.errors import BadRequest
 from tracker.protocol import replies, requests
 from tracker.protocol.fields import MAX_CHUNK_BYTES
