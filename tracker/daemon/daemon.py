@@ -31,9 +31,9 @@ from tracker.daemon.steps import Steps
 from tracker.daemon.stream_keeper import StreamKeeper
 from tracker.daemon.systemd import Notifier
 from tracker.daemon.watch import Part, Pulse, Watch, memory_bound
-from tracker.describe.describer import Describer
 from tracker.engine.engine import Engine
 from tracker.errors import TrackerError
+from tracker.labels.describer import Describer
 from tracker.labels.labeller import Labeller
 from tracker.registry.store import Store
 from tracker.sockets.configured import control_server_of, publisher_of
