@@ -394,6 +394,7 @@ def test_what_cannot_be_read_is_refused_and_closed(broken, name, words):
         with pytest.raises(SourceError, match=words) as caught:
             list(sources.frames(broken / name))
         assert name in str(caught.value)
+        del caught  # its traceback holds the decoder
     assert (psutil.Process().num_fds(), psutil.Process().num_threads()) == before
 
 
