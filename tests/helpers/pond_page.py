@@ -132,11 +132,11 @@ def added(page: Any) -> ObjectRecord:
     return ObjectRecord(object=record["object"], state="visible", outline=record["outline"])
 
 
-def visible(page: Any) -> None:
-    """Wait until a picture showed an object's outline: any of those that came, not just the one shown now. On a
-    slow machine the model sees few frames of a fast film and may lose a fish soon after it was added."""
-    seen = "app.tracks.get('pond')?.some(({ objects }) => objects.some(({ state }) => state === 'visible'))"
-    until(page, seen)
+def visible(page: Any) -> int:
+    """The object whose outline a picture showed: any of those that came, not just the one shown now. On a slow
+    machine the model sees few frames of a fast film and may lose a fish soon after it was added."""
+    seen = "app.tracks.get('pond')?.flatMap(({ objects }) => objects).find(({ state }) => state === 'visible')"
+    return int(until(page, seen)["object"])
 
 
 def iou(record: ObjectRecord, truth_hw: NDArray[np.bool_]) -> float:
