@@ -226,12 +226,17 @@ def test_a_blurred_object_is_less_sharp_at_any_size(texture: str) -> None:
     for side in (40, 400):
         mask = np.zeros((side, side), np.bool_)
         mask[side // 8 : -side // 8, side // 8 : -side // 8] = True
-        coarse = {"stripes": np.tile([60, 200], (16, 8)), "noise": rng.integers(0, 256, (16, 16)), "plain": 180}
+        coarse: dict[str, Any] = {
+            "stripes": np.tile([60, 200], (16, 8)),
+            "noise": rng.integers(0, 256, (16, 16)),
+            "plain": 180,
+        }
         inside = np.broadcast_to(coarse[texture], (16, 16)).astype(np.uint8)
         grey = cv2.resize(inside, (side, side), interpolation=cv2.INTER_NEAREST)
         picture = cv2.cvtColor(np.where(mask, grey, 40).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-        blurred = cv2.GaussianBlur(picture, (0, 0), side / 16)
-        assert sharpness_of(blurred, mask) < 0.5 * sharpness_of(picture, mask)
+        blurred = np.asarray(cv2.GaussianBlur(picture, (0, 0), side / 16), np.uint8)
+        sharp = sharpness_of(np.asarray(picture, np.uint8), mask)
+        assert sharpness_of(blurred, mask) < 0.5 * sharp
 
 
 def test_motion_blur_on_a_film_is_left_out(tmp_path: Path) -> None:
@@ -242,7 +247,7 @@ def test_motion_blur_on_a_film_is_left_out(tmp_path: Path) -> None:
             picture = scene(ORANGE)
             for stripe in range(32, 58, 8):
                 cv2.rectangle(picture, (stripe, 30), (stripe + 3, 59), (200, 160, 120), -1)
-            video.write(cv2.blur(picture, (15, 1)) if t in blurred else picture)
+            video.write(np.asarray(cv2.blur(picture, (15, 1)), np.uint8) if t in blurred else picture)
     config = configured(tmp_path, cam=tmp_path / "film.mp4")
     config = msgspec.structs.replace(config, looks=LooksConfig(every_s=0.001))
     with serving(config) as talk:
