@@ -179,9 +179,13 @@ class Box:
             await self._daemon.note(message)
 
     async def _reload(self) -> None:
-        with contextlib.suppress(NatsError, TimeoutError, OSError):
-            await self._orders.load()
-            await self._needs.load()
+        """What was ordered while NATS was away was not heard; it is asked until it is known."""
+        while self.connected:
+            with contextlib.suppress(NatsError, TimeoutError, OSError):
+                await self._orders.load()
+                await self._needs.load()
+                return
+            await asyncio.sleep(PROGRESS_S)
 
     def _daemon_changed(self) -> None:
         self._daemon_gone_s = time.monotonic() if self._daemon.info is None else None
