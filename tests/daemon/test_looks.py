@@ -5,15 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.clips import save_tiny_clip
 from helpers.tracking import Message, Talk, configuration, serving, wait_until
-from tracker.config import Config
-from tracker.daemon.looks import PER_OBJECT, slot_for
+from tracker.config import Config, LabelsConfig
+from tracker.daemon.looks.kept import PER_OBJECT, slot_for
+from tracker.engine.clip import Clip
 from tracker.images.video_writer import VideoWriter
+from tracker.registry.similar import opened_for_reading
 
 ORANGE, CYAN = (255, 200, 160), (200, 255, 255)  # bright enough for the fake engine
 SIZE_WH = (160, 120)
@@ -196,3 +201,111 @@ def test_the_most_different_looks_are_kept() -> None:
     assert len(kept) <= PER_OBJECT
     assert slot_for({0: vectors[0]}, vectors[0]) is None
     assert min(np.diff(kept)) > 0.1
+
+
+# -------------------------------------------------------------------------------------------------------- by words
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    save_tiny_clip(folder)
+    return folder
+
+
+def with_clip(config: Config, folder: Path) -> Config:
+    return msgspec.structs.replace(config, labels=LabelsConfig(model=str(folder), device="cpu"))
+
+
+def by_text(talk: Talk, text: str, **filters: Any) -> Message:
+    """What is found, once CLIP is there."""
+    wait_until(lambda: talk.daemon._labeller.state == "ready", timeout_s=60)
+    return talk.ask("search.similar", text=text, **filters)
+
+
+def kinds(folder: Path) -> dict[tuple[str, str], int]:
+    """Looks that are kept, by kind and model."""
+    connection = apsw.Connection(str(folder / "state" / "state.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    counted = dict[tuple[str, str], int](
+        ((kind, model), count)
+        for kind, model, count in connection.execute("SELECT kind, model, count(*) FROM looks GROUP BY kind, model")
+    )
+    connection.close()
+    return counted
+
+
+def test_a_text_finds_what_clip_says_is_nearest(config: Config, clip_folder: Path, tmp_path: Path) -> None:
+    with serving(with_clip(config, clip_folder)) as talk:
+        there(talk)
+        add(talk, "a", SQUARE)
+        add(talk, "a", CORNER, label="corner")
+        wait_until(lambda: len(by_text(talk, "an orange box")["hits"]) == 2, timeout_s=60)
+        found = by_text(talk, "an orange box")
+        assert {hit["kind"] for hit in found["hits"]} == {"clip"}
+        assert found["left_out"] == 0
+        scores = [hit["score"] for hit in found["hits"]]
+        assert scores == sorted(scores, reverse=True)
+        (corner,) = by_text(talk, "an orange box", label="corner")["hits"]
+        assert corner["object"] == 2
+        crop = Image.open(io.BytesIO(corner["thumbnail"]))
+        assert crop.size[0] <= 96
+        assert by_text(talk, "an orange box", on="b")["hits"] == []
+        assert hits(talk, stream="a", box=[28, 28, 62, 62])  # looks alone are compared with a look
+        clip = Clip.load(LabelsConfig(model=str(clip_folder), device="cpu"))
+        vectors = vectors_kept(tmp_path, clip.key)
+        text_c = clip.text_vectors(["an orange box"])[0]
+        best = {obj: max(float(v @ text_c) for o, v in vectors if o == obj) for obj in (1, 2)}
+        found = {hit["object"]: hit["score"] for hit in by_text(talk, "an orange box")["hits"]}
+        assert found == pytest.approx(best, abs=0.02)
+
+
+def vectors_kept(folder: Path, model: str) -> list[tuple[int, np.ndarray]]:
+    connection, looks = opened_for_reading(str(folder / "state" / "state.db"))
+    kept = [(obj, look.vector_c) for obj in (1, 2) for look in looks.of_object("clip", model, "a", obj)]
+    connection.close()
+    return kept
+
+
+def test_vectors_of_another_clip_are_counted_and_not_compared(
+    config: Config, clip_folder: Path, tmp_path: Path
+) -> None:
+    with serving(with_clip(config, clip_folder)) as talk:
+        there(talk)
+        add(talk, "a", SQUARE)
+        wait_until(lambda: by_text(talk, "box")["hits"], timeout_s=60)
+        talk.ask("objects.remove", stream="a", object=1)
+    save_tiny_clip(tmp_path / "other", seed=1)
+    with serving(with_clip(config, tmp_path / "other")) as talk:
+        there(talk)
+        found = by_text(talk, "box")
+        assert (found["hits"], found["left_out"]) == ([], 1)
+        assert hits(talk, stream="b", box=[28, 28, 62, 62]) == [("a", 1)]
+    counted = kinds(tmp_path)
+    assert {kind for kind, _ in counted} == {"appearance", "clip"}
+    assert len({model for _, model in counted}) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "text"),
+    [
+        ({"text": "a box"}, "unavailable", "labels.model"),
+        ({"text": "a box", "stream": "a"}, "bad_request", "leave stream"),
+        ({"text": "a box", "box": [0, 0, 9, 9]}, "bad_request", "leave stream"),
+        ({"text": ""}, "bad_request", "text"),
+        ({"text": "a" * 257}, "bad_request", "text"),
+        ({"text": "a\x1b[31m"}, "bad_request", "text"),
+    ],
+)
+def test_texts_that_are_refused(talk: Talk, args: dict[str, Any], code: str, text: str) -> None:
+    found, message = talk.refused("search.similar", **args)
+    assert found == code
+    assert text in message
+
+
+def test_a_clip_that_is_not_there_is_said(config: Config, tmp_path: Path) -> None:
+    with serving(with_clip(config, tmp_path / "none")) as talk:
+        there(talk)
+        wait_until(lambda: talk.daemon._labeller.state == "failed", timeout_s=60)
+        code, message = talk.refused("search.similar", text="a box")
+        assert code == "unavailable"
+        assert "could not be loaded" in message

@@ -50,6 +50,7 @@ def _asked(call: Callable[[], Any]) -> Any:
 @click.argument("stream", required=False)
 @click.argument("object", type=int, required=False)
 @_look_options
+@click.option("--text", help="What it is, in words, instead of a look; the daemon needs CLIP for that.")
 @click.option("--on", help="Only what was seen on this stream.")
 @click.option("--since", type=float, help="Unix seconds.")
 @click.option("--until", type=float, help="Unix seconds.")
@@ -58,7 +59,7 @@ def _asked(call: Callable[[], Any]) -> Any:
 @json_option
 @pass_client
 def similar(client: Client, /, as_json: bool, **options: Any) -> None:
-    """Where else was this? An object, what a box is around on a frame, or on a picture."""
+    """Where else was this? An object, what a box is around on a frame or on a picture, or what a text says."""
     look = _look(options)
     filters = {name: value for name, value in options.items() if value is not None}
     _show(_asked(lambda: client.similar(**look, **filters)), as_json, show.hit_table)

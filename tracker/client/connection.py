@@ -12,7 +12,7 @@ import zmq
 
 from tracker.client.messages import subscriptions
 from tracker.errors import ConfigError, DaemonGone, Timeout, UnknownStream
-from tracker.keys import KeyPair, read_pair
+from tracker.protocol.keys import KeyPair, read_pair
 from tracker.protocol.replies import StreamList
 
 CONTROL = "tcp://127.0.0.1:5570"

@@ -15,7 +15,7 @@ from msgspec import Struct
 from tracker.client.connection import Identity, subscriber
 from tracker.client.messages import Message, Reader, subscriptions
 from tracker.errors import BadRequest, ConfigError, Timeout
-from tracker.keys import KeyPair
+from tracker.protocol.keys import KeyPair
 from tracker.protocol.placement import TOKEN, Token, Where
 
 S = TypeVar("S", bound="zmq.Socket[Any]")

@@ -1,5 +1,7 @@
 """The sections of a configuration: what each key is, its bounds and its default."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -199,6 +201,14 @@ class PersistConfig(Section, frozen=True):
     interval_s: Positive = 2.0  # between two saves of an object's memory
     history_days: Positive = 30.0
     history_mib: Positive = 256.0
+
+    @property
+    def folder(self) -> Path | None:
+        """For the state: `dir`, else the folder that systemd gives the service."""
+        if self.dir is not None:
+            return Path(self.dir).expanduser()
+        given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        return Path(given) if given else None
 
 
 class LimitsConfig(Section, frozen=True):
