@@ -14,7 +14,7 @@ from helpers.fleet_files import (
     working,
     wrong_results,
 )
-from helpers.fleets import START_S, TestFleet
+from helpers.fleets import LOOK_S, START_S, TestFleet
 from helpers.waiting import wait_until
 from tracker.errors import BadRequest
 from tracker.fleet import files
@@ -35,7 +35,7 @@ class TestFiles:
         self, fleet: TestFleet, pictures: list[Path], shared_results: Path
     ) -> None:
         job = submit(fleet, segmenting("coco", "masks"), pictures)
-        wait_until(lambda: progress(fleet, job).done >= 2, 2 * START_S)
+        wait_until(lambda: progress(fleet, job).done >= 2, 2 * START_S, LOOK_S)
         fleet.boxes["north-1"].kill()
         assert wait_for_all(fleet, job).done == PICTURES
         assert wrong_results(shared_results / job.job, pictures) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.fleets import START_S, TestFleet
+from helpers.fleets import LOOK_S, START_S, TestFleet
 from helpers.listeners import Ear, ear
 from helpers.waiting import wait_until
 from tracker.client import Client
@@ -50,7 +50,9 @@ class TestDraining:
         assert moved
         assert [len(one.owners) for one in ears] == [2 if name in moved else 1 for name in streams]
         assert fleet.state().drained == [box]
-        wait_until(lambda: "it is drained" in [b.message for b in fleet.state().boxes if b.box == box], START_S)
+        wait_until(
+            lambda: "it is drained" in [b.message for b in fleet.state().boxes if b.box == box], START_S, LOOK_S
+        )
 
     def test_a_box_that_is_drained_takes_nothing_until_that_is_undone(self, fleet: TestFleet, film: Path) -> None:
         fleet.apply({f"more{i}": WantedStream(url=str(film), loop=True) for i in range(4)})

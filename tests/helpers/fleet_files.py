@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import psutil
 from PIL import Image
 
-from helpers.fleets import START_S, TestFleet
+from helpers.fleets import LOOK_S, START_S, TestFleet
 from helpers.waiting import wait_until
 from tracker.fleet import files
 from tracker.fleet.buckets import Buckets
@@ -57,7 +57,7 @@ def wait_for_all(fleet: TestFleet, job: Job) -> Progress:
         now = progress(fleet, job)
         return now.done + now.failed == job.files
 
-    wait_until(none_is_left, 2 * START_S)
+    wait_until(none_is_left, 2 * START_S, LOOK_S)
     return progress(fleet, job)
 
 

@@ -29,6 +29,7 @@ R = TypeVar("R")
 
 TRACKERD = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()"]
 START_S = 240.0  # for a daemon, on a busy machine
+LOOK_S = 0.1  # between two looks at the fleet, each of which makes NATS work
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -199,7 +200,7 @@ class TestFleet:
             return condition(found)
 
         try:
-            wait_until(is_so, patience_s)
+            wait_until(is_so, patience_s, LOOK_S)
         except AssertionError:
             logs = "\n".join(f"--- {box.name}\n{box.log()[-3000:]}" for box in self.boxes.values())
             raise AssertionError(f"waited in vain; live: {found}; {self.state()}\n{logs}") from None
@@ -214,7 +215,7 @@ class TestFleet:
             return False
 
         try:
-            wait_until(are_ready, START_S)
+            wait_until(are_ready, START_S, LOOK_S)
         except AssertionError:
             raise AssertionError("\n".join(box.log()[-3000:] for box in self.boxes.values())) from None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from benches.fleet_of_three import BOXES
 from benches.report import Row
 from helpers import fleet_files
-from helpers.fleets import START_S, running
+from helpers.fleets import LOOK_S, START_S, running
 from helpers.waiting import wait_until
 
 
@@ -24,7 +24,7 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
             began_s = time.monotonic()
             job = fleet_files.submit(fleet, fleet_files.segmenting("coco", "masks"), pictures)
             submitted_s = time.monotonic() - began_s
-            wait_until(lambda: fleet_files.progress(fleet, job).done >= args.pictures / 10, START_S)
+            wait_until(lambda: fleet_files.progress(fleet, job).done >= args.pictures / 10, START_S, LOOK_S)
             fleet.boxes[BOXES[0]].kill()
             now = fleet_files.wait_for_all(fleet, job)
             seconds = time.monotonic() - began_s

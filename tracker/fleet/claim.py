@@ -14,7 +14,7 @@ class Superseded(Exception):
 
 
 class Ownership:
-    """Of one stream, by one token. Everything that writes raises Superseded where the stream is not ours any more."""
+    """Of one stream, by one token. What writes raises Superseded where the stream is not ours any more."""
 
     def __init__(self, buckets: Buckets, stream: str, token: Token) -> None:
         self.stream = stream

@@ -58,7 +58,7 @@ class Serving:
         return record
 
     async def take(self, bundle: Bundle) -> str | None:
-        """Go on with stored objects. Returns why one cannot go on here. Raises TrackerError where there is no room."""
+        """Go on with stored objects. Returns why one cannot; raises TrackerError where there is no room."""
         failed = [why for why in [await self._take(stored) for stored in bundle.objects] if why]
         return failed[0] if failed else None
 
