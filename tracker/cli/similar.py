@@ -31,6 +31,8 @@ def _look_options(command: Callable[..., None]) -> Callable[..., None]:
 def _look(options: dict[str, Any]) -> LookOptions:
     """Out of a command's keywords."""
     given = {name: options.pop(name) for name in ("stream", "object", "frame", "box", "picture")}
+    if (given["object"] is None) == (given["box"] is None):
+        raise click.UsageError("give either the OBJECT of a STREAM or --box, so that it is clear what is meant")
     if given["picture"] is not None:
         given["picture"] = given["picture"].read_bytes()
     look = LookOptions()
@@ -99,7 +101,7 @@ def watchlist_ls(client: Client, as_json: bool) -> None:
 @pass_client
 def watchlist_rm(client: Client, number: int, as_json: bool) -> None:
     """Wait for it no longer."""
-    _show(client.stop_watching(number), as_json, lambda record: show.watch_table([record]))
+    _show(client.stop_watching(number), as_json, lambda record: show.line(f"removed {number}, {record.name}"))
 
 
 def _show(result: msgspec.Struct, as_json: bool, table: Callable[[Any], None]) -> None:

@@ -15,6 +15,7 @@ from tracker.client.connection import (
     Identity,
     Silence,
     check_stream,
+    checked_timeout,
     control_endpoint,
     identity,
     no_reply,
@@ -86,7 +87,7 @@ class AsyncClient:
     ) -> None:
         """As `Client`; but whether there is such a fleet, shows with the first call."""
         self.control = control_endpoint(control)
-        self.timeout_s = timeout_s
+        self.timeout_s = checked_timeout(timeout_s)
         self._publish = publish_endpoint(publish)
         self._identity = identity(key, in_fleet=fleet is not None)
         self._directory: Directory | None = None
@@ -116,7 +117,7 @@ class AsyncClient:
         return await call(self._directory, ask, self._identity, self._ask)
 
     async def _ask(self, ask: Request[R], control: str, who: Identity) -> R:
-        timeout_s = ask.timeout_s or self.timeout_s
+        timeout_s = self.timeout_s if ask.timeout_s is None else checked_timeout(ask.timeout_s)
         with requester(self._context, control, who) as socket:
             await socket.send(write_request(ask))
             if not await socket.poll(int(timeout_s * 1000)):

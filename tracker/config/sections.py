@@ -116,7 +116,7 @@ class ZoneConfig(Section, frozen=True):
         if self.line is not None and self.line[0] == self.line[1]:
             raise ValueError("line: its two points are the same")
         if self.unit == "fraction" and not all(0 <= value <= 1 for xy in self.vertices for value in xy):
-            raise ValueError("fractions of the picture lie between 0 and 1; for pixels say unit: pixels")
+            raise ValueError("fractions of the picture's width and height lie between 0 and 1")
 
     @property
     def vertices(self) -> list[Vertex]:
