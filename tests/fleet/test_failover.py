@@ -40,6 +40,7 @@ NOT_PUBLISHED: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda client: client.subscribe("cam7"), UnknownStream, "no stream 'cam7'"),
     (lambda client: client.subscribe(), ValueError, "name a stream"),
     (lambda client: client.subscribe("cam0", ("status",)), ValueError, "status"),
+    (lambda client: client.subscribe("cam0", timeout_s=0), BadRequest, "timeout_s"),
 ]
 
 

@@ -13,7 +13,7 @@ from tracker.client.connection import Identity
 from tracker.client.directory import Directory
 from tracker.client.messages import Message
 from tracker.client.requests import Request
-from tracker.client.voices import Voice, Voices, changes_objects, check_topics, identity_at, stored, stream_of
+from tracker.client.voices import Voice, Voices, changes_objects, check_subscription, identity_at, stored, stream_of
 from tracker.client.whereabouts import FOLLOW_S, Whereabouts
 from tracker.errors import UnknownStream
 
@@ -56,14 +56,12 @@ class AsyncFleetSubscription(AsyncSubscription[T]):
         timeout_s: float | None,
         pick: Callable[[Message], T],
     ) -> None:
-        """Raises ValueError for what no fleet publishes."""
-        check_topics(stream, topics)
-        assert stream is not None
+        """Raises ValueError and BadRequest for what no fleet can tell."""
+        self._name = check_subscription(stream, topics, timeout_s)
         self._directory = directory
-        self._name = stream
         self._timeout_s = timeout_s
         self._pick = pick
-        self._voices = Voices(context, who, stream, topics)
+        self._voices = Voices(context, who, self._name, topics)
         self._is_following = False
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from tracker.client.connection import Identity
 from tracker.client.directory import Directory
 from tracker.client.messages import Message
 from tracker.client.requests import Request
-from tracker.client.voices import Voice, Voices, changes_objects, check_topics, identity_at, stored, stream_of
+from tracker.client.voices import Voice, Voices, changes_objects, check_subscription, identity_at, stored, stream_of
 from tracker.client.whereabouts import FOLLOW_S
 from tracker.errors import UnknownStream
 
@@ -48,16 +48,14 @@ class FleetSubscription(Subscription[T]):
         timeout_s: float | None,
         pick: Callable[[Message], T],
     ) -> None:
-        """Raises UnknownStream, ConfigError, and ValueError for what no fleet publishes."""
+        """Raises UnknownStream, ConfigError, and ValueError and BadRequest for what no fleet can tell."""
         topics = tuple(topics)
-        check_topics(stream, topics)
-        assert stream is not None
+        self._name = check_subscription(stream, topics, timeout_s)
         self._directory = directory
-        self._name = stream
         self._timeout_s = timeout_s
         self._pick = pick
-        self._voices = Voices(context, who, stream, topics)
-        self._voices.follow(directory.wait(lambda there: there.where(stream)))
+        self._voices = Voices(context, who, self._name, topics)
+        self._voices.follow(directory.wait(lambda there: there.where(self._name)))
 
     def close(self) -> None:
         self._voices.close()

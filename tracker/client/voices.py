@@ -12,7 +12,7 @@ import msgspec
 import zmq
 from msgspec import Struct
 
-from tracker.client.connection import Identity, subscriber
+from tracker.client.connection import Identity, checked_timeout, subscriber
 from tracker.client.messages import Message, Reader, subscriptions
 from tracker.errors import BadRequest, ConfigError, Timeout
 from tracker.protocol.keys import KeyPair
@@ -41,7 +41,6 @@ class Voices(Generic[S]):
     heard. The first message of a new owner says `moved`."""
 
     def __init__(self, context: "zmq.Context[S]", who: Identity, stream: str, topics: Iterable[str]) -> None:
-        """Raises ValueError for what is no topic of a fleet."""
         self._context = context
         self._who = who
         self._stream = stream
@@ -49,7 +48,6 @@ class Voices(Generic[S]):
         self._all: list[Voice[S]] = []
         self._token: Token | None = None  # of the newest message
         self._heard_s = time.monotonic()
-        check_topics(stream, self._topics)
 
     def close(self) -> None:
         for voice in self._all:
@@ -94,13 +92,16 @@ class Voices(Generic[S]):
         return Timeout(f"no message of {self._stream!r} from box {where.box} within {timeout_s:g} s")
 
 
-def check_topics(stream: str | None, topics: Iterable[str]) -> None:
-    """Raises ValueError for what is no topic of one stream of a fleet."""
+def check_subscription(stream: str | None, topics: Iterable[str], timeout_s: float | None) -> str:
+    """The stream. Raises ValueError for what is no topic of one stream of a fleet, BadRequest for no time to wait."""
     if stream is None:
         raise ValueError("name a stream: what all boxes publish is in NATS, where they mirror it")
     if "status" in topics:
         raise ValueError("'status' is of one daemon, not of a fleet; there are tracks, events, frames/WIDTH")
     subscriptions(stream, topics)
+    if timeout_s is not None:
+        checked_timeout(timeout_s)
+    return stream
 
 
 def identity_at(who: Identity, where: Where) -> Identity:
