@@ -93,7 +93,7 @@ class Voices(Generic[S]):
 
 
 def check_subscription(stream: str | None, topics: Iterable[str], timeout_s: float | None) -> str:
-    """The stream. Raises ValueError for what is no topic of one stream of a fleet, BadRequest for no time to wait."""
+    """The stream. Raises ValueError for what is no topic of a stream of a fleet, BadRequest for no time to wait."""
     if stream is None:
         raise ValueError("name a stream: what all boxes publish is in NATS, where they mirror it")
     if "status" in topics:
