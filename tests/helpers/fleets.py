@@ -126,6 +126,13 @@ class TestBox:
                 process.wait()
         self.fleet = self.daemon = None
 
+    def kill_fleet(self) -> None:
+        """The fleet process alone."""
+        if self.fleet is not None:
+            self.fleet.kill()
+            self.fleet.wait()
+            self.fleet = None
+
     def log(self) -> str:
         return (self.folder / f"{self.name}.log").read_text(errors="replace")
 

@@ -128,11 +128,11 @@ def rm(streams: tuple[str, ...], **nats: Any) -> None:
 
 
 @fleet.command()
-@click.argument("kind", type=click.Choice(["segment", "track"]))
+@click.argument("kind", type=click.Choice(["segment", "track", "index"]))
 @click.argument("paths", metavar="FILES...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @mark_options
 @click.option("--everything", is_flag=True, help="Everything that is there.")
-@click.option("--want", multiple=True, help="coco (default), masks, overlays; of track also jsonl.")
+@click.option("--want", multiple=True, help="coco (default), masks, overlays; of track also jsonl; of index looks.")
 @click.option("--model", default="nano", show_default=True, help="See `trackerd models list`.")
 @click.option("--image-size", type=int, help="Side that the model works at, a multiple of 32.")
 @nats_options
@@ -143,7 +143,7 @@ def submit(kind: str, paths: tuple[Path, ...], as_json: bool, **options: Any) ->
 
     marks = Marks.take(options)
     fields = {name: options.pop(name) for name in ("everything", "model", "image_size")}
-    want = list(options.pop("want")) or ["coco"]
+    want = list(options.pop("want")) or ["looks" if kind == "index" else "coco"]
     given = {"kind": kind, "want": want, "points": marks.points, "box": marks.box, **fields}
     try:
         work = msgspec.convert(given, files.Work)

@@ -104,10 +104,10 @@ class Ownership:
         where = where_of((await entry_of(self._buckets.where, self._key)).value or b"")
         return where is not None and where.token > self.token and where.state == "live"
 
-    async def successor_has_stored(self) -> bool:
-        """Whether the objects that count are those of an owner after us."""
+    async def bundle_is_replaced(self) -> bool:
+        """Whether the objects that count are those of an owner after us, or nobody wants any."""
         claim: Claim | None = decoded((await entry_of(self._buckets.claims, self._key)).value, Claim)
-        return claim is not None and claim.bundle is not None and Token.parse(claim.bundle) > self.token
+        return claim is None or (claim.bundle is not None and Token.parse(claim.bundle) > self.token)
 
     async def end(self) -> None:
         """Forget claim and place: nobody wants the stream any more."""

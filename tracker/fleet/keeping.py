@@ -76,9 +76,9 @@ class Keeping:
         await self._drop(str(self._ownership.token))
 
     async def forget_what_is_replaced(self) -> None:
-        """Our own, once the successor has stored its own."""
+        """Our own, once the successor has stored its own, or the stream was removed."""
         with contextlib.suppress(NatsError, TimeoutError):
-            if await self._ownership.successor_has_stored():
+            if await self._ownership.bundle_is_replaced():
                 await self.forget()
 
     async def _drop(self, token: str) -> None:

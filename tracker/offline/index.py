@@ -6,7 +6,7 @@ from pathlib import Path
 
 import apsw
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tracker.engine.engine import Engine
 from tracker.errors import SourceError
@@ -75,17 +75,45 @@ class PictureIndex:
         query = LookQuery(KIND, self._model, [vector_c.tobytes()], limit, most_of_one=1)
         return self._looks.find(query)
 
+    def take_over(self, other: "PictureIndex") -> int:
+        """Looks out of another index, of any model, of pictures that are not here yet. Returns of how many."""
+        here = {(path, _model_in(what)) for path, what in self._indexed()}
+        new = [(path, what) for path, what in other._indexed() if (path, _model_in(what)) not in here]
+        pictures = {(path, _model_in(what)) for path, what in new}
+        with self._connection:
+            (first,) = next(self._connection.execute("SELECT coalesce(max(object), 0) FROM looks"))
+            looks = [look for look in other._all() if (look.label, look.model) in pictures]
+            for k, look in enumerate(looks, first + 1):
+                self._looks.put(structs.replace(look, object=k))
+            self._connection.executemany("INSERT INTO indexed VALUES (?, ?)", new)
+        return len(pictures)
+
     def left_out(self) -> int:
         return self._looks.left_out(KIND, self._model)
+
+    def _indexed(self) -> list[tuple[str, str]]:
+        return [(str(path), str(what)) for path, what in self._connection.execute("SELECT path, what FROM indexed")]
+
+    def _all(self) -> Iterator[Look]:
+        """Every look, with its vector."""
+        for model, number in list(self._connection.execute("SELECT DISTINCT model, object FROM looks")):
+            yield from self._looks.of_object(KIND, model, "", number)
 
     def _what(self, item: Item, everything: bool) -> str:
         what = "everything" if everything else "whole" if item.box is None else ",".join(map(str, item.box))
         return f"{self._model} {what}"
 
 
+def _model_in(what: str) -> str:
+    return what.partition(" ")[0]
+
+
 @contextmanager
-def opened(path: Path, model: str) -> Iterator[PictureIndex]:
-    """The index in a file, made where there is none. Raises SourceError for a file that is none."""
+def opened(path: Path, model: str = "") -> Iterator[PictureIndex]:
+    """The index in a file, made where there is none; without a model it is not searched.
+
+    Raises SourceError for a file that is none.
+    """
     connection = apsw.Connection(str(path))
     try:
         connection.execute("PRAGMA journal_mode = WAL")
