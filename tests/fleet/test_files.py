@@ -40,7 +40,7 @@ def one_box_without_a_folder(fleet: TestFleet) -> Iterator[None]:
     """All results go into NATS."""
     for box in fleet.boxes.values():
         box.kill_fleet()
-    box, settings = fleet.boxes["north-1"], fleet.boxes["north-1"].settings
+    box, settings = fleet.boxes["north-2"], fleet.boxes["north-2"].settings
     box.settings = {**settings, "jobs": {**settings["jobs"], "results": None}}
     box.start_fleet()
     yield

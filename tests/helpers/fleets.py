@@ -45,6 +45,7 @@ class NatsServer:
 
     folder: Path
     port: int = field(default_factory=free_port)
+    arguments: Sequence[str] = ()
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -57,6 +58,7 @@ class NatsServer:
 
     def start(self) -> None:
         command = ["nats-server", "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", str(self.folder)]
+        command += self.arguments
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(self._listens, START_S)
@@ -158,6 +160,7 @@ class TestFleet:
     nats: NatsServer
     boxes: dict[str, TestBox]
     network: Proxy  # between NATS and the last box
+    options: NatsOptions  # of who asks the fleet something
 
     def start_what_is_not_running(self) -> None:
         if self.nats.process is None:
@@ -173,7 +176,7 @@ class TestFleet:
         """What somebody asks of the fleet, over a connection of its own."""
 
         async def ask() -> R:
-            connection = await connect_nats(NatsOptions([self.nats.url]), "test")
+            connection = await connect_nats(self.options, "test")
             try:
                 return await work(await Buckets.open(connection))
             finally:
@@ -233,8 +236,8 @@ class TestFleet:
 
 
 @contextmanager
-def nats_server(folder: Path) -> Iterator[NatsServer]:
-    server = NatsServer(folder / "nats")
+def nats_server(folder: Path, arguments: Sequence[str] = ()) -> Iterator[NatsServer]:
+    server = NatsServer(folder / "nats", arguments=arguments)
     server.start()
     try:
         yield server
@@ -256,13 +259,18 @@ def running(
             name: TestBox(name, folder, nats.url, sources, (settings or {}).get(name, {}), daemon) for name in names
         }
         boxes[names[-1]].nats = f"nats://127.0.0.1:{network.port}"
-        fleet = TestFleet(nats, boxes, network)
-        try:
-            for box in boxes.values():
-                box.start()
-            fleet.wait_for_boxes(names)
+        with started(TestFleet(nats, boxes, network, NatsOptions([nats.url]))) as fleet:
             yield fleet
-        finally:
-            for box in boxes.values():
-                box.signal(signal.SIGCONT)
-                box.kill()
+
+
+@contextmanager
+def started(fleet: TestFleet) -> Iterator[TestFleet]:
+    try:
+        for box in fleet.boxes.values():
+            box.start()
+        fleet.wait_for_boxes(list(fleet.boxes))
+        yield fleet
+    finally:
+        for box in fleet.boxes.values():
+            box.signal(signal.SIGCONT)
+            box.kill()
