@@ -35,7 +35,7 @@ def pictures(film: Path) -> list[Path]:
     return pictures_in(film.parent / "pictures", PICTURES)
 
 
-@pytest.fixture
+@pytest.fixture(scope="class")
 def one_box_without_a_folder(fleet: TestFleet) -> Iterator[None]:
     """All results go into NATS."""
     for box in fleet.boxes.values():
@@ -82,21 +82,6 @@ class TestFiles:
         assert "could not be read" in reasons["broken.png"][1]
         assert "jobs.inputs" in reasons["secret.png"][1]
 
-    @pytest.mark.usefixtures("one_box_without_a_folder")
-    def test_that_are_indexed_are_fetched_out_of_nats_and_searched(
-        self, fleet: TestFleet, pictures: list[Path], tmp_path: Path
-    ) -> None:
-        few, nats = pictures[:3], ("--nats", fleet.nats.url)
-        name = run("fleet", "submit", "index", *map(str, few), "--image-size", "64", *nats).strip()
-        wait_until(lambda: len(with_files(fleet, partial(files.outcomes, job=name))) == 3, START_S, LOOK_S)
-        run("fleet", "jobs", name, "--fetch", str(tmp_path / "results"), *nats)
-        run("index", "--from", str(tmp_path / "results"), "--db", str(tmp_path / "looks.db"))
-        model = ("--db", str(tmp_path / "looks.db"), "--image-size", "64", "--device", "cpu")
-        hits = json.loads(run("similar", str(few[0]), *model, "--json"))["hits"]
-        assert sorted(hit["path"] for hit in hits) == sorted(map(str, few))
-        assert hits[0]["path"] == str(few[0])
-        wait_until(lambda: not working(fleet), START_S)
-
     def test_whose_results_are_in_a_folder_are_not_fetched_out_of_nats(
         self, fleet: TestFleet, pictures: list[Path], tmp_path: Path
     ) -> None:
@@ -121,3 +106,20 @@ class TestFiles:
     def test_that_no_box_could_do_are_refused(self, fleet: TestFleet, task: Work, says: str) -> None:
         with pytest.raises(BadRequest, match=says):
             submit(fleet, task, [])
+
+
+@pytest.mark.usefixtures("one_box_without_a_folder")
+class TestFilesWithoutASharedFolder:
+    def test_are_indexed_fetched_out_of_nats_and_searched(
+        self, fleet: TestFleet, pictures: list[Path], tmp_path: Path
+    ) -> None:
+        few, nats = pictures[:3], ("--nats", fleet.nats.url)
+        name = run("fleet", "submit", "index", *map(str, few), "--image-size", "64", *nats).strip()
+        wait_until(lambda: len(with_files(fleet, partial(files.outcomes, job=name))) == 3, START_S, LOOK_S)
+        run("fleet", "jobs", name, "--fetch", str(tmp_path / "results"), *nats)
+        run("index", "--from", str(tmp_path / "results"), "--db", str(tmp_path / "looks.db"))
+        model = ("--db", str(tmp_path / "looks.db"), "--image-size", "64", "--device", "cpu")
+        hits = json.loads(run("similar", str(few[0]), *model, "--json"))["hits"]
+        assert sorted(hit["path"] for hit in hits) == sorted(map(str, few))
+        assert hits[0]["path"] == str(few[0])
+        wait_until(lambda: not working(fleet), START_S)

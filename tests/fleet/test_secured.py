@@ -1,6 +1,7 @@
 """A fleet among strangers: TLS with certificates of its own to NATS, daemons that take keys alone, over TCP."""
 
 import asyncio
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers.certificates import Authority, Certificate, authority
-from helpers.fleets import START_S, TestBox, TestFleet, free_port, nats_server, started
+from helpers.fleets import START_S, TRACKERD, TestBox, TestFleet, free_port, nats_server, started
 from helpers.listeners import listening
 from helpers.proxies import proxied
 from tracker.client import AsyncClient, Client
@@ -81,16 +82,20 @@ def secured(tmp_path_factory: pytest.TempPathFactory, film: Path) -> Iterator[Se
 
 
 class TestASecuredFleet:
-    @pytest.mark.parametrize("lacks", ["ca", "certificate"])
-    def test_lets_nobody_to_nats_without_certificates(self, secured: Secured, lacks: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("lacks", ["the authority", "a certificate"])
+    def test_lets_nobody_to_nats_without_certificates(self, secured: Secured, lacks: str) -> None:
         options = secured.fleet.options
-        stranger = authority(tmp_path, "stranger")
-        if lacks == "ca":
-            wrong = NatsOptions(options.servers, None, str(stranger.ca.certificate))
-        else:
-            wrong = NatsOptions(options.servers, None, options.ca)
-        with pytest.raises(ConfigError, match="NATS is not to be had there"):
+        says = {"the authority": "certificate verify failed", "a certificate": "bad certificate|required"}
+        wrong = NatsOptions(options.servers, ca=None if lacks == "the authority" else options.ca)
+        with pytest.raises(ConfigError, match=f"NATS is not to be had there: .*({says[lacks]})"):
             Client(fleet=wrong, key=secured.reader_key)
+
+    def test_is_asked_by_people_with_certificates(self, secured: Secured) -> None:
+        options = secured.fleet.options
+        given = {"ca": options.ca, "cert": options.certificate, "cert-key": options.certificate_key}
+        words = [word for name, file in given.items() for word in (f"--{name}", str(file))]
+        command = [*TRACKERD, "fleet", "ls", "--nats", options.servers[0], *words]
+        assert "cam0" in subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     def test_says_that_it_wants_a_key(self, secured: Secured) -> None:
         with Client(fleet=secured.fleet.options) as client:

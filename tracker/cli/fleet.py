@@ -27,12 +27,18 @@ nats_option = click.option(
 )
 credentials_option = click.option("--creds", "credentials", envvar="TRACKER_NATS_CREDS", help="Credentials file.")
 ca_option = click.option("--ca", envvar="TRACKER_NATS_CA", help="Certificates that the server is checked by.")
+certificate_option = click.option(
+    "--cert", "certificate", envvar="TRACKER_NATS_CERT", help="Our own certificate, where the server wants one."
+)
+certificate_key_option = click.option(
+    "--cert-key", "certificate_key", envvar="TRACKER_NATS_CERT_KEY", help="Its key."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 CONFIG = click.Path(path_type=Path)
 
 
 def nats_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    return nats_option(credentials_option(ca_option(command)))
+    return nats_option(credentials_option(ca_option(certificate_option(certificate_key_option(command)))))
 
 
 @click.group()
@@ -209,12 +215,12 @@ def _ask(work: "Callable[[Buckets], Awaitable[Any]]", nats: dict[str, Any]) -> A
     from tracker.fleet.buckets import Buckets
 
     async def ask() -> Any:
-        options = NatsOptions([nats["server"]], nats["credentials"], nats["ca"])
+        options = NatsOptions(servers=[nats.pop("server")], **nats)
         connection = await connect_nats(options, "trackerd fleet")
         try:
             return await work(await Buckets.open(connection))
         except TimeoutError:
-            problem = f"{nats['server']}: JetStream does not answer; is it on (nats-server -js)?"
+            problem = f"{options.servers[0]}: JetStream does not answer; is it on (nats-server -js)?"
             raise ConfigError([problem]) from None
         finally:
             await connection.close()
