@@ -215,7 +215,8 @@ def _ask(work: "Callable[[Buckets], Awaitable[Any]]", nats: dict[str, Any]) -> A
     from tracker.fleet.buckets import Buckets
 
     async def ask() -> Any:
-        options = NatsOptions(servers=[nats.pop("server")], **nats)
+        given = {name: value for name, value in nats.items() if name != "server"}
+        options = NatsOptions(servers=[nats["server"]], **given)
         connection = await connect_nats(options, "trackerd fleet")
         try:
             return await work(await Buckets.open(connection))
