@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
-from tracker.engine.layers.linear import Linear, scaled
+from tracker.engine.layers.linear import Linear, by_onednn, scaled
 from tracker.errors import ModelError
 
 
@@ -175,20 +175,29 @@ class Enlarge:
     def __call__(
         self, keys_btc: Tensor, fine_nchw: Tensor, middle_nchw: Tensor, image_b: Tensor, weights_bk: Tensor
     ) -> Tensor:
-        """[b, h4, w4]."""
+        """[b, h4, w4]. On a CPU object by object, so that what lies between stays in the cache."""
         middle_nxc = _by_four(middle_nchw)
         fine_nxc = _by_sixteen(fine_nchw)
-        x_bxc = self._enlarged(self._first, keys_btc, middle_nxc)
-        x_bxc = self._normed(x_bxc + middle_nxc[image_b])
-        x_bxc = self._enlarged(self._second, F.gelu(x_bxc), fine_nxc)
-        x_bxc = F.gelu(x_bxc + fine_nxc[image_b])
-        logits_bx1 = torch.bmm(x_bxc, weights_bk[..., None])
-        return _in_order(logits_bx1, side=middle_nchw.shape[-1] // 2)
+        together = 1 if by_onednn(keys_btc.device) else len(keys_btc)
+        parts = (torch.split(of_all, together) for of_all in (keys_btc, image_b, weights_bk))
+        logits = [
+            self._logits(part_btc, middle_nxc[part_b], fine_nxc[part_b], part_bk)
+            for part_btc, part_b, part_bk in zip(*parts, strict=True)
+        ]
+        return _in_order(torch.cat(logits), side=middle_nchw.shape[-1] // 2)
 
-    def _enlarged(self, four_of_one: Linear, x_bxc: Tensor, like_nxc: Tensor) -> Tensor:
-        """Four pixels of each, side by side, with as many channels as `like_nxc`: [b, 4 * x, c]."""
+    def _logits(self, keys_btc: Tensor, middle_bxc: Tensor, fine_bxc: Tensor, weights_bk: Tensor) -> Tensor:
+        """[b, 16 * t, 1], in the order in which positions were enlarged."""
+        x_bxc = self._enlarged(self._first, keys_btc, middle_bxc)
+        x_bxc = self._normed(x_bxc + middle_bxc)
+        x_bxc = self._enlarged(self._second, F.gelu(x_bxc), fine_bxc)
+        x_bxc = F.gelu(x_bxc + fine_bxc)
+        return torch.bmm(x_bxc, weights_bk[..., None])
+
+    def _enlarged(self, four_of_one: Linear, x_bxc: Tensor, like_bxc: Tensor) -> Tensor:
+        """Four pixels of each, side by side, with as many channels as `like_bxc`: [b, 4 * x, c]."""
         pixels = four_of_one(x_bxc.to(self._dtype)).float()
-        return pixels.reshape(len(x_bxc), -1, like_nxc.shape[-1])
+        return pixels.reshape(len(x_bxc), -1, like_bxc.shape[-1])
 
     def _normed(self, x_bxc: Tensor) -> Tensor:
         norm = self._norm
