@@ -76,6 +76,7 @@ class Daemon:
         self._events = Events(self.publisher, store.record if store is not None else None)
         self._persistence = Persistence(store, config, self._table, engine)
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
+        self._labeller = Labeller(config.labels, self._table)
         self._context = self._context_of(engine)
         observed = self.metrics.observe_delivered
         self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._context.zones, observed)
@@ -96,7 +97,6 @@ class Daemon:
         self._discovery = Discovery(self._context, self._jobs)
         self._steps = Steps(self._context, self._scheduler, self._delivery, self.metrics.observe_step)
         self._status = self._status_teller()
-        self._labeller = Labeller(config.labels, self._table)
         parts = self._parts(store)
         self._watch = self._watch_over(parts)
         self.metrics.open(self._figures(parts))
@@ -113,7 +113,7 @@ class Daemon:
         return parts if store is None else {**parts, "registry": store}
 
     def _context_of(self, engine: Engine) -> Context:
-        kept = self._objects, self._events, self._persistence
+        kept = self._objects, self._events, self._persistence, self._labeller
         return Context(self._config, self._table, engine, self.publisher, *kept)
 
     def _status_teller(self) -> StatusTeller:
