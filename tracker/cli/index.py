@@ -68,16 +68,14 @@ def index(
 def _index(items: "Sequence[Item]", db: Path, knobs: SegmentAll | None, model: ModelOptions) -> None:
     """Raises SourceError where some could not be indexed; the others are."""
     from tracker.offline.index import opened
-    from tracker.registry.similar import model_key
 
-    engine = model.load()
     reasons = []
-    with opened(db, model_key(engine.describe())) as pictures, progress_bar() as bar:
+    with opened(db, model.load()) as pictures, progress_bar() as bar:
         for item in bar.track(items, description="pictures"):
             if pictures.has(item, knobs is not None):
                 continue
             try:
-                pictures.add(engine, item, knobs)
+                pictures.add(item, knobs)
             except (SourceError, BadPrompt) as error:
                 reasons.append(error.message if isinstance(error, SourceError) else f"{item.path}: {error.message}")
     if reasons and len(items) == 1:
@@ -90,16 +88,12 @@ def _index(items: "Sequence[Item]", db: Path, knobs: SegmentAll | None, model: M
 
 def _take_over(others: Sequence[Path], db: Path) -> None:
     """Raises SourceError for what is no index."""
-    from tracker.offline.index import opened
+    from tracker.offline.index import take_over
 
     files = [file for other in others for file in (sorted(other.rglob("*.db")) if other.is_dir() else [other])]
     if db.resolve() in [file.resolve() for file in files]:
         raise SourceError(f"--from: {db} is the index itself")
-    number = 0
-    with opened(db) as pictures:
-        for file in files:
-            with opened(file) as other:
-                number += pictures.take_over(other)
+    number = take_over(db, files)
     show.say(f"{number} pictures out of {len(files)} indexes")
 
 
@@ -115,11 +109,10 @@ def similar(photo: str, box: tuple[float, ...] | None, limit: int, as_json: bool
     if not db.is_file():
         raise SourceError(f"{db}: is not there; `trackerd index` makes it")
     from tracker.offline.index import Item, opened
-    from tracker.registry.similar import model_key
 
     engine = ModelOptions.take(options).load()
-    with opened(db, model_key(engine.describe())) as pictures:
-        found = pictures.find(engine, Item(photo, _four(box)), limit)
+    with opened(db, engine) as pictures:
+        found = pictures.find(Item(photo, _four(box)), limit)
         left_out = pictures.left_out()
     hits = [
         {"path": hit.look.label, "box": list(hit.look.box), "score": round(hit.score, 4), "kind": hit.look.kind}

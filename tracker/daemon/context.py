@@ -43,10 +43,10 @@ class Context:
 
     def __post_init__(self) -> None:
         self.zones = Zones(self.events, self.persistence.store)
-        self.persistence.more = self.zones.rows
         model = model_key(self.engine.describe())
         self.looks = LookMemory(self.config.looks, model, self.events, self.persistence.store, self.labeller)
         self.events.listeners.append(self.looks.happened)
+        self.persistence.more = lambda: [*self.zones.rows(), *self.looks.watched.rows()]
 
     def reconfigure(self, config: Config) -> None:
         """From now on it is `config` that counts."""

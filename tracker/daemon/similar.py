@@ -117,7 +117,12 @@ class Similar:
         if store is None:
             request.reply(_record(watched, durable=False))
         else:
-            store.write([DropWatchedLook(watched.id)], lambda ok: request.reply(_record(watched, durable=ok)))
+            store.write([DropWatchedLook(watched.id)], lambda ok: self._removed(request, watched, durable=ok))
+
+    def _removed(self, request: Request, watched: WatchedLook, *, durable: bool) -> None:
+        if not durable:
+            self._memory.watched.still_kept(watched.id)
+        request.reply(_record(watched, durable=durable))
 
     def _with_look(self, request: Request, args: requests.LookMarks, then: Found) -> None:
         """Find the vectors that a request means, and go on in the looks' thread."""
@@ -125,10 +130,10 @@ class Similar:
             stream, object_id = str(args.stream), args.object
 
             def work() -> None:
-                vectors = self._memory.vectors_of(stream, object_id)
+                vectors, thumbnail = self._memory.looks_of(stream, object_id)
                 if not vectors:
                     raise UnknownObject(f"object: no look of {object_id} of stream {stream!r} is kept (yet)")
-                then([vector.tobytes() for vector in vectors], b"")
+                then([vector.tobytes() for vector in vectors], thumbnail)
 
         else:
             task = self._task(args)

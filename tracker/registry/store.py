@@ -8,7 +8,7 @@ durable, `wants_everything` asks the main loop for all there is, and that is tri
 import logging
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,14 @@ from tracker.protocol.replies import Event
 from tracker.registry.database import Damaged, Database, HistoryQuery
 from tracker.registry.folder import MEMORIES, FolderLock, set_aside
 from tracker.registry.rows import Change, DropObject, DropZones, KeptObject, PutLook, PutObject, PutZones, Saved
+from tracker.registry.similar import LookKey
 from tracker.threads import NamedThread
 
 log = logging.getLogger(__name__)
 
 FAILURES = (apsw.Error, OSError)
 MAX_WAITING = 1024  # units; with a disk that hangs, further ones are not durable
-MAX_LOOKS = 256  # not written yet; beyond, the oldest are lost
+MAX_LOOKS = 2048  # not written yet, also while the disk fails; beyond, the oldest are lost
 LOOKS = 32  # of one transaction: requests wait for it
 MAX_EVENTS = 4096  # not written yet; beyond, the oldest are lost
 EVENTS_S = 1.0  # events are written with the next change, at the latest after so long
@@ -69,7 +70,7 @@ class Store:
         self._units: deque[_Unit] = deque()
         self._memories: dict[tuple[str, int], PutObject] = {}
         self._zones: dict[str, PutZones | DropZones] = {}  # the newest of each stream
-        self._looks: deque[PutLook] = deque(maxlen=MAX_LOOKS)
+        self._looks: OrderedDict[LookKey, PutLook] = OrderedDict()  # the newest of each slot
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._questions: deque[Question] = deque()
         self._stopping = False
@@ -157,9 +158,12 @@ class Store:
             self._changed.notify()
 
     def save_look(self, change: PutLook) -> None:
-        """In the time that requests leave."""
+        """In the time that requests leave, and once the disk is back where it fails; a newer look takes the place
+        of the one that waits for its slot."""
         with self._changed:
-            self._looks.append(change)
+            self._looks[change.look.key] = change
+            while len(self._looks) > MAX_LOOKS:
+                self._looks.popitem(last=False)
             self._changed.notify()
 
     def record(self, event: Event) -> None:
@@ -221,7 +225,8 @@ class Store:
             return bool(left) or not self._stopping
 
     def _anything_waits(self) -> bool:
-        return bool(self._memories or self._zones or self._looks)
+        looks = self._looks and self._failure is None
+        return bool(self._memories or self._zones or looks)
 
     def _write_next(self) -> None:
         """One transaction: all units that wait, else one memory; and zones, looks and events so far."""
@@ -231,25 +236,29 @@ class Store:
             memories: list[Change] = [self._memories.pop(key)] if key is not None else []
             more: list[Change] = [*self._zones.values()]
             self._zones.clear()
-            more += [self._looks.popleft() for _ in range(min(LOOKS, len(self._looks)))]
+            looks = list(self._looks.values())[:LOOKS] if self._failure is None else []
             events = list(self._events)
         changes = [change for unit in units for change in unit.changes] + memories
         everything = [k for k, unit in enumerate(units) if unit.everything]
         if everything:  # all that came before is in it
             changes = [change for unit in units[everything[-1] :] for change in unit.changes]
-        changes += more
+        changes += [*more, *looks]
         durable = self._failure is None or bool(everything)
         if durable and (changes or events):
             durable = self._try(lambda database: database.apply(changes, events), everything=bool(everything))
             if durable:
                 self.saves += 1
-                self._forget(events)
+                self._forget(events, looks)
         for unit in units:
             if unit.then is not None:
                 unit.then(durable)
 
-    def _forget(self, events: list[Event]) -> None:
+    def _forget(self, events: list[Event], looks: list[PutLook]) -> None:
+        """They are written; what took a look's place meanwhile is not."""
         with self._changed:
+            for change in looks:
+                if self._looks.get(change.look.key) is change:
+                    del self._looks[change.look.key]
             for event in events:
                 if self._events and self._events[0] is event:
                     self._events.popleft()

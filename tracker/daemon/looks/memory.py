@@ -121,12 +121,14 @@ class LookMemory:
 
     # ---------------------------------------------------------------------------------------------- its own thread
 
-    def vectors_of(self, stream: str, object_id: int) -> list[F32]:
-        """The looks of an object that is tracked, or was."""
+    def looks_of(self, stream: str, object_id: int) -> tuple[list[F32], bytes]:
+        """Vectors of an object that is tracked, or was, and its newest thumbnail."""
         known = self._kept.find((stream, object_id))
-        if known is not None:
-            return known.all_vectors()
-        return [look.vector_c for look in self.reader.of_object(APPEARANCE, self.model, stream, object_id)]
+        if known is not None and known.last is not None:
+            return known.all_vectors(), known.last.thumbnail
+        looks = self.reader.of_object(APPEARANCE, self.model, stream, object_id)
+        newest = max(looks, key=lambda look: look.time, default=None)
+        return [look.vector_c for look in looks], b"" if newest is None else newest.thumbnail
 
     def _run(self) -> None:
         for watched in self.reader.watched():
