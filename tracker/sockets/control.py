@@ -134,6 +134,7 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
         received = 0
         while received < RECEIVED_AT_ONCE and time.monotonic() < ends_s:
             if not socket.poll(0):
+                connections.intake.took_all()
                 return False
             received += self._receive(socket, connections)
         return True
@@ -145,12 +146,12 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
         fd = descriptor_of(last)
         # Before the message is attributed: its descriptor may have been that of a connection which is gone.
         self._forget(connections.update())
-        if not connections.may_send(fd, frames[0].bytes):
-            return False
-        user = user_of(last) if self._guard is not None else None
         address, body = _split(frames)
         nbytes = sum(map(len, body))
-        connections.spoke(fd, user, nbytes, len(frames))
+        if not connections.may_send(fd, address[0], nbytes, len(frames)):
+            return False
+        user = user_of(last) if self._guard is not None else None
+        connections.spoke(fd, user)
         if self._unread.is_full(address[0]):
             return False  # it would lose the answer
         outcome = self._judged(codec.parse_request(body, self._served), user, fd, nbytes)
