@@ -5,6 +5,7 @@ by one, the newest of each. Where the disk fails, everything goes on without it:
 durable, `wants_everything` asks the main loop for all there is, and that is tried again every second.
 """
 
+import errno
 import logging
 import threading
 import time
@@ -63,6 +64,7 @@ class Store:
         self._database: Database | None = None
         self._read = False  # what the folder held at the start is known
         self._failure: str | None = None
+        self._looks_failure: str | None = None  # of the last looks: logged once
         self.saves, self.failures = 0, 0  # transactions that went well, and those that did not
         self._retry_s = 0.0
         self._changed = threading.Condition()  # of everything below; guards it too
@@ -198,6 +200,7 @@ class Store:
         try:
             while self._wait():
                 self._write_next()
+                self._write_looks()
                 self._answer_questions()
                 if self._database is not None and time.monotonic() >= trim_s:
                     trim_s = time.monotonic() + TRIM_S
@@ -221,17 +224,16 @@ class Store:
             return bool(left) or not self._stopping
 
     def _anything_waits(self) -> bool:
-        return bool(self._memories or self._zones or self._looks)
+        return bool(self._memories or self._zones or (self._looks and self._failure is None))
 
     def _write_next(self) -> None:
-        """One transaction: all units that wait, else one memory; and zones, looks and events so far."""
+        """One transaction: all units that wait, else one memory; and zones and events so far."""
         with self._changed:
             units = [self._units.popleft() for _ in range(len(self._units))]
             key = next(iter(self._memories), None) if not units else None
             memories: list[Change] = [self._memories.pop(key)] if key is not None else []
             more: list[Change] = [*self._zones.values()]
             self._zones.clear()
-            more += [self._looks.popleft() for _ in range(min(LOOKS, len(self._looks)))]
             events = list(self._events)
         changes = [change for unit in units for change in unit.changes] + memories
         everything = [k for k, unit in enumerate(units) if unit.everything]
@@ -247,6 +249,36 @@ class Store:
         for unit in units:
             if unit.then is not None:
                 unit.then(durable)
+
+    def _write_looks(self) -> None:
+        """In a transaction of their own, when nobody waits for an answer: no request fails for want of room for a
+        look. Those that find none are lost."""
+        with self._changed:
+            if self._units or self._failure is not None:
+                return
+            looks: list[Change] = [self._looks.popleft() for _ in range(min(LOOKS, len(self._looks)))]
+        if self._database is None or not looks:
+            return
+        try:
+            # Without anything of others in the log, it can be given back whatever becomes of this.
+            self._database.empty_log()
+            self._database.apply(looks, [])
+            self._looks_failure = None
+        except FAILURES as error:
+            self._left_out(len(looks), error)
+
+    def _left_out(self, count: int, error: Exception) -> None:
+        """Looks could not be written; what their transaction took of the disk is given back."""
+        text = f"{type(error).__name__}: {error}"
+        if text != self._looks_failure:
+            log.warning("%s: %d looks are not kept: %s", self.folder, count, text)
+        self._looks_failure = text
+        self.failures += 1
+        try:
+            self._opened()
+        except Exception as worse:  # noqa: BLE001 - whatever it is, tracking goes on without being saved
+            self._close()
+            self._fail(worse)
 
     def _forget(self, events: list[Event]) -> None:
         with self._changed:
@@ -265,11 +297,7 @@ class Store:
     def _try(self, work: Callable[[Database], None], *, everything: bool = False) -> bool:
         """Whether it went well. `everything`: `work` writes all there is, so the folder may be another one now."""
         try:
-            if everything:
-                self._opened()
-            if self._database is None or not self._lock.still_there():
-                raise FileNotFoundError(f"{self.folder} is gone")
-            work(self._database)
+            self._attempt(work, everything)
         except Exception as error:  # noqa: BLE001 - whatever it is, tracking goes on without being saved
             self._close()
             self._fail(error)
@@ -280,6 +308,20 @@ class Store:
             self._failure = None
             self._tell(None)
         return True
+
+    def _attempt(self, work: Callable[[Database], None], everything: bool) -> None:
+        """On a full disk once more, when SQLite has given back its log."""
+        if everything:
+            self._opened()
+        if self._database is None or not self._lock.still_there():
+            raise FileNotFoundError(f"{self.folder} is gone")
+        try:
+            work(self._database)
+        except FAILURES as error:
+            if not _is_full(error):
+                raise
+            self._opened()
+            work(self._database)
 
     def _opened(self) -> Saved:
         self._close()
@@ -315,3 +357,11 @@ class Store:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether it is for want of room. A transaction that has ended itself then fails once more when it is ended."""
+    if error is None:
+        return False
+    no_room = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return no_room or isinstance(error, apsw.FullError) or _is_full(error.__context__)
