@@ -15,7 +15,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from tracker.sockets.guard import Guard
 from tracker.sockets.intake import Intake
-from tracker.sockets.types import Socket
+from tracker.sockets.types import Socket, has_message
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Connections:
         """Take note of who came and who went; returns the descriptors of those that went, and shuts what is over
         the limit: first those that never said anything, the oldest of them first, else the newest."""
         gone = []
-        while self._monitor.poll(0):
+        while has_message(self._monitor):
             event = parse_monitor_message(self._monitor.recv_multipart())
             fd = int(event["value"])
             self._users.pop(fd, None)

@@ -20,7 +20,7 @@ from tracker.sockets.connections import NOBODY, Connections, descriptor_of, user
 from tracker.sockets.guard import Guard
 from tracker.sockets.request import Parts, Request, error_body
 from tracker.sockets.socket_server import DEFAULT_LIMITS, POLL_MS, SocketServer
-from tracker.sockets.types import Socket
+from tracker.sockets.types import Socket, has_message
 from tracker.sockets.unread import Unread
 from tracker.sockets.waiting import MAX_WAITING, Waiting
 
@@ -114,7 +114,7 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
         for request in self._waiting.all():
             self._refuse_stopping(socket, request.address, request.id)
         for _ in range(MAX_WAITING):  # and no more: who sends without end must not hold up the stop
-            if not socket.poll(0):
+            if not has_message(socket):
                 break
             address, body = _split(_receive_frames(socket))
             outcome = codec.parse_request(body, self._served)
@@ -133,7 +133,7 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
         ends_s = time.monotonic() + ROUND_S
         received = 0
         while received < RECEIVED_AT_ONCE and time.monotonic() < ends_s:
-            if not socket.poll(0):
+            if not has_message(socket):
                 connections.intake.took_all()
                 return False
             received += self._receive(socket, connections)

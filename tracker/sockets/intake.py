@@ -21,6 +21,9 @@ RECEIVED_AT = 128  # of `tcpi_bytes_received` in the kernel's struct tcp_info
 PART_BYTES = 160  # that ZeroMQ needs to hold a part, beside its own
 FRAMING_BYTES, SEALED_FRAMING_BYTES = 9, 48  # on the wire for each part beside its own bytes, at most; with keys
 SAY_AGAIN_S = 1.0  # without a flood; until then one that goes on is not logged again
+# While more than `max_bytes` are left of connections that are gone, a new one may be so far ahead; with so many
+# times more left none is let in. Else whoever connects again whenever it is shut leaves more than is read.
+MAX_NEW_BYTES, MOST_LEFT = 64 * 1024, 8
 UNCOUNTED_BYTES_PER_S = 1024.0  # heartbeats, which nobody reads
 
 
@@ -41,6 +44,7 @@ class _Ahead:
     unread: float
     weight: float  # bytes that ZeroMQ needs to hold one of them
     looked_s: float
+    is_new: bool = True  # it came while much was left of others
 
     @property
     def nbytes(self) -> float:
@@ -68,9 +72,8 @@ class Intake:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether so much is left of connections that are gone that nobody new is let in: else whoever connects
-        again whenever it is shut leaves more each time than is read meanwhile."""
-        return self._left > self._max_bytes
+        """Whether so much is left of connections that are gone that nobody new is let in."""
+        return self._left > self._max_bytes * MOST_LEFT
 
     def opened(self, fd: int) -> None:
         self._taken[fd] = _Taken()
@@ -87,7 +90,7 @@ class Intake:
     def took_of_gone(self, nbytes: int, parts: int) -> None:
         """A message was read whose connection is gone."""
         with self._counting_left:
-            self._left = max(0.0, self._left - nbytes - self._framing_bytes * parts)
+            self._left = max(0.0, self._left - nbytes - (self._framing_bytes + PART_BYTES) * parts)
 
     def took_all(self) -> None:
         """Nothing waits to be read; what ended in the middle of a message never will."""
@@ -106,10 +109,16 @@ class Intake:
                 continue
             ahead = _advanced(before.get(inode), _received(fd), self._taken.get(fd, _Taken()), now_s)
             self._ahead[inode] = ahead
-            if ahead.nbytes > self._max_bytes:
+            if ahead.nbytes > self._most_of(inode, before):
                 self._shut(fd, inode, ahead)
         self._others = others
-        self.leave(sum(ahead.unread for inode, ahead in before.items() if inode not in self._ahead))
+        self.leave(sum(ahead.nbytes for inode, ahead in before.items() if inode not in self._ahead))
+
+    def _most_of(self, inode: int, before: dict[int, _Ahead]) -> float:
+        """How far ahead a connection may be, in bytes."""
+        is_new = inode not in before or before[inode].is_new
+        self._ahead[inode].is_new = is_new and self._left > self._max_bytes
+        return MAX_NEW_BYTES if self._ahead[inode].is_new else self._max_bytes
 
     def leave(self, nbytes: float) -> None:
         """Connections have gone of which so much is not read."""
