@@ -158,6 +158,7 @@ class Connections:
         with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(fd)) as connection:
             if connection.getsockname() == self._endpoint:  # the descriptor may be another file's by now
                 peer = connection.getpeername() or "local"
+                self.intake.shutting(fd)
                 connection.shutdown(sockets.SHUT_RDWR)
         self._say(f"the connection of {peer} is shut: {why}")
 

@@ -66,6 +66,7 @@ class Intake:
         self._taken: dict[int, _Taken] = {}  # by descriptor; replaced whole
         self._ahead: dict[int, _Ahead] = {}  # by the connection's inode, which is never another's while it lives
         self._others: set[int] = set()  # inodes of sockets that are not this one's
+        self._counted: set[int] = set()  # inodes of those that are shut, and whose rest counts as left already
         self._left = 0.0  # bytes of connections that are gone, which ZeroMQ holds until they are read
         self._counting_left = threading.Lock()
         self.flooded_s = float("-inf")  # when somebody was shut for the last time
@@ -112,7 +113,18 @@ class Intake:
             if ahead.nbytes > self._most_of(inode, before):
                 self._shut(fd, inode, ahead)
         self._others = others
-        self.leave(sum(ahead.nbytes for inode, ahead in before.items() if inode not in self._ahead))
+        gone = before.keys() - self._ahead.keys()
+        self.leave(sum(before[inode].nbytes for inode in gone - self._counted))
+        self._counted -= gone
+
+    def shutting(self, fd: int) -> None:
+        """A connection is about to be shut: what it sent and nobody read is left. For the socket's thread."""
+        with contextlib.suppress(OSError):
+            inode = os.fstat(fd).st_ino
+            taken = self._taken.get(fd, _Taken())
+            ahead = _advanced(self._ahead.get(inode), _received(fd), taken, time.monotonic())
+            self._counted.add(inode)
+            self.leave(ahead.nbytes)
 
     def _most_of(self, inode: int, before: dict[int, _Ahead]) -> float:
         """How far ahead a connection may be, in bytes."""
