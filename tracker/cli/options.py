@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import click
 import msgspec
 
-from tracker.config.wording import in_words
+from tracker.config.wording import of_option
 from tracker.errors import BadRequest
 from tracker.protocol.requests import Prompted, SegmentAll
 
@@ -143,8 +143,7 @@ def knobs_of(options: dict[str, Any]) -> SegmentAll:
     try:
         return msgspec.convert({"stream": "file", **values}, SegmentAll)
     except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$.")
-        raise BadRequest(f"--{place.rstrip('`').replace('_', '-')}: {in_words(text)}") from None
+        raise BadRequest(of_option(error)) from None
 
 
 def progress_bar() -> "Progress":
