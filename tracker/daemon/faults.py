@@ -11,10 +11,10 @@ from tracker.tracking.state import TrackedObject
 
 log = logging.getLogger(__name__)
 
-# Steps of one stream. Then it is not the frames: where other streams go on, its objects are given up; where none does,
-# the daemon ends, and whoever watches it starts it again.
+# Steps of one stream. Then it is not the frames: where other streams go on, its objects are given up; where none
+# does, the daemon ends, and whoever watches it starts it again.
 MAX_IN_A_ROW = 100
-GOING_ON_S = 10.0  # since a step of any stream went well
+GOING_ON_S = 10.0  # since a step of another stream went well
 MAX_TRIES = 5  # frames in a row that one object may fail on
 
 
@@ -26,13 +26,15 @@ class Faults:
         self._in_a_row: Counter[str] = Counter()  # failed steps by stream
         self._tries: dict[TrackedObject, int] = {}  # failed in a row
         self._last = ""
-        self._passed_s = float("-inf")  # when a step of any stream went well
+        self._passed_s: dict[str, float] = {}  # when a step of a stream went well, lately
 
     def passed(self, batch: list[ScheduledFrame]) -> None:
         """A step went well."""
         self._last = ""
-        self._passed_s = time.monotonic()
+        now_s = time.monotonic()
+        self._passed_s = {name: at_s for name, at_s in self._passed_s.items() if now_s - at_s < GOING_ON_S}
         for work in batch:
+            self._passed_s[work.stream.name] = now_s
             self._in_a_row.pop(work.stream.name, None)
         if self._tries:
             for obj in [obj for work in batch for obj in work.objects]:
@@ -80,7 +82,8 @@ class Faults:
         name = work.stream.name
         if self._in_a_row[name] <= MAX_IN_A_ROW:
             return
-        others_go_on = time.monotonic() - self._passed_s < GOING_ON_S
+        now_s = time.monotonic()
+        others_go_on = any(now_s - at_s < GOING_ON_S for other, at_s in self._passed_s.items() if other != name)
         if not others_go_on:
             raise error
         log.error("the objects of stream %s are given up after %d failed steps", name, self._in_a_row.pop(name))
