@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from tracker.cli.trackerd import trackerd
-from tracker.errors import TrackerError
+from tracker.errors import BadRequest, TrackerError
 
 if not (Path(__file__).parents[2] / "tracker" / "models" / "nano.safetensors").exists():
     pytest.skip("the bundled weights are not there", allow_module_level=True)
@@ -43,6 +43,22 @@ def hits(*words: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def library(tmp_path: Path) -> list[str]:
     return [photo(tmp_path, f"{colour}-{k}.png", colour, k) for k in range(2) for colour in COLOURS]
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ("0", "--image-size: must be a whole number of at least 64"),
+        ("320000", "--image-size: must be a whole number of at most 2048"),
+        ("65", "--image-size: must be a whole number, a multiple of 32"),
+    ],
+)
+def test_a_size_that_no_model_works_at_is_refused(tmp_path: Path, size: str, words: str) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    command = ["index", str(tmp_path / "a.png"), "--everything", "--db", str(tmp_path / "db"), "--image-size", size]
+    result = CliRunner().invoke(trackerd, command)
+    assert isinstance(result.exception, BadRequest)
+    assert words in str(result.exception)
 
 
 def test_what_looks_alike_comes_first(tmp_path: Path, library: list[str]) -> None:

@@ -326,6 +326,13 @@ def test_a_refusal_exits_with_1_and_says_why(daemon: FakeDaemon, error: Exceptio
         "snapshot cam1 -o /no/such/folder/x.png",
         "watch cam1 --topic trakcs",
         "--control nonsense info",
+        "watch cam1 --topic frames/333",
+        "watch cam1 --topic frames/320/320",
+        "similar cam1",
+        "similar cam1 7 --box 1,2,3,4",
+        "watchlist add forklift cam1",
+        "zones set cam1 door --line 1,2",
+        "zones set cam1 door --line 1,2,nan,2",
         "--timeout 0 info",
     ],
 )
@@ -333,6 +340,46 @@ def test_wrong_usage_exits_with_2(daemon: FakeDaemon, line: str) -> None:
     result = ctl(daemon, *line.split())
     assert result.exit_code == 2, result.output
     assert "Usage:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("--timeout nan info", "timeout_s: nan where seconds are taken"),
+        ("--timeout inf info", "timeout_s: inf where seconds are taken"),
+        ("--timeout 1e12 info", "timeout_s: 1e+12 where seconds are taken"),
+        ("add cam1 --point 5,5 --frame 99999999999999999999", "a whole number is beyond 64 bits"),
+        ("rm cam1 99999999999999999999", "a whole number is beyond 64 bits"),
+        ("zones set cam1 door --line 1,2,3,4 --min-area 99999999999999999999", "a whole number is beyond 64 bits"),
+    ],
+)
+def test_numbers_that_nobody_can_send_are_refused(daemon: FakeDaemon, line: str, text: str) -> None:
+    result = ctl(daemon, *line.split())
+    assert result.exit_code == 1, result.output
+    assert text in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("--line 1,2", "--line: must be a list of 2 items, not 1"),
+        ("--line 1,2,nan,2", "--line: must be a number of at least"),
+        ("--polygon 1,2,3,4,5,6 --loiter -1", "--loiter: must be a number above 0"),
+        ("--line 1,2,3,4 --fraction", "fractions of the picture's width and height lie between 0 and 1"),
+    ],
+)
+def test_a_zone_is_refused_in_the_words_of_its_options(daemon: FakeDaemon, options: str, text: str) -> None:
+    result = ctl(daemon, "zones", "set", "cam1", "door", *options.split())
+    assert text in result.stderr
+    assert "`" not in result.stderr
+
+
+def test_the_history_of_a_stream_that_never_was_is_refused(daemon: FakeDaemon) -> None:
+    daemon.answers["history.list"] = replies.EventList(events=[])
+    daemon.answers["streams.list"] = replies.StreamList(streams=[])
+    result = ctl(daemon, "history", "nostream")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "unknown_stream" in result.stderr
 
 
 def test_no_answer_exits_with_3(daemon: FakeDaemon) -> None:

@@ -15,6 +15,7 @@ from tracker.daemon.lifecycle import ObjectLifecycle
 from tracker.daemon.operations.objects import ObjectOperations
 from tracker.daemon.persistence import Persistence
 from tracker.engine.engine import Engine
+from tracker.labels.labeller import Labeller
 from tracker.protocol import requests
 from tracker.protocol.replies import Event
 from tracker.sockets.publisher import Publisher
@@ -62,7 +63,8 @@ class House:
         publisher, engine = cast(Publisher, self.log), cast(Engine, self.engine)
         events, persistence = Events(publisher, None), Persistence(None, Config(), self.table, engine)
         self.objects = ObjectLifecycle(self.table, events, persistence)
-        context = Context(Config(), self.table, engine, publisher, self.objects, events, persistence)
+        labeller = Labeller(Config().labels, self.table)
+        context = Context(Config(), self.table, engine, publisher, self.objects, events, persistence, labeller)
         self.operations = ObjectOperations(context)
         self.delivery = Delivery(self.log, Config().publish, lambda: None)  # type: ignore[arg-type]
         self.stream.processed = 0

@@ -1,19 +1,26 @@
 """What was seen is found again: by object, by frame, by picture; waited for, and offered when it comes back."""
 
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.clips import save_tiny_clip
 from helpers.tracking import Message, Talk, configuration, serving, wait_until
-from tracker.config import Config
-from tracker.daemon.looks import PER_OBJECT, slot_for
+from tracker.config import Config, LabelsConfig, LooksConfig
+from tracker.daemon.looks.kept import PATIENCE, PER_OBJECT, KeptLooks, slot_for
+from tracker.engine.clip import Clip
+from tracker.images.looks import sharpness_of
 from tracker.images.video_writer import VideoWriter
+from tracker.registry.similar import Look, opened_for_reading
 
 ORANGE, CYAN = (255, 200, 160), (200, 255, 255)  # bright enough for the fake engine
 SIZE_WH = (160, 120)
@@ -162,6 +169,99 @@ def test_looks_and_watched_looks_outlive_a_restart(config: Config) -> None:
         assert [w["name"] for w in talk.ask("watch.list")["watched"]] == ["w"]
 
 
+def test_what_a_failing_disk_did_not_take_is_saved_when_it_is_back(config: Config, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    box = {"stream": "a", "box": [28, 28, 62, 62]}
+    with serving(config) as talk:
+        there(talk)
+        talk.subscribe("events/a/")
+        first = talk.ask("watch.add", name="first", **box)["watch"]
+        shutil.rmtree(state)
+        state.write_text("in its place")
+        add(talk, "a", CORNER)
+        talk.receive_until(lambda m: m["event"] == "persist_failed")
+        assert talk.ask("watch.remove", watch=first)["durable"] is False
+        assert talk.ask("watch.add", name="second", **box)["durable"] is False
+        add(talk, "a", SQUARE)
+        assert talk.refused("search.similar", **box)[0] == "unavailable"
+        state.unlink()
+        talk.receive_until(lambda m: m["event"] == "persist_recovered")
+        wait_until(lambda: set(hits(talk, **box)) == {("a", 1), ("a", 2)}, timeout_s=60)
+    with serving(config) as talk:
+        there(talk)
+        assert [w["name"] for w in talk.ask("watch.list")["watched"]] == ["second"]
+        assert set(hits(talk, stream="b", box=[28, 28, 62, 62])) == {("a", 1), ("a", 2)}
+
+
+def test_a_watched_object_has_a_picture(seen: Talk) -> None:
+    watched = seen.ask("watch.add", name="it", stream="a", object=1)
+    assert Image.open(io.BytesIO(watched["thumbnail"])).size[0] <= 96
+
+
+def test_a_blurred_look_is_not_kept_and_a_sharper_one_takes_its_place() -> None:
+    kept = KeptLooks(lambda _: [])
+    offered = (1.0, 0.4, 1.2, 1.6, 0.7, 0.9)
+    told = [(s, kept.take(a_look(), s)) for s in offered if kept.wants(("cam", 1), s)]
+    assert told == [(1.0, 0), (1.2, None), (1.6, 0), (0.9, None)]
+
+
+def test_what_is_blurred_for_good_is_taken_after_some_looks() -> None:
+    kept = KeptLooks(lambda _: [])
+    wanted = []
+    for sharpness in (1.0, *[0.1] * 8):
+        wanted.append(kept.wants(("cam", 1), sharpness))
+        if wanted[-1]:
+            kept.take(a_look(), sharpness)
+    assert wanted == [True, *[False] * PATIENCE, True, True, True]
+
+
+def a_look() -> Look:
+    vector = np.array([1, 0], np.float32).tobytes()
+    return Look("appearance", "m", "cam", 1, 0, 5, 0.0, (0, 0, 9, 9), None, b"", vector)
+
+
+@pytest.mark.parametrize("texture", ["stripes", "noise", "plain"])
+def test_a_blurred_object_is_less_sharp_at_any_size(texture: str) -> None:
+    rng = np.random.default_rng(0)
+    for side in (40, 400):
+        mask = np.zeros((side, side), np.bool_)
+        mask[side // 8 : -side // 8, side // 8 : -side // 8] = True
+        coarse: dict[str, Any] = {
+            "stripes": np.tile([60, 200], (16, 8)),
+            "noise": rng.integers(0, 256, (16, 16)),
+            "plain": 180,
+        }
+        inside = np.broadcast_to(coarse[texture], (16, 16)).astype(np.uint8)
+        grey = cv2.resize(inside, (side, side), interpolation=cv2.INTER_NEAREST)
+        picture = cv2.cvtColor(np.where(mask, grey, 40).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+        blurred = np.asarray(cv2.GaussianBlur(picture, (0, 0), side / 16), np.uint8)
+        sharp = sharpness_of(np.asarray(picture, np.uint8), mask)
+        assert sharpness_of(blurred, mask) < 0.5 * sharp
+
+
+def test_motion_blur_on_a_film_is_left_out(tmp_path: Path) -> None:
+    """What is kept is of frames on which the object was sharp."""
+    blurred = range(30, 30 + PATIENCE)
+    with VideoWriter(tmp_path / "film.mp4", SIZE_WH, 20) as video:
+        for t in range(60):
+            picture = scene(ORANGE)
+            for stripe in range(32, 58, 8):
+                cv2.rectangle(picture, (stripe, 30), (stripe + 3, 59), (200, 160, 120), -1)
+            video.write(np.asarray(cv2.blur(picture, (15, 1)), np.uint8) if t in blurred else picture)
+    config = configured(tmp_path, cam=tmp_path / "film.mp4")
+    config = msgspec.structs.replace(config, looks=LooksConfig(every_s=0.001))
+    with serving(config) as talk:
+        talk.wait_for_frame(0)
+        add(talk, "cam", SQUARE, frame=0)
+        wait_until(lambda: talk.ask("objects.list")["objects"][0]["frame"] > 120, timeout_s=60)
+        talk.ask("objects.remove", stream="cam", object=1)
+    connection = apsw.Connection(str(tmp_path / "state" / "state.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    frames = [frame % 60 for (frame,) in connection.execute("SELECT frame FROM looks")]
+    connection.close()
+    assert frames
+    assert not set(frames) & set(blurred)
+
+
 def test_who_was_lost_is_offered_when_something_alike_is_added(tmp_path: Path) -> None:
     path = film(tmp_path / "gone.mp4", ORANGE, hidden=range(20, 60))
     with serving(configured(tmp_path, cam=path)) as talk:
@@ -196,3 +296,111 @@ def test_the_most_different_looks_are_kept() -> None:
     assert len(kept) <= PER_OBJECT
     assert slot_for({0: vectors[0]}, vectors[0]) is None
     assert min(np.diff(kept)) > 0.1
+
+
+# -------------------------------------------------------------------------------------------------------- by words
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    save_tiny_clip(folder)
+    return folder
+
+
+def with_clip(config: Config, folder: Path) -> Config:
+    return msgspec.structs.replace(config, labels=LabelsConfig(model=str(folder), device="cpu"))
+
+
+def by_text(talk: Talk, text: str, **filters: Any) -> Message:
+    """What is found, once CLIP is there."""
+    wait_until(lambda: talk.daemon._labeller.state == "ready", timeout_s=60)
+    return talk.ask("search.similar", text=text, **filters)
+
+
+def kinds(folder: Path) -> dict[tuple[str, str], int]:
+    """Looks that are kept, by kind and model."""
+    connection = apsw.Connection(str(folder / "state" / "state.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    counted = dict[tuple[str, str], int](
+        ((kind, model), count)
+        for kind, model, count in connection.execute("SELECT kind, model, count(*) FROM looks GROUP BY kind, model")
+    )
+    connection.close()
+    return counted
+
+
+def test_a_text_finds_what_clip_says_is_nearest(config: Config, clip_folder: Path, tmp_path: Path) -> None:
+    with serving(with_clip(config, clip_folder)) as talk:
+        there(talk)
+        add(talk, "a", SQUARE)
+        add(talk, "a", CORNER, label="corner")
+        wait_until(lambda: len(by_text(talk, "an orange box")["hits"]) == 2, timeout_s=60)
+        found = by_text(talk, "an orange box")
+        assert {hit["kind"] for hit in found["hits"]} == {"clip"}
+        assert found["left_out"] == 0
+        scores = [hit["score"] for hit in found["hits"]]
+        assert scores == sorted(scores, reverse=True)
+        (corner,) = by_text(talk, "an orange box", label="corner")["hits"]
+        assert corner["object"] == 2
+        crop = Image.open(io.BytesIO(corner["thumbnail"]))
+        assert crop.size[0] <= 96
+        assert by_text(talk, "an orange box", on="b")["hits"] == []
+        assert hits(talk, stream="a", box=[28, 28, 62, 62])  # looks alone are compared with a look
+        clip = Clip.load(LabelsConfig(model=str(clip_folder), device="cpu"))
+        vectors = vectors_kept(tmp_path, clip.key)
+        text_c = clip.text_vectors(["an orange box"])[0]
+        best = {obj: max(float(v @ text_c) for o, v in vectors if o == obj) for obj in (1, 2)}
+        found = {hit["object"]: hit["score"] for hit in by_text(talk, "an orange box")["hits"]}
+        assert found == pytest.approx(best, abs=0.02)
+
+
+def vectors_kept(folder: Path, model: str) -> list[tuple[int, np.ndarray]]:
+    connection, looks = opened_for_reading(str(folder / "state" / "state.db"))
+    kept = [(obj, look.vector_c) for obj in (1, 2) for look in looks.of_object("clip", model, "a", obj)]
+    connection.close()
+    return kept
+
+
+def test_vectors_of_another_clip_are_counted_and_not_compared(
+    config: Config, clip_folder: Path, tmp_path: Path
+) -> None:
+    with serving(with_clip(config, clip_folder)) as talk:
+        there(talk)
+        add(talk, "a", SQUARE)
+        wait_until(lambda: by_text(talk, "box")["hits"], timeout_s=60)
+        talk.ask("objects.remove", stream="a", object=1)
+    save_tiny_clip(tmp_path / "other", seed=1)
+    with serving(with_clip(config, tmp_path / "other")) as talk:
+        there(talk)
+        found = by_text(talk, "box")
+        assert (found["hits"], found["left_out"]) == ([], 1)
+        assert hits(talk, stream="b", box=[28, 28, 62, 62]) == [("a", 1)]
+    counted = kinds(tmp_path)
+    assert {kind for kind, _ in counted} == {"appearance", "clip"}
+    assert len({model for _, model in counted}) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "text"),
+    [
+        ({"text": "a box"}, "unavailable", "labels.model"),
+        ({"text": "a box", "stream": "a"}, "bad_request", "leave stream"),
+        ({"text": "a box", "box": [0, 0, 9, 9]}, "bad_request", "leave stream"),
+        ({"text": ""}, "bad_request", "text"),
+        ({"text": "a" * 257}, "bad_request", "text"),
+        ({"text": "a\x1b[31m"}, "bad_request", "text"),
+    ],
+)
+def test_texts_that_are_refused(talk: Talk, args: dict[str, Any], code: str, text: str) -> None:
+    found, message = talk.refused("search.similar", **args)
+    assert found == code
+    assert text in message
+
+
+def test_a_clip_that_is_not_there_is_said(config: Config, tmp_path: Path) -> None:
+    with serving(with_clip(config, tmp_path / "none")) as talk:
+        there(talk)
+        wait_until(lambda: talk.daemon._labeller.state == "failed", timeout_s=60)
+        code, message = talk.refused("search.similar", text="a box")
+        assert code == "unavailable"
+        assert "could not be loaded" in message

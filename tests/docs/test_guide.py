@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from numpy.typing import NDArray
 
 from helpers.tracking import Talk, serving, wait_until
 from pond import scene
@@ -179,6 +180,27 @@ def test_what_the_guide_says_works(reader: Reader) -> None:
     assert [len(result.objects) for result in read_json_lines(Path("both.jsonl"))] == [2] * FRAMES
     assert Path("candidates").is_dir()
     assert json.loads(Path("now.json").read_text())["images"]
+
+
+def test_its_places_are_where_the_fish_are() -> None:
+    """Of the demo's film, which is the same on every machine: what the guide marks on a frame is a fish there."""
+    truths = [truth_hw for _, truth_hw in itertools.islice(scene.render(), 151)]
+    marked = re.findall(r"--frame (\d+) --(box|point) ([\d,]+)", GUIDE)
+    marked += [("0", kind, place) for kind, place in re.findall(r"track pond.mp4 --(box|point) ([\d,]+)", GUIDE)]
+    marked += [("0", "box", box.replace(" ", "")) for box in re.findall(r"frame: 0, box: \[([\d, ]+)\]", GUIDE)]
+    assert len(marked) >= 9
+    for frame, kind, place in marked:
+        numbers = [int(number) for number in place.split(",")]
+        truth_hw = truths[int(frame)]
+        if kind == "point":
+            assert truth_hw[numbers[1], numbers[0]] > 0, place
+        else:
+            assert numbers in [_box_of(truth_hw == fish) for fish in np.unique(truth_hw)[1:]], place
+
+
+def _box_of(mask_hw: NDArray[np.bool_]) -> list[int]:
+    y, x = np.nonzero(mask_hw)
+    return [int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1]
 
 
 def test_every_command_of_the_client_is_in_it() -> None:

@@ -81,8 +81,15 @@ def app(page: Any, expression: str) -> Any:
 def until(page: Any, expression: str, timeout_s: float = 60) -> Any:
     """The value of an expression in the page, once it is true. (Playwright's own way evaluates texts, which the
     page's policy forbids.)"""
-    wait_until(lambda: app(page, expression), timeout_s)
-    return app(page, expression)
+    value = None
+
+    def holds() -> bool:
+        nonlocal value
+        value = app(page, expression)
+        return bool(value)
+
+    wait_until(holds, timeout_s)
+    return value
 
 
 def at(page: Any, x: float, y: float) -> tuple[float, float]:

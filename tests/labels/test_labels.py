@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.clips import SIDE, save_tiny_clip
 from helpers.fakes import FakeStream, grey_frame
 from helpers.tracking import blobs, configuration, serving, wait_until
 from tracker import config
@@ -27,38 +29,20 @@ from tracker.errors import ConfigError, ModelError
 from tracker.images.imaging import decode
 from tracker.labels.check import check
 from tracker.labels.crops import GREY, masked_crop
-from tracker.labels.labeller import Labeller, LabelTask, Waiting, guess_of
+from tracker.labels.labeller import Labeller, guess_of
+from tracker.labels.waiting import LabelTask, Vector, VectorTask, Waiting
 from tracker.masks.rle import rle_decode
 from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
 from tracker.types import ObjectMask
 
-SIDE = 32
 TEXTS = ("cat", "dog", "forklift", "a person on a bicycle", "box")
 PATIENCE_S = 30.0
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP of 32 pixels and a few thousand random weights, as `save_pretrained` leaves it."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
-    from transformers.utils import logging as progress
-
-    progress.disable_progress_bar()
-    torch.manual_seed(0)
-    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
-    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    tokens = CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=40)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {**sizes, "vocab_size": len(words), "max_position_embeddings": 40}
-    text |= {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
-    picture = {**sizes, "image_size": SIDE, "patch_size": 8}
-    settings = CLIPConfig(text_config=text, vision_config=picture, projection_dim=8, initializer_factor=5.0)
     path = tmp_path_factory.mktemp("clip")
-    CLIPModel(settings).save_pretrained(path)
-    tokens.save_pretrained(path)
-    CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}).save_pretrained(
-        path
-    )
+    save_tiny_clip(path)
     return path
 
 
@@ -226,6 +210,7 @@ class TestCheck:
             ("labels: {model: clip-vit-base-patch32}\nstreams: {a: {url: x, labels: [cat, dog]}}", []),
             ("labels: {model: clip-vit-base-patch32}\ncontrol: {allow_sources: ['rtsp://*/']}", []),
             (ON + "streams: {a: {url: x, labels: []}}", []),
+            ("labels: {model: clip-vit-base-patch32}\npersist: {dir: state}", []),  # to search by words
             ("labels: {model: clip-vit-base-patch32}", ["labels.texts: there are none, and no stream"]),
             ("labels: {texts: [cat, dog]}", ["labels.texts: guessing labels is off"]),
             ("streams: {a: {url: x, labels: [cat, dog]}}", ["streams.a.labels: guessing labels is off"]),
@@ -368,6 +353,7 @@ class Oracle:
     """Stands in for `Clip`: the last text it is. `gate` keeps it from answering."""
 
     side = 8
+    key = "k" * 64
 
     def __init__(self) -> None:
         self.batches: list[list[tuple[str, ...]]] = []
@@ -382,6 +368,18 @@ class Oracle:
         if self.trouble is not None:
             raise self.trouble
         return [np.eye(len(t), dtype=np.float32)[-1] for t in texts]
+
+    def picture_vectors(self, crops: list[Any]) -> Any:
+        return self.vectors([crop.mean() for crop in crops])
+
+    def text_vectors(self, texts: list[str]) -> Any:
+        return self.vectors([len(text) for text in texts])
+
+    def vectors(self, values: list[Any]) -> Any:
+        assert self.gate.wait(PATIENCE_S)
+        if self.trouble is not None:
+            raise self.trouble
+        return np.array([[value, 1] for value in values], np.float32)
 
 
 @pytest.fixture
@@ -458,7 +456,7 @@ class TestLabeller:
             for obj in stream.objects.values():
                 obj.frame, obj.guess_due_s = index, 0
             labeller.tick()
-        waiting = list(labeller._waiting._tasks.values())
+        waiting = list(labeller._waiting._objects.values())
         assert len(waiting) == 16
         assert {task.frame.index for task in waiting} == {4}
         assert len(oracle.batches) == 1
@@ -532,17 +530,17 @@ class TestLabeller:
 
 def test_waiting_keeps_the_newest_of_each_and_of_all() -> None:
     stream = stream_of(StreamTable(), 3)
-    waiting = Waiting(room=2)
+    waiting = Waiting(objects=2)
     tasks = [
         LabelTask(stream.objects[i], 0, grey_frame(n), stream.objects[i].mask, ())
         for n, i in enumerate([1, 2, 1, 3])
     ]
     for task in tasks:
         waiting.put(task)
-    assert waiting.take(8) == tasks[2:]
+    assert waiting.take(8) == ([], tasks[2:])
     waiting.put(tasks[0])
     waiting.close()
-    assert waiting.take(8) == []
+    assert waiting.take(8) == ([], [])
 
 
 # -------------------------------------------------------------------------------------------- the whole daemon
@@ -551,6 +549,84 @@ def test_waiting_keeps_the_newest_of_each_and_of_all() -> None:
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return blobs(tmp_path_factory.mktemp("video") / "blobs.mp4", frames=20)
+
+
+class TestVectors:
+    """Crops and texts as vectors, for whoever looks for things by words."""
+
+    def test_they_are_the_official_ones_and_of_one_space(self, clip: Clip, folder: Path) -> None:
+        from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+        model = CLIPModel.from_pretrained(folder).eval()
+        whole = CLIPProcessor(CLIPImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+        crops, texts = [noise(1, 224), noise(2, 224)], ["a red car", "dog"]
+        with torch.inference_mode():
+            official = model(**whole(text=texts, images=crops, return_tensors="pt", padding=True))
+        np.testing.assert_allclose(clip.picture_vectors(crops), official.image_embeds.numpy(), atol=1e-5)
+        np.testing.assert_allclose(clip.text_vectors(texts), official.text_embeds.numpy(), atol=1e-5)
+
+    def test_their_key_is_that_of_the_weights(self, settings: LabelsConfig, clip: Clip) -> None:
+        again, other = Clip.load(settings), Clip.load(settings)
+        other._net.logit_scale.data += 1
+        assert again.key == clip.key != other.key
+        assert len(clip.key) == 64
+
+    def test_they_come_beside_the_labels(self, labeller: Labeller, table: StreamTable) -> None:
+        stream = stream_of(table, 1)
+        labeller.tick()
+        crop = np.full((8, 8, 3), 3, np.uint8)
+        wanted: list[str | np.ndarray] = ["four", crop]
+        assert ask_vectors(labeller, *wanted) == [("k" * 64, [4, 1]), ("k" * 64, [3, 1])]
+        wait_until(lambda: labels(labeller, stream) == ["dog"])
+
+    def test_what_fails_is_told_and_the_next_goes_on(self, labeller: Labeller, oracle: Oracle) -> None:
+        oracle.trouble = RuntimeError("out of memory")
+        assert ask_vectors(labeller, "one", "two") == [None, None]
+        oracle.trouble = None
+        assert ask_vectors(labeller, "one") == [("k" * 64, [3, 1])]
+
+    def test_a_model_that_cannot_be_loaded_leaves_nobody_waiting(self, table: StreamTable) -> None:
+        gate = threading.Event()
+
+        def load(_: LabelsConfig) -> Oracle:
+            assert gate.wait(PATIENCE_S)
+            raise ModelError("there is none")
+
+        labeller = Labeller(LabelsConfig(model="x", texts=["cat", "dog"]), table, load=load)
+        labeller.start()
+        told: list[Vector | None] = []
+        states = [labeller.state]
+        assert labeller.embed("one", told.append)
+        gate.set()
+        wait_until(lambda: told)
+        assert told == [None]
+        assert [*states, labeller.state] == ["loading", "failed"]
+        assert not labeller.embed("two", told.append)
+        labeller.stop()
+
+    def test_stopping_leaves_nobody_waiting(self, table: StreamTable) -> None:
+        labeller = Labeller(LabelsConfig(model="x", texts=["cat", "dog"]), table)  # never started
+        told: list[Vector | None] = []
+        labeller.embed("one", told.append)
+        labeller.stop()
+        assert told == [None]
+
+    def test_there_is_room_for_so_many(self) -> None:
+        waiting = Waiting(vectors=2)
+        tasks = [VectorTask(text, lambda _: None) for text in "abc"]
+        assert [waiting.put_vector(task) for task in tasks] == [True, True, False]
+        assert waiting.take(1) == (tasks[:1], [])
+        assert waiting.close() == tasks[1:2]
+        assert not waiting.put_vector(tasks[2])
+
+
+def ask_vectors(labeller: Labeller, *wanted: Any) -> list[Any]:
+    """Keys and numbers of what was asked for, once all of it was answered."""
+    told: dict[int, Vector | None] = {}
+    for k, what in enumerate(wanted):
+        assert labeller.embed(what, partial(told.__setitem__, k))
+    wait_until(lambda: len(told) == len(wanted))
+    return [found and (found.model, found.vector_c.tolist()) for _, found in sorted(told.items())]
 
 
 def arrived(listed: dict[str, Any], frame: int) -> bool:

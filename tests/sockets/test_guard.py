@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from helpers.waiting import wait_until
-from tracker import keys
 from tracker.client.client import Client
 from tracker.config import Config, ControlConfig, KeysConfig, PublishConfig
 from tracker.errors import Forbidden, Timeout
-from tracker.protocol import replies
+from tracker.protocol import keys, replies
 from tracker.protocol.replies import Event
 from tracker.sockets.access import check, guard_of
 from tracker.sockets.control import ControlServer

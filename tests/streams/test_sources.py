@@ -358,6 +358,11 @@ def broken(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "0.png").write_text("not a picture")
+    colours = [Pil.new("RGB", (32, 24), (40 * i, 0, 0)) for i in range(3)]
+    colours[0].save(tmp_path / "moving.webp", save_all=True, append_images=colours[1:])
+    with av.open(str(tmp_path / "begun.mkv"), "w") as container:
+        container.add_stream("mpeg4", rate=25, width=32, height=24)
+        container.start_encoding()
     with av.open(str(tmp_path / "audio.m4a"), "w") as container:
         stream = container.add_stream("aac", rate=8000)
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -375,6 +380,8 @@ def broken(tmp_path):
         ("empty.mp4", "is not video that FFmpeg can read"),
         ("noise.mkv", "is not video that FFmpeg can read"),
         ("headless.mp4", "is not video that FFmpeg can read"),
+        ("begun.mkv", "(ends before any picture|holds no picture)"),
+        ("moving.webp", "an animated one is not: make it a video or a folder of pictures"),
         ("audio.m4a", "holds no video, only audio"),
         ("missing.mp4", "no such file"),
         ("folder", "has no pictures in it"),
@@ -387,7 +394,14 @@ def test_what_cannot_be_read_is_refused_and_closed(broken, name, words):
         with pytest.raises(SourceError, match=words) as caught:
             list(sources.frames(broken / name))
         assert name in str(caught.value)
+        del caught  # its traceback holds the decoder
     assert (psutil.Process().num_fds(), psutil.Process().num_threads()) == before
+
+
+@pytest.mark.parametrize("path", ["/tmp/" + "x" * 5000, "~nobody-of-that-name/x.mp4", "/tmp/a\0b.mp4"])
+def test_names_that_no_file_can_have_are_refused_in_words(path):
+    with pytest.raises(SourceError), sources.open_source(StreamConfig(url=path)):
+        pass
 
 
 def test_a_file_that_breaks_off_gives_what_it_has(tmp_path):

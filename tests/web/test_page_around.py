@@ -50,7 +50,7 @@ def test_two_browsers_see_the_same(address: str, browser: Any, pond: Pond) -> No
         previewed(one)
         one.keyboard.press("Enter")
         other.wait_for_selector(".object[data-object]")
-        assert visible(other)[1].object == visible(one)[1].object
+        assert visible(other) == visible(one)
 
 
 def test_streams_are_paused_and_refusals_are_shown_as_worded(address: str, browser: Any) -> None:
@@ -65,6 +65,9 @@ def test_streams_are_paused_and_refusals_are_shown_as_worded(address: str, brows
         page.click("#stream-form .main")
         page.wait_for_selector("#stream-refusal:has-text('allow_sources')")
         page.keyboard.press("Escape")
+        page.fill("#similar-text", "a fish")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#similar-status:has-text('labels.model')")
 
 
 def test_a_kiosk_shows_only_the_picture(address: str, browser: Any) -> None:

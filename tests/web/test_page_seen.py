@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from helpers.clips import save_tiny_clip
 from helpers.pages import at, until
 from helpers.pond_page import Pond, looking, pond_daemon
 from helpers.tracking import wait_until
 from tracker.client import Client
+from tracker.errors import Unavailable
 
 pytestmark = pytest.mark.browser
 
@@ -16,7 +18,10 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
     folder = tmp_path_factory.mktemp("pond")
-    with pond_daemon(folder, persist={"dir": str(folder / "state")}, looks={"every_s": 0.2}) as pond:
+    save_tiny_clip(folder / "clip")
+    labels = {"model": str(folder / "clip"), "device": "cpu"}
+    kept = {"persist": {"dir": str(folder / "state")}, "looks": {"every_s": 0.2}, "labels": labels}
+    with pond_daemon(folder, **kept) as pond:
         yield pond
 
 
@@ -31,7 +36,25 @@ def test_where_else_was_this(address: str, browser: Any, client: Client, pond: P
         assert page.query_selector("#similar-hits b") is None
         assert "alike" in page.inner_text("#similar-hits li")
         page.click("#similar-close")
-        assert page.is_hidden("#similar")
+        assert page.is_hidden("#similar-found")
+
+
+def test_words_find_what_clip_has_seen(address: str, browser: Any, client: Client, pond: Pond) -> None:
+    with looking(browser, address) as page:
+        frame = client.snapshot("pond", pin_s=30).frame
+        fish = client.add("pond", frame=frame, points=[pond.inside(frame, 1)], label="<i>koi</i>").object
+        wait_until(lambda: found_by_words(client), timeout_s=60)
+        page.fill("#similar-text", "an orange <i>fish</i>")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"#similar-hits li:has-text('pond {fish} <i>koi</i>')")
+        assert page.query_selector("#similar i") is None
+
+
+def found_by_words(client: Client) -> bool:
+    try:
+        return bool(client.similar(text="a fish").hits)
+    except Unavailable:  # CLIP is still being loaded
+        return False
 
 
 def test_a_line_is_drawn_edited_and_removed(address: str, browser: Any, client: Client) -> None:

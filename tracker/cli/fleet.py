@@ -13,6 +13,7 @@ import msgspec
 from tracker.cli import logs, show
 from tracker.cli.options import Marks, mark_options
 from tracker.config import LogConfig
+from tracker.config.wording import of_option
 from tracker.errors import BadRequest, ConfigError
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def submit(kind: str, paths: tuple[Path, ...], as_json: bool, **options: Any) ->
     try:
         work = msgspec.convert(given, files.Work)
     except msgspec.ValidationError as error:
-        raise BadRequest(str(error)) from None
+        raise BadRequest(of_option(error)) from None
     absolute = [path.resolve() for path in paths]
     job = _ask_files(lambda there: files.submit(there, work, absolute), options)
     show.line(show.as_json(job) if as_json else job.job)

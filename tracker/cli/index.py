@@ -47,18 +47,17 @@ def index(
         raise click.UsageError("no pictures: give PHOTO... or --list")
     knobs = knobs_of(options)
     from tracker.offline.index import Item, opened
-    from tracker.registry.similar import model_key
 
     items = [Item(photo, _four(box)) for photo in photos]
     items += _listed(listed) if listed is not None else []
     engine = ModelOptions.take(options).load()
     failed = 0
-    with opened(db, model_key(engine.describe())) as pictures, progress_bar() as bar:
+    with opened(db, engine) as pictures, progress_bar() as bar:
         for item in bar.track(items, description="pictures"):
             if pictures.has(item, everything):
                 continue
             try:
-                pictures.add(engine, item, knobs if everything else None)
+                pictures.add(item, knobs if everything else None)
             except (SourceError, BadPrompt) as error:
                 failed += 1
                 show.say(error.message if isinstance(error, SourceError) else f"{item.path}: {error.message}")
@@ -78,11 +77,10 @@ def similar(photo: str, box: tuple[float, ...] | None, limit: int, as_json: bool
     if not db.is_file():
         raise SourceError(f"{db}: is not there; `trackerd index` makes it")
     from tracker.offline.index import Item, opened
-    from tracker.registry.similar import model_key
 
     engine = ModelOptions.take(options).load()
-    with opened(db, model_key(engine.describe())) as pictures:
-        found = pictures.find(engine, Item(photo, _four(box)), limit)
+    with opened(db, engine) as pictures:
+        found = pictures.find(Item(photo, _four(box)), limit)
         left_out = pictures.left_out()
     hits = [
         {"path": hit.look.label, "box": list(hit.look.box), "score": round(hit.score, 4), "kind": hit.look.kind}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tracker import keys as files
+from tracker.protocol import keys as files
 
 DIR = click.option(
     "--dir", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="As keys.dir."

@@ -25,6 +25,7 @@ from tracker.cli.outputs import (
 from tracker.client import Client, Subscription
 from tracker.client.messages import Message
 from tracker.errors import DaemonGone, TrackerError
+from tracker.protocol.fields import PICTURE_WIDTHS
 
 if TYPE_CHECKING:  # OpenCV and PIL take their time to import: only when there is work
     from tracker.cli.recorder import Recorder
@@ -90,7 +91,7 @@ class Outputs(Group):
 @click.option("--overlay", type=OutFile(".mp4"), help="An MP4 with the objects drawn on the frames.")
 @click.option(
     "--width",
-    type=click.Choice(["320", "640", "1280", "full"]),
+    type=click.Choice(list(PICTURE_WIDTHS)),
     default="full",
     show_default=True,
     help="Of --overlay, at most.",

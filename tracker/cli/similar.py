@@ -31,6 +31,8 @@ def _look_options(command: Callable[..., None]) -> Callable[..., None]:
 def _look(options: dict[str, Any]) -> LookOptions:
     """Out of a command's keywords."""
     given = {name: options.pop(name) for name in ("stream", "object", "frame", "box", "picture")}
+    if (given["object"] is None) == (given["box"] is None):
+        raise click.UsageError("give either the OBJECT of a STREAM or --box, so that it is clear what is meant")
     if given["picture"] is not None:
         given["picture"] = given["picture"].read_bytes()
     look = LookOptions()
@@ -50,6 +52,7 @@ def _asked(call: Callable[[], Any]) -> Any:
 @click.argument("stream", required=False)
 @click.argument("object", type=int, required=False)
 @_look_options
+@click.option("--text", help="What it is, in words, instead of a look; the daemon needs CLIP for that.")
 @click.option("--on", help="Only what was seen on this stream.")
 @click.option("--since", type=float, help="Unix seconds.")
 @click.option("--until", type=float, help="Unix seconds.")
@@ -58,7 +61,7 @@ def _asked(call: Callable[[], Any]) -> Any:
 @json_option
 @pass_client
 def similar(client: Client, /, as_json: bool, **options: Any) -> None:
-    """Where else was this? An object, what a box is around on a frame, or on a picture."""
+    """Where else was this? An object, what a box is around on a frame or on a picture, or what a text says."""
     look = _look(options)
     filters = {name: value for name, value in options.items() if value is not None}
     _show(_asked(lambda: client.similar(**look, **filters)), as_json, show.hit_table)
@@ -98,7 +101,7 @@ def watchlist_ls(client: Client, as_json: bool) -> None:
 @pass_client
 def watchlist_rm(client: Client, number: int, as_json: bool) -> None:
     """Wait for it no longer."""
-    _show(client.stop_watching(number), as_json, lambda record: show.watch_table([record]))
+    _show(client.stop_watching(number), as_json, lambda record: show.line(f"removed {number}, {record.name}"))
 
 
 def _show(result: msgspec.Struct, as_json: bool, table: Callable[[Any], None]) -> None:

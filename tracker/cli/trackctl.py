@@ -23,6 +23,7 @@ from tracker.cli.record import record
 from tracker.cli.similar import similar, watchlist
 from tracker.cli.zones import zones
 from tracker.client import CONTROL, TIMEOUT_S, Client
+from tracker.client.connection import check_stream
 from tracker.client.marks import Box
 from tracker.client.messages import Message
 from tracker.client.options import Marks
@@ -212,7 +213,10 @@ def history(
 ) -> None:
     """Show what happened, the newest last."""
     since = None if since_s is None else time.time() - since_s
-    _print(client.history(stream, object, since, limit), as_json, show.event_lines)
+    result = client.history(stream, object, since, limit)
+    if stream is not None and not result.events:
+        check_stream(stream, client.streams())
+    _print(result, as_json, show.event_lines)
 
 
 # ------------------------------------------------------------------------------------------- pictures, messages

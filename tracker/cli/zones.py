@@ -9,6 +9,7 @@ import msgspec
 from tracker.cli import show
 from tracker.client import Client
 from tracker.config import ZoneConfig
+from tracker.config.wording import of_option
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 pass_client = click.make_pass_decorator(Client)
@@ -75,7 +76,7 @@ def zones_set(
     try:
         config = msgspec.convert(given, ZoneConfig)
     except msgspec.ValidationError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(of_option(error)) from None
     _show(client.set_zone(stream, zone, config), as_json, lambda record: show.zone_table([record]))
 
 
@@ -86,7 +87,7 @@ def zones_set(
 @pass_client
 def zones_remove(client: Client, stream: str, zone: str, as_json: bool) -> None:
     """Count at a zone no longer."""
-    _show(client.remove_zone(stream, zone), as_json, lambda record: show.zone_table([record]))
+    _show(client.remove_zone(stream, zone), as_json, lambda _: show.line(f"removed {zone} of {stream}"))
 
 
 def _show(result: msgspec.Struct, as_json: bool, table: Callable[[Any], None]) -> None:

@@ -14,6 +14,7 @@ from tracker.client.connection import (
     TOPICS,
     Silence,
     check_stream,
+    checked_timeout,
     control_endpoint,
     identity,
     no_reply,
@@ -80,7 +81,7 @@ class AsyncClient:
     ) -> None:
         """As `Client`."""
         self.control = control_endpoint(control)
-        self.timeout_s = timeout_s
+        self.timeout_s = checked_timeout(timeout_s)
         self._publish = publish_endpoint(publish)
         self._identity = identity(key)
         self._context = zmq.asyncio.Context()
@@ -96,7 +97,7 @@ class AsyncClient:
         self._context.destroy(linger=0)
 
     async def call(self, ask: Request[R]) -> R:
-        timeout_s = ask.timeout_s or self.timeout_s
+        timeout_s = self.timeout_s if ask.timeout_s is None else checked_timeout(ask.timeout_s)
         with requester(self._context, self.control, self._identity) as socket:
             await socket.send(write_request(ask))
             if not await socket.poll(int(timeout_s * 1000)):

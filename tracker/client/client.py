@@ -19,6 +19,7 @@ from tracker.client.connection import (
     Identity,
     Silence,
     check_stream,
+    checked_timeout,
     control_endpoint,
     identity,
     no_reply,
@@ -117,7 +118,7 @@ class Client:
         names where it is None, if any. `fleet` is a NATS server instead of all that: then each stream is asked and
         heard wherever it is, and `durable` in a reply means stored in the fleet. Raises ConfigError."""
         self.control = control_endpoint(control)
-        self.timeout_s = timeout_s
+        self.timeout_s = checked_timeout(timeout_s)
         self._publish = publish_endpoint(publish)
         self._identity = identity(key, in_fleet=fleet is not None)
         self._directory = None if fleet is None else directory_of(fleet)
@@ -141,7 +142,7 @@ class Client:
         return self._directory.call(ask, self._identity, self._ask)
 
     def _ask(self, ask: Request[R], control: str, who: Identity) -> R:
-        timeout_s = ask.timeout_s or self.timeout_s
+        timeout_s = self.timeout_s if ask.timeout_s is None else checked_timeout(ask.timeout_s)
         with requester(self._context, control, who) as socket:
             socket.send(write_request(ask))
             if not socket.poll(int(timeout_s * 1000)):

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 import zmq
 
 from tracker.client.messages import subscriptions
-from tracker.errors import ConfigError, DaemonGone, Timeout, UnknownStream
-from tracker.keys import KeyPair, read_pair
+from tracker.errors import BadRequest, ConfigError, DaemonGone, Timeout, UnknownStream
+from tracker.protocol.keys import KeyPair, read_pair
 from tracker.protocol.replies import StreamList
 
 CONTROL = "tcp://127.0.0.1:5570"
 TIMEOUT_S = 10.0
+MAX_TIMEOUT_S = 1_000_000
 TOPICS = ("tracks", "events")
 SILENCE_S = 3.0  # without a message: then the daemon is asked whether it and the stream are there still
 # A daemon's machine that went away silently is connected to again after so long. By TCP: ZeroMQ's own heartbeats
@@ -105,6 +106,15 @@ def _connect(socket: "zmq.Socket[Any]", endpoint: str) -> None:
         ) from None
 
 
+def checked_timeout(timeout_s: float) -> float:
+    """Raises BadRequest for what a socket can't wait for: not a number, without end, or no time at all."""
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise BadRequest(
+            f"timeout_s: {timeout_s:g} where seconds are taken, more than 0 and at most {MAX_TIMEOUT_S}"
+        )
+    return timeout_s
+
+
 def no_reply(endpoint: str, timeout_s: float) -> Timeout:
     return Timeout(f"no reply from {endpoint} within {timeout_s:g} s; is the daemon running there?")
 
@@ -121,7 +131,7 @@ class Silence:
 
     def __init__(self, endpoint: str, timeout_s: float | None) -> None:
         self._endpoint = endpoint
-        self._timeout_s = math.inf if timeout_s is None else timeout_s
+        self._timeout_s = math.inf if timeout_s is None else checked_timeout(timeout_s)
         self._look_at_s = time.monotonic() + SILENCE_S
         self._give_up_at_s = math.inf
 

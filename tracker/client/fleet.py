@@ -27,7 +27,7 @@ from tracker.client.messages import Message, Reader, subscriptions
 from tracker.client.nats_connection import NatsOptions, connect_nats
 from tracker.client.requests import Request
 from tracker.errors import BadRequest, ConfigError, Timeout, TrackerError, UnknownStream
-from tracker.keys import KeyPair
+from tracker.protocol.keys import KeyPair
 from tracker.protocol.placement import SAVE, TOKEN, WHERE, Token, Where, key_of, where_of
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from msgspec import Raw, Struct
 from tracker import errors
 from tracker.client.marks import plain
 from tracker.client.requests import Request
-from tracker.errors import TrackerError
-from tracker.protocol.fields import VERSION
+from tracker.errors import BadRequest, TrackerError
+from tracker.protocol.fields import PICTURE_WIDTHS, VERSION
 from tracker.protocol.replies import ErrorBody, Event, FrameMessage, Status, Tracks
 
 R = TypeVar("R", bound=Struct)
@@ -69,7 +69,10 @@ class Message:
 def write_request(ask: Request[Any]) -> bytes:
     """Raises BadRequest for what has no place in MessagePack."""
     request = {"v": VERSION, "id": ask.id or os.urandom(16).hex(), "op": ask.operation.name, "args": ask.args}
-    return msgspec.msgpack.encode(request, enc_hook=plain)
+    try:
+        return msgspec.msgpack.encode(request, enc_hook=plain)
+    except OverflowError:
+        raise BadRequest(f"{ask.operation.name}: a whole number is beyond 64 bits") from None
 
 
 def read_result(payload: bytes, result: type[R]) -> R:
@@ -93,6 +96,8 @@ def subscriptions(stream: str | None, topics: Iterable[str]) -> list[str]:
 def _subscription(stream: str | None, kind: str, *width: str) -> str:
     if kind not in _BODIES or bool(width) > (kind == "frames"):
         raise ValueError(f"{kind!r} is no topic; there are {', '.join(_BODIES)}, and frames/WIDTH")
+    if (width and width[0] not in PICTURE_WIDTHS) or len(width) > 1:
+        raise ValueError(f"frames/{'/'.join(width)} is never published; frames/ has {', '.join(PICTURE_WIDTHS)}")
     if kind == "status" or stream is None:
         if width:
             raise ValueError("name the stream whose frames of one width are wanted")

@@ -70,6 +70,7 @@ class LookOptions(Marks, total=False):
 
 
 class SimilarOptions(LookOptions, total=False):
+    text: str
     on: str
     since: float
     until: float

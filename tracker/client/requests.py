@@ -193,8 +193,8 @@ def describe(
 
 
 def similar(**options: Unpack[SimilarOptions]) -> Request[replies.SimilarFound]:
-    """Where else something was seen: an object (`stream`, `object`), or what is marked on a frame of a stream or on
-    a picture file's bytes (`picture`). Best first."""
+    """Where else something was seen: an object (`stream`, `object`), what is marked on a frame of a stream or on a
+    picture file's bytes (`picture`), or what a `text` says, where the daemon has CLIP. Best first."""
     return Request(operations.SEARCH_SIMILAR, requests.SearchSimilar(**wire_fields(options)))
 
 

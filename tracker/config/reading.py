@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from tracker.config.sections import MAX_ZONES, STREAM_NAME, Config, StreamConfig, ZoneConfig, Zones
-from tracker.config.wording import NAME_RULE, in_words, why_unreadable
+from tracker.config.wording import NAME_RULE, place_and_words, why_unreadable
 from tracker.errors import ConfigError
 
 
@@ -105,7 +105,8 @@ def _whole_problems(path: str, zone: object) -> Iterator[str]:
     try:
         msgspec.convert(zone, ZoneConfig)
     except msgspec.ValidationError as error:
-        yield f"{path}: {error}"
+        place, words = place_and_words(error)
+        yield f"{path}{place}: {words}"
 
 
 def _section_of(type_: Any) -> type[Struct] | None:
@@ -121,8 +122,8 @@ def _value_problems(path: str, value: object, type_: object) -> Iterator[str]:
     try:
         msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$")
-        yield f"{path}{place.rstrip('`')}: {in_words(text, get_args(type_))} (found {_shown(value)})"
+        place, words = place_and_words(error, get_args(type_))
+        yield f"{path}{place}: {words} (found {_shown(value)})"
 
 
 def _shown(value: object) -> str:

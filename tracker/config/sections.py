@@ -1,5 +1,7 @@
 """The sections of a configuration: what each key is, its bounds and its default."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -114,7 +116,7 @@ class ZoneConfig(Section, frozen=True):
         if self.line is not None and self.line[0] == self.line[1]:
             raise ValueError("line: its two points are the same")
         if self.unit == "fraction" and not all(0 <= value <= 1 for xy in self.vertices for value in xy):
-            raise ValueError("fractions of the picture lie between 0 and 1; for pixels say unit: pixels")
+            raise ValueError("fractions of the picture's width and height lie between 0 and 1")
 
     @property
     def vertices(self) -> list[Vertex]:
@@ -199,6 +201,14 @@ class PersistConfig(Section, frozen=True):
     interval_s: Positive = 2.0  # between two saves of an object's memory
     history_days: Positive = 30.0
     history_mib: Positive = 256.0
+
+    @property
+    def folder(self) -> Path | None:
+        """For the state: `dir`, else the folder that systemd gives the service."""
+        if self.dir is not None:
+            return Path(self.dir).expanduser()
+        given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        return Path(given) if given else None
 
 
 class LimitsConfig(Section, frozen=True):

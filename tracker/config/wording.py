@@ -39,6 +39,19 @@ def in_words(text: str, choices: Sequence[object] = ()) -> str:
     return wanted if got is None else f"{wanted}, not {_got(got)}"
 
 
+def place_and_words(error: Exception, choices: Sequence[object] = ()) -> tuple[str, str]:
+    """Where in a map msgspec found something wrong (`.line[1][0]`; "" for the whole), and what, in words."""
+    text, _, place = str(error).partition(" - at `$")
+    return place.rstrip("`"), in_words(text, choices)
+
+
+def of_option(error: Exception) -> str:
+    """The same for somebody who gave the map's fields as options."""
+    place, words = place_and_words(error)
+    name = re.match(r"\.(\w+)", place)
+    return words if name is None else f"--{name[1].removesuffix('_s').replace('_', '-')}: {words}"
+
+
 def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
     """Of a text file, without numbers of the operating system."""
     return "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracker.config import Config, load
-from tracker.daemon.state_folder import state_folder
 from tracker.daemon.trust import foreign_writers
 from tracker.engine.models.build import check_model
 from tracker.errors import ConfigError, ModelError
@@ -47,7 +46,7 @@ def _problems(config: Config) -> Iterator[str]:
             yield from error.problems
         except ModelError as error:
             yield error.message
-    folder = state_folder(config.persist)
+    folder = config.persist.folder
     if folder is not None and folder.exists() and not folder.is_dir():
         yield f"persist.dir: {folder} is no folder"
     elif folder is not None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from tracker.config import Config
 from tracker.daemon.events import Events
 from tracker.daemon.lifecycle import ObjectLifecycle
-from tracker.daemon.looks import LookMemory
+from tracker.daemon.looks.memory import LookMemory
 from tracker.daemon.persistence import Persistence
 from tracker.daemon.zones import Zones
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.memory import ObjectMemory
+from tracker.labels.labeller import Labeller
 from tracker.registry.similar import model_key
 from tracker.sockets.publisher import Publisher
 from tracker.tracking.records import ShapeOptions
@@ -33,6 +34,7 @@ class Context:
     objects: ObjectLifecycle
     events: Events
     persistence: Persistence
+    labeller: Labeller
     zones: Zones = field(init=False)
     looks: LookMemory = field(init=False)
     described: Counter[str] = field(default_factory=Counter)  # questions to the describing server, by outcome
@@ -41,10 +43,10 @@ class Context:
 
     def __post_init__(self) -> None:
         self.zones = Zones(self.events, self.persistence.store)
-        self.persistence.more = self.zones.rows
         model = model_key(self.engine.describe())
-        self.looks = LookMemory(self.config.looks, model, self.events, self.persistence.store)
+        self.looks = LookMemory(self.config.looks, model, self.events, self.persistence.store, self.labeller)
         self.events.listeners.append(self.looks.happened)
+        self.persistence.more = lambda: [*self.zones.rows(), *self.looks.watched.rows()]
 
     def reconfigure(self, config: Config) -> None:
         """From now on it is `config` that counts."""

@@ -32,9 +32,9 @@ from tracker.daemon.steps import Steps
 from tracker.daemon.stream_keeper import StreamKeeper
 from tracker.daemon.systemd import Notifier
 from tracker.daemon.watch import Part, Pulse, Watch, memory_bound
-from tracker.describe.describer import Describer
 from tracker.engine.engine import Engine
 from tracker.errors import TrackerError
+from tracker.labels.describer import Describer
 from tracker.labels.labeller import Labeller
 from tracker.registry.store import Store
 from tracker.sockets.configured import control_server_of, publisher_of
@@ -77,6 +77,7 @@ class Daemon:
         self._events = Events(self.publisher, store.record if store is not None else None)
         self._persistence = Persistence(store, config, self._table, engine)
         self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
+        self._labeller = Labeller(config.labels, self._table)
         self._context = self._context_of(engine)
         observed = self.metrics.observe_delivered
         self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._context.zones, observed)
@@ -98,7 +99,6 @@ class Daemon:
         self._discovery = Discovery(self._context, self._jobs)
         self._steps = Steps(self._context, self._scheduler, self._delivery, self.metrics.observe_step)
         self._status = self._status_teller()
-        self._labeller = Labeller(config.labels, self._table)
         parts = self._parts(store)
         self._watch = self._watch_over(parts)
         self.metrics.open(self._figures(parts))
@@ -116,7 +116,7 @@ class Daemon:
         return parts if store is None else {**parts, "registry": store}
 
     def _context_of(self, engine: Engine) -> Context:
-        kept = self._objects, self._events, self._persistence
+        kept = self._objects, self._events, self._persistence, self._labeller
         return Context(self._config, self._table, engine, self.publisher, *kept)
 
     def _status_teller(self) -> StatusTeller:

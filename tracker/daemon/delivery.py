@@ -13,6 +13,7 @@ from tracker.config import PublishConfig
 from tracker.daemon.zones import Zones
 from tracker.errors import TrackerError
 from tracker.images import imaging
+from tracker.protocol.fields import PICTURE_WIDTHS
 from tracker.protocol.replies import ZoneCounts
 from tracker.sockets.publisher import Publisher
 from tracker.threads import NamedThread
@@ -28,7 +29,6 @@ from tracker.types import Frame, Shape
 
 log = logging.getLogger(__name__)
 
-PICTURE_WIDTHS = {"320": 320, "640": 640, "1280": 1280, "full": None}
 STUCK_S = 30.0  # of waiting for it; then it will not come back
 STOP_S = 1.0
 WAITING = 4  # frames; when geometry falls further behind, the main loop waits for it

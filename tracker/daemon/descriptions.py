@@ -4,8 +4,8 @@ import contextlib
 
 from tracker.daemon.context import Context
 from tracker.daemon.pictures import mask_on
-from tracker.describe.describer import STABLE_FRAMES, Describer, Question
 from tracker.errors import NoObject, TrackerError
+from tracker.labels.describer import STABLE_FRAMES, Describer, Question
 from tracker.protocol.fields import EventName
 from tracker.protocol.operations import OBJECTS_DESCRIBE
 from tracker.protocol.replies import DescribedObject, Description

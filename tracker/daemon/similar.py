@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from tracker.daemon.context import Context, frame_of
-from tracker.daemon.looks import APPEARANCE, LookMemory, LookTask, failed_by, look_of
+from tracker.daemon.looks.look import APPEARANCE, CLIP, LookTask, appearance_of, seen
+from tracker.daemon.looks.memory import LookMemory, failed_by
 from tracker.engine.memory import ObjectMemory
-from tracker.errors import AtCapacity, BadRequest, NoObject, TooLarge, UnknownObject
+from tracker.errors import AtCapacity, BadRequest, NoObject, TooLarge, Unavailable, UnknownObject
 from tracker.images.stills import decode_still
+from tracker.labels.waiting import Vector
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import SEARCH_SIMILAR, WATCH_ADD, WATCH_LIST, WATCH_REMOVE
 from tracker.protocol.prompts import prompt_of
@@ -22,6 +24,12 @@ from tracker.types import Frame, Rgb
 
 MAX_PICTURE_PIXELS = 4 * 2**20  # of an uploaded one
 MAX_WATCHED = 256
+
+NO_TEXTS = {
+    "off": "text: only CLIP can compare a text with looks; name a model in the configuration's labels.model",
+    "loading": "text: CLIP is still being loaded; ask again in a moment",
+    "failed": "text: CLIP could not be loaded; the daemon's log says why",
+}
 
 Found = Callable[[list[bytes], bytes], None]  # given vectors and a thumbnail, in the looks' thread
 
@@ -46,35 +54,49 @@ class Similar:
 
     def _search(self, request: Request) -> None:
         args: requests.SearchSimilar = request.args
-        but = (args.stream, args.object) if args.stream is not None and args.object is not None else None
+        if args.text is not None:
+            self._search_text(request, args.text)
+            return
 
         def search(vectors: list[bytes], _: bytes) -> None:
-            query = LookQuery(
-                APPEARANCE,
-                self._memory.model,
-                vectors,
-                args.limit,
-                args.on,
-                args.since,
-                args.until,
-                args.label,
-                but=but,
-            )
-            hits, left_out = self._memory.find(query)
-            request.reply(replies.SimilarFound(hits=[_hit(hit) for hit in hits], left_out=left_out))
+            self._reply_found(request, APPEARANCE, self._memory.model, vectors)
 
         self._with_look(request, args, search)
 
+    def _search_text(self, request: Request, text: str) -> None:
+        """CLIP makes a vector of the text in its own thread; the search is the looks' thread's as ever."""
+        clip = self._memory.clip
+        if clip.state != "ready":
+            raise Unavailable(NO_TEXTS[clip.state])
+
+        def search(found: Vector | None) -> None:
+            if found is None:
+                request.fail(Unavailable("CLIP could not read the text; the daemon's log says why"))
+                return
+            vectors = [found.vector_c.tobytes()]
+            self._later(request, lambda: self._reply_found(request, CLIP, found.model, vectors))
+
+        if not clip.embed(text, search):
+            raise AtCapacity("too much waits for CLIP; ask again in a moment")
+
+    def _reply_found(self, request: Request, kind: str, model: str, vectors: list[bytes]) -> None:
+        """The looks' thread's."""
+        args: requests.SearchSimilar = request.args
+        itself = (args.stream, args.object) if args.stream is not None and args.object is not None else None
+        filters = args.limit, args.on, args.since, args.until, args.label
+        hits, left_out = self._memory.reader.find(LookQuery(kind, model, vectors, *filters, but=itself))
+        request.reply(replies.SimilarFound(hits=[_hit(hit) for hit in hits], left_out=left_out))
+
     def _watch(self, request: Request) -> None:
         args: requests.WatchAdd = request.args
-        if len(self._memory.watched()) >= MAX_WATCHED:
+        if len(self._memory.watched.all()) >= MAX_WATCHED:
             raise AtCapacity(f"{MAX_WATCHED} looks are waited for; remove one first")
 
         def watch(vectors: list[bytes], thumbnail: bytes) -> None:
-            number = 1 + max((watched.id for watched in self._memory.watched()), default=0)
+            number = 1 + max((watched.id for watched in self._memory.watched.all()), default=0)
             about = number, args.name, args.threshold, time.time(), APPEARANCE, self._memory.model
             watched = WatchedLook(*about, thumbnail, _mean(vectors))
-            self._memory.watch(watched)
+            self._memory.watched.add(watched)
             store = self._context.persistence.store
             if store is None:
                 request.reply(_record(watched, durable=False))
@@ -84,18 +106,23 @@ class Similar:
         self._with_look(request, args, watch)
 
     def _list(self, request: Request) -> None:
-        request.reply(replies.WatchList(watched=[_record(w, durable=True) for w in self._memory.watched()]))
+        request.reply(replies.WatchList(watched=[_record(w, durable=True) for w in self._memory.watched.all()]))
 
     def _remove(self, request: Request) -> None:
-        watched = self._memory.unwatch(request.args.watch)
+        watched = self._memory.watched.remove(request.args.watch)
         if watched is None:
-            known = ", ".join(str(w.id) for w in self._memory.watched()) or "none"
+            known = ", ".join(str(w.id) for w in self._memory.watched.all()) or "none"
             raise UnknownObject(f"watch: no watched look has the number {request.args.watch}; there: {known}")
         store = self._context.persistence.store
         if store is None:
             request.reply(_record(watched, durable=False))
         else:
-            store.write([DropWatchedLook(watched.id)], lambda ok: request.reply(_record(watched, durable=ok)))
+            store.write([DropWatchedLook(watched.id)], lambda ok: self._removed(request, watched, durable=ok))
+
+    def _removed(self, request: Request, watched: WatchedLook, *, durable: bool) -> None:
+        if not durable:
+            self._memory.watched.still_kept(watched.id)
+        request.reply(_record(watched, durable=durable))
 
     def _with_look(self, request: Request, args: requests.LookMarks, then: Found) -> None:
         """Find the vectors that a request means, and go on in the looks' thread."""
@@ -103,22 +130,27 @@ class Similar:
             stream, object_id = str(args.stream), args.object
 
             def work() -> None:
-                vectors = self._memory.vectors_of(stream, object_id)
+                vectors, thumbnail = self._memory.looks_of(stream, object_id)
                 if not vectors:
                     raise UnknownObject(f"object: no look of {object_id} of stream {stream!r} is kept (yet)")
-                then([vector.tobytes() for vector in vectors], b"")
+                then([vector.tobytes() for vector in vectors], thumbnail)
 
         else:
             task = self._task(args)
 
             def work() -> None:
-                look = look_of(task, APPEARANCE, self._memory.model)
-                if look is None:
+                pixels = seen(task)
+                if pixels is None:
                     raise NoObject("the marks gave an empty mask; draw a box around the object itself")
+                look = appearance_of(task, pixels, self._memory.model)
                 then([look.vector], look.thumbnail)
 
+        self._later(request, work)
+
+    def _later(self, request: Request, work: Callable[[], None]) -> None:
+        """Have it done in the looks' thread."""
         if not self._memory.ask(failed_by(request.fail, work)):
-            raise AtCapacity("too much waits for the memory of looks; ask again in a moment")
+            request.fail(AtCapacity("too much waits for the memory of looks; ask again in a moment"))
 
     def _task(self, args: requests.LookMarks) -> LookTask:
         """Mark what is meant, in one step of the model."""

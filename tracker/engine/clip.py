@@ -1,10 +1,11 @@
 """CLIP: pictures and texts in, how likely each text is out. `transformers` is imported once a model is wanted."""
 
 import difflib
+import hashlib
 import re
 import threading
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -61,20 +62,45 @@ class Clip:
 
         Called `logits_per_image.softmax` in the examples of `CLIPModel.forward`.
         """
-        pixels_nchw = self._pictures(images=list(crops), return_tensors="pt")["pixel_values"].to(self._net.device)
-        pictures_nc = _unit(self._net.visual_projection(self._net.vision_model(pixels_nchw).pooler_output))
+        pictures_nc = self._embed_pictures(crops)
         scale = self._net.logit_scale.exp()
         logits = [scale * self._embedded(t) @ picture_c for picture_c, t in zip(pictures_nc, texts, strict=True)]
         return [logits_t.softmax(0).cpu().numpy() for logits_t in logits]
 
+    @cached_property
+    def key(self) -> str:
+        """What vectors can be compared: those of the same weights, from pictures prepared alike."""
+        digest = hashlib.sha256(self._pictures.to_json_string().encode())
+        for name, weights in sorted(self._net.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weights.cpu().contiguous().numpy())
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    def picture_vectors(self, crops: Sequence[U8]) -> F32:
+        """Of crops, uint8 [side, side, 3]: float32 [len(crops), c], of length 1."""
+        vectors_nc: F32 = self._embed_pictures(crops).cpu().numpy()
+        return vectors_nc
+
+    @torch.inference_mode()
+    def text_vectors(self, texts: Sequence[str]) -> F32:
+        """Of texts as they are, without the template: float32 [len(texts), c], of length 1."""
+        vectors_nc: F32 = self._embed_sentences(list(texts)).cpu().numpy()
+        return vectors_nc
+
+    def _embed_pictures(self, crops: Sequence[U8]) -> Tensor:
+        pixels_nchw = self._pictures(images=list(crops), return_tensors="pt")["pixel_values"].to(self._net.device)
+        return _unit(self._net.visual_projection(self._net.vision_model(pixels_nchw).pooler_output))
+
     def _embed_texts(self, texts: tuple[str, ...]) -> Tensor:
         """[len(texts), c], of length 1."""
-        parts = [self._embed_part(texts[i : i + TEXTS_PER_BATCH]) for i in range(0, len(texts), TEXTS_PER_BATCH)]
-        return torch.cat(parts)
+        sentences = [self._template.replace("{}", text) for text in texts]
+        parts = [sentences[i : i + TEXTS_PER_BATCH] for i in range(0, len(sentences), TEXTS_PER_BATCH)]
+        return torch.cat([self._embed_sentences(part) for part in parts])
 
-    def _embed_part(self, texts: tuple[str, ...]) -> Tensor:
+    def _embed_sentences(self, sentences: list[str]) -> Tensor:
         tokens = self._tokens(
-            [self._template.replace("{}", text) for text in texts],
+            sentences,
             padding=True,
             truncation=True,
             max_length=self._net.config.text_config.max_position_embeddings,

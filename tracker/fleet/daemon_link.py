@@ -11,8 +11,8 @@ from tracker.client import AsyncClient, Message
 from tracker.config import StreamConfig
 from tracker.errors import BadRequest, TrackerError, UnknownObject, UnknownStream
 from tracker.fleet.bundles import StoredObject
-from tracker.keys import read_pair
 from tracker.protocol.fields import MAX_CHUNK_BYTES
+from tracker.protocol.keys import read_pair
 from tracker.protocol.replies import ServerInfo, Status, StreamRecord
 
 log = logging.getLogger(__name__)

@@ -28,6 +28,21 @@ def appearance(pooled_c: F32, colours_c: F32) -> F32:
     return np.asarray(both / np.sqrt(2), np.float32)
 
 
+def sharpness_of(rgb_hwc: U8, mask_hw: Bool) -> float:
+    """How sharp an object is: second derivatives in and just around its mask, at a thumbnail's scale, against its
+    own contrast. Fit to compare looks of one object, not objects: a plain thing has little to be sharp."""
+    scale = min(1.0, THUMBNAIL_PX / max(mask_hw.shape))
+    height, width = mask_hw.shape
+    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
+    small_hwc = cv2.resize(rgb_hwc, size_wh, interpolation=cv2.INTER_AREA)
+    inside_hw = cv2.resize(mask_hw.view(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST)
+    around_hw = cv2.dilate(inside_hw, np.ones((3, 3), np.uint8)) > 0
+    grey_hw = cv2.cvtColor(small_hwc, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    curvature_hw = cv2.Laplacian(grey_hw, cv2.CV_32F)
+    contrast = float(grey_hw[around_hw].var()) + 1.0  # of a plain thing: noise is no sharpness
+    return float(np.square(curvature_hw[around_hw]).mean()) / contrast
+
+
 def thumbnail(rgb_hwc: U8, box_xyxy: tuple[int, int, int, int]) -> bytes:
     """The box with a little around it, as a small JPEG."""
     part_hwc = _surroundings(rgb_hwc, box_xyxy)

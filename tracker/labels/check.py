@@ -48,7 +48,8 @@ def _problems(config: Config) -> Iterator[str]:
         yield error.message
     if labels.template.count("{}") != 1:
         yield f"labels.template: must hold {{}} once, where the text goes (found {labels.template!r})"
-    if not (labels.texts or any(lists.values()) or config.control.allow_sources):
+    searched = config.persist.folder is not None  # looks are kept, and CLIP finds them by words
+    if not (labels.texts or any(lists.values()) or config.control.allow_sources or searched):
         yield "labels.texts: there are none, and no stream has labels of its own: there is nothing to guess"
 
 

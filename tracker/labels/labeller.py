@@ -2,12 +2,10 @@
 
 import logging
 import queue
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -16,19 +14,22 @@ from tracker.engine.clip import Clip
 from tracker.errors import FrameGone, ModelError, NoFrame
 from tracker.images import imaging
 from tracker.labels.crops import masked_crop
+from tracker.labels.waiting import LabelTask, Vector, VectorTask, Waiting
 from tracker.masks.geometry import mask_of
 from tracker.protocol.replies import Guess
 from tracker.threads import NamedThread
 from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
-from tracker.types import F32, U8, Frame, ObjectMask
+from tracker.types import F32, U8
 
 log = logging.getLogger(__name__)
 
 BATCH = 8
-WAITING = 16  # tasks; each holds on to its frame
 AGAIN_S = 1.0  # what still waits is replaced by how the object looks now
 RUNNERS_UP = 3
 STOP_S = 1.0  # a thread that still loads a model dies with the process
+
+
+State = Literal["off", "loading", "ready", "failed"]  # of CLIP
 
 
 class LikelyTexts(Protocol):
@@ -36,18 +37,14 @@ class LikelyTexts(Protocol):
 
     side: int
 
+    @property
+    def key(self) -> str: ...
+
     def likely(self, crops: list[U8], texts: list[tuple[str, ...]], /) -> list[F32]: ...
 
+    def picture_vectors(self, crops: list[U8], /) -> F32: ...
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelTask:
-    """An object as it was on one frame, and what it may be."""
-
-    object: TrackedObject
-    revision: int
-    frame: Frame
-    mask: ObjectMask
-    texts: tuple[str, ...]
+    def text_vectors(self, texts: list[str], /) -> F32: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,42 +55,11 @@ class LabelResult:
     guess: Guess | None = None
 
 
-class Waiting:
-    """Tasks that wait for their turn, one per object. Putting never blocks: a new task takes the place of the same
-    object's older one, and of the oldest of all where there is no more room."""
-
-    def __init__(self, room: int = WAITING) -> None:
-        self._room = room
-        self._tasks: OrderedDict[TrackedObject, LabelTask] = OrderedDict()
-        self._changed = threading.Condition()
-        self._closed = False
-
-    def put(self, task: LabelTask) -> None:
-        with self._changed:
-            self._tasks.pop(task.object, None)
-            self._tasks[task.object] = task
-            if len(self._tasks) > self._room:
-                self._tasks.popitem(last=False)
-            self._changed.notify()
-
-    def take(self, most: int) -> list[LabelTask]:
-        """The oldest ones, as soon as there are any; none: it was closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._tasks or self._closed)
-            count = 0 if self._closed else min(most, len(self._tasks))
-            return [self._tasks.popitem(last=False)[1] for _ in range(count)]
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-
 class Labeller:
-    """Guesses what the objects of `table` are.
+    """Guesses what the objects of `table` are, and makes vectors of crops and texts for others.
 
-    `tick` and `take_guesses` belong to the main loop, which alone writes to objects. Without a model, or with one
-    that cannot be loaded, nothing else is different.
+    `tick` and `take_guesses` belong to the main loop, which alone writes to objects; `embed` to any thread.
+    Without a model, or with one that cannot be loaded, nothing else is different.
     """
 
     def __init__(
@@ -102,6 +68,7 @@ class Labeller:
         self._config = config
         self._table = table
         self._load = load
+        self.state: State = "off" if config.model is None else "loading"
         self._waiting = Waiting()
         # Two for each task, of which the main loop hands over no more before it has taken these.
         self._results: queue.SimpleQueue[LabelResult] = queue.SimpleQueue()
@@ -112,9 +79,14 @@ class Labeller:
             self._thread.start()
 
     def stop(self) -> None:
-        self._waiting.close()
+        self._give_up()
         if self._thread.is_alive():
             self._thread.join(STOP_S)
+
+    def embed(self, what: U8 | str, then: Callable[[Vector | None], None]) -> bool:
+        """Have a vector made of a crop, uint8 [side, side, 3], or of a text. Returns whether there is room for it;
+        only then `then` is called, in CLIP's thread, with None where it could not be made."""
+        return self._waiting.put_vector(VectorTask(what, then))
 
     def tick(self) -> None:
         """Hand over the objects whose turn it is. Waits for nothing."""
@@ -161,14 +133,40 @@ class Labeller:
                 log.error("labelling is off, tracking goes on: %s", error)
             else:
                 log.exception("labelling is off, tracking goes on")
+            self.state = "failed"
+            self._give_up()
             return
-        while tasks := self._waiting.take(BATCH):
+        self.state = "ready"
+        while any(taken := self._waiting.take(BATCH)):
+            wanted, tasks = taken
+            self._embed(clip, [task for task in wanted if isinstance(task.what, str)])
+            self._embed(clip, [task for task in wanted if not isinstance(task.what, str)])
             for task in tasks:
                 self._results.put(LabelResult(task))
             try:
                 self._label(clip, tasks)
             except Exception:
                 log.exception("%d objects were not labelled", len(tasks))
+
+    def _give_up(self) -> None:
+        for task in self._waiting.close():
+            task.then(None)
+
+    def _embed(self, clip: LikelyTexts, tasks: list[VectorTask]) -> None:
+        """Vectors of crops, or of texts, in one batch."""
+        if not tasks:
+            return
+        texts = [task.what for task in tasks if isinstance(task.what, str)]
+        crops = [task.what for task in tasks if not isinstance(task.what, str)]
+        try:
+            vectors_nc = clip.text_vectors(texts) if texts else clip.picture_vectors(crops)
+        except Exception:
+            log.exception("CLIP made no vectors of %d crops or texts", len(tasks))
+            for task in tasks:
+                task.then(None)
+            return
+        for task, vector_c in zip(tasks, vectors_nc, strict=True):
+            task.then(Vector(clip.key, vector_c))
 
     def _loaded(self) -> LikelyTexts:
         started_s = time.monotonic()

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tracker.config.wording import in_words, why_unreadable
+from tracker.config.wording import place_and_words, why_unreadable
 from tracker.config.yaml import load_yaml
 from tracker.errors import BadPrompt
 from tracker.protocol.fields import FrameIndex, ObjectId
@@ -40,8 +40,8 @@ def entry_of(item: Any, where: str) -> PromptEntry:
     try:
         return msgspec.convert(item, PromptEntry)
     except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$.")
-        raise BadPrompt(": ".join(filter(None, (where, place.rstrip("`"), in_words(text))))) from None
+        place, words = place_and_words(error)
+        raise BadPrompt(": ".join(filter(None, (where, place.lstrip("."), words)))) from None
 
 
 def in_decoded_pixels(entry: PromptEntry, pixel_aspect: Fraction) -> PromptEntry:

@@ -14,6 +14,7 @@ MAX_VALUES = 65536  # in all: a megabyte of empty maps would be a million of the
 MAX_NESTING = 16
 MAX_KEY_CHARS = 256
 MAX_META_BYTES = 4096
+PICTURE_WIDTHS = {"320": 320, "640": 640, "1280": 1280, "full": None}  # of topics frames/WIDTH: at most, in pixels
 MAX_PIN_S = 120  # a frame that somebody looks at is kept so long, at most
 MAX_CHUNK_BYTES = 2**19  # of an object's memory in one message
 MAX_PICTURE_BYTES = 1_000_000  # of an uploaded picture file

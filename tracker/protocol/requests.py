@@ -253,11 +253,20 @@ class LookMarks(Prompted, frozen=True, kw_only=True):
 
 
 class SearchSimilar(LookMarks, frozen=True, kw_only=True):
+    text: Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)] | None = None  # instead of a look
     on: StreamId | None = None  # only what was seen there
     since: float | None = None  # Unix seconds
     until: float | None = None
     label: Label | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+    def __post_init__(self) -> None:
+        if self.text is None:
+            super().__post_init__()
+            return
+        others = (self.stream, self.object, self.frame, self.picture, self.points, self.labels, self.box, self.mask)
+        if any(other is not None for other in others):
+            raise ValueError("text: it is what is looked for; leave stream, object, frame, picture and marks out")
 
 
 class WatchAdd(LookMarks, frozen=True, kw_only=True):

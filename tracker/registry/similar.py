@@ -34,6 +34,9 @@ CREATE TABLE IF NOT EXISTS watched_looks (id INTEGER PRIMARY KEY, record BLOB NO
 """
 
 
+LookKey = tuple[str, str, str, int, int]  # kind, model, stream, object, slot
+
+
 class Look(Struct, frozen=True):
     """What an object looked like once. `slot` numbers the looks that are kept of it."""
 
@@ -48,6 +51,10 @@ class Look(Struct, frozen=True):
     label: str | None
     thumbnail: bytes  # JPEG
     vector: bytes  # float32, of length 1
+
+    @property
+    def key(self) -> LookKey:
+        return self.kind, self.model, self.stream, self.object, self.slot
 
     @property
     def vector_c(self) -> F32:
@@ -100,7 +107,7 @@ class Looks:
 
     def put(self, look: Look) -> None:
         """Keep a look; the one that had its slot goes. Called inside a transaction."""
-        key = look.kind, look.model, look.stream, look.object, look.slot
+        key = look.key
         found = self._all("SELECT id FROM looks WHERE kind=? AND model=? AND stream=? AND object=? AND slot=?", key)
         self._remove([row for (row,) in found])
         row = (*key, look.frame, look.time, look.label or "", _text(look.box), look.thumbnail)

@@ -9,7 +9,7 @@ import errno
 import logging
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +23,14 @@ from tracker.protocol.replies import Event
 from tracker.registry.database import Damaged, Database, HistoryQuery
 from tracker.registry.folder import MEMORIES, FolderLock, set_aside
 from tracker.registry.rows import Change, DropObject, DropZones, KeptObject, PutLook, PutObject, PutZones, Saved
+from tracker.registry.similar import LookKey
 from tracker.threads import NamedThread
 
 log = logging.getLogger(__name__)
 
 FAILURES = (apsw.Error, OSError)
 MAX_WAITING = 1024  # units; with a disk that hangs, further ones are not durable
-MAX_LOOKS = 256  # not written yet; beyond, the oldest are lost
+MAX_LOOKS = 2048  # not written yet, also while the disk fails; beyond, the oldest are lost
 LOOKS = 32  # of one transaction: requests wait for it
 MAX_EVENTS = 4096  # not written yet; beyond, the oldest are lost
 EVENTS_S = 1.0  # events are written with the next change, at the latest after so long
@@ -66,12 +67,12 @@ class Store:
         self._failure: str | None = None
         self._looks_failure: str | None = None  # of the last looks: logged once
         self.saves, self.failures = 0, 0  # transactions that went well, and those that did not
-        self._retry_s = 0.0
+        self._retry_s = self._looks_retry_s = 0.0
         self._changed = threading.Condition()  # of everything below; guards it too
         self._units: deque[_Unit] = deque()
         self._memories: dict[tuple[str, int], PutObject] = {}
         self._zones: dict[str, PutZones | DropZones] = {}  # the newest of each stream
-        self._looks: deque[PutLook] = deque(maxlen=MAX_LOOKS)
+        self._looks: OrderedDict[LookKey, PutLook] = OrderedDict()  # the newest of each slot
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._questions: deque[Question] = deque()
         self._stopping = False
@@ -159,9 +160,12 @@ class Store:
             self._changed.notify()
 
     def save_look(self, change: PutLook) -> None:
-        """In the time that requests leave."""
+        """In the time that requests leave, and once the disk is back where it fails; a newer look takes the place
+        of the one that waits for its slot."""
         with self._changed:
-            self._looks.append(change)
+            self._looks[change.look.key] = change
+            while len(self._looks) > MAX_LOOKS:
+                self._looks.popitem(last=False)
             self._changed.notify()
 
     def record(self, event: Event) -> None:
@@ -224,7 +228,8 @@ class Store:
             return bool(left) or not self._stopping
 
     def _anything_waits(self) -> bool:
-        return bool(self._memories or self._zones or (self._looks and self._failure is None))
+        looks = self._looks and self._failure is None and time.monotonic() >= self._looks_retry_s
+        return bool(self._memories or self._zones or looks)
 
     def _write_next(self) -> None:
         """One transaction: all units that wait, else one memory; and zones and events so far."""
@@ -252,33 +257,44 @@ class Store:
 
     def _write_looks(self) -> None:
         """In a transaction of their own, when nobody waits for an answer: no request fails for want of room for a
-        look. Those that find none are lost."""
+        look. Those that find none wait."""
         with self._changed:
-            if self._units or self._failure is not None:
+            pausing = self._failure is not None or time.monotonic() < self._looks_retry_s
+            if self._units or pausing or self._database is None:
                 return
-            looks: list[Change] = [self._looks.popleft() for _ in range(min(LOOKS, len(self._looks)))]
-        if self._database is None or not looks:
+            looks = list(self._looks.values())[:LOOKS]
+        if not looks:
             return
         try:
             # Without anything of others in the log, it can be given back whatever becomes of this.
             self._database.empty_log()
-            self._database.apply(looks, [])
-            self._looks_failure = None
+            self._database.apply(list(looks), [])
         except FAILURES as error:
-            self._left_out(len(looks), error)
+            self._put_looks_off(error)
+        else:
+            self._looks_failure = None
+            self._forget_looks(looks)
 
-    def _left_out(self, count: int, error: Exception) -> None:
+    def _put_looks_off(self, error: Exception) -> None:
         """Looks could not be written; what their transaction took of the disk is given back."""
         text = f"{type(error).__name__}: {error}"
         if text != self._looks_failure:
-            log.warning("%s: %d looks are not kept: %s", self.folder, count, text)
+            log.warning("%s: looks cannot be kept for now: %s", self.folder, text)
         self._looks_failure = text
+        self._looks_retry_s = time.monotonic() + RETRY_S
         self.failures += 1
         try:
             self._opened()
         except Exception as worse:  # noqa: BLE001 - whatever it is, tracking goes on without being saved
             self._close()
             self._fail(worse)
+
+    def _forget_looks(self, looks: list[PutLook]) -> None:
+        """They are written; what took a look's place meanwhile is not."""
+        with self._changed:
+            for change in looks:
+                if self._looks.get(change.look.key) is change:
+                    del self._looks[change.look.key]
 
     def _forget(self, events: list[Event]) -> None:
         with self._changed:

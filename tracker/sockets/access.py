@@ -4,10 +4,10 @@ import ipaddress
 import re
 from pathlib import Path
 
-from tracker import keys
 from tracker.config import Config
 from tracker.errors import ConfigError
-from tracker.keys import AllowList, daemon_pair
+from tracker.protocol import keys
+from tracker.protocol.keys import AllowList, daemon_pair
 from tracker.sockets.guard import Guard
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from tracker.keys import AllowList, KeyPair
+from tracker.protocol.keys import AllowList, KeyPair
 from tracker.sockets.types import Socket
 
 log = logging.getLogger(__name__)

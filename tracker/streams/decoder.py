@@ -93,7 +93,7 @@ class VideoSource:
         self._pictures = self._converted()
         self._first = next((picture for picture in self._pictures if picture), None)
         if self._first is None:
-            raise SourceError(f"{self._where}: has no picture that can be decoded, of at most {MAX_PIXELS} pixels")
+            raise SourceError(f"{self._where}: {self._no_picture()}")
         self.size_wh = self._first.image.size_wh
         self.pixel_aspect = self._pixel_aspect()
 
@@ -134,6 +134,11 @@ class VideoSource:
     def _no_video(self) -> str:
         kinds = sorted({stream.type for stream in self._container.streams})
         return f"holds no video, only {', '.join(kinds)}" if kinds else "holds no video"
+
+    def _no_picture(self) -> str:
+        if self._container.format.name == "webp_pipe":
+            return "is no WebP that can be decoded; an animated one is not: make it a video or a folder of pictures"
+        return f"holds no picture that can be decoded (of at most {MAX_PIXELS} pixels)"
 
     def _nominal_fps(self) -> float | None:
         rate = self._stream.average_rate or self._stream.guessed_rate

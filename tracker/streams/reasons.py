@@ -14,6 +14,7 @@ _TEXTS: dict[type[Exception], str] = {
     FileNotFoundError: "no such file or device",
     PermissionError: "this user may not read it",
     IsADirectoryError: "is a folder",
+    av.error.EOFError: "ends before any picture",
     av.error.InvalidDataError: "is not video that FFmpeg can read",
 }
 

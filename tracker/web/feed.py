@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 from tracker.client import AsyncClient
 from tracker.errors import TrackerError
+from tracker.protocol.fields import PICTURE_WIDTHS
 from tracker.protocol.replies import FrameMessage, Tracks
 from tracker.web.messages import picture
 
 log = logging.getLogger(__name__)
 
-WIDTHS = (320, 640, 1280)  # what the daemon publishes besides the full size
 RETRY_S = 0.5
 Sink = Callable[[str, bytes], None]  # stream, picture message
 
 
 def topic_width(width: int) -> str:
     """The published width that fills so many pixels."""
-    return next((str(published) for published in WIDTHS if published >= width), "full")
+    return next(name for name, published in PICTURE_WIDTHS.items() if published is None or published >= width)
 
 
 class Feed:

@@ -7,6 +7,7 @@ from msgspec import Raw, Struct
 
 from tracker.client import AsyncClient
 from tracker.client.requests import SEGMENT_ALL_S, Request
+from tracker.config.wording import place_and_words
 from tracker.errors import BadRequest, UnknownOp
 from tracker.masks.outline import fill_outline
 from tracker.masks.rle import rle_encode
@@ -56,7 +57,8 @@ async def ask(client: AsyncClient, op: str, args: Raw) -> Struct:
         wrapped = msgspec.convert(own, Wrapped)
         struct = msgspec.convert(fields, operation.args)
     except msgspec.MsgspecError as error:
-        raise BadRequest(str(error)) from None
+        place, words = place_and_words(error)
+        raise BadRequest(f"{place.lstrip('.')}: {words}") from None
     if wrapped.drawing:
         mask = mask_of(wrapped.drawing)
         struct = msgspec.structs.replace(struct, mask=mask)
@@ -81,5 +83,6 @@ async def snapshot(client: AsyncClient, fields: dict[str, str]) -> replies.Frame
     try:
         struct = msgspec.convert(args, FramesGet, strict=False)
     except msgspec.ValidationError as error:
-        raise BadRequest(str(error)) from None
+        place, words = place_and_words(error)
+        raise BadRequest(f"{place.lstrip('.')}: {words}") from None
     return await client.call(Request(o.FRAMES_GET, struct))

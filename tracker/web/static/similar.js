@@ -1,4 +1,4 @@
-// Where else was this? Looks that are like an object's, on all streams, the most alike first.
+// Where else was this? Looks that are like an object's or like words, on all streams, the most alike first.
 
 import { $, make, show, text } from "./dom.js";
 
@@ -8,16 +8,25 @@ export class Similar {
     Object.assign(this, { link, go });
     this.asked = 0;
     $("similar-close").addEventListener("click", () => this.close());
+    $("similar-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const words = $("similar-text").value.trim();
+      if (words) this.ask(`“${words}”`, { text: words });
+    });
   }
 
-  async search(stream, object) {
+  search(stream, object) {
+    return this.ask(`${stream} ${object}`, { stream, object });
+  }
+
+  async ask(what, args) {
     const asked = ++this.asked;
-    show($("similar"), true);
-    text($("similar-status"), `Looking for ${stream} ${object}…`);
+    show($("similar-found"), true);
+    text($("similar-status"), `Looking for ${what}…`);
     $("similar-hits").replaceChildren();
     $("similar").scrollIntoView({ block: "nearest" });
     try {
-      const found = await this.link.call("search.similar", { stream, object, limit: 12 });
+      const found = await this.link.call("search.similar", { ...args, limit: 12 });
       if (asked === this.asked) this.list(found);
     } catch (error) {
       if (asked === this.asked) text($("similar-status"), error.message);
@@ -39,14 +48,19 @@ export class Similar {
       "li",
       {},
       make("button", { class: "hit", onclick: () => this.go(hit.stream) }, picture, make("strong", {}, name)),
-      make("span", { class: "facts" }, `${Math.round(hit.score * 100)} % alike · `, make("time", { datetime: when.toISOString() }, when.toLocaleString())),
+      make("span", { class: "facts" }, `${likeness(hit)} · `, make("time", { datetime: when.toISOString() }, when.toLocaleString())),
     );
   }
 
   close() {
     this.asked += 1;
-    show($("similar"), false);
+    show($("similar-found"), false);
   }
+}
+
+/** CLIP's likeness of a text and a picture is no share of anything: only its order counts. */
+function likeness({ kind, score }) {
+  return kind === "clip" ? `score ${score.toFixed(2)}` : `${Math.round(score * 100)} % alike`;
 }
 
 /** A JPEG in base64, drawn by the browser's decoder: nothing of it can become markup. */

@@ -6,9 +6,9 @@ import pytest
 import zmq
 from click.testing import CliRunner
 
-from tracker import keys
 from tracker.cli.trackerd import trackerd
 from tracker.errors import ConfigError
+from tracker.protocol import keys
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 
 from tracker.config import DescribeConfig
-from tracker.describe.provider import Provider
 from tracker.errors import AtCapacity, TrackerError, Unavailable
 from tracker.images import imaging
 from tracker.labels.crops import masked_crop
+from tracker.labels.provider import Provider
 from tracker.masks.geometry import mask_of
 from tracker.protocol.replies import Description
 from tracker.threads import NamedThread

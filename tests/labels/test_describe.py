@@ -14,8 +14,8 @@ import pytest
 
 from helpers.tracking import Talk, blobs, configuration, serving, wait_until
 from tracker.config import DescribeConfig
-from tracker.describe.provider import MAX_TEXT, Provider, plain, secret_of
 from tracker.errors import ConfigError, Unavailable
+from tracker.labels.provider import MAX_TEXT, Provider, plain, secret_of
 
 pytest.importorskip("openai")
 
