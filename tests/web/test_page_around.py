@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from helpers.pages import app, page_server, until
+from helpers.pages import app, open_page, page_server, until
 from helpers.pond_page import Pond, click, frozen, looking, previewed, visible
 from helpers.tracking import wait_until
 from tracker.client import Client
@@ -68,6 +68,14 @@ def test_streams_are_paused_and_refusals_are_shown_as_worded(address: str, brows
         page.fill("#similar-text", "a fish")
         page.keyboard.press("Enter")
         page.wait_for_selector("#similar-status:has-text('labels.model')")
+
+
+def test_a_link_to_a_stream_that_is_not_there_says_so(address: str, browser: Any) -> None:
+    with open_page(browser, f"{address}s/nope") as page:
+        page.wait_for_selector("#no-streams:has-text('There is no stream nope')")
+        page.click(".tile")
+        page.wait_for_selector("#view[data-frame]")
+        page.wait_for_selector("#no-streams", state="hidden")
 
 
 def test_a_kiosk_shows_only_the_picture(address: str, browser: Any) -> None:

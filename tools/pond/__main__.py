@@ -34,6 +34,7 @@ U8 = NDArray[np.uint8]
 OUT = Path(__file__).resolve().parents[2] / "out" / "demo"
 CARS = Path(__file__).parent / "cars"
 PAGE = "127.0.0.1:5580"
+Process = subprocess.Popen[bytes]
 START_S, QUIET_S, STOP_S = 120.0, 20.0, 20.0
 
 
@@ -98,7 +99,7 @@ def main() -> None:
     if arguments.watch:
         watch(arguments.out, film, scene, arguments.page)
         return
-    with tempfile.TemporaryDirectory() as sockets, daemon(arguments.out, film, Path(sockets)) as client:
+    with tempfile.TemporaryDirectory() as sockets, daemon(arguments.out, film, Path(sockets)) as (client, _):
         heard = follow(client, film, scene)
     report(arguments.out, heard, scene)
 
@@ -121,7 +122,7 @@ def cars() -> Scene:
 
 def watch(out: Path, film: Path, scene: Scene, page: str) -> None:
     """The film again and again on the live page, until Ctrl-C."""
-    with tempfile.TemporaryDirectory() as sockets, daemon(out, film, Path(sockets), page) as client:
+    with tempfile.TemporaryDirectory() as sockets, daemon(out, film, Path(sockets), page) as (client, process):
         client.add_stream(scene.name, StreamConfig(url=str(film), loop=True))
         console.print(
             f"open http://{page}/s/{scene.name} in a browser, click on something and press Enter; Ctrl-C ends it"
@@ -129,13 +130,14 @@ def watch(out: Path, film: Path, scene: Scene, page: str) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):  # which a shell may have had ignored in the background
             signal.signal(number, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
-            while True:  # not `sigwait`: a signal just before it would be lost
+            while process.poll() is None:  # not `sigwait`: a signal just before it would be lost
                 time.sleep(0.5)
+            raise SystemExit(f"demo: the daemon ended by itself, with status {process.returncode}")
 
 
 @contextmanager
-def daemon(out: Path, film: Path, sockets: Path, page: str | None = None) -> Iterator[Client]:
-    """`trackerd serve`, as a process of its own, and a client of it that may show it the film; SIGTERM ends it."""
+def daemon(out: Path, film: Path, sockets: Path, page: str | None = None) -> Iterator[tuple[Client, Process]]:
+    """A client of `trackerd serve`, which may show it the film, and its process; SIGTERM ends it."""
     control = f"ipc://{sockets}/control"
     config = {
         "control": {"endpoint": control, "allow_sources": [str(film)]},
@@ -150,7 +152,7 @@ def daemon(out: Path, film: Path, sockets: Path, page: str | None = None) -> Ite
         try:
             with Client(control) as client:
                 wait_for(client.control, process)
-                yield client
+                yield client, process
         except BaseException:
             process.kill()
             console.print(f"the daemon's log:\n{log_path.read_text()}", markup=False)

@@ -107,8 +107,11 @@ class App {
   takeStreams(records) {
     this.records = new Map(records.map((record) => [record.stream, record]));
     this.tiles.update(records);
-    show($("no-streams"), !records.length);
-    const gone = this.selected && !this.records.has(this.selected) && this.view.picture?.stream === this.selected;
+    const missing = this.selected && !this.records.has(this.selected);
+    const words = records.length ? `There is no stream ${this.selected}; choose one of these.` : "No streams yet. Add one.";
+    text($("no-streams"), words);
+    show($("no-streams"), !records.length || (missing && !this.view.picture));
+    const gone = missing && this.view.picture?.stream === this.selected;
     if ((!this.selected || gone) && records.length) this.select(records[0].stream, false);
     else if (gone) this.deselect();
     this.tiles.mark(this.selected);

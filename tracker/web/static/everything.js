@@ -37,11 +37,11 @@ export class Everything {
       const args = { stream, frame, job, ...SEARCH };
       const { masks } = await this.link.call("segment.all", args);
       if (this.job !== job) return;
+      if (!masks.length) throw new Error("nothing was found in this picture");
       this.masks = masks.map((mask) => ({ ...mask, path: pathOf(mask.outline) }));
       this.job = null;
-      if (!masks.length) throw new Error("nothing was found in this picture");
     } catch (error) {
-      if (this.job !== job && this.job !== null) return;
+      if (this.job !== job) return; // the user left it
       this.leave();
       this.refused(error);
     }
