@@ -209,6 +209,16 @@ def test_a_source_that_cannot_be_right_is_refused_as_in_a_configuration() -> Non
         assert talk.ask("streams.list")["streams"] == []
 
 
+def test_streams_are_bounded() -> None:
+    with serving(configuration(control={"allow_sources": ["/nowhere/*"]}, limits={"streams": 2})) as talk:
+        for name in ("one", "two"):
+            talk.ask("streams.add", stream=name, url="/nowhere/film.mp4")
+        code, message = talk.refused("streams.add", stream="three", url="/nowhere/film.mp4")
+        assert (code, "limits.streams" in message) == ("at_capacity", True)
+        talk.ask("streams.remove", stream="one")
+        talk.ask("streams.add", stream="three", url="/nowhere/film.mp4")
+
+
 class TestPublished:
     def test_every_frame_of_a_file_once_and_in_order(self, video: Path) -> None:
         with serving(configuration(control={"allow_sources": [str(video)]})) as talk:

@@ -22,7 +22,7 @@ from tracker.errors import ConfigError
 from tracker.protocol.fields import EventName
 from tracker.protocol.replies import Event
 from tracker.registry.database import Database, HistoryQuery
-from tracker.registry.folder import FolderLock
+from tracker.registry.folder import FolderLock, read_file
 from tracker.registry.rows import Change, Clear, DropObject, PutObject, PutStream, Saved, SavedObject, SavedStream
 from tracker.registry.store import Store
 
@@ -346,3 +346,9 @@ def _after(before: set[int], units: list[list[tuple[str, int]]]) -> set[int]:
     for kind, number in (says for unit in units for says in unit):
         there = there | {number} if kind == "put" else there - {number}
     return there
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "memory")
+    with pytest.raises(OSError, match="is no file"):
+        read_file(tmp_path / "memory")

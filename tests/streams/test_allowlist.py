@@ -136,6 +136,7 @@ def test_local_paths(tree, url, pattern, expected):
         ({"options": {"protocol_whitelist": "file"}}, "options: 'protocol_whitelist'"),
         ({"password_file": "/etc/shadow"}, "password_file: is for the configuration file"),
         ({"username_env": "HOME"}, "username_env: is for the configuration file"),
+        ({"url": "rtsp://10.0.0.7:8554/x?channel=1"}, None),
         ({"url": "rtsp://elsewhere/x"}, "url: no pattern of control.allow_sources matches"),
     ],
 )
@@ -143,3 +144,25 @@ def test_refusals_say_why(settings, words):
     config = StreamConfig(**{"url": "rtsp://10.0.0.7:8554/x"} | settings)
     reason = refusal(config, ControlConfig(allow_sources=CAMS))
     assert (reason is None) if words is None else (reason is not None and words in reason)
+
+
+@pytest.mark.parametrize(
+    ("url", "option"),
+    [
+        ("tcp://10.0.0.7:7000?listen=1", "listen"),
+        ("tcp://10.0.0.7:7000?timeout=5", None),
+        ("tcp://10.0.0.7:7000#?listen=1", "listen"),
+        ("tcp://10.0.0.7:7000?timeout=5&listen", "listen"),
+        ("udp://10.0.0.7:7000?fifo_size=2000000000", "fifo_size"),
+        ("srt://10.0.0.7:7000?streamid=a&passphrase=secret", None),
+        ("srt://10.0.0.7:7000?mode=listener", "mode"),
+    ],
+)
+def test_a_query_gives_no_options(url, option):
+    control = ControlConfig(allow_sources=[f"{url.partition(':')[0]}://10.0.0.7:7000"])
+    reason = refusal(StreamConfig(url=url), control)
+    if option is None:
+        assert reason is None
+    else:
+        assert reason is not None
+        assert reason.startswith(f"url: FFmpeg would take {option!r} behind the ?")

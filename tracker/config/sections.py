@@ -58,8 +58,8 @@ class PublishConfig(Section, frozen=True):
 
 
 class BufferConfig(Section, frozen=True):
-    seconds: Positive = 10.0
-    mib: Positive = 512.0
+    seconds: Annotated[float, Meta(gt=0, le=86400)] = 10.0
+    mib: Annotated[float, Meta(gt=0, le=2**20)] = 512.0
 
 
 class DiscoverConfig(Section, frozen=True):
@@ -215,6 +215,7 @@ class LimitsConfig(Section, frozen=True):
     """Bounds on what peers and sources can cost."""
 
     connections: Annotated[int, Meta(ge=1, le=65536)] = 256  # of each socket
+    streams: Annotated[int, Meta(ge=1, le=4096)] = 128  # each is a thread or three
     subscriptions: Count = 4096  # of all subscribers together
     replies_mib: Positive = 64.0  # that wait for clients which do not read, all together
     memory_mib: Annotated[int, Meta(ge=64)] | None = None  # resident; None: three quarters of the machine's

@@ -33,6 +33,9 @@ SAFE_OPTIONS = {
 }
 _SAFE_FORMATS = {"rtsp", "flv", "live_flv", "mpegts", "mjpeg", "mpjpeg", "h264", "hevc", "mp4", "matroska", "v4l2"}
 
+_QUERY_IS_THE_SERVERS = {"http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "mmsh"}  # FFmpeg hands it on
+_SAFE_IN_QUERIES = {"streamid", "passphrase", "pbkeylen", "latency", "timeout"}  # of what it takes for itself
+
 
 def refusal(config: StreamConfig, control: ControlConfig) -> str | None:
     """Why a client may not add this source, None if it may. What reads the daemon's own files or environment, or
@@ -40,6 +43,8 @@ def refusal(config: StreamConfig, control: ControlConfig) -> str | None:
     `control.allow_credentials` says so, files among them only as systemd hands them over."""
     if not allowed(config.url, control.allow_sources):
         return "url: no pattern of control.allow_sources matches it; ask the operator to add one"
+    if (option := _option_in(config.url)) is not None:
+        return f"url: FFmpeg would take {option!r} behind the ? as an option, which is for the configuration file"
     if config.format is not None and config.format not in _SAFE_FORMATS:
         return f"format: {config.format!r} is for the configuration file; here: {', '.join(sorted(_SAFE_FORMATS))}"
     for name in config.options:
@@ -71,6 +76,16 @@ def allowed(url: str, patterns: list[str]) -> bool:
     if path is not None:
         return path.is_absolute() and any(_path_matches(os.path.realpath(path), p) for p in patterns)
     return any(_url_matches(url, pattern) for pattern in patterns)
+
+
+def _option_in(url: str) -> str | None:
+    """The first option in a URL's query that only the configuration may give: a query makes FFmpeg listen
+    (`tcp://…?listen=1`) or take memory (`udp://…?fifo_size=…`). Everything behind the first ? is looked at."""
+    if local_path(url) is not None or scheme(url) in _QUERY_IS_THE_SERVERS:
+        return None
+    query = url.partition("?")[2]
+    names = [part.partition("=")[0] for part in re.split("[&?#]", query)]
+    return next((name for name in names if name and name not in _SAFE_IN_QUERIES), None)
 
 
 def pattern_problem(pattern: str) -> str | None:
