@@ -39,7 +39,7 @@ MAX_FRAMES = MAX_CONDITIONING + POINTERS
 MAX_VALUE = 1e5  # of any number in a tensor: far above what a model gives, far below what overflows
 _HEADER_KEY = "tracker"
 
-# Counters of what comes from elsewhere end here: far from where the file's own end, so that it can be saved for ever.
+# Counters of what comes from elsewhere end here, far from where the file's own do: it can be saved for ever.
 MAX_MOVED_STEP = 2**52
 MAX_MOVED_PROMPTS = 2**30
 _Frame = Annotated[int, Meta(ge=0, le=2**53)]
