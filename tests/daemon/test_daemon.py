@@ -193,7 +193,7 @@ def test_refusals_say_what_is_wrong_and_change_nothing(
     assert after == before
 
 
-WRONG_SOURCES = [
+WRONG_SOURCES: list[tuple[dict[str, Any], str]] = [
     ({"url": "rtsp://127.0.0.1/live", "loop": True}, "loop: is for files"),
     ({"url": "rtsp://127.0.0.1/live", "pace": "all"}, "pace: all is for files"),
     ({"url": "rtsp://127.0.0.1:99999/live"}, "url: its port is beyond 65535"),
