@@ -178,7 +178,7 @@ BAD = {
     ),
     "nested without end": ("[" * 3000, ["not valid YAML: lists and maps are nested too deep"]),
     "a past of for ever": (
-        "streams: {a: {url: x, buffer: {seconds: 1.0e308, mib: 1.0e308}}}",
+        "streams: {a: {url: x, buffer: {seconds: 1.0e+308, mib: 1.0e+308}}}",
         [
             "streams.a.buffer.seconds: must be a number of at most 86400",
             "streams.a.buffer.mib: must be a number of at most 1048576",
