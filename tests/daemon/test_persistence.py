@@ -154,6 +154,13 @@ class TestAcrossARestart:
             listed = talk.ask("objects.list", all=True)
             assert [(o["stream"], o["object"]) for o in listed["waiting"]] == [("later", 1)]
 
+    def test_no_more_streams_are_opened_again_than_are_allowed(self, film: Path, tmp_path: Path) -> None:
+        with serving(configured(film, tmp_path / "state", streams=False)) as talk:
+            for name in ("one", "two", "three"):
+                talk.ask("streams.add", stream=name, url=str(film), loop=True)
+        with serving(configured(film, tmp_path / "state", streams=False, limits={"streams": 2})) as talk:
+            assert len(streams(talk)) == 2
+
     def test_credentials_in_an_url_are_not_written_down(self, film: Path, tmp_path: Path) -> None:
         allowed = {"allow_sources": ["rtsp://127.0.0.1:1/**"]}
         config = configured(film, tmp_path / "state", streams=False, control=allowed)
