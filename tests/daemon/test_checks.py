@@ -20,10 +20,6 @@ WRONG = [
     ("streams: {a: {url: 'rtsp://cam/live', loop: true}}", "streams.a.loop: is for files"),
     ("streams: {a: {url: 'rtsp://u:p@cam:99999/live'}}", "streams.a.url: its port is beyond 65535"),
     ("streams: {a: {url: x.mp4, size: [99999, 99999]}}", "streams.a.size: has 99999x99999 pixels"),
-    (
-        "limits: {streams: 1}\nstreams: {a: {url: x}, b: {url: x}}",
-        "streams: there are 2, and limits.streams allows 1",
-    ),
     ("metrics: {endpoint: '127.0.0.1:65536'}", "metrics.endpoint: 127.0.0.1:65536 has a port beyond"),
     ("model: {name: sam2.1_hiera_large}", "model.name: the weights of sam2.1_hiera_large are not here yet"),
     ("streams: {a: {url: 'rtsp://cam/live', password_env: A, password_file: b}}", "streams.a.password_env"),

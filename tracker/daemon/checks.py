@@ -90,8 +90,6 @@ def _problems(config: Config) -> Iterator[str]:
     for pattern in config.control.allow_sources:
         if problem := pattern_problem(pattern):
             yield f"control.allow_sources: {pattern!r} {problem}"
-    if len(config.streams) > config.limits.streams:
-        yield f"streams: there are {len(config.streams)}, and limits.streams allows {config.limits.streams}"
     metrics = config.metrics.endpoint
     if metrics is not None and int(metrics.rpartition(":")[2]) > 65535:
         yield f"metrics.endpoint: {metrics} has a port beyond 65535, which is the last there is"

@@ -31,10 +31,10 @@ SAFE_OPTIONS = {
     "timeout",
     "video_size",
 }
+# FFmpeg reads the query of these URLs as options: `tcp://…?listen=1` makes it a server.
+_OPTIONS_IN_URL = {"tcp", "tls", "udp", "udplite", "rtp", "srtp", "srt", "rist", "sctp", "dtls", "unix", "zmq"}
+_SAFE_URL_OPTIONS = {"latency", "passphrase", "pbkeylen", "streamid"}  # of srt
 _SAFE_FORMATS = {"rtsp", "flv", "live_flv", "mpegts", "mjpeg", "mpjpeg", "h264", "hevc", "mp4", "matroska", "v4l2"}
-
-_QUERY_IS_THE_SERVERS = {"http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "mmsh"}  # FFmpeg hands it on
-_SAFE_IN_QUERIES = {"streamid", "passphrase", "pbkeylen", "latency", "timeout"}  # of what it takes for itself
 
 
 def refusal(config: StreamConfig, control: ControlConfig) -> str | None:
@@ -43,13 +43,14 @@ def refusal(config: StreamConfig, control: ControlConfig) -> str | None:
     `control.allow_credentials` says so, files among them only as systemd hands them over."""
     if not allowed(config.url, control.allow_sources):
         return "url: no pattern of control.allow_sources matches it; ask the operator to add one"
-    if (option := _option_in(config.url)) is not None:
-        return f"url: FFmpeg would take {option!r} behind the ? as an option, which is for the configuration file"
     if config.format is not None and config.format not in _SAFE_FORMATS:
         return f"format: {config.format!r} is for the configuration file; here: {', '.join(sorted(_SAFE_FORMATS))}"
     for name in config.options:
         if name not in SAFE_OPTIONS:
             return f"options: {name!r} is for the configuration file; here: {', '.join(sorted(SAFE_OPTIONS))}"
+    for name in _url_options(config.url):
+        if name not in SAFE_OPTIONS | _SAFE_URL_OPTIONS:
+            return f"url: the option {name!r} is for the configuration file"
     for field in CREDENTIAL_FIELDS:
         name = getattr(config, field)
         if name is not None and not control.allow_credentials:
@@ -78,14 +79,12 @@ def allowed(url: str, patterns: list[str]) -> bool:
     return any(_url_matches(url, pattern) for pattern in patterns)
 
 
-def _option_in(url: str) -> str | None:
-    """The first option in a URL's query that only the configuration may give: a query makes FFmpeg listen
-    (`tcp://…?listen=1`) or take memory (`udp://…?fifo_size=…`). Everything behind the first ? is looked at."""
-    if local_path(url) is not None or scheme(url) in _QUERY_IS_THE_SERVERS:
-        return None
+def _url_options(url: str) -> list[str]:
+    """The names of the options that FFmpeg finds in a URL."""
+    if scheme(url) not in _OPTIONS_IN_URL:
+        return []
     query = url.partition("?")[2]
-    names = [part.partition("=")[0] for part in re.split("[&?#]", query)]
-    return next((name for name in names if name and name not in _SAFE_IN_QUERIES), None)
+    return [pair.partition("=")[0] for pair in query.split("&") if pair]
 
 
 def pattern_problem(pattern: str) -> str | None:

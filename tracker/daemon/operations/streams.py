@@ -83,8 +83,8 @@ class StreamOperations:
                 f"stream: {args.stream!r} is there already; remove it first, or choose another name"
             )
         most = self._context.config.limits.streams
-        if len(self._context.table) >= most:
-            raise AtCapacity(f"stream: there are {most} already (limits.streams); remove one first")
+        if len(list(self._context.table)) >= most:
+            raise AtCapacity(f"stream: {most} streams are there (limits.streams); remove one first")
         if (why_not := refusal(args.config(), self._context.config.control)) is not None:
             raise Forbidden(why_not)
         if wrong := problems(args.config()):
