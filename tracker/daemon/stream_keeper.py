@@ -10,6 +10,7 @@ from tracker.config import StreamConfig
 from tracker.daemon.context import Context
 from tracker.daemon.restore import Restorer
 from tracker.protocol.fields import EventName
+from tracker.streams.allowlist import allowed
 from tracker.streams.stream import Stream
 from tracker.tracking.state import TrackedStream
 
@@ -56,7 +57,7 @@ class StreamKeeper:
     def attach(
         self, name: str, config: StreamConfig, owner: str | None = None, *, playlists: bool = False
     ) -> TrackedStream:
-        """`playlists`: the operator's own streams may name other files and hosts; a client's may not."""
+        """`playlists`: the operator's own streams may name any files and hosts; a client's what is admitted."""
         stream = TrackedStream(self._source(name, config, playlists))
         stream.source.owner = UNSET if owner is None else owner
         self._table.add(stream)
@@ -119,7 +120,12 @@ class StreamKeeper:
         self._closed(stream.name)
 
     def _source(self, name: str, config: StreamConfig, playlists: bool) -> Stream:
-        return Stream(name, config, lambda _: self._wake(), self._on_stream_event, playlists=playlists)
+        admitted = None if playlists else self._admitted
+        return Stream(name, config, lambda _: self._wake(), self._on_stream_event, admitted=admitted)
+
+    def _admitted(self, url: str) -> bool:
+        """Whether a client may have it opened; called by the streams' threads."""
+        return allowed(url, self._context.config.control.allow_sources)
 
     def _on_stream_event(self, source: Stream, name: str, details: dict[str, Any]) -> None:
         """Called by the streams' threads."""
