@@ -127,3 +127,24 @@ def test_another_models_looks_are_left_out_and_said(tmp_path: Path, library: lis
     result = run("similar", library[0], "--db", db, "--json")
     assert json.loads(result.stdout)["hits"] == []
     assert "1 looks are of another model" in result.stderr
+
+
+def test_indexes_are_taken_over_into_one(tmp_path: Path, library: list[str]) -> None:
+    parts, db, box = tmp_path / "parts", str(tmp_path / "all.db"), ",".join(map(str, BOX))
+    for number, picture in enumerate(library):
+        (parts / str(number)).mkdir(parents=True)
+        assert run("index", picture, "--box", box, "--db", str(parts / str(number) / "looks.db")).exit_code == 0
+    for told in ("6 pictures out of 6 indexes", "0 pictures out of 6 indexes"):  # the second time all are there
+        result = run("index", "--from", str(parts), "--db", db)
+        assert (result.exit_code, told in result.output) == (0, True), result.output
+    found = hits(photo(tmp_path, "query.png", "green", 9), "--box", box, "--db", db)
+    assert {Path(hit["path"]).name for hit in found[:2]} == {"green-0.png", "green-1.png"}
+    assert sorted(hit["path"] for hit in found) == sorted(library)
+    assert isinstance(run("index", "--from", db, "--db", db).exception, TrackerError)
+
+
+def test_a_single_picture_that_cannot_be_indexed_says_why(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    result = run("index", str(tmp_path / "broken.png"), "--db", str(tmp_path / "looks.db"))
+    assert isinstance(result.exception, TrackerError)
+    assert "is not a picture that can be read" in str(result.exception)

@@ -1,12 +1,12 @@
 """Looks of things on pictures, in a file that can be searched; what was indexed once is not looked at again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tracker.engine.engine import Engine
 from tracker.errors import SourceError
@@ -87,6 +87,53 @@ class PictureIndex:
 @contextmanager
 def opened(path: Path, engine: Engine) -> Iterator[PictureIndex]:
     """The index in a file, made where there is none. Raises SourceError for a file that is none."""
+    with _opened(path) as connection:
+        yield PictureIndex(connection, engine)
+
+
+def take_over(path: Path, others: Sequence[Path]) -> int:
+    """Looks that other indexes have, of any model, of pictures that are not here yet. Returns of how many.
+
+    Raises SourceError for a file that is no index.
+    """
+    number = 0
+    with _opened(path) as connection:
+        for other in others:
+            with _opened(other) as theirs:
+                number += _take_over(connection, theirs)
+    return number
+
+
+def _take_over(connection: apsw.Connection, theirs: apsw.Connection) -> int:
+    ours, other = Looks(connection), Looks(theirs)
+    here = {(path, _model_in(what)) for path, what in _indexed(connection)}
+    new = [(path, what) for path, what in _indexed(theirs) if (path, _model_in(what)) not in here]
+    pictures = {(path, _model_in(what)) for path, what in new}
+    with connection:
+        (first,) = next(connection.execute("SELECT coalesce(max(object), 0) FROM looks"))
+        found = [look for look in _all_looks(theirs, other) if (look.label, look.model) in pictures]
+        for k, look in enumerate(found, first + 1):
+            ours.put(structs.replace(look, object=k))
+        connection.executemany("INSERT INTO indexed VALUES (?, ?)", new)
+    return len(pictures)
+
+
+def _all_looks(connection: apsw.Connection, looks: Looks) -> Iterator[Look]:
+    """With their vectors."""
+    for model, number in list(connection.execute("SELECT DISTINCT model, object FROM looks")):
+        yield from looks.of_object(KIND, model, "", number)
+
+
+def _indexed(connection: apsw.Connection) -> list[tuple[str, str]]:
+    return [(str(path), str(what)) for path, what in connection.execute("SELECT path, what FROM indexed")]
+
+
+def _model_in(what: str) -> str:
+    return what.partition(" ")[0]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[apsw.Connection]:
     connection = apsw.Connection(str(path))
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -94,7 +141,7 @@ def opened(path: Path, engine: Engine) -> Iterator[PictureIndex]:
         if tables and found != APPLICATION_ID:
             raise SourceError(f"{path}: is a database of something else; name a file of `trackerd index`")
         connection.execute(_SCHEMA)
-        yield PictureIndex(connection, engine)
+        yield connection
     except apsw.NotADBError:
         raise SourceError(f"{path}: is no index of pictures; name a file of `trackerd index`") from None
     except (apsw.CorruptError, apsw.CantOpenError, apsw.FullError, apsw.ReadOnlyError) as error:
