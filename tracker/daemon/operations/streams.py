@@ -9,7 +9,7 @@ from tracker.config import StreamConfig
 from tracker.daemon.admission import free_slots
 from tracker.daemon.answers import answers
 from tracker.daemon.context import Context
-from tracker.errors import AlreadyExists, BadRequest, Forbidden
+from tracker.errors import AlreadyExists, AtCapacity, BadRequest, Forbidden
 from tracker.labels.check import texts_problem
 from tracker.masks.regions import region_problem
 from tracker.protocol import replies, requests
@@ -23,6 +23,7 @@ from tracker.protocol.operations import (
     STREAMS_RESUME,
 )
 from tracker.streams.allowlist import refusal
+from tracker.streams.urls import problems
 from tracker.tracking.records import stream_record
 from tracker.tracking.state import TrackedStream
 
@@ -81,8 +82,13 @@ class StreamOperations:
             raise AlreadyExists(
                 f"stream: {args.stream!r} is there already; remove it first, or choose another name"
             )
+        most = self._context.config.limits.streams
+        if len(list(self._context.table)) >= most:
+            raise AtCapacity(f"stream: {most} streams are there (limits.streams); remove one first")
         if (why_not := refusal(args.config(), self._context.config.control)) is not None:
             raise Forbidden(why_not)
+        if wrong := problems(args.config()):
+            raise BadRequest(wrong[0])
         if (why_not := texts_problem(args.labels or [], self._context.config.labels)) is not None:
             raise BadRequest(f"labels: {why_not}")
         for name, zone in args.zones.items():
