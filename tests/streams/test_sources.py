@@ -3,6 +3,7 @@
 import gc
 import os
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.images import imaging
 from tracker.streams import decoder, sources
+from tracker.streams.allowlist import allowed
 from tracker.streams.pacing import RateCap
 from tracker.types import I420, Colour, Rgb
 
@@ -473,17 +475,53 @@ def test_a_real_clip():
     assert frames[0].image.colour == Colour("bt709", False)
 
 
-@pytest.mark.parametrize("name", ["a.m3u8", "a.ffconcat"])
-def test_a_client_s_source_names_no_other_files(tmp_path: Path, name: str) -> None:
-    """The operator's own may: what is in the configuration was written by who owns the files."""
+def playlist(path: Path, *names: str) -> Path:
+    lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:5", *(f"#EXTINF:5,\n{name}" for name in names), "#EXT-X-ENDLIST"]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def admitted_in(folder: Path) -> Callable[[str], bool]:
+    return lambda url: allowed(url, [f"{folder}/**"])
+
+
+def test_a_client_s_playlist_plays_what_is_admitted(tmp_path: Path) -> None:
+    videos.write(tmp_path / "part.ts", videos.moving(5))
+    path = playlist(tmp_path / "a.m3u8", "part.ts")
+    with sources.open_source(StreamConfig(url=str(path)), admitted=admitted_in(tmp_path)) as source:
+        assert sum(1 for _ in source) == 5
+
+
+@pytest.mark.parametrize("name", ["../secret.ts", "{folder}/secret.ts", "file:{folder}/secret.ts", "link.ts"])
+def test_a_client_s_playlist_names_nothing_else(tmp_path: Path, name: str) -> None:
+    inside = tmp_path / "in"
+    inside.mkdir()
+    videos.write(tmp_path / "secret.ts", videos.moving(5))
+    (inside / "link.ts").symlink_to(tmp_path / "secret.ts")
+    path = playlist(inside / "a.m3u8", name.format(folder=tmp_path))
+    with pytest.raises(SourceError, match="which no pattern"):
+        sources.open_source(StreamConfig(url=str(path)), admitted=admitted_in(inside))
+
+
+def test_nor_a_host(tmp_path: Path) -> None:
+    path = playlist(tmp_path / "a.m3u8", "http://127.0.0.1:9/part.ts")
+    with pytest.raises(SourceError, match="which no pattern"):
+        sources.open_source(StreamConfig(url=str(path)), admitted=lambda _: True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.ffconcat", "ffconcat version 1.0\nfile other.mp4\n"),
+        ("a.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n"),
+    ],
+)
+def test_what_opens_files_or_hosts_by_itself_is_the_operator_s(tmp_path: Path, name: str, text: str) -> None:
+    """What is in the configuration was written by who owns the files."""
     (tmp_path / "other.mp4").write_bytes(b"secret")
-    texts = {
-        "a.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nother.mp4\n#EXT-X-ENDLIST\n",
-        "a.ffconcat": "ffconcat version 1.0\nfile other.mp4\n",
-    }
-    (tmp_path / name).write_text(texts[name])
+    (tmp_path / name).write_text(text)
     with pytest.raises(SourceError, match="playlists, which name other files or hosts"):
-        sources.open_source(StreamConfig(url=str(tmp_path / name)), playlists=False)
+        sources.open_source(StreamConfig(url=str(tmp_path / name)), admitted=lambda _: True)
 
 
 @pytest.mark.parametrize("kind", ["a film", "a folder"])
@@ -506,4 +544,4 @@ def test_a_small_picture_is_not_enlarged_without_end(tmp_path, kind):
 def test_a_value_that_ffmpeg_does_not_take_is_no_playlist_alone(tmp_path, options):
     path = videos.write(tmp_path / "a.mp4", [videos.flat((90, 100, 170), (32, 16))] * 2)
     with pytest.raises(SourceError, match=f"options: FFmpeg does not take a value of {next(iter(options))}"):
-        sources.open_source(StreamConfig(url=str(path), options=options), playlists=False)
+        sources.open_source(StreamConfig(url=str(path), options=options), admitted=lambda _: True)

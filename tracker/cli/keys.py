@@ -48,7 +48,8 @@ def show(file: Path) -> None:
     click.echo(files.read_pair(file).public)
 
 
-@keys.command()
+# A public key may begin with a minus.
+@keys.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("public")
 @DIR

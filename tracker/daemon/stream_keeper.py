@@ -11,6 +11,7 @@ from tracker.daemon.context import Context
 from tracker.daemon.restore import Restorer
 from tracker.daemon.watch import memory_bound
 from tracker.protocol.fields import EventName
+from tracker.streams.allowlist import allowed
 from tracker.streams.budget import BufferBudget
 from tracker.streams.stream import Stream
 from tracker.tracking.state import TrackedStream
@@ -60,7 +61,7 @@ class StreamKeeper:
     def attach(
         self, name: str, config: StreamConfig, owner: str | None = None, *, playlists: bool = False
     ) -> TrackedStream:
-        """`playlists`: the operator's own streams may name other files and hosts; a client's may not."""
+        """`playlists`: the operator's own streams may name any files and hosts; a client's what is admitted."""
         stream = TrackedStream(self._source(name, config, playlists))
         stream.source.owner = UNSET if owner is None else owner
         self._table.add(stream)
@@ -123,9 +124,13 @@ class StreamKeeper:
         self._closed(stream.name)
 
     def _source(self, name: str, config: StreamConfig, playlists: bool) -> Stream:
-        return Stream(
-            name, config, lambda _: self._wake(), self._on_stream_event, playlists=playlists, budget=self._budget
-        )
+        admitted = None if playlists else self._admitted
+        wake, told = lambda _: self._wake(), self._on_stream_event
+        return Stream(name, config, wake, told, admitted=admitted, budget=self._budget)
+
+    def _admitted(self, url: str) -> bool:
+        """Whether a client may have it opened; called by the streams' threads."""
+        return allowed(url, self._context.config.control.allow_sources)
 
     def _on_stream_event(self, source: Stream, name: str, details: dict[str, Any]) -> None:
         """Called by the streams' threads."""

@@ -14,6 +14,7 @@ from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.images.limits import MAX_PIXELS, oversize
 from tracker.streams import opening, reasons, tracks, urls
+from tracker.streams.opening import Admitted
 from tracker.streams.pacing import RateCap
 from tracker.streams.picture import Converter, Misconfigured, Picture
 
@@ -30,14 +31,14 @@ _Packet = Any  # av.Packet[av.VideoStream], whose stubs know only streams of any
 class VideoSource:
     """One container, opened. Raises SourceError where it cannot be opened or has no picture that can be decoded.
 
-    `read_timeout_s`: how long a camera may give no picture before it is given up. `playlists`: whether what names
-    other files or hosts may be opened.
+    `read_timeout_s`: how long a camera may give no picture before it is given up. `admitted`: what a client's
+    source may open; the configuration's own may open all that it names.
     """
 
     def __init__(
-        self, config: StreamConfig, read_timeout_s: float | None = None, *, playlists: bool = True
+        self, config: StreamConfig, read_timeout_s: float | None = None, *, admitted: Admitted | None = None
     ) -> None:
-        self._playlists = playlists
+        self._admitted = admitted
         self._where = urls.redacted(config.url)
         self._config = config
         self._converter = Converter(config.size)
@@ -48,7 +49,14 @@ class VideoSource:
         self._first: Picture | None = None
         self._timeout_s = OPEN_TIMEOUT_S
         self._started_s: float | None = time.monotonic()  # while it opens
-        self._container = self._opened(read_timeout_s)
+        # For a client's file: whoever opens what it names. Cameras name nothing, by the formats admitted.
+        is_clients_file = admitted is not None and urls.local_path(config.url) is not None
+        self._files = opening.AdmittedFiles(admitted) if admitted is not None and is_clients_file else None
+        try:
+            self._container = self._opened(read_timeout_s)
+        except BaseException:
+            self._close_files()
+            raise
         self._timeout_s = read_timeout_s or OPEN_TIMEOUT_S
         self._started_s = None
         try:
@@ -64,13 +72,16 @@ class VideoSource:
             return av.open(
                 url,
                 format=opening.format_of(self._config),
-                options=opening.options_of(self._config, self.live, self._playlists),
+                options=opening.options_of(self._config, self.live, for_client=self._admitted is not None),
+                io_open=None if self._files is None else self._files.open,
                 timeout=(OPEN_TIMEOUT_S, read_timeout_s) if self.live else FILE_TIMEOUT_S,
                 hwaccel=hwaccel,
                 metadata_errors="replace",
             )
+        except opening.NotAdmitted as error:
+            raise self._not_admitted(error) from None
         except (av.FFmpegError, OSError, ValueError) as error:
-            if not self._playlists and isinstance(error, av.error.ArgumentError):
+            if self._admitted is not None and isinstance(error, av.error.ArgumentError):
                 raise Misconfigured(f"{self._where}: {self._no_argument()}") from None
             raise self._error(error) from None
 
@@ -129,10 +140,18 @@ class VideoSource:
         # would live until the garbage collector finds the circle.
         self._pictures, self._first = iter(()), None
         self._container.close()
+        self._close_files()
+
+    def _close_files(self) -> None:
+        if self._files is not None:
+            self._files.close()
 
     def _no_argument(self) -> str:
         """FFmpeg says one thing of formats that are not allowed and of values that it does not know."""
-        playlists = "playlists, which name other files or hosts, are for the configuration file"
+        playlists = (
+            "playlists, which name other files or hosts, are for the configuration file "
+            "(but HLS in files of this machine, each of them admitted)"
+        )
         if not self._config.options:
             return f"is no video by itself; {playlists}"
         names = ", ".join(sorted(self._config.options))
@@ -194,6 +213,8 @@ class VideoSource:
                         last_s = time.monotonic()
                 if self.live and time.monotonic() - last_s > self._timeout_s:
                     raise SourceError(f"{self._where}: sends data, but no picture for {self._timeout_s:g} s")
+        except opening.NotAdmitted as error:
+            raise self._not_admitted(error) from None
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._error(error) from None
 
@@ -245,6 +266,9 @@ class VideoSource:
     def _camera_time(self, frame: av.VideoFrame) -> float | None:
         start_us = self._container.start_time_realtime if self.live else None
         return start_us / 1e6 + frame.time if start_us and frame.time is not None else None
+
+    def _not_admitted(self, error: opening.NotAdmitted) -> Misconfigured:
+        return Misconfigured(f"{self._where}: names {error}, which no pattern of control.allow_sources matches")
 
     def _error(self, error: Exception) -> SourceError:
         """What went wrong, in words, without the URL that FFmpeg puts into its text."""

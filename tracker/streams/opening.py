@@ -1,6 +1,8 @@
 """What FFmpeg is told when it opens a source."""
 
+from collections.abc import Callable
 from functools import cache
+from typing import BinaryIO
 
 import av
 from av.codec.hwaccel import HWAccel
@@ -12,7 +14,8 @@ from tracker.streams.picture import Misconfigured
 
 # Without these a camera's first picture takes seconds: FFmpeg would watch the stream first.
 _FAST_START = {"fpsprobesize": "0", "analyzeduration": "1"}
-# These open further files or hosts, which no pattern of `control.allow_sources` admitted.
+# These open further files or hosts by themselves, which no pattern of `control.allow_sources` admitted. Of HLS on
+# this machine each file is asked for: see `AdmittedFiles`.
 _PLAYLISTS = {
     "hls",
     "dash",
@@ -25,7 +28,12 @@ _PLAYLISTS = {
     "vapoursynth",
     "lavfi",
 }
+Admitted = Callable[[str], bool]  # whether a client may have a URL opened
 _HWACCELS = {"auto": ("cuda", "vaapi"), "cuda": ("cuda",), "vaapi": ("vaapi",), "none": ()}
+
+
+class NotAdmitted(Exception):
+    """A playlist names a file that no pattern admits; the text is its name."""
 
 
 def format_of(config: StreamConfig) -> str | None:
@@ -41,14 +49,38 @@ def format_of(config: StreamConfig) -> str | None:
 
 
 @cache
-def _formats_without_playlists() -> str:
-    """Input formats that open nothing but what they are given, as FFmpeg's `format_whitelist` wants them."""
-    return ",".join(sorted(name for name in av.formats_available if not _PLAYLISTS & set(name.split(","))))
+def _formats_of_clients(*, local: bool) -> str:
+    """Input formats that open nothing but what they are given and admitted, as FFmpeg's `format_whitelist` wants
+    them."""
+    refused = _PLAYLISTS - ({"hls"} if local else set())
+    return ",".join(sorted(name for name in av.formats_available if not refused & set(name.split(","))))
 
 
-def options_of(config: StreamConfig, live: bool, playlists: bool = True) -> dict[str, str]:
-    """Options of demuxer and decoder; the configuration's own come last. Without `playlists`, formats that name
-    other files or hosts are not opened."""
+class AdmittedFiles:
+    """Opens the files of this machine that FFmpeg wants for one source, or refuses to; PyAV leaves the first one
+    open."""
+
+    def __init__(self, admitted: Admitted) -> None:
+        self._admitted = admitted
+        self._files: list[BinaryIO] = []
+
+    def open(self, url: str, _flags: int, _options: dict[str, str]) -> BinaryIO:
+        """PyAV's `io_open`. Raises NotAdmitted."""
+        path = urls.local_path(url)
+        if path is None or not self._admitted(url) or not path.is_file():
+            raise NotAdmitted(urls.redacted(url))
+        file = path.open("rb")
+        self._files = [other for other in self._files if not other.closed] + [file]
+        return file
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+
+def options_of(config: StreamConfig, live: bool, *, for_client: bool = False) -> dict[str, str]:
+    """Options of demuxer and decoder; the configuration's own come last. For a client, formats that open other
+    files or hosts by themselves are not opened."""
     ours = {"max_pixels": str(MAX_PIXELS)}  # for the pictures that FFmpeg decodes to find out what is there
     if live:
         ours |= _FAST_START
@@ -57,7 +89,8 @@ def options_of(config: StreamConfig, live: bool, playlists: bool = True) -> dict
         # Sound and metadata are not asked for: a camera may refuse them (an audio back channel: 406), and what goes
         # on arriving would hide that the pictures have stopped.
         ours["allowed_media_types"] = "video"
-    return ours | config.options | ({} if playlists else {"format_whitelist": _formats_without_playlists()})
+    local = urls.local_path(config.url) is not None
+    return ours | config.options | ({"format_whitelist": _formats_of_clients(local=local)} if for_client else {})
 
 
 def hwaccel_of(config: StreamConfig) -> tuple[HWAccel | None, str | None]:

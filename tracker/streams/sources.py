@@ -8,12 +8,15 @@ from pathlib import Path
 from tracker.config import StreamConfig
 from tracker.streams.decoder import VideoSource
 from tracker.streams.folder import FolderSource
+from tracker.streams.opening import Admitted
 from tracker.streams.picture import Picture, Source
 from tracker.streams.urls import local_path
 from tracker.types import Frame
 
 
-def open_source(config: StreamConfig, read_timeout_s: float | None = None, *, playlists: bool = True) -> Source:
+def open_source(
+    config: StreamConfig, read_timeout_s: float | None = None, *, admitted: Admitted | None = None
+) -> Source:
     """Open what the config names; the caller closes it (or uses it in a `with`).
 
     Raises SourceError, its text free of credentials, and Misconfigured where trying again is of no use.
@@ -21,7 +24,7 @@ def open_source(config: StreamConfig, read_timeout_s: float | None = None, *, pl
     path = local_path(config.url)
     if path is not None and config.format is None and os.path.isdir(path):  # noqa: PTH112, Path raises for long names
         return FolderSource(path, config.fps, config.size)
-    return VideoSource(config, read_timeout_s, playlists=playlists)
+    return VideoSource(config, read_timeout_s, admitted=admitted)
 
 
 def open_path(path: str | Path, size_wh: tuple[int, int] | None = None) -> Source:

@@ -14,6 +14,7 @@ from tracker.errors import SourceError
 from tracker.streams.arrivals import Arrivals
 from tracker.streams.budget import BufferBudget
 from tracker.streams.buffer import RollingBuffer
+from tracker.streams.opening import Admitted
 from tracker.streams.pacing import Pacer
 from tracker.streams.picture import Misconfigured, Picture, Source
 from tracker.streams.sources import open_source, stamped
@@ -39,8 +40,8 @@ class Stream:
 
     `on_frame(frame)` is called for every frame when it is in the buffer, `on_event(stream, event, details)` for
     everything that happens to the stream ("stream_live", …, see the protocol's events), both from this stream's own
-    threads, events in order: neither may block. Texts never hold credentials. `playlists`: whether the source may
-    name other files or hosts. `budget`: what its buffer and those of other streams share.
+    threads, events in order: neither may block. Texts never hold credentials. `admitted`: what a client's
+    source may open; without it, whatever it names. `budget`: what its buffer and those of other streams share.
     """
 
     def __init__(
@@ -50,10 +51,10 @@ class Stream:
         on_frame: Callable[[Frame], None],
         on_event: Callable[["Stream", str, dict[str, Any]], None],
         *,
-        playlists: bool = True,
+        admitted: Admitted | None = None,
         budget: BufferBudget | None = None,
     ) -> None:
-        self._playlists = playlists
+        self._admitted = admitted
         self._budget = budget
         self.name = name
         self.config = config
@@ -163,7 +164,7 @@ class Stream:
 
     def _read(self) -> bool:
         """Open the source and take its pictures until it ends (True) or somebody wants otherwise."""
-        with open_source(self.config, self._stall_s() * GIVE_UP_STALLS, playlists=self._playlists) as source:
+        with open_source(self.config, self._stall_s() * GIVE_UP_STALLS, admitted=self._admitted) as source:
             self._opened(source)
             for picture in source:
                 if picture is None:
