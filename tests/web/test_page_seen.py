@@ -27,7 +27,8 @@ def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
     folder = tmp_path_factory.mktemp("pond")
     save_tiny_clip(folder / "clip")
     labels = {"model": str(folder / "clip"), "device": "cpu"}
-    kept = {"persist": {"dir": str(folder / "state")}, "looks": {"every_s": 0.2}, "labels": labels}
+    small = {"name": "nano", "image_size": 128}  # what is found is no matter here
+    kept = {"model": small, "persist": {"dir": str(folder / "state")}, "looks": {"every_s": 0.2}, "labels": labels}
     broken = {"url": str(folder / HOSTILE.replace("/", "")), "loop": True}
     with answering() as url:
         describe = {"url": url, "model": "any"}
@@ -152,6 +153,10 @@ def test_nothing_serious_for_axe_with_every_panel_open(
         with looking(browser, f"{address}s/pond", color_scheme=scheme, bypass_csp=True) as page:
             every_panel_open(page, client, pond)
             assert not serious_for_axe(page)
+        client.remove("pond", all=True)
+        client.remove_zone("pond", "bow")
+        for watched in client.watched().watched:
+            client.stop_watching(watched.watch)
 
 
 def every_panel_open(page: Any, client: Client, pond: Pond) -> None:
@@ -161,7 +166,7 @@ def every_panel_open(page: Any, client: Client, pond: Pond) -> None:
     marks: dict[str, Any] = {"frame": frame, "points": [pond.inside(frame, 1)]}
     first = client.add("pond", **marks, label="koi").object
     wait_until(lambda: client.similar(stream="pond", box=box_around(pond, frame), frame=frame).hits)
-    watched = client.watch_for("the koi", stream="pond", object=first, threshold=0.8).watch
+    client.watch_for("the koi", stream="pond", object=first, threshold=0.8)
     second = client.add("pond", **marks).object
     client.set_zone("pond", "bow", ZoneConfig(polygon=[(20, 20), (200, 20), (200, 200)]))
     page.click("#help")
@@ -173,8 +178,6 @@ def every_panel_open(page: Any, client: Client, pond: Pond) -> None:
     page.wait_for_selector("#zones li")
     page.click("[aria-label='Edit zone bow']")
     page.wait_for_selector("#events li:has-text('looks like')")
-    client.stop_watching(watched)
-    client.remove_zone("pond", "bow")
 
 
 def test_a_line_is_drawn_edited_and_removed(address: str, browser: Any, client: Client) -> None:
