@@ -219,8 +219,8 @@ def test_a_real_server_with_a_model_that_sees(real_server: tuple[str, Path], fil
         found = talk.ask("objects.describe", stream="cam", object=1, question="what is written on it?")
         assert (found["model"], found["text"].isprintable()) == (str(model), True)
         assert 0 < len(found["text"]) <= 12
-        (record,) = talk.ask("objects.list")["objects"]
-        assert record["description"]["text"] == found["text"]
+        wait_until(lambda: "description" in talk.ask("objects.list")["objects"][0])
+        assert talk.ask("objects.list")["objects"][0]["description"]["text"] == found["text"]
     assert b'"POST /v1/chat/completions HTTP/1.1" 200' in (model / "log").read_bytes()
 
 
