@@ -52,8 +52,13 @@ export class Zones {
     );
   }
 
-  /** Counts as they come with a picture's tracks. */
+  /** Counts as they come with a picture's tracks; a zone that is not known yet was set by somebody else. */
   count(zones) {
+    const unknown = Object.keys(zones ?? {}).some((name) => !this.counts?.has(name));
+    if (unknown && !this.asking) {
+      this.asking = true;
+      this.load().finally(() => (this.asking = false));
+    }
     for (const [name, counts] of Object.entries(zones ?? {})) {
       const element = this.counts?.get(name);
       if (element) text(element, said(counts));
