@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from tracker.cli.trackerd import trackerd
-from tracker.errors import TrackerError
+from tracker.errors import BadRequest, TrackerError
 
 if not (Path(__file__).parents[2] / "tracker" / "models" / "nano.safetensors").exists():
     pytest.skip("the bundled weights are not there", allow_module_level=True)
@@ -43,6 +43,22 @@ def hits(*words: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def library(tmp_path: Path) -> list[str]:
     return [photo(tmp_path, f"{colour}-{k}.png", colour, k) for k in range(2) for colour in COLOURS]
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ("0", "--image-size: must be a whole number of at least 64"),
+        ("320000", "--image-size: must be a whole number of at most 2048"),
+        ("65", "--image-size: must be a whole number, a multiple of 32"),
+    ],
+)
+def test_a_size_that_no_model_works_at_is_refused(tmp_path: Path, size: str, words: str) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    command = ["index", str(tmp_path / "a.png"), "--everything", "--db", str(tmp_path / "db"), "--image-size", size]
+    result = CliRunner().invoke(trackerd, command)
+    assert isinstance(result.exception, BadRequest)
+    assert words in str(result.exception)
 
 
 def test_what_looks_alike_comes_first(tmp_path: Path, library: list[str]) -> None:
@@ -111,3 +127,24 @@ def test_another_models_looks_are_left_out_and_said(tmp_path: Path, library: lis
     result = run("similar", library[0], "--db", db, "--json")
     assert json.loads(result.stdout)["hits"] == []
     assert "1 looks are of another model" in result.stderr
+
+
+def test_indexes_are_taken_over_into_one(tmp_path: Path, library: list[str]) -> None:
+    parts, db, box = tmp_path / "parts", str(tmp_path / "all.db"), ",".join(map(str, BOX))
+    for number, picture in enumerate(library):
+        (parts / str(number)).mkdir(parents=True)
+        assert run("index", picture, "--box", box, "--db", str(parts / str(number) / "looks.db")).exit_code == 0
+    for told in ("6 pictures out of 6 indexes", "0 pictures out of 6 indexes"):  # the second time all are there
+        result = run("index", "--from", str(parts), "--db", db)
+        assert (result.exit_code, told in result.output) == (0, True), result.output
+    found = hits(photo(tmp_path, "query.png", "green", 9), "--box", box, "--db", db)
+    assert {Path(hit["path"]).name for hit in found[:2]} == {"green-0.png", "green-1.png"}
+    assert sorted(hit["path"] for hit in found) == sorted(library)
+    assert isinstance(run("index", "--from", db, "--db", db).exception, TrackerError)
+
+
+def test_a_single_picture_that_cannot_be_indexed_says_why(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    result = run("index", str(tmp_path / "broken.png"), "--db", str(tmp_path / "looks.db"))
+    assert isinstance(result.exception, TrackerError)
+    assert "is not a picture that can be read" in str(result.exception)

@@ -297,20 +297,6 @@ def test_a_number_of_pictures_that_was_not_recorded_runs_as_it_is(pair: Pair) ->
     assert again.replayed == []
 
 
-def test_masks_are_those_of_their_own_frame_whatever_is_launched_before_they_are_read(pair: Pair) -> None:
-    engine, _ = recorded(pair)
-    images = video(64)
-    track, _ = engine.prompt(ObjectMemory(), pair.features, 0, 0, click(1), SIZE_WH)
-    first = engine.encode_tensor(images[1:2])
-    ((_, expected),) = engine.propagate([(track, 0, 1)], first)
-    finish = engine.launch([(track, 0, 1)], first)
-    second = engine.encode_tensor(images[9:10])
-    ((after, mask),) = finish()
-    assert np.array_equal(mask.logits_hw, expected.logits_hw)
-    ((_, later),) = engine.propagate([(after, 0, 2)], second)
-    assert not np.array_equal(later.logits_hw, mask.logits_hw)
-
-
 def test_what_cannot_be_recorded_is_said_once_and_runs_as_it_is(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,15 +1,20 @@
 """A box dies, hangs or is cut off: its streams go on elsewhere with their objects, and readers follow."""
 
+import asyncio
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from helpers.fleets import START_S, TestFleet
+from helpers.fleets import START_S, TestFleet, free_port
 from helpers.listeners import listening, owner_of
 from helpers.waiting import wait_until
-from tracker.client import Client
-from tracker.errors import BadRequest, UnknownStream
+from tracker.client import AsyncClient, Client
+from tracker.errors import BadRequest, ConfigError, UnknownStream
+from tracker.fleet import people
 from tracker.fleet.bundles import get_bundle
 from tracker.fleet.settings import WantedStream
 
@@ -26,22 +31,72 @@ def streams(fleet: TestFleet, film: Path) -> list[str]:
     return STREAMS
 
 
+REFUSED: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
+    (lambda client: client.info(), BadRequest, "name the stream"),
+    (lambda client: client.remove_stream("cam0"), BadRequest, "fleet rm"),
+    (lambda client: client.objects("cam7"), UnknownStream, "no stream 'cam7'"),
+]
+NOT_PUBLISHED: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
+    (lambda client: client.subscribe("cam7"), UnknownStream, "no stream 'cam7'"),
+    (lambda client: client.subscribe(), ValueError, "name a stream"),
+    (lambda client: client.subscribe("cam0", ("status",)), ValueError, "status"),
+    (lambda client: client.subscribe("cam0", timeout_s=0), BadRequest, "timeout_s"),
+]
+
+
 @pytest.mark.usefixtures("streams")
 class TestAClientOfAFleet:
     def test_is_told_what_is_not_to_be_had(self, fleet: TestFleet) -> None:
         with Client(fleet=fleet.nats.url) as client:
-            with pytest.raises(BadRequest, match="name the stream"):
-                client.info()
-            with pytest.raises(BadRequest, match="fleet rm"):
-                client.remove_stream("cam0")
-            with pytest.raises(UnknownStream, match="no stream 'cam7'"):
-                client.objects("cam7")
-            with pytest.raises(UnknownStream, match="no stream 'cam7'"):
-                client.subscribe("cam7")
-            with pytest.raises(ValueError, match="name a stream"):
-                client.subscribe()
-            with pytest.raises(ValueError, match="status"):
-                client.subscribe("cam0", ("status",))
+            for ask, kind, says in REFUSED + NOT_PUBLISHED:
+                with pytest.raises(kind, match=says):
+                    ask(client)
+
+    def test_so_is_one_for_asyncio(self, fleet: TestFleet) -> None:
+        async def use() -> None:
+            async with AsyncClient(fleet=fleet.nats.url) as client:
+                for ask, kind, says in REFUSED:
+                    with pytest.raises(kind, match=says):
+                        await ask(client)
+                for ask, kind, says in NOT_PUBLISHED:
+                    with pytest.raises(kind, match=says):
+                        await anext(ask(client))
+
+        asyncio.run(use())
+
+    @pytest.mark.parametrize("is_closed_early", [True, False])
+    def test_one_for_asyncio_is_made_where_there_is_no_fleet_and_says_so_when_asked(
+        self, is_closed_early: bool
+    ) -> None:
+        async def use() -> None:
+            async with AsyncClient(fleet=f"nats://127.0.0.1:{free_port()}") as client:
+                if not is_closed_early:
+                    with pytest.raises(ConfigError, match="NATS is not to be had there"):
+                        await client.objects("cam0")
+
+        asyncio.run(use())
+
+    def test_one_for_asyncio_follows_a_stream_and_stores_its_objects(self, fleet: TestFleet) -> None:
+        before = fleet.live()["cam1"]
+
+        async def use() -> None:
+            async with AsyncClient(fleet=fleet.nats.url) as client:
+                added = await client.add("cam1", box=RESTING)
+                assert added.durable
+                async with client.tracks("cam1", timeout_s=START_S) as tracks, client.subscribe("cam1") as messages:
+                    first = await anext(tracks)
+                    await asyncio.to_thread(fleet.do, partial(people.move, stream="cam1", to=None))
+                    while not (message := await anext(messages)).moved:
+                        pass
+                    while (last := await anext(tracks)).owner == first.owner:
+                        pass
+                assert last.frame > first.frame
+                assert message.gap_s > 0
+                assert [entry.object for entry in (await client.objects("cam1")).objects] == [added.object]
+                await client.remove("cam1", added.object)
+
+        asyncio.run(use())
+        fleet.wait_for(lambda live: live.get("cam1", before) != before)
 
 
 class TestAKilledBox:

@@ -1,81 +1,68 @@
 """Files that are submitted are done once or again by idle boxes: none is missing, none half-written."""
 
 import json
-from collections.abc import Awaitable, Callable
+import subprocess
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
-from PIL import Image
 
-from helpers.fleets import START_S, TestFleet
+from helpers.fleet_files import (
+    failures,
+    pictures_in,
+    progress,
+    segmenting,
+    submit,
+    wait_for_all,
+    with_files,
+    working,
+    wrong_results,
+)
+from helpers.fleets import LOOK_S, START_S, TRACKERD, TestFleet
 from helpers.waiting import wait_until
 from tracker.errors import BadRequest
 from tracker.fleet import files
-from tracker.fleet.files import Files, Job, Progress, Want, Work
+from tracker.fleet.files import Work
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]  # daemons start slowly on a busy machine
 
 PICTURES = 24
 
 
-def work(*want: Want, **marks: Any) -> Work:
-    return Work(kind="segment", want=list(want), image_size=64, **(marks or {"box": (110, 80, 130, 100)}))
+@pytest.fixture(scope="class")
+def pictures(film: Path) -> list[Path]:
+    return pictures_in(film.parent / "pictures", PICTURES)
 
 
 @pytest.fixture(scope="class")
-def pictures(film: Path) -> list[Path]:
-    folder = film.parent / "pictures"
-    folder.mkdir(exist_ok=True)
-    paths = [folder / f"picture{i}.png" for i in range(PICTURES)]
-    for i, path in enumerate(paths):
-        picture = Image.new("RGB", (160, 120), (60, 60, 60))
-        picture.paste((255, 255, 255), (110, 80, 130, 100 + i % 5))
-        picture.save(path)
-    return paths
+def one_box_without_a_folder(fleet: TestFleet) -> Iterator[None]:
+    """All results go into NATS."""
+    for box in fleet.boxes.values():
+        box.kill_fleet()
+    box, settings = fleet.boxes["north-2"], fleet.boxes["north-2"].settings
+    box.settings = {**settings, "jobs": {**settings["jobs"], "results": None}}
+    box.start_fleet()
+    yield
+    box.kill_fleet()
+    box.settings = settings
+    fleet.start_what_is_not_running()
 
 
-def submit(fleet: TestFleet, task: Work, paths: list[Path]) -> Job:
-    return fleet.do(lambda buckets: _with_files(buckets.js, partial(files.submit, work=task, paths=paths)))
-
-
-async def _with_files(js: Any, work: Callable[[Files], Awaitable[Any]]) -> Any:
-    return await work(await Files.open(js))
-
-
-def progress(fleet: TestFleet, job: Job) -> Progress:
-    found = fleet.do(lambda buckets: _with_files(buckets.js, files.progress))
-    return next(one for one in found if one.job == job.job)
-
-
-def working(fleet: TestFleet) -> list[psutil.Process]:
-    """The boxes' child processes for files."""
-    running = [box.fleet for box in fleet.boxes.values() if box.fleet is not None]
-    return [child for process in running for child in psutil.Process(process.pid).children()]
-
-
-def wait_for_all(fleet: TestFleet, job: Job) -> Progress:
-    wait_until(lambda: progress(fleet, job).done + progress(fleet, job).failed == job.files, 2 * START_S)
-    return progress(fleet, job)
+def run(*words: str) -> str:
+    """`trackerd` as somebody types it."""
+    return subprocess.run([*TRACKERD, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 class TestFiles:
     def test_are_done_by_all_boxes_though_one_is_killed(
         self, fleet: TestFleet, pictures: list[Path], shared_results: Path
     ) -> None:
-        job = submit(fleet, work("coco", "masks"), pictures)
-        wait_until(lambda: progress(fleet, job).done >= 2, 2 * START_S)
+        job = submit(fleet, segmenting("coco", "masks"), pictures)
+        wait_until(lambda: progress(fleet, job).done >= 2, 2 * START_S, LOOK_S)
         fleet.boxes["north-1"].kill()
         assert wait_for_all(fleet, job).done == PICTURES
-        folder = shared_results / job.job
-        for number, picture in enumerate(pictures):
-            place = folder / f"{number:06d}-{picture.stem}"
-            assert json.loads((place / "coco.json").read_text())["images"][0]["file_name"] == picture.name
-            with Image.open(place / "masks" / f"{picture.stem}.png") as mask:
-                assert mask.size == (160, 120)
-        assert sorted(path.name for path in folder.glob("0*")) == sorted(path.name for path in folder.iterdir())
+        assert wrong_results(shared_results / job.job, pictures) == []
         wait_until(lambda: not working(fleet), START_S)  # who has nothing to do ends the process that works
 
     def test_that_cannot_be_done_are_listed_with_the_reason(
@@ -85,9 +72,9 @@ class TestFiles:
         broken.write_bytes(b"no picture")
         elsewhere = tmp_path / "secret.png"
         elsewhere.write_bytes(b"")
-        job = submit(fleet, work("coco"), [broken, elsewhere])
+        job = submit(fleet, segmenting("coco"), [broken, elsewhere])
         assert wait_for_all(fleet, job).failed == 2
-        failed = fleet.do(lambda buckets: _with_files(buckets.js, partial(files.failures, job=job.job)))
+        failed = failures(fleet, job)
         wait_until(lambda: not working(fleet), START_S)
         reasons = {Path(one.path).name: (one.tries, one.error or "") for one in failed}
         # More where a slow box let a file go meanwhile: that counts as a delivery too.
@@ -95,15 +82,44 @@ class TestFiles:
         assert "could not be read" in reasons["broken.png"][1]
         assert "jobs.inputs" in reasons["secret.png"][1]
 
+    def test_whose_results_are_in_a_folder_are_not_fetched_out_of_nats(
+        self, fleet: TestFleet, pictures: list[Path], tmp_path: Path
+    ) -> None:
+        job = submit(fleet, segmenting("coco"), pictures[:1])
+        wait_for_all(fleet, job)
+        with pytest.raises(BadRequest, match=r"is not in NATS; it is where jobs\.results of box"):
+            with_files(fleet, partial(files.fetch, job=job.job, folder=tmp_path))
+        wait_until(lambda: not working(fleet), START_S)
+
     @pytest.mark.parametrize(
         ("task", "says"),
         [
-            (work("jsonl"), "want: jsonl; segment gives coco"),
-            (work(), "want: nothing"),
+            (segmenting("jsonl"), "want: jsonl; segment gives coco"),
+            (segmenting(), "want: nothing"),
             (Work(kind="segment", want=["coco"]), "mark an object"),
-            (work("coco", box=(1, 2, 3, 4), everything=True), "mark an object"),
+            (segmenting("coco", box=(1, 2, 3, 4), everything=True), "mark an object"),
+            (Work(kind="index", want=["coco"]), "want: coco; index gives looks"),
+            (Work(kind="index", want=["looks"], points=[[1, 2]]), "points are not taken"),
+            (Work(kind="index", want=["looks"], box=(1, 2, 3, 4), everything=True), "or everything"),
         ],
     )
     def test_that_no_box_could_do_are_refused(self, fleet: TestFleet, task: Work, says: str) -> None:
         with pytest.raises(BadRequest, match=says):
             submit(fleet, task, [])
+
+
+@pytest.mark.usefixtures("one_box_without_a_folder")
+class TestFilesWithoutASharedFolder:
+    def test_are_indexed_fetched_out_of_nats_and_searched(
+        self, fleet: TestFleet, pictures: list[Path], tmp_path: Path
+    ) -> None:
+        few, nats = pictures[:3], ("--nats", fleet.nats.url)
+        name = run("fleet", "submit", "index", *map(str, few), "--image-size", "64", *nats).strip()
+        wait_until(lambda: len(with_files(fleet, partial(files.outcomes, job=name))) == 3, START_S, LOOK_S)
+        run("fleet", "jobs", name, "--fetch", str(tmp_path / "results"), *nats)
+        run("index", "--from", str(tmp_path / "results"), "--db", str(tmp_path / "looks.db"))
+        model = ("--db", str(tmp_path / "looks.db"), "--image-size", "64", "--device", "cpu")
+        hits = json.loads(run("similar", str(few[0]), *model, "--json"))["hits"]
+        assert sorted(hit["path"] for hit in hits) == sorted(map(str, few))
+        assert hits[0]["path"] == str(few[0])
+        wait_until(lambda: not working(fleet), START_S)

@@ -1,5 +1,6 @@
 """Streams are moved for a reason, without a gap; NATS may be away, for all boxes or for one."""
 
+import signal
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.fleets import START_S, TestFleet
+from helpers.fleets import LOOK_S, START_S, TestFleet
 from helpers.listeners import Ear, ear
 from helpers.waiting import wait_until
 from tracker.client import Client
@@ -50,7 +51,9 @@ class TestDraining:
         assert moved
         assert [len(one.owners) for one in ears] == [2 if name in moved else 1 for name in streams]
         assert fleet.state().drained == [box]
-        wait_until(lambda: "it is drained" in [b.message for b in fleet.state().boxes if b.box == box], START_S)
+        wait_until(
+            lambda: "it is drained" in [b.message for b in fleet.state().boxes if b.box == box], START_S, LOOK_S
+        )
 
     def test_a_box_that_is_drained_takes_nothing_until_that_is_undone(self, fleet: TestFleet, film: Path) -> None:
         fleet.apply({f"more{i}": WantedStream(url=str(film), loop=True) for i in range(4)})
@@ -77,6 +80,21 @@ class TestMoving:
         before = fleet.live()["cam1"]
         fleet.do(lambda buckets: people.move(buckets, "cam1", None))
         fleet.wait_for(lambda live: live.get("cam1", before) != before)
+
+    def test_a_stream_that_is_removed_and_wanted_anew_begins_from_nothing(
+        self, fleet: TestFleet, film: Path
+    ) -> None:
+        box = fleet.live()["cam2"]
+        with Client(fleet=fleet.nats.url) as client, fleet.client(box) as old:
+            assert client.add("cam2", box=RESTING).durable
+            fleet.boxes[box].signal(signal.SIGSTOP)  # its owner hears of it when it is another's already
+            fleet.do(partial(people.remove, stream="cam2"))
+            fleet.apply({"cam2": WantedStream(url=str(film), loop=True)})
+            fleet.wait_for(lambda live: live.get("cam2", box) != box)
+            fleet.boxes[box].signal(signal.SIGCONT)
+            assert client.objects("cam2").objects == []
+            wait_until(lambda: "cam2" not in [s.stream for s in old.streams().streams], START_S)
+        fleet.wait_for(lambda live: set(live) == set(STREAMS))
 
     def test_what_cannot_be_is_refused(self, fleet: TestFleet, film: Path) -> None:
         fleet.apply({"yard": WantedStream(url=str(film), loop=True, needs={"site": "south"})})

@@ -11,8 +11,10 @@ import pytest
 
 from helpers.fleets import START_S, TestFleet
 from tracker.client import Client
-from tracker.fleet.buckets import compare_and_delete, entry_of
+from tracker.fleet.buckets import Buckets, compare_and_delete, entry_of
+from tracker.fleet.claim import Ownership, Superseded
 from tracker.fleet.settings import WantedStream
+from tracker.protocol.placement import Token
 from tracker.protocol.replies import StreamRecord, Tracks
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]  # daemons start slowly on a busy machine
@@ -59,6 +61,14 @@ class TestThreeBoxes:
         with fleet.client(box) as client:
             fleet.wait_for(lambda live: live.get("cam1") == box and _fps(client, "cam1") == 1.0)
 
+    def test_settings_that_no_box_can_serve_are_told_and_may_be_corrected(
+        self, fleet: TestFleet, film: Path
+    ) -> None:
+        fleet.apply({"cam3": WantedStream(url="rtsp://127.0.0.1:1/secret")})
+        fleet.wait_for(lambda live: "cam3" not in live and "allow_sources" in (_why_not(fleet, "cam3") or ""))
+        fleet.apply({"cam3": wanted(film)})
+        fleet.wait_for(lambda live: "cam3" in live and _why_not(fleet, "cam3") is None)
+
     def test_what_is_needed_binds_a_stream_to_the_boxes_that_have_it(self, fleet: TestFleet, film: Path) -> None:
         fleet.apply({"yard": wanted(film, needs={"site": "south"}), "moon": wanted(film, needs={"site": "moon"})})
         live = fleet.wait_for(lambda live: "yard" in live)
@@ -93,9 +103,31 @@ async def one_message(nats_url: str, subject: str) -> bytes:
         await connection.close()
 
 
+def _why_not(fleet: TestFleet, stream: str) -> str | None:
+    return next(placed.message for placed in fleet.state().streams if placed.stream == stream)
+
+
 def _fps(client: Client, stream: str) -> float | None:
     records = {record.stream: record for record in client.streams().streams}
     return records[stream].fps if stream in records else None
+
+
+def test_a_claim_is_lost_to_a_greater_token_and_not_to_an_answer_that_was(fleet: TestFleet) -> None:
+    async def claimed(buckets: Buckets) -> None:
+        ours, newer = (Ownership(buckets, "claimed", Token(1, delivery)) for delivery in (1, 2))
+        assert await ours.make("north-1") is None
+        await buckets.claims.put("claimed", msgspec.json.encode(ours.claim))  # written by us; the answer was lost
+        await ours.confirm()
+        assert await newer.make("north-2") == ours.claim
+        for write in (ours.confirm, ours.look, ours.next_block, ours.point_at_own_bundle):
+            with pytest.raises(Superseded):
+                await write()
+        await ours.end()
+        await newer.confirm()
+        await newer.end()
+        assert (await entry_of(buckets.claims, "claimed")).value is None
+
+    fleet.do(claimed)
 
 
 def test_an_entry_is_deleted_only_by_who_wrote_it_last(fleet: TestFleet) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ R = TypeVar("R")
 
 TRACKERD = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()"]
 START_S = 240.0  # for a daemon, on a busy machine
+LOOK_S = 0.1  # between two looks at the fleet, each of which makes NATS work
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -43,15 +45,22 @@ class NatsServer:
 
     folder: Path
     port: int = field(default_factory=free_port)
+    arguments: Sequence[str] = ()
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
+    @property
+    def log(self) -> Path:
+        return self.folder.with_suffix(".log")
+
     def start(self) -> None:
         command = ["nats-server", "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", str(self.folder)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command += self.arguments
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(self._listens, START_S)
 
     def stop(self) -> None:
@@ -119,6 +128,13 @@ class TestBox:
                 process.wait()
         self.fleet = self.daemon = None
 
+    def kill_fleet(self) -> None:
+        """The fleet process alone."""
+        if self.fleet is not None:
+            self.fleet.kill()
+            self.fleet.wait()
+            self.fleet = None
+
     def log(self) -> str:
         return (self.folder / f"{self.name}.log").read_text(errors="replace")
 
@@ -144,6 +160,7 @@ class TestFleet:
     nats: NatsServer
     boxes: dict[str, TestBox]
     network: Proxy  # between NATS and the last box
+    options: NatsOptions  # of who asks the fleet something
 
     def start_what_is_not_running(self) -> None:
         if self.nats.process is None:
@@ -159,7 +176,7 @@ class TestFleet:
         """What somebody asks of the fleet, over a connection of its own."""
 
         async def ask() -> R:
-            connection = await connect_nats(NatsOptions([self.nats.url]), "test")
+            connection = await connect_nats(self.options, "test")
             try:
                 return await work(await Buckets.open(connection))
             finally:
@@ -171,7 +188,14 @@ class TestFleet:
         return self.do(lambda buckets: people.apply(buckets, wanted, prune=prune))
 
     def state(self) -> people.FleetState:
-        return self.do(people.state)
+        """A busy machine's disk lets JetStream hang for seconds: then it is asked again."""
+        deadline_s = time.monotonic() + START_S
+        while True:
+            try:
+                return self.do(people.state)
+            except TimeoutError:
+                if time.monotonic() > deadline_s:
+                    raise
 
     def live(self) -> dict[str, str]:
         """Live streams, and the box of each."""
@@ -186,7 +210,7 @@ class TestFleet:
             return condition(found)
 
         try:
-            wait_until(is_so, patience_s)
+            wait_until(is_so, patience_s, LOOK_S)
         except AssertionError:
             logs = "\n".join(f"--- {box.name}\n{box.log()[-3000:]}" for box in self.boxes.values())
             raise AssertionError(f"waited in vain; live: {found}; {self.state()}\n{logs}") from None
@@ -201,7 +225,7 @@ class TestFleet:
             return False
 
         try:
-            wait_until(are_ready, START_S)
+            wait_until(are_ready, START_S, LOOK_S)
         except AssertionError:
             raise AssertionError("\n".join(box.log()[-3000:] for box in self.boxes.values())) from None
 
@@ -212,8 +236,8 @@ class TestFleet:
 
 
 @contextmanager
-def nats_server(folder: Path) -> Iterator[NatsServer]:
-    server = NatsServer(folder / "nats")
+def nats_server(folder: Path, arguments: Sequence[str] = ()) -> Iterator[NatsServer]:
+    server = NatsServer(folder / "nats", arguments=arguments)
     server.start()
     try:
         yield server
@@ -235,13 +259,18 @@ def running(
             name: TestBox(name, folder, nats.url, sources, (settings or {}).get(name, {}), daemon) for name in names
         }
         boxes[names[-1]].nats = f"nats://127.0.0.1:{network.port}"
-        fleet = TestFleet(nats, boxes, network)
-        try:
-            for box in boxes.values():
-                box.start()
-            fleet.wait_for_boxes(names)
+        with started(TestFleet(nats, boxes, network, NatsOptions([nats.url]))) as fleet:
             yield fleet
-        finally:
-            for box in boxes.values():
-                box.signal(signal.SIGCONT)
-                box.kill()
+
+
+@contextmanager
+def started(fleet: TestFleet) -> Iterator[TestFleet]:
+    try:
+        for box in fleet.boxes.values():
+            box.start()
+        fleet.wait_for_boxes(list(fleet.boxes))
+        yield fleet
+    finally:
+        for box in fleet.boxes.values():
+            box.signal(signal.SIGCONT)
+            box.kill()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
+import numpy as np
 import pytest
 from msgspec import structs
 
@@ -23,7 +24,18 @@ from tracker.protocol.fields import EventName
 from tracker.protocol.replies import Event
 from tracker.registry.database import Database, HistoryQuery
 from tracker.registry.folder import FolderLock
-from tracker.registry.rows import Change, Clear, DropObject, PutObject, PutStream, Saved, SavedObject, SavedStream
+from tracker.registry.rows import (
+    Change,
+    Clear,
+    DropObject,
+    PutLook,
+    PutObject,
+    PutStream,
+    Saved,
+    SavedObject,
+    SavedStream,
+)
+from tracker.registry.similar import Look
 from tracker.registry.store import Store
 
 CAM = SavedStream("cam", StreamConfig(url="rtsp://camera"), 100, 2, [(1, 8)])
@@ -346,3 +358,38 @@ def _after(before: set[int], units: list[list[tuple[str, int]]]) -> set[int]:
     for kind, number in (says for unit in units for says in unit):
         there = there | {number} if kind == "put" else there - {number}
     return there
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def put_look(stream: str, thumbnail_bytes: int) -> PutLook:
+    vector = np.ones(256, np.float32).tobytes()
+    about = "appearance", "m" * 16, stream, 1, 0, 1, 1.0, (0, 0, 9, 9), None
+    return PutLook(Look(*about, bytes(thumbnail_bytes), vector))
+
+
+def test_a_look_without_room_costs_no_request(small_disk: Path) -> None:
+    with opened(small_disk / "state") as (store, _):
+        assert written(store, PutStream(CAM), put(1))
+        for k in range(20):
+            store.save_look(put_look(f"cam{k}", 60_000))
+        wait_until(lambda: store.failures > 0)
+        assert written(store, put(2))
+        assert not store.failed
+
+
+def test_the_log_makes_room_for_a_memory(small_disk: Path) -> None:
+    """Written again and again, rows fill SQLite's log; it is given back where the disk has no more room."""
+    with opened(small_disk / "state") as (store, _):
+        (small_disk / "ballast").write_bytes(bytes(350_000))
+        for k in range(60):
+            assert written(store, PutStream(CAM), put(k % 3, bytes(70_000)))

@@ -1,10 +1,13 @@
 """Peers that send more than is read, over raw TCP: they are shut, and nothing else is different."""
 
 import contextlib
+import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgpack
 import pytest
@@ -17,6 +20,7 @@ from tracker.protocol.replies import Empty
 from tracker.sockets import connections
 from tracker.sockets.connections import AT_ONCE
 from tracker.sockets.control import ControlServer
+from tracker.sockets.intake import Intake
 from tracker.sockets.publisher import Publisher
 from tracker.sockets.request import Request
 
@@ -161,3 +165,63 @@ def test_a_client_that_goes_on_by_the_same_name_is_heard_again() -> None:
     with control() as server, zmq.Context() as context:
         for _ in range(3):
             wait_until(heard)
+
+
+def held_up() -> tuple[Callable[[Request], None], threading.Event]:
+    """A handler that does not come back before the event is set."""
+    go_on = threading.Event()
+
+    def handle(request: Request) -> None:
+        go_on.wait(60)
+        request.reply(Empty())
+
+    return handle, go_on
+
+
+def resident_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def frame_of(request_id: int) -> bytes:
+    body = msgpack.packb({"op": "server.info", "id": request_id, "args": {}, "more": "x" * 20})
+    return bytes([0, len(body)]) + body
+
+
+def test_small_messages_that_wait_need_little_memory() -> None:
+    """Each came by itself: with ZeroMQ's own receive buffers each would keep 3 kB and more."""
+    handle, go_on = held_up()
+    with control(handle) as server, shaken(server.endpoint, b"DEALER") as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        before_mib = resident_mib()
+        for k in range(4000):
+            peer.sendall(frame_of(k))
+            time.sleep(0.0001)
+        more_mib = resident_mib() - before_mib
+        go_on.set()
+    assert more_mib < 5
+
+
+def test_who_comes_after_a_flood_is_let_in_once_it_is_read() -> None:
+    handle, go_on = held_up()
+    with control(handle) as server, looking(server):
+        with shaken(server.endpoint, b"DEALER") as peer, contextlib.suppress(OSError):
+            for _ in range(20):
+                peer.sendall(frame_of(1) * 5000)
+        with zmq.Context() as context, context.socket(zmq.DEALER) as good:
+            good.linger = 0
+            good.connect(server.endpoint)
+            go_on.set()
+            good.send(msgpack.packb({"op": "server.info", "id": 7, "args": {}}))
+            assert good.poll(PATIENCE_MS * 3)
+            assert msgpack.unpackb(good.recv())["id"] == 7
+
+
+def test_what_is_left_of_who_hung_up_keeps_newcomers_away() -> None:
+    intake = Intake(("127.0.0.1", 1), 1000)
+    intake.leave(8001)
+    assert intake.is_crowded
+    intake.took_of_gone(100, 1)
+    assert not intake.is_crowded
+    intake.leave(9000)
+    intake.took_all()
+    assert not intake.is_crowded

@@ -75,6 +75,10 @@ def test_does_not_match(url):
     assert not allowed(url, CAMS)
 
 
+def test_a_home_that_is_nobodys_matches_nothing():
+    assert not allowed("~nobody-of-that-name/x", ["/srv/**"])
+
+
 def test_nothing_by_default():
     for url in ("rtsp://127.0.0.1/x", "/dev/video0", "http://a/b"):
         assert not allowed(url, [])

@@ -398,6 +398,12 @@ def test_what_cannot_be_read_is_refused_and_closed(broken, name, words):
     assert (psutil.Process().num_fds(), psutil.Process().num_threads()) == before
 
 
+@pytest.mark.parametrize("path", ["/tmp/" + "x" * 5000, "~nobody-of-that-name/x.mp4", "/tmp/a\0b.mp4"])
+def test_names_that_no_file_can_have_are_refused_in_words(path):
+    with pytest.raises(SourceError), sources.open_source(StreamConfig(url=path)):
+        pass
+
+
 def test_a_file_that_breaks_off_gives_what_it_has(tmp_path):
     whole = videos.write(tmp_path / "whole.mkv", videos.moving(40), "ffv1").read_bytes()
     path = tmp_path / "cut.mkv"

@@ -13,6 +13,10 @@ the daemon end to end, geometry, bfloat16, what kill -9 loses, fleets.
     tools/bench fleet    [--boxes 200] [--streams 2000] [--processes 4]
     tools/bench fleet_kill [--runs 20]
     tools/bench disk     [--minutes 5]
+    tools/bench fleet_stop [--runs 3] [--seconds 30]
+    tools/bench fleet_nats [--seconds 60]
+    tools/bench fleet_drain [--runs 6]
+    tools/bench fleet_files [--pictures 300]
     tools/bench zones    [--model nano] [--scenes 20]
 
 Prints a Markdown table, and JSON with --json FILE. `wall` and every latency is what a clock says, and means nothing
@@ -122,6 +126,29 @@ def _fleet_kill(kinds: Any, module: Any) -> None:
     kind.add_argument("--runs", type=int, default=20, help="how often (default: %(default)s)")
 
 
+def _fleet_stop(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "fleet_stop", module, module.rows)
+    kind.add_argument("--runs", type=int, default=3, help="how often (default: %(default)s)")
+    kind.add_argument(
+        "--seconds", type=float, default=30.0, help="that the box stands still (default: %(default)s)"
+    )
+
+
+def _fleet_nats(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "fleet_nats", module, module.rows)
+    kind.add_argument("--seconds", type=float, default=60.0, help="of each outage (default: %(default)s)")
+
+
+def _fleet_drain(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "fleet_drain", module, module.rows)
+    kind.add_argument("--runs", type=int, default=6, help="how often (default: %(default)s)")
+
+
+def _fleet_files(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "fleet_files", module, module.rows)
+    kind.add_argument("--pictures", type=int, default=300, help="(default: %(default)s)")
+
+
 def _zones(kinds: Any, module: Any) -> None:
     kind = _kind(kinds, "zones", module, module.rows)
     kind.add_argument("--model", default="nano", help="(default: %(default)s)")
@@ -154,6 +181,10 @@ KINDS: dict[str, Callable[[Any, Any], None]] = {
     "kill": _kill,
     "fleet": _fleet,
     "fleet_kill": _fleet_kill,
+    "fleet_stop": _fleet_stop,
+    "fleet_nats": _fleet_nats,
+    "fleet_drain": _fleet_drain,
+    "fleet_files": _fleet_files,
     "zones": _zones,
     "looks": _looks,
     "disk": _disk,

@@ -3,92 +3,64 @@ whether every object that was acknowledged is there under its id, and how long u
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-import cv2
-import numpy as np
-
+from benches.fleet_of_three import BOXES, Three, acknowledged, three_boxes
 from benches.report import Row
-from helpers.fleets import START_S, TestFleet, running
+from helpers.fleets import START_S
 from helpers.waiting import wait_until
 from tracker.client import Client
-from tracker.fleet.settings import WantedStream
-from tracker.images.video_writer import VideoWriter
 
-BOXES = ["a", "b", "c"]
-STREAMS = [f"cam{i}" for i in range(6)]
-SIZE_WH = (160, 120)
-OBJECT_XYXY = (110, 80, 130, 100)
+MOST_OBJECTS = 4  # of a stream: each killed box leaves one more
 
 
-def film(path: Path) -> Path:
-    """A bright square at rest, in sight in every frame."""
-    rng = np.random.default_rng(0)
-    with VideoWriter(path, SIZE_WH, 5) as video:
-        for _ in range(50):
-            picture = rng.integers(50, 70, (SIZE_WH[1], SIZE_WH[0], 3)).astype(np.uint8)
-            cv2.rectangle(picture, OBJECT_XYXY[:2], OBJECT_XYXY[2:], (230, 230, 230), -1)
-            video.write(picture)
-    return path
+@dataclass(frozen=True, slots=True)
+class Life:
+    streams: int  # that the box had
+    elsewhere_s: float  # until all of them were live on other boxes
+    missing: int  # acknowledged objects that were not there under their ids
+    seen_s: float  # after that, until all objects were seen
 
 
 def rows(args: argparse.Namespace) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source = film(folder / "film.mp4")
-        with running(folder, BOXES, folder) as fleet, Client(fleet=fleet.nats.url) as client:
-            fleet.apply({name: WantedStream(url=str(source), loop=True) for name in STREAMS})
-            fleet.wait_for(lambda live: len(live) == len(STREAMS))
-            kept = {name: [_acknowledged(client, name)] for name in STREAMS}
-            lives = [_killed(fleet, client, kept, i) for i in range(args.runs)]
-    elsewhere_s = sorted(life[0] for life in lives)
-    seen_s = sorted(life[1] for life in lives)
+    with three_boxes() as three:
+        kept = {stream: [number] for stream, number in three.objects.items()}
+        lives = [_killed(three, kept, BOXES[run % len(BOXES)]) for run in range(args.runs)]
     yield {
         "killed": args.runs,
-        "streams lost by each": f"{min(life[2] for life in lives)} to {max(life[2] for life in lives)}",
-        "live elsewhere s, median": round(statistics.median(elsewhere_s), 1),
-        "at most": round(elsewhere_s[-1], 1),
+        "streams lost by each": f"{min(life.streams for life in lives)} to {max(life.streams for life in lives)}",
+        "live elsewhere s, median": round(statistics.median(life.elsewhere_s for life in lives), 1),
+        "at most": round(max(life.elsewhere_s for life in lives), 1),
         "objects acknowledged": sum(map(len, kept.values())),
-        "missing": sum(life[3] for life in lives),
-        "seen again s after that, median": round(statistics.median(seen_s), 1),
-        "at most ": round(seen_s[-1], 1),
+        "missing": sum(life.missing for life in lives),
+        "seen again s after that, median": round(statistics.median(life.seen_s for life in lives), 1),
+        "at most ": round(max(life.seen_s for life in lives), 1),
     }
+
+
+def _killed(three: Three, kept: dict[str, list[int]], victim: str) -> Life:
+    theirs = three.on(victim)
+    if theirs and len(kept[theirs[0]]) < MOST_OBJECTS:
+        kept[theirs[0]].append(acknowledged(three.client, theirs[0]))
+    three.fleet.boxes[victim].kill()
+    began_s = time.monotonic()
+    three.are_elsewhere(victim)
+    elsewhere_s = time.monotonic() - began_s
+    missing = sum(len(set(kept[stream]) - _there(three.client, stream)) for stream in kept)
+    began_s = time.monotonic()
+    for stream in theirs:
+        wait_until(partial(_all_seen, three.client, stream), START_S)
+    seen_s = time.monotonic() - began_s
+    three.fleet.start_what_is_not_running()
+    return Life(len(theirs), elsewhere_s, missing, seen_s)
+
+
+def _there(client: Client, stream: str) -> set[int]:
+    return {entry.object for entry in client.objects(stream).objects}
 
 
 def _all_seen(client: Client, stream: str) -> bool:
     return all(entry.state == "visible" for entry in client.objects(stream).objects)
-
-
-def _acknowledged(client: Client, stream: str) -> int:
-    added = client.add(stream, box=OBJECT_XYXY)
-    assert added.durable, "the fleet did not store it"
-    return added.object
-
-
-def _killed(
-    fleet: TestFleet, client: Client, kept: dict[str, list[int]], run: int
-) -> tuple[float, float, int, int]:
-    """Seconds until the box's streams are live elsewhere, and then until their objects are seen; how many streams,
-    and how many of their objects are missing."""
-    victim = BOXES[run % len(BOXES)]
-    theirs = [name for name, box in fleet.live().items() if box == victim]
-    if theirs and len(kept[theirs[0]]) < 4:
-        kept[theirs[0]].append(_acknowledged(client, theirs[0]))
-    fleet.boxes[victim].kill()
-    began_s = time.monotonic()
-    fleet.wait_for(lambda live: len(live) == len(STREAMS) and victim not in live.values())
-    elsewhere_s = time.monotonic() - began_s
-    missing = 0
-    for name in theirs:
-        there = {entry.object for entry in client.objects(name).objects}
-        missing += len(set(kept[name]) - there)
-    began_s = time.monotonic()
-    for name in theirs:
-        wait_until(partial(_all_seen, client, name), START_S)
-    seen_s = time.monotonic() - began_s
-    fleet.start_what_is_not_running()
-    return elsewhere_s, seen_s, len(theirs), missing

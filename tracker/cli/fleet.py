@@ -27,12 +27,18 @@ nats_option = click.option(
 )
 credentials_option = click.option("--creds", "credentials", envvar="TRACKER_NATS_CREDS", help="Credentials file.")
 ca_option = click.option("--ca", envvar="TRACKER_NATS_CA", help="Certificates that the server is checked by.")
+certificate_option = click.option(
+    "--cert", "certificate", envvar="TRACKER_NATS_CERT", help="Our own certificate, where the server wants one."
+)
+certificate_key_option = click.option(
+    "--cert-key", "certificate_key", envvar="TRACKER_NATS_CERT_KEY", help="Its key."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 CONFIG = click.Path(path_type=Path)
 
 
 def nats_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    return nats_option(credentials_option(ca_option(command)))
+    return nats_option(credentials_option(ca_option(certificate_option(certificate_key_option(command)))))
 
 
 @click.group()
@@ -128,11 +134,11 @@ def rm(streams: tuple[str, ...], **nats: Any) -> None:
 
 
 @fleet.command()
-@click.argument("kind", type=click.Choice(["segment", "track"]))
+@click.argument("kind", type=click.Choice(["segment", "track", "index"]))
 @click.argument("paths", metavar="FILES...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @mark_options
 @click.option("--everything", is_flag=True, help="Everything that is there.")
-@click.option("--want", multiple=True, help="coco (default), masks, overlays; of track also jsonl.")
+@click.option("--want", multiple=True, help="coco (default), masks, overlays; of track also jsonl; of index looks.")
 @click.option("--model", default="nano", show_default=True, help="See `trackerd models list`.")
 @click.option("--image-size", type=int, help="Side that the model works at, a multiple of 32.")
 @nats_options
@@ -143,7 +149,7 @@ def submit(kind: str, paths: tuple[Path, ...], as_json: bool, **options: Any) ->
 
     marks = Marks.take(options)
     fields = {name: options.pop(name) for name in ("everything", "model", "image_size")}
-    want = list(options.pop("want")) or ["coco"]
+    want = list(options.pop("want")) or ["looks" if kind == "index" else "coco"]
     given = {"kind": kind, "want": want, "points": marks.points, "box": marks.box, **fields}
     try:
         work = msgspec.convert(given, files.Work)
@@ -209,12 +215,13 @@ def _ask(work: "Callable[[Buckets], Awaitable[Any]]", nats: dict[str, Any]) -> A
     from tracker.fleet.buckets import Buckets
 
     async def ask() -> Any:
-        options = NatsOptions([nats["server"]], nats["credentials"], nats["ca"])
+        given = {name: value for name, value in nats.items() if name != "server"}
+        options = NatsOptions(servers=[nats["server"]], **given)
         connection = await connect_nats(options, "trackerd fleet")
         try:
             return await work(await Buckets.open(connection))
         except TimeoutError:
-            problem = f"{nats['server']}: JetStream does not answer; is it on (nats-server -js)?"
+            problem = f"{options.servers[0]}: JetStream does not answer; is it on (nats-server -js)?"
             raise ConfigError([problem]) from None
         finally:
             await connection.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from tracker.cli.index import index
 from tracker.cli.options import ModelOptions
 from tracker.cli.segment import segment
 from tracker.cli.track import track
@@ -28,7 +29,7 @@ def run() -> None:
 
 
 def _answer(order: Order) -> Answer:
-    command = {"segment": segment, "track": track}[order.task.work.kind]
+    command = {"segment": segment, "track": track, "index": index}[order.task.work.kind]
     try:
         command.main(arguments(order), standalone_mode=False)
     except click.ClickException as error:
@@ -58,6 +59,8 @@ def arguments(order: Order) -> list[str]:
 def _output(work: Work, want: str, folder: Path) -> list[str]:
     if want == "masks":
         return ["--masks", str(folder / "masks")]
+    if want == "looks":
+        return ["--db", str(folder / "looks.db")]
     if want == "jsonl":
         return ["--jsonl", str(folder / "tracks.jsonl")]
     if want == "coco":

@@ -1,14 +1,11 @@
 """`trackerd frame`: one frame of a file as a picture, to see where prompts go."""
 
-from itertools import islice
 from pathlib import Path
 
 import click
 
 from tracker.cli import show
 from tracker.cli.outputs import OVERWRITE, OutFile, check_paths
-from tracker.errors import SourceError
-from tracker.types import U8
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -27,6 +24,7 @@ def frame(path: Path, frame: int, output: Path, display: bool, overwrite: bool) 
     """
     check_paths([output], inputs=[path], overwrite=overwrite)
     from tracker.images import imaging
+    from tracker.offline.frames import as_displayed, read_frame
 
     rgb_hwc = read_frame(path, frame)
     if display:
@@ -35,27 +33,3 @@ def frame(path: Path, frame: int, output: Path, display: bool, overwrite: bool) 
     output.write_bytes(encode(rgb_hwc))
     h, w = rgb_hwc.shape[:2]
     show.line(f"{output}: frame {frame} of {path}, {w}x{h}")
-
-
-def read_frame(path: Path, index: int) -> U8:
-    """Frame number `index` of a file or folder, uint8 [h, w, 3]. Raises SourceError where there is none."""
-    from tracker.images.imaging import to_rgb
-    from tracker.streams import sources
-
-    count = 0
-    for found in islice(sources.frames(path), index + 1):
-        count += 1
-        if found.index == index:
-            return to_rgb(found.image)
-    raise SourceError(f"{path}: frame {index}: there are {count} frames, counted from 0")
-
-
-def as_displayed(path: Path, rgb_hwc: U8) -> U8:
-    """The picture with square pixels, as wide as a player makes it."""
-    from tracker.images.imaging import resize_rgb
-    from tracker.streams import sources
-
-    h, w = rgb_hwc.shape[:2]
-    with sources.open_path(path) as opened:
-        shown_w = round(w * opened.pixel_aspect)
-    return resize_rgb(rgb_hwc, (shown_w, h))

@@ -11,6 +11,7 @@ import msgspec
 from tracker.cli import show
 from tracker.cli.options import ModelOptions, Numbers, knob_options, knobs_of, model_options, progress_bar
 from tracker.errors import BadPrompt, SourceError
+from tracker.protocol.requests import SegmentAll
 
 if TYPE_CHECKING:  # torch and SQLite: only when there is work
     from tracker.offline.index import Item
@@ -29,6 +30,13 @@ DB = click.option("--db", required=True, type=click.Path(dir_okay=False, path_ty
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help='JSON lines: {"path": …, "box": [x1, y1, x2, y2]}, the box if any.',
 )
+@click.option(
+    "--from",
+    "others",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Take over what another index has, or all indexes (*.db) of a folder.",
+)
 @DB
 @knob_options
 @model_options
@@ -37,33 +45,56 @@ def index(
     box: tuple[float, ...] | None,
     everything: bool,
     listed: Path | None,
+    others: Sequence[Path],
     db: Path,
     **options: Any,
 ) -> None:
     """Keep what things on pictures look like. Begun again, it goes on where it was interrupted."""
     if everything and box is not None:
         raise click.UsageError("give --box or --everything, not both")
-    if not photos and listed is None:
-        raise click.UsageError("no pictures: give PHOTO... or --list")
+    if not photos and listed is None and not others:
+        raise click.UsageError("no pictures: give PHOTO..., --list or --from")
     knobs = knobs_of(options)
-    from tracker.offline.index import Item, opened
-    from tracker.registry.similar import model_key
+    if others:
+        _take_over(others, db)
+    from tracker.offline.index import Item
 
     items = [Item(photo, _four(box)) for photo in photos]
     items += _listed(listed) if listed is not None else []
-    engine = ModelOptions.take(options).load()
-    failed = 0
-    with opened(db, model_key(engine.describe())) as pictures, progress_bar() as bar:
+    if items:
+        _index(items, db, knobs if everything else None, ModelOptions.take(options))
+
+
+def _index(items: "Sequence[Item]", db: Path, knobs: SegmentAll | None, model: ModelOptions) -> None:
+    """Raises SourceError where some could not be indexed; the others are."""
+    from tracker.offline.index import opened
+
+    reasons = []
+    with opened(db, model.load()) as pictures, progress_bar() as bar:
         for item in bar.track(items, description="pictures"):
-            if pictures.has(item, everything):
+            if pictures.has(item, knobs is not None):
                 continue
             try:
-                pictures.add(engine, item, knobs if everything else None)
+                pictures.add(item, knobs)
             except (SourceError, BadPrompt) as error:
-                failed += 1
-                show.say(error.message if isinstance(error, SourceError) else f"{item.path}: {error.message}")
-    if failed:
-        raise SourceError(f"{failed} of {len(items)} pictures could not be indexed")
+                reasons.append(error.message if isinstance(error, SourceError) else f"{item.path}: {error.message}")
+    if reasons and len(items) == 1:
+        raise SourceError(reasons[0])
+    for reason in reasons:
+        show.say(reason)
+    if reasons:
+        raise SourceError(f"{len(reasons)} of {len(items)} pictures could not be indexed")
+
+
+def _take_over(others: Sequence[Path], db: Path) -> None:
+    """Raises SourceError for what is no index."""
+    from tracker.offline.index import take_over
+
+    files = [file for other in others for file in (sorted(other.rglob("*.db")) if other.is_dir() else [other])]
+    if db.resolve() in [file.resolve() for file in files]:
+        raise SourceError(f"--from: {db} is the index itself")
+    number = take_over(db, files)
+    show.say(f"{number} pictures out of {len(files)} indexes")
 
 
 @click.command()
@@ -78,11 +109,10 @@ def similar(photo: str, box: tuple[float, ...] | None, limit: int, as_json: bool
     if not db.is_file():
         raise SourceError(f"{db}: is not there; `trackerd index` makes it")
     from tracker.offline.index import Item, opened
-    from tracker.registry.similar import model_key
 
     engine = ModelOptions.take(options).load()
-    with opened(db, model_key(engine.describe())) as pictures:
-        found = pictures.find(engine, Item(photo, _four(box)), limit)
+    with opened(db, engine) as pictures:
+        found = pictures.find(Item(photo, _four(box)), limit)
         left_out = pictures.left_out()
     hits = [
         {"path": hit.look.label, "box": list(hit.look.box), "score": round(hit.score, 4), "kind": hit.look.kind}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import click
 import msgspec
 
+from tracker.config import ModelConfig
 from tracker.config.wording import of_option
 from tracker.errors import BadRequest
 from tracker.protocol.requests import Prompted, SegmentAll
@@ -94,15 +95,21 @@ class ModelOptions(Group):
     fill_holes: int
 
     def load(self) -> "Engine":
-        """The engine that the options name. Raises ModelError."""
-        from tracker.config import EngineConfig, ModelConfig
+        """The engine that the options name. Raises ModelError, and BadRequest for what is out of range."""
+        from tracker.config import EngineConfig
         from tracker.engine.engine import Engine
         from tracker.engine.models.build import load_model
 
-        config = ModelConfig(
-            name=self.model, checkpoint=self.checkpoint, image_size=self.image_size, device=self.device
-        )
-        return Engine(load_model(config), EngineConfig(fill_hole_area=self.fill_holes))
+        return Engine(load_model(self.as_config()), EngineConfig(fill_hole_area=self.fill_holes))
+
+    def as_config(self) -> ModelConfig:
+        """Raises BadRequest for what is out of range."""
+        names = ("checkpoint", "image_size", "device")
+        given = {"name": self.model, **{name: getattr(self, name) for name in names}}
+        try:
+            return msgspec.convert(given, ModelConfig)
+        except msgspec.ValidationError as error:
+            raise BadRequest(of_option(error)) from None
 
 
 def model_options(command: Command) -> Command:

@@ -190,12 +190,12 @@ def _look_at(path: Path) -> Fraction:
 
     Raises SourceError.
     """
-    from tracker.streams import sources
+    from tracker.offline.frames import facts_of
 
-    with sources.open_path(path) as opened:
-        if opened.notice:
-            show.say(opened.notice)
-        return opened.pixel_aspect
+    facts = facts_of(path)
+    if facts.notice:
+        show.say(facts.notice)
+    return facts.pixel_aspect
 
 
 def _run(
@@ -230,11 +230,10 @@ def _write(write: Callable[[Any], None], outcome: "Outcome") -> None:
 def _overlaid(overlay: Path, path: Path) -> Iterator[Sink]:
     from tracker.exports import OverlayVideo
     from tracker.images.imaging import to_rgb
-    from tracker.streams import sources
+    from tracker.offline.frames import facts_of
 
-    with sources.open_path(path) as opened:
-        fps, pixel_aspect = opened.fps or DEFAULT_FPS, opened.pixel_aspect
-    with closing(OverlayVideo(overlay, fps, pixel_aspect)) as video:
+    facts = facts_of(path)
+    with closing(OverlayVideo(overlay, facts.fps or DEFAULT_FPS, facts.pixel_aspect)) as video:
         yield lambda outcome: video.write(to_rgb(outcome.frame.image), outcome.result)
 
 

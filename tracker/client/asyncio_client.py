@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import zmq.asyncio
 from msgspec import Struct
@@ -12,6 +12,7 @@ from tracker.client import requests
 from tracker.client.connection import (
     TIMEOUT_S,
     TOPICS,
+    Identity,
     Silence,
     check_stream,
     checked_timeout,
@@ -26,6 +27,10 @@ from tracker.client.messages import Message, Reader, read_result, subscriptions,
 from tracker.client.requests import Request
 from tracker.errors import Timeout
 from tracker.protocol.replies import Tracks
+
+if TYPE_CHECKING:
+    from tracker.client.directory import Directory
+    from tracker.client.nats_connection import NatsOptions
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Struct)
@@ -78,12 +83,18 @@ class AsyncClient:
         publish: str | None = None,
         timeout_s: float = TIMEOUT_S,
         key: str | Path | None = None,
+        fleet: "str | NatsOptions | None" = None,
     ) -> None:
-        """As `Client`."""
+        """As `Client`; but whether there is such a fleet, shows with the first call."""
         self.control = control_endpoint(control)
         self.timeout_s = checked_timeout(timeout_s)
         self._publish = publish_endpoint(publish)
-        self._identity = identity(key)
+        self._identity = identity(key, in_fleet=fleet is not None)
+        self._directory: Directory | None = None
+        if fleet is not None:
+            from tracker.client.directory import directory_of
+
+            self._directory = directory_of(fleet, wait=False)
         self._context = zmq.asyncio.Context()
 
     async def __aenter__(self) -> Self:
@@ -95,13 +106,22 @@ class AsyncClient:
     def close(self) -> None:
         """Closes its subscriptions too."""
         self._context.destroy(linger=0)
+        if self._directory is not None:
+            self._directory.close()
 
     async def call(self, ask: Request[R]) -> R:
+        if self._directory is None:
+            return await self._ask(ask, self.control, self._identity)
+        from tracker.client.asyncio_fleet import call
+
+        return await call(self._directory, ask, self._identity, self._ask)
+
+    async def _ask(self, ask: Request[R], control: str, who: Identity) -> R:
         timeout_s = self.timeout_s if ask.timeout_s is None else checked_timeout(ask.timeout_s)
-        with requester(self._context, self.control, self._identity) as socket:
+        with requester(self._context, control, who) as socket:
             await socket.send(write_request(ask))
             if not await socket.poll(int(timeout_s * 1000)):
-                raise no_reply(self.control, timeout_s)
+                raise no_reply(control, timeout_s)
             return read_result(await socket.recv(), ask.operation.reply)
 
     def subscribe(
@@ -109,11 +129,22 @@ class AsyncClient:
     ) -> "AsyncSubscription[Message]":
         """As `Client.subscribe`; an asynchronous iterator, which connects in `async with` or with the first message
         that is awaited."""
-        return AsyncSubscription(self, stream, tuple(topics), timeout_s, lambda message: message)
+        return self._subscription(stream, tuple(topics), timeout_s, lambda message: message)
 
     def tracks(self, stream: str | None = None, timeout_s: float | None = None) -> "AsyncSubscription[Tracks]":
         """As `Client.tracks`."""
-        return AsyncSubscription(self, stream, ("tracks",), timeout_s, tracks_of)
+        return self._subscription(stream, ("tracks",), timeout_s, tracks_of)
+
+    def _subscription(
+        self, stream: str | None, topics: tuple[str, ...], timeout_s: float | None, pick: Callable[[Message], T]
+    ) -> "AsyncSubscription[T]":
+        if self._directory is None:
+            return AsyncSubscription(self, stream, topics, timeout_s, pick)
+        from tracker.client.asyncio_fleet import AsyncFleetSubscription
+
+        return AsyncFleetSubscription(
+            self._context, self._directory, self._identity, stream, topics, timeout_s, pick
+        )
 
     async def connect(self, stream: str | None, topics: Iterable[str]) -> tuple[str, zmq.asyncio.Socket]:
         """Where messages come from, and a socket on which they do; `AsyncSubscription` calls it."""

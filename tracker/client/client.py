@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tracker.client.fleet import Directory
+    from tracker.client.directory import Directory
     from tracker.client.nats_connection import NatsOptions
 
 P = ParamSpec("P")
@@ -52,16 +52,6 @@ def mask_of(record: ObjectRecord, size_wh: tuple[int, int]) -> "NDArray[np.bool_
     if record.mask is not UNSET:
         return rle_decode(record.mask.counts, record.mask.size)
     return fill_outline(record.outline, size_wh)
-
-
-def directory_of(fleet: "str | NatsOptions") -> "Directory":
-    """Of a NATS server's URL, or with credentials. Raises ConfigError."""
-    from tracker.client.nats_connection import NatsOptions, need_nats
-
-    need_nats()
-    from tracker.client.fleet import Directory
-
-    return Directory(NatsOptions([fleet]) if isinstance(fleet, str) else fleet)
 
 
 def _blocking(build: Callable[P, Request[R]]) -> Callable[Concatenate["Client", P], R]:
@@ -121,7 +111,11 @@ class Client:
         self.timeout_s = checked_timeout(timeout_s)
         self._publish = publish_endpoint(publish)
         self._identity = identity(key, in_fleet=fleet is not None)
-        self._directory = None if fleet is None else directory_of(fleet)
+        self._directory: Directory | None = None
+        if fleet is not None:
+            from tracker.client.directory import directory_of
+
+            self._directory = directory_of(fleet, wait=True)
         self._context = zmq.Context()
 
     def __enter__(self) -> Self:
@@ -139,7 +133,9 @@ class Client:
     def call(self, ask: Request[R]) -> R:
         if self._directory is None:
             return self._ask(ask, self.control, self._identity)
-        return self._directory.call(ask, self._identity, self._ask)
+        from tracker.client.fleet import call
+
+        return call(self._directory, ask, self._identity, self._ask)
 
     def _ask(self, ask: Request[R], control: str, who: Identity) -> R:
         timeout_s = self.timeout_s if ask.timeout_s is None else checked_timeout(ask.timeout_s)
@@ -168,7 +164,11 @@ class Client:
         self, stream: str | None, topics: Iterable[str], timeout_s: float | None, pick: Callable[[Message], T]
     ) -> "Subscription[T]":
         if self._directory is not None:
-            return self._directory.subscribe(self._context, self._identity, stream, topics, timeout_s, pick)
+            from tracker.client.fleet import FleetSubscription
+
+            return FleetSubscription(
+                self._context, self._directory, self._identity, stream, topics, timeout_s, pick
+            )
         endpoint = self._publish or self.info().publish
         socket = subscriber(self._context, endpoint, stream, topics, self._identity)
         subscription = Subscription(self, socket, stream, Silence(endpoint, timeout_s), pick)

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError
 
@@ -55,25 +55,52 @@ async def connect_nats(
     need_nats()
     import nats
 
-    connecting = nats.connect(
-        servers=list(options.servers),
-        name=name,
-        error_cb=_log_error,
-        disconnected_cb=on_lost,
-        reconnected_cb=on_back,
-        connect_timeout=CONNECT_S,
-        reconnect_time_wait=RECONNECT_S,
-        max_reconnect_attempts=-1,
-        ping_interval=PING_S,
-        max_outstanding_pings=LOST_PINGS,
-        user_credentials=options.credentials,
-        tls=_tls(options),
+    refused: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    async def hear(error: Exception) -> None:
+        """A server that does not want us will not want us later; what else fails is tried again."""
+        if isinstance(error, (ssl.SSLError, nats.errors.AuthorizationError)) and not refused.done():
+            refused.set_result(error)
+            if wait:
+                log.warning("NATS refuses the connection: %s", error)
+        log.debug("NATS: %s", error)
+
+    connecting = asyncio.ensure_future(
+        nats.connect(
+            servers=list(options.servers),
+            name=name,
+            error_cb=hear,
+            disconnected_cb=on_lost,
+            reconnected_cb=on_back,
+            connect_timeout=CONNECT_S,
+            reconnect_time_wait=RECONNECT_S,
+            max_reconnect_attempts=-1,
+            ping_interval=PING_S,
+            max_outstanding_pings=LOST_PINGS,
+            user_credentials=options.credentials,
+            tls=_tls(options),
+        )
     )
+    ends: list[asyncio.Future[Any]] = [connecting] if wait else [connecting, refused]
+    await asyncio.wait(ends, timeout=None if wait else PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+    return await _connected(connecting, refused, options)
+
+
+async def _connected(
+    connecting: "asyncio.Future[Nats]", refused: "asyncio.Future[Exception]", options: NatsOptions
+) -> "Nats":
+    """Raises ConfigError where it is not."""
+    import nats
+
+    why = str(refused.result()) if refused.done() else "no answer"
     try:
-        return await asyncio.wait_for(connecting, None if wait else PATIENCE_S)
+        if connecting.done():
+            return connecting.result()
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
     except (nats.errors.Error, OSError, TimeoutError) as error:
-        why = str(error) or "no answer"
-        raise ConfigError([f"{', '.join(options.servers)}: NATS is not to be had there: {why}"]) from None
+        why = str(error) or why
+    raise ConfigError([f"{', '.join(options.servers)}: NATS is not to be had there: {why}"])
 
 
 def _tls(options: NatsOptions) -> ssl.SSLContext | None:
@@ -87,7 +114,3 @@ def _tls(options: NatsOptions) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError([f"nats: its certificates cannot be read: {error}"]) from None
     return context
-
-
-async def _log_error(error: Exception) -> None:
-    log.debug("NATS: %s", error)

@@ -23,6 +23,7 @@ from tracker.daemon.lifecycle import ObjectLifecycle
 from tracker.daemon.metrics import Metrics
 from tracker.daemon.operations import operations
 from tracker.daemon.persistence import Persistence
+from tracker.daemon.pictures import Pictures
 from tracker.daemon.reload import Reloader
 from tracker.daemon.restore import Restorer
 from tracker.daemon.similar import Similar
@@ -88,7 +89,8 @@ class Daemon:
         self._pulse = Pulse(self._notifier.progress)
         self._describer = Describer(config.describe, self._wake.set, self._context.described)
         self._descriptions = Descriptions(self._context, self._describer)
-        answering = Similar(self._context, self._context.looks), self._descriptions
+        self._pictures = Pictures(self._context, self._wake.set)
+        answering = Similar(self._context, self._context.looks), self._descriptions, self._pictures
         self._desk = RequestDesk(
             self._jobs, History(store), answering, self._persistence, self._wake.set, self._pulse.beat
         )
@@ -107,6 +109,7 @@ class Daemon:
             "main": self._pulse,
             "delivery": self._delivery,
             "looks": self._context.looks,
+            "pictures": self._pictures,
             "control": self.control,
             "publish": self.publisher,
         }
@@ -131,6 +134,7 @@ class Daemon:
             "jobs": self._jobs.__len__,
             "delivery": self._delivery.waiting,
             "looks": self._context.looks.waiting,
+            "pictures": self._pictures.waiting,
             "publish": self.publisher.waiting,
         }
         if self._persistence.store is not None:
@@ -170,7 +174,7 @@ class Daemon:
                 self._wake.clear()
                 self._pulse.beat()
                 self._take_results()
-                self._desk.answer_some(tracking=self._is_tracking())
+                self._answer_requests()
                 self._tick()
                 if not self._work():
                     self._pulse.rest()
@@ -184,8 +188,13 @@ class Daemon:
         batch = self._scheduler.next_batch(self._table)
         if batch:
             self._steps.process(batch)
+            self._answer_requests()  # also between a step and a slice: nobody waits for both
         sliced = self._jobs.run_slice(tracking=self._is_tracking())
         return bool(batch) or sliced
+
+    def _answer_requests(self) -> None:
+        self._desk.answer_some(tracking=self._is_tracking())
+        self._pictures.tick(tracking=self._is_tracking())
 
     def _is_tracking(self) -> bool:
         return self._table.object_count() > 0
@@ -235,7 +244,7 @@ class Daemon:
             stack.callback(self._delivery.stop)
             self.control.start()
             stack.callback(self.control.stop, STOP_S)
-            for part in (self._context.looks, self._describer, self._labeller, self.metrics):
+            for part in (self._context.looks, self._pictures, self._describer, self._labeller, self.metrics):
                 part.start()
                 stack.callback(part.stop)
             self._watch.start()

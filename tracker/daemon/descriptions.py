@@ -3,7 +3,7 @@
 import contextlib
 
 from tracker.daemon.context import Context
-from tracker.daemon.operations.streams import mask_on
+from tracker.daemon.pictures import mask_on
 from tracker.errors import NoObject, TrackerError
 from tracker.labels.describer import STABLE_FRAMES, Describer, Question
 from tracker.protocol.fields import EventName

@@ -32,7 +32,7 @@ from tracker.protocol.requests import SearchOptions
 from tracker.types import F32, U8, Bool
 
 FIRST_BATCH = 8  # points, where batches are bounded by time
-SLICE_S = 0.05  # of a search beside tracking
+SLICE_S = 0.02  # of a search beside tracking
 ENLARGED_AT_ONCE = 8  # masks at source size, float32: 66 MB at 1080p
 
 Crop = tuple[int, int, int, int]  # x1, y1, x2, y2

@@ -12,7 +12,7 @@ a new one comes back.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -40,9 +40,8 @@ from tracker.types import F32, U8, Bool, Image, ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
 
-Item = tuple[
-    ObjectMemory, int, int
-]  # an object, the index of its image among the features, the frame's capture index
+# An object, the index of its image among the features, the frame's capture index.
+Item = tuple[ObjectMemory, int, int]
 Result = tuple[ObjectMemory, ObjectMask]
 
 
@@ -151,11 +150,6 @@ class Engine:
         `(track, i, frame)`: the frame is the i-th of `features` and lies after the track's last one, in its
         direction. A conditioning frame that is met again gives the mask of its prompt.
         """
-        return self.launch(items, features)()
-
-    def launch(self, items: Sequence[Item], features: Features) -> Callable[[], list[Result]]:
-        """`propagate` without waiting for a device: what is returned waits, and gives the results. What is launched
-        in between, such as the next picture's encoding, runs on a GPU while the host is at these masks."""
         started_s = time.perf_counter()
         moves: dict[int, Propagation] = {}
         results: dict[int, Result] = {}
@@ -167,17 +161,12 @@ class Engine:
             bank = memory.bank(frame, memory.next_step())
             moves[k] = Propagation(memory, i, frame, bank)
         with self.computing():
-            launched = self._propagator.launch(list(moves.values()), features)
-        encoding_s = self._encoding_s
-
-        def finish() -> list[Result]:
-            for (k, move), entry in zip(moves.items(), self._propagator.finish(launched), strict=True):
-                results[k] = move.track.advanced(entry, self.config.history_frames), _object_mask(entry)
-            if moves:
-                self.cost.observe(len(moves), encoding_s + time.perf_counter() - started_s)
-            return [results[k] for k in range(len(items))]
-
-        return finish
+            entries = self._propagator(list(moves.values()), features)
+        for (k, move), entry in zip(moves.items(), entries, strict=True):
+            results[k] = move.track.advanced(entry, self.config.history_frames), _object_mask(entry)
+        if moves:
+            self.cost.observe(len(moves), self._encoding_s + time.perf_counter() - started_s)
+        return [results[k] for k in range(len(items))]
 
     def look(self, features: Features, i: int, inside_hw: Bool) -> F32:
         """Features of the i-th image inside a mask of any size, float32 [c]: what an object looks like."""

@@ -1,7 +1,5 @@
 """Objects led on to their next frames: launched in groups, and read when a device is done with all of them."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -9,19 +7,10 @@ from tracker.engine import forward
 from tracker.engine.batch import Batch, Step
 from tracker.engine.downloads import Download, Said, Seen
 from tracker.engine.forward import Features
-from tracker.engine.grouping import Group, Propagation
+from tracker.engine.grouping import Group, Propagation, StepSize
 from tracker.engine.memory import FrameMemory
 from tracker.engine.models.build import Model
 from tracker.engine.postprocess import fill_holes
-
-
-class Launched(NamedTuple):
-    """Steps that a device is at: for each group of objects its indices among the moves, and its step."""
-
-    moves: list[Propagation]
-    groups: list[list[int]]
-    steps: list[Step]
-    download: Download
 
 
 class Propagator:
@@ -39,24 +28,23 @@ class Propagator:
         self._batch = batch
         self._fill_hole_area = fill_hole_area
 
-    def launch(self, moves: list[Propagation], features: Features) -> Launched:
-        """Put all steps on the device's way, and after them what they say on its way to the host."""
-        if self._batch is None:
-            groups = [Group([k], None) for k in range(len(moves))]
-            steps = [self._plain_step(move, features.of(move.i)) for move in moves]
-        else:
-            groups = self._batch.groups(moves)
-            steps = [self._batch.step([moves[k] for k in indices], features, size) for indices, size in groups]
+    def __call__(self, moves: list[Propagation], features: Features) -> list[FrameMemory]:
+        """What each object's next frame leaves behind, in the order of the moves. All groups are launched, and what
+        they say is on its way to the host, before the first is waited for."""
+        groups = [Group([k], None) for k in range(len(moves))] if self._batch is None else self._batch.groups(moves)
+        steps = [self._step([moves[k] for k in indices], features, size) for indices, size in groups]
         download = Download([Said(s.logits_bhw, torch.stack((s.score_b, s.presence_b))) for s in steps])
-        return Launched(moves, [group.indices for group in groups], steps, download)
-
-    def finish(self, launched: Launched) -> list[FrameMemory]:
-        """What each object's next frame leaves behind, in the order of the moves. Waits for the device."""
         made: dict[int, FrameMemory] = {}
-        for indices, step, seen in zip(launched.groups, launched.steps, launched.download.wait(), strict=True):
-            together = [launched.moves[k] for k in indices]
-            made.update(zip(indices, self._made_of(together, step, seen), strict=True))
-        return [made[k] for k in range(len(launched.moves))]
+        for (indices, _), step, seen in zip(groups, steps, download.wait(), strict=True):
+            entries = self._made_of([moves[k] for k in indices], step, seen)
+            made.update(zip(indices, entries, strict=True))
+        return [made[k] for k in range(len(moves))]
+
+    def _step(self, moves: list[Propagation], features: Features, size: StepSize | None) -> Step:
+        if self._batch is not None:
+            return self._batch.step(moves, features, size)
+        (move,) = moves
+        return self._plain_step(move, features.of(move.i))
 
     def _plain_step(self, move: Propagation, features: Features) -> Step:
         net = self._net

@@ -19,7 +19,8 @@ from tracker.errors import TrackerError
 from tracker.fleet.buckets import Buckets, View, entry_of
 from tracker.fleet.daemon_link import Daemon, public_key
 from tracker.fleet.files import Files
-from tracker.fleet.lease import Ground, Lease
+from tracker.fleet.ground import Ground
+from tracker.fleet.lease import Lease
 from tracker.fleet.metrics import Figures
 from tracker.fleet.mirror import Mirror
 from tracker.fleet.placing import Placing, Room
@@ -78,7 +79,7 @@ class Box:
         self._buckets = await Buckets.create(nats, self._config.nats.replicas)
         self._orders = View(nats, self._buckets.orders, ORDERS, self._ordered)
         self._placing = Placing(
-            self._buckets.js, self.name, self._config.labels, self._room, self._orders.entries, self._take
+            self._buckets, self.name, self._config.labels, self._room, self._orders.entries, self._take
         )
         self._placing.pulls_from_s = time.monotonic() + ACK_WAIT_S
         self._ground = Ground(
@@ -179,9 +180,13 @@ class Box:
             await self._daemon.note(message)
 
     async def _reload(self) -> None:
-        with contextlib.suppress(NatsError, TimeoutError, OSError):
-            await self._orders.load()
-            await self._needs.load()
+        """What was ordered while NATS was away was not heard; it is asked until it is known."""
+        while self.connected:
+            with contextlib.suppress(NatsError, TimeoutError, OSError):
+                await self._orders.load()
+                await self._needs.load()
+                return
+            await asyncio.sleep(PROGRESS_S)
 
     def _daemon_changed(self) -> None:
         self._daemon_gone_s = time.monotonic() if self._daemon.info is None else None
@@ -237,7 +242,7 @@ class Box:
 
     def _may_work(self) -> bool:
         """On files: live streams come first."""
-        starting = any(lease.state == "claiming" for lease in self.leases.values())
+        starting = any(lease.is_starting for lease in self.leases.values())
         return self.connected and not self._placing.drained and not starting
 
     def _publish_endpoint(self) -> str:
@@ -263,12 +268,12 @@ class Box:
             if self.leases.get(lease.stream) is lease:
                 del self.leases[lease.stream]
 
-    def _served(self, stream: str, why_not: str | None) -> None:
+    def _served(self, stream: str, why_not: str | None, revision: int) -> None:
         self.figures.counts["taken" if why_not is None else "refused"] += 1
         if why_not is None:
             log.info("%s is served here", stream)
         else:
-            self._placing.decline(stream)
+            self._placing.decline(stream, revision)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

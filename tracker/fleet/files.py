@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 from nats.js import JetStreamContext, api
-from nats.js.errors import NotFoundError
+from nats.js.errors import NotFoundError, ObjectNotFoundError
 from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
@@ -26,11 +26,12 @@ KEPT_S = 30 * 86400.0  # what is known of a job, and its results in NATS
 MAX_FILES = 100_000  # of one job
 MAX_TRIES = 3
 
-Kind = Literal["track", "segment"]
-Want = Literal["masks", "coco", "overlays", "jsonl"]
+Kind = Literal["track", "segment", "index"]
+Want = Literal["masks", "coco", "overlays", "jsonl", "looks"]
 WANTS: dict[Kind, tuple[Want, ...]] = {
     "segment": ("coco", "masks", "overlays"),
     "track": ("jsonl", "coco", "masks", "overlays"),
+    "index": ("looks",),
 }
 Number = Annotated[float, Meta(ge=-1e6, le=1e6)]
 
@@ -137,7 +138,9 @@ async def submit(files: Files, work: Work, paths: Sequence[Path]) -> Job:
         raise BadRequest(
             f"want: {', '.join(unknown) or 'nothing'}; {work.kind} gives {', '.join(WANTS[work.kind])}"
         )
-    if bool(work.points or work.box) == work.everything:
+    if work.kind == "index" and (work.points or (work.box and work.everything)):
+        raise BadRequest("index what a box is around, or everything, or all of each picture; points are not taken")
+    if work.kind != "index" and bool(work.points or work.box) == work.everything:
         raise BadRequest("mark an object with points or a box, or say everything")
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     job = Job(job=name, time=time.time(), work=work, files=len(paths))
@@ -190,8 +193,13 @@ async def fetch(files: Files, job: str, folder: Path) -> int:
             place = folder / name
             if not place.resolve().is_relative_to(folder.resolve()):
                 raise BadRequest(f"{name!r} would not be in {folder}")
+            try:
+                found = await files.results.get(f"{job}/{name}")
+            except ObjectNotFoundError:
+                where = f"where jobs.results of box {done.box} says"
+                raise BadRequest(f"{name!r} is not in NATS; it is {where}") from None
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes((await files.results.get(f"{job}/{name}")).data or b"")
+            place.write_bytes(found.data or b"")
             number += 1
     return number
 

@@ -111,6 +111,9 @@ async def remove(buckets: Buckets, stream: str) -> None:
     await buckets.js.purge_stream(
         QUEUE, subject=f"{QUEUE_SUBJECT}.*.{key_of(stream)}"
     )  # first: nobody takes it anew
+    await buckets.claims.purge(
+        key_of(stream)
+    )  # whoever takes the stream when it is wanted anew, begins from nothing
     await buckets.wanted.purge(key_of(stream))
 
 

@@ -1,6 +1,7 @@
 """Which wanted streams this box takes: it pulls one after another while it has room."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -8,9 +9,9 @@ from dataclasses import dataclass, field
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
 
 from tracker.errors import TrackerError
+from tracker.fleet.buckets import Buckets, entry_of
 from tracker.fleet.daemon_link import Daemon
 from tracker.fleet.records import QUEUE, Order, decoded, satisfied
 from tracker.fleet.settings import RoomConfig
@@ -61,11 +62,19 @@ class Room:
         return max(self.streams() / self.config.streams, 1 - self.objects_free / max(1, self.objects))
 
 
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """A stream that the box could not serve, with these settings."""
+
+    until_s: float
+    revision: int
+
+
 @dataclass(eq=False)
 class Placing:
     """One loop for each set of needs that the box meets. `take` gets a stream's name and its message."""
 
-    js: JetStreamContext
+    buckets: Buckets
     box: str
     labels: dict[str, str | bool | int]
     room: Room
@@ -73,7 +82,7 @@ class Placing:
     take: Callable[[str, Msg], "asyncio.Event"]
     pulls_from_s: float = 0.0  # not before: the owners say first that they are there
     _loops: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
-    _declined: dict[str, float] = field(default_factory=dict)  # stream -> until when
+    _declined: dict[str, Declined] = field(default_factory=dict)  # by stream
 
     def needs_changed(self, key: str, data: bytes | None) -> None:
         needs = decoded(data, dict)
@@ -88,11 +97,11 @@ class Placing:
             loop.cancel()
         await asyncio.gather(*self._loops.values(), return_exceptions=True)
 
-    def decline(self, stream: str) -> None:
-        """Leave a stream that could not be served to others for a while."""
+    def decline(self, stream: str, revision: int) -> None:
+        """Leave a stream that could not be served to others for a while, or until its settings are others."""
         now_s = time.monotonic()
-        self._declined = {name: until for name, until in self._declined.items() if until > now_s}
-        self._declined[stream] = now_s + DECLINED_S
+        self._declined = {name: declined for name, declined in self._declined.items() if declined.until_s > now_s}
+        self._declined[stream] = Declined(now_s + DECLINED_S, revision)
 
     def why_not(self) -> str | None:
         """Why the box takes no streams."""
@@ -107,7 +116,7 @@ class Placing:
         return f"drain.{key_of(self.box)}" in self.orders
 
     async def _pull(self, needs: str) -> None:
-        pulled = await self.js.pull_subscribe_bind(consumer=needs, stream=QUEUE)
+        pulled = await self.buckets.js.pull_subscribe_bind(consumer=needs, stream=QUEUE)
         while True:
             await self._until_there_is_room()
             try:
@@ -121,7 +130,8 @@ class Placing:
                 continue
             if time.monotonic() < self.pulls_from_s:
                 continue  # it was asked for before NATS was away; it is handed out again
-            await self._offered(message)
+            with contextlib.suppress(NatsError, TimeoutError, OSError):  # it is handed out again
+                await self._offered(message)
             await asyncio.sleep(FILL_S / self.room.config.streams * (0.5 + self.room.fill))
 
     async def _until_there_is_room(self) -> None:
@@ -140,15 +150,19 @@ class Placing:
             await self.room.look()
         except TrackerError as error:
             log.warning("the daemon does not answer: %s", error)
-        if not self._is_for_us(stream) or self.why_not() is not None:
+        if not self._is_for_us(stream) or await self._is_declined(stream) or self.why_not() is not None:
             await message.nak(OFFER_AGAIN_S)
             return
         await self.take(stream, message).wait()
 
     def _is_for_us(self, stream: str) -> bool:
-        if self._declined.get(stream, 0.0) > time.monotonic():
-            return False
         order: Order | None = decoded(self.orders.get(f"move.{key_of(stream)}"), Order)
         if order is None or time.time() - order.time > MOVED_S:
             return True
         return order.to == self.box if order.to is not None else order.box != self.box
+
+    async def _is_declined(self, stream: str) -> bool:
+        declined = self._declined.get(stream)
+        if declined is None or declined.until_s < time.monotonic():
+            return False
+        return (await entry_of(self.buckets.wanted, key_of(stream))).revision == declined.revision

@@ -1,11 +1,45 @@
-"""The frames of a file, all of one size."""
+"""A video file or a folder of pictures: what it is like, and its frames."""
 
 from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from tracker.errors import SourceError
+from tracker.images.imaging import resize_rgb, to_rgb
 from tracker.streams import sources
-from tracker.types import Frame
+from tracker.types import U8, Frame
+
+
+class FileFacts(NamedTuple):
+    """What is known of a file before its frames are read; `notice` is for who tracks it."""
+
+    fps: float | None
+    pixel_aspect: Fraction
+    notice: str | None
+
+
+def facts_of(path: Path) -> FileFacts:
+    """Raises SourceError for what cannot be opened."""
+    with sources.open_path(path) as opened:
+        return FileFacts(opened.fps, opened.pixel_aspect, opened.notice)
+
+
+def read_frame(path: Path, index: int) -> U8:
+    """Frame number `index`, uint8 [h, w, 3]. Raises SourceError where there is none."""
+    count = 0
+    for found in islice(sources.frames(path), index + 1):
+        count += 1
+        if found.index == index:
+            return to_rgb(found.image)
+    raise SourceError(f"{path}: frame {index}: there are {count} frames, counted from 0")
+
+
+def as_displayed(path: Path, rgb_hwc: U8) -> U8:
+    """A frame with square pixels, as wide as a player makes it."""
+    h, w = rgb_hwc.shape[:2]
+    return resize_rgb(rgb_hwc, (round(w * facts_of(path).pixel_aspect), h))
 
 
 def steady_frames(path: Path) -> Iterator[Frame]:

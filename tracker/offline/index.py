@@ -1,12 +1,12 @@
 """Looks of things on pictures, in a file that can be searched; what was indexed once is not looked at again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tracker.engine.engine import Engine
 from tracker.errors import SourceError
@@ -15,7 +15,7 @@ from tracker.images.stills import read_still
 from tracker.offline.images import segment_everything, segment_prompted
 from tracker.protocol.prompts import box_of
 from tracker.protocol.requests import Prompted, SegmentAll
-from tracker.registry.similar import Look, LookHit, LookQuery, Looks
+from tracker.registry.similar import Look, LookHit, LookQuery, Looks, model_key
 from tracker.types import U8, Bool, Rgb
 
 KIND = "appearance"
@@ -37,27 +37,28 @@ class Item(Struct, frozen=True):
 
 
 class PictureIndex:
-    """`model` keys the vectors: only those of one model are compared."""
+    """Only vectors of one model are compared."""
 
-    def __init__(self, connection: apsw.Connection, model: str) -> None:
+    def __init__(self, connection: apsw.Connection, engine: Engine) -> None:
         self._connection = connection
         self._looks = Looks(connection)
-        self._model = model
+        self._engine = engine
+        self._model = model_key(engine.describe())
 
     def has(self, item: Item, everything: bool) -> bool:
         sql = "SELECT 1 FROM indexed WHERE path = ? AND what = ?"
         return bool(list(self._connection.execute(sql, (item.path, self._what(item, everything)))))
 
-    def add(self, engine: Engine, item: Item, knobs: SegmentAll | None) -> int:
+    def add(self, item: Item, knobs: SegmentAll | None) -> int:
         """Index a picture wholly or not at all; returns how many looks it gave. With `knobs` everything that is
         found on it. Raises SourceError, BadPrompt."""
         rgb_hwc = read_still(Path(item.path))
-        features = engine.encode([Rgb(rgb_hwc)])
-        found = list(_masks(engine, rgb_hwc, item, knobs))
+        features = self._engine.encode([Rgb(rgb_hwc)])
+        found = list(_masks(self._engine, rgb_hwc, item, knobs))
         with self._connection:
             (first,) = next(self._connection.execute("SELECT coalesce(max(object), 0) FROM looks"))
             for k, (box, mask_hw) in enumerate(found, first + 1):
-                pooled_c = engine.look(features, 0, mask_hw)
+                pooled_c = self._engine.look(features, 0, mask_hw)
                 vector_c = looks.appearance(pooled_c, looks.colours(rgb_hwc, mask_hw))
                 thumbnail = looks.thumbnail(rgb_hwc, box)
                 key = KIND, self._model, "", k, 0, 0, 0.0
@@ -66,12 +67,12 @@ class PictureIndex:
             self._connection.execute("INSERT OR REPLACE INTO indexed VALUES (?, ?)", row)
         return len(found)
 
-    def find(self, engine: Engine, item: Item, limit: int) -> list[LookHit]:
+    def find(self, item: Item, limit: int) -> list[LookHit]:
         """What looks like a thing on a picture, best first. Raises SourceError, BadPrompt."""
         rgb_hwc = read_still(Path(item.path))
-        features = engine.encode([Rgb(rgb_hwc)])
-        ((_, mask_hw),) = _masks(engine, rgb_hwc, item, None)
-        vector_c = looks.appearance(engine.look(features, 0, mask_hw), looks.colours(rgb_hwc, mask_hw))
+        features = self._engine.encode([Rgb(rgb_hwc)])
+        ((_, mask_hw),) = _masks(self._engine, rgb_hwc, item, None)
+        vector_c = looks.appearance(self._engine.look(features, 0, mask_hw), looks.colours(rgb_hwc, mask_hw))
         query = LookQuery(KIND, self._model, [vector_c.tobytes()], limit, most_of_one=1)
         return self._looks.find(query)
 
@@ -84,8 +85,55 @@ class PictureIndex:
 
 
 @contextmanager
-def opened(path: Path, model: str) -> Iterator[PictureIndex]:
+def opened(path: Path, engine: Engine) -> Iterator[PictureIndex]:
     """The index in a file, made where there is none. Raises SourceError for a file that is none."""
+    with _opened(path) as connection:
+        yield PictureIndex(connection, engine)
+
+
+def take_over(path: Path, others: Sequence[Path]) -> int:
+    """Looks that other indexes have, of any model, of pictures that are not here yet. Returns of how many.
+
+    Raises SourceError for a file that is no index.
+    """
+    number = 0
+    with _opened(path) as connection:
+        for other in others:
+            with _opened(other) as theirs:
+                number += _take_over(connection, theirs)
+    return number
+
+
+def _take_over(connection: apsw.Connection, theirs: apsw.Connection) -> int:
+    ours, other = Looks(connection), Looks(theirs)
+    here = {(path, _model_in(what)) for path, what in _indexed(connection)}
+    new = [(path, what) for path, what in _indexed(theirs) if (path, _model_in(what)) not in here]
+    pictures = {(path, _model_in(what)) for path, what in new}
+    with connection:
+        (first,) = next(connection.execute("SELECT coalesce(max(object), 0) FROM looks"))
+        found = [look for look in _all_looks(theirs, other) if (look.label, look.model) in pictures]
+        for k, look in enumerate(found, first + 1):
+            ours.put(structs.replace(look, object=k))
+        connection.executemany("INSERT INTO indexed VALUES (?, ?)", new)
+    return len(pictures)
+
+
+def _all_looks(connection: apsw.Connection, looks: Looks) -> Iterator[Look]:
+    """With their vectors."""
+    for model, number in list(connection.execute("SELECT DISTINCT model, object FROM looks")):
+        yield from looks.of_object(KIND, model, "", number)
+
+
+def _indexed(connection: apsw.Connection) -> list[tuple[str, str]]:
+    return [(str(path), str(what)) for path, what in connection.execute("SELECT path, what FROM indexed")]
+
+
+def _model_in(what: str) -> str:
+    return what.partition(" ")[0]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[apsw.Connection]:
     connection = apsw.Connection(str(path))
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -93,7 +141,7 @@ def opened(path: Path, model: str) -> Iterator[PictureIndex]:
         if tables and found != APPLICATION_ID:
             raise SourceError(f"{path}: is a database of something else; name a file of `trackerd index`")
         connection.execute(_SCHEMA)
-        yield PictureIndex(connection, model)
+        yield connection
     except apsw.NotADBError:
         raise SourceError(f"{path}: is no index of pictures; name a file of `trackerd index`") from None
     except (apsw.CorruptError, apsw.CantOpenError, apsw.FullError, apsw.ReadOnlyError) as error:

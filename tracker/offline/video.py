@@ -27,12 +27,12 @@ from tracker.offline.frames import steady_frames
 from tracker.offline.images import segment_everything
 from tracker.offline.spool import Masks, Spool
 from tracker.protocol.fields import Rle
+from tracker.protocol.object_record import object_record
 from tracker.protocol.prompts import prompt_of
 from tracker.protocol.replies import ObjectRecord
 from tracker.protocol.requests import SegmentAll
 from tracker.streams import sources
 from tracker.streams.folder import is_picture
-from tracker.tracking.records import object_record
 from tracker.types import F32, U8, Frame, Image, ObjectMask
 
 

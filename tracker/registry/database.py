@@ -42,6 +42,7 @@ R = TypeVar("R", bound=Struct)
 APPLICATION_ID = 0x74726B64  # "trkd"
 VERSION = 2
 EVENT_ROW_BYTES = 128  # of an event's row and its indices, beside the record
+PAGE_BYTES, LOG_PAGES = 4096, 64  # of the write-ahead log, before it goes into the database: a small disk has room
 TRIM = 20  # a twentieth of the history goes when it is full
 
 _SCHEMA = f"""
@@ -92,6 +93,8 @@ class Database:
 
     def close(self) -> None:
         with contextlib.suppress(apsw.Error):
+            self.empty_log()  # others may read yet, and keep the file as long as it is
+        with contextlib.suppress(apsw.Error):
             self._connection.close()
 
     def load(self) -> Saved:
@@ -128,6 +131,10 @@ class Database:
         self._remove(stale)
         if any(isinstance(change, Clear) for change in changes):
             self._sweep({name for (name,) in self._all("SELECT memory FROM objects")})
+
+    def empty_log(self) -> None:
+        """Move what the write-ahead log holds into the database, and give back its room."""
+        self._all("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def history(self, query: HistoryQuery) -> list[Event]:
         """Oldest first: from `since` on, or without it the newest."""
@@ -173,7 +180,8 @@ class Database:
     def _check(self) -> None:
         self._all("PRAGMA journal_mode = WAL")
         self._all("PRAGMA synchronous = FULL")
-        self._all("PRAGMA journal_size_limit = 4194304")
+        self._all(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+        self._all(f"PRAGMA journal_size_limit = {LOG_PAGES * PAGE_BYTES}")
         if not self._one("SELECT count(*) FROM sqlite_schema"):  # it is new
             with self._connection:
                 self._connection.execute(_SCHEMA)

@@ -5,6 +5,7 @@ by one, the newest of each. Where the disk fails, everything goes on without it:
 durable, `wants_everything` asks the main loop for all there is, and that is tried again every second.
 """
 
+import errno
 import logging
 import threading
 import time
@@ -64,8 +65,9 @@ class Store:
         self._database: Database | None = None
         self._read = False  # what the folder held at the start is known
         self._failure: str | None = None
+        self._looks_failure: str | None = None  # of the last looks: logged once
         self.saves, self.failures = 0, 0  # transactions that went well, and those that did not
-        self._retry_s = 0.0
+        self._retry_s = self._looks_retry_s = 0.0
         self._changed = threading.Condition()  # of everything below; guards it too
         self._units: deque[_Unit] = deque()
         self._memories: dict[tuple[str, int], PutObject] = {}
@@ -202,6 +204,7 @@ class Store:
         try:
             while self._wait():
                 self._write_next()
+                self._write_looks()
                 self._answer_questions()
                 if self._database is not None and time.monotonic() >= trim_s:
                     trim_s = time.monotonic() + TRIM_S
@@ -225,40 +228,76 @@ class Store:
             return bool(left) or not self._stopping
 
     def _anything_waits(self) -> bool:
-        looks = self._looks and self._failure is None
+        looks = self._looks and self._failure is None and time.monotonic() >= self._looks_retry_s
         return bool(self._memories or self._zones or looks)
 
     def _write_next(self) -> None:
-        """One transaction: all units that wait, else one memory; and zones, looks and events so far."""
+        """One transaction: all units that wait, else one memory; and zones and events so far."""
         with self._changed:
             units = [self._units.popleft() for _ in range(len(self._units))]
             key = next(iter(self._memories), None) if not units else None
             memories: list[Change] = [self._memories.pop(key)] if key is not None else []
             more: list[Change] = [*self._zones.values()]
             self._zones.clear()
-            looks = list(self._looks.values())[:LOOKS] if self._failure is None else []
             events = list(self._events)
         changes = [change for unit in units for change in unit.changes] + memories
         everything = [k for k, unit in enumerate(units) if unit.everything]
         if everything:  # all that came before is in it
             changes = [change for unit in units[everything[-1] :] for change in unit.changes]
-        changes += [*more, *looks]
+        changes += more
         durable = self._failure is None or bool(everything)
         if durable and (changes or events):
             durable = self._try(lambda database: database.apply(changes, events), everything=bool(everything))
             if durable:
                 self.saves += 1
-                self._forget(events, looks)
+                self._forget(events)
         for unit in units:
             if unit.then is not None:
                 unit.then(durable)
 
-    def _forget(self, events: list[Event], looks: list[PutLook]) -> None:
+    def _write_looks(self) -> None:
+        """In a transaction of their own, when nobody waits for an answer: no request fails for want of room for a
+        look. Those that find none wait."""
+        with self._changed:
+            pausing = self._failure is not None or time.monotonic() < self._looks_retry_s
+            if self._units or pausing or self._database is None:
+                return
+            looks = list(self._looks.values())[:LOOKS]
+        if not looks:
+            return
+        try:
+            # Without anything of others in the log, it can be given back whatever becomes of this.
+            self._database.empty_log()
+            self._database.apply(list(looks), [])
+        except FAILURES as error:
+            self._put_looks_off(error)
+        else:
+            self._looks_failure = None
+            self._forget_looks(looks)
+
+    def _put_looks_off(self, error: Exception) -> None:
+        """Looks could not be written; what their transaction took of the disk is given back."""
+        text = f"{type(error).__name__}: {error}"
+        if text != self._looks_failure:
+            log.warning("%s: looks cannot be kept for now: %s", self.folder, text)
+        self._looks_failure = text
+        self._looks_retry_s = time.monotonic() + RETRY_S
+        self.failures += 1
+        try:
+            self._opened()
+        except Exception as worse:  # noqa: BLE001 - whatever it is, tracking goes on without being saved
+            self._close()
+            self._fail(worse)
+
+    def _forget_looks(self, looks: list[PutLook]) -> None:
         """They are written; what took a look's place meanwhile is not."""
         with self._changed:
             for change in looks:
                 if self._looks.get(change.look.key) is change:
                     del self._looks[change.look.key]
+
+    def _forget(self, events: list[Event]) -> None:
+        with self._changed:
             for event in events:
                 if self._events and self._events[0] is event:
                     self._events.popleft()
@@ -274,11 +313,7 @@ class Store:
     def _try(self, work: Callable[[Database], None], *, everything: bool = False) -> bool:
         """Whether it went well. `everything`: `work` writes all there is, so the folder may be another one now."""
         try:
-            if everything:
-                self._opened()
-            if self._database is None or not self._lock.still_there():
-                raise FileNotFoundError(f"{self.folder} is gone")
-            work(self._database)
+            self._attempt(work, everything)
         except Exception as error:  # noqa: BLE001 - whatever it is, tracking goes on without being saved
             self._close()
             self._fail(error)
@@ -289,6 +324,20 @@ class Store:
             self._failure = None
             self._tell(None)
         return True
+
+    def _attempt(self, work: Callable[[Database], None], everything: bool) -> None:
+        """On a full disk once more, when SQLite has given back its log."""
+        if everything:
+            self._opened()
+        if self._database is None or not self._lock.still_there():
+            raise FileNotFoundError(f"{self.folder} is gone")
+        try:
+            work(self._database)
+        except FAILURES as error:
+            if not _is_full(error):
+                raise
+            self._opened()
+            work(self._database)
 
     def _opened(self) -> Saved:
         self._close()
@@ -324,3 +373,11 @@ class Store:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether it is for want of room. A transaction that has ended itself then fails once more when it is ended."""
+    if error is None:
+        return False
+    no_room = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return no_room or isinstance(error, apsw.FullError) or _is_full(error.__context__)

@@ -15,7 +15,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from tracker.sockets.guard import Guard
 from tracker.sockets.intake import Intake
-from tracker.sockets.types import Socket
+from tracker.sockets.types import Socket, has_message
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Connections:
         self._checked_s = 0.0
         self._said_s, self._unsaid = float("-inf"), 0
         self._endpoint = _own_address(socket)
-        self.intake = Intake(self._endpoint, max_ahead_bytes)
+        self.intake = Intake(self._endpoint, max_ahead_bytes, sealed=guard is not None)
         self._monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._spoke: dict[int, bool] = {}  # by descriptor: whether a message ever came over it
         self._accepted_n = 0  # connections so far
@@ -65,16 +65,15 @@ class Connections:
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
 
-    def spoke(self, fd: int, user: str | None = None, nbytes: int = 0, parts: int = 1) -> None:
-        """A message came over a connection."""
+    def spoke(self, fd: int, user: str | None = None) -> None:
+        """A message came over a connection, and is looked at."""
         if fd not in self._spoke:
             return
         self._spoke[fd] = True
-        self.intake.took(fd, nbytes, parts)
         if user is not None:
             self._users[fd] = user
 
-    def may_send(self, fd: int, routing_id: bytes) -> bool:
+    def may_send(self, fd: int, routing_id: bytes, nbytes: int, parts: int) -> bool:
         """Whether a message is to be looked at: not where its connection is gone, or sent too many lately.
 
         What a connection sent before it went is read later, when its descriptor may be another's. Ids that ZeroMQ
@@ -82,6 +81,7 @@ class Connections:
         """
         count = self._counts.get(fd)
         if count is None:
+            self.intake.took_of_gone(nbytes, parts)
             return fd == NOBODY
         sender = self._senders.get(routing_id)
         if sender is None or (sender.count != count and routing_id[:1] != b"\0"):
@@ -92,7 +92,9 @@ class Connections:
                 self._senders.popitem(last=False)
         self._senders.move_to_end(routing_id)
         if sender.count != count:
+            self.intake.took_of_gone(nbytes, parts)
             return False
+        self.intake.took(fd, nbytes, parts)
         if not sender.may_send():
             self.intake.flooded_s = time.monotonic()
             self._say(f"more than {MESSAGES_PER_S} messages a second of one connection are not looked at")
@@ -106,7 +108,7 @@ class Connections:
         """Take note of who came and who went; returns the descriptors of those that went, and shuts what is over
         the limit: first those that never said anything, the oldest of them first, else the newest."""
         gone = []
-        while self._monitor.poll(0):
+        while has_message(self._monitor):
             event = parse_monitor_message(self._monitor.recv_multipart())
             fd = int(event["value"])
             self._users.pop(fd, None)
@@ -115,10 +117,7 @@ class Connections:
             if self._spoke.pop(fd, None) is not None:
                 gone.append(fd)
             if event["event"] == zmq.EVENT_ACCEPTED:
-                self._spoke[fd] = False
-                self.intake.opened(fd)
-                self._accepted_n += 1
-                self._counts[fd] = self._accepted_n
+                self._opened(fd)
         for fd in self._revoked():
             self.shut(fd, "its key is not allowed any more")
             gone.append(fd)
@@ -128,6 +127,14 @@ class Connections:
             self.shut(fd, f"there are more than {self._limit} connections (limits.connections)")
             gone.append(fd)
         return gone
+
+    def _opened(self, fd: int) -> None:
+        self._spoke[fd] = False
+        self.intake.opened(fd)
+        self._accepted_n += 1
+        self._counts[fd] = self._accepted_n
+        if self.intake.is_crowded:
+            self.shut(fd, "what connections before it left is not read yet")
 
     def _revoked(self) -> list[int]:
         if self._guard is None or time.monotonic() - self._checked_s < REVOKED_S:
@@ -151,6 +158,7 @@ class Connections:
         with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(fd)) as connection:
             if connection.getsockname() == self._endpoint:  # the descriptor may be another file's by now
                 peer = connection.getpeername() or "local"
+                self.intake.shutting(fd)
                 connection.shutdown(sockets.SHUT_RDWR)
         self._say(f"the connection of {peer} is shut: {why}")
 

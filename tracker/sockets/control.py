@@ -20,7 +20,7 @@ from tracker.sockets.connections import NOBODY, Connections, descriptor_of, user
 from tracker.sockets.guard import Guard
 from tracker.sockets.request import Parts, Request, error_body
 from tracker.sockets.socket_server import DEFAULT_LIMITS, POLL_MS, SocketServer
-from tracker.sockets.types import Socket
+from tracker.sockets.types import Socket, has_message
 from tracker.sockets.unread import Unread
 from tracker.sockets.waiting import MAX_WAITING, Waiting
 
@@ -114,7 +114,7 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
         for request in self._waiting.all():
             self._refuse_stopping(socket, request.address, request.id)
         for _ in range(MAX_WAITING):  # and no more: who sends without end must not hold up the stop
-            if not socket.poll(0):
+            if not has_message(socket):
                 break
             address, body = _split(_receive_frames(socket))
             outcome = codec.parse_request(body, self._served)
@@ -133,7 +133,8 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
         ends_s = time.monotonic() + ROUND_S
         received = 0
         while received < RECEIVED_AT_ONCE and time.monotonic() < ends_s:
-            if not socket.poll(0):
+            if not has_message(socket):
+                connections.intake.took_all()
                 return False
             received += self._receive(socket, connections)
         return True
@@ -145,12 +146,12 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
         fd = descriptor_of(last)
         # Before the message is attributed: its descriptor may have been that of a connection which is gone.
         self._forget(connections.update())
-        if not connections.may_send(fd, frames[0].bytes):
-            return False
-        user = user_of(last) if self._guard is not None else None
         address, body = _split(frames)
         nbytes = sum(map(len, body))
-        connections.spoke(fd, user, nbytes, len(frames))
+        if not connections.may_send(fd, address[0], nbytes, len(frames)):
+            return False
+        user = user_of(last) if self._guard is not None else None
+        connections.spoke(fd, user)
         if self._unread.is_full(address[0]):
             return False  # it would lose the answer
         outcome = self._judged(codec.parse_request(body, self._served), user, fd, nbytes)

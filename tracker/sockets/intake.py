@@ -10,56 +10,93 @@ import os
 import socket as sockets
 import stat
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-RECEIVED_AT, SEGMENTS_AT = (
-    128,
-    152,
-)  # of `tcpi_bytes_received` and `tcpi_data_segs_in` in the kernel's struct tcp_info
-SEGMENT_BYTES = 8192  # that one may keep ZeroMQ from freeing: it reads into buffers of this size
-FRAMING = 1.2  # bytes on the wire for each byte that was read, at most; with keys some more for each part
+RECEIVED_AT = 128  # of `tcpi_bytes_received` in the kernel's struct tcp_info
+PART_BYTES = 160  # that ZeroMQ needs to hold a part, beside its own
+FRAMING_BYTES, SEALED_FRAMING_BYTES = 9, 48  # on the wire for each part beside its own bytes, at most; with keys
 SAY_AGAIN_S = 1.0  # without a flood; until then one that goes on is not logged again
+# While more than `max_bytes` are left of connections that are gone, a new one may be so far ahead; with so many
+# times more left none is let in. Else whoever connects again whenever it is shut leaves more than is read.
+MAX_NEW_BYTES, MOST_LEFT = 64 * 1024, 8
 UNCOUNTED_BYTES_PER_S = 1024.0  # heartbeats, which nobody reads
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What was read of one connection."""
+
+    nbytes: int = 0  # on the wire
+    parts: int = 0
 
 
 @dataclass(slots=True)
 class _Ahead:
-    """One connection at the last look."""
+    """One connection at the last look, in bytes on the wire."""
 
-    received: int  # with what ZeroMQ needs to hold it
-    taken: int
-    nbytes: float  # sent and not read
+    received: int
+    taken: _Taken
+    unread: float
+    weight: float  # bytes that ZeroMQ needs to hold one of them
     looked_s: float
+    is_new: bool = True  # it came while much was left of others
+
+    @property
+    def nbytes(self) -> float:
+        return self.unread * self.weight
 
 
 class Intake:
     """Counts for one socket, whose address on each connection is `address`. `max_bytes`: then a peer is shut.
 
-    `opened`, `closed` and `took` are for the socket's thread; `look` may be called by another one, so that it works
-    where the socket's thread has its hands full.
+    `opened`, `closed`, `took…` are for the socket's thread; `look` may be called by another one, so
+    that it works where the socket's thread has its hands full.
     """
 
-    def __init__(self, address: object, max_bytes: int) -> None:
+    def __init__(self, address: object, max_bytes: int, *, sealed: bool = False) -> None:
+        """`sealed`: with keys, which make messages longer on the wire."""
         self._address = address
         self._max_bytes = max_bytes
-        self._taken: dict[int, int] = {}  # by descriptor
+        self._framing_bytes = SEALED_FRAMING_BYTES if sealed else FRAMING_BYTES
+        self._taken: dict[int, _Taken] = {}  # by descriptor; replaced whole
         self._ahead: dict[int, _Ahead] = {}  # by the connection's inode, which is never another's while it lives
         self._others: set[int] = set()  # inodes of sockets that are not this one's
+        self._counted: set[int] = set()  # inodes of those that are shut, and whose rest counts as left already
+        self._left = 0.0  # bytes of connections that are gone, which ZeroMQ holds until they are read
+        self._counting_left = threading.Lock()
         self.flooded_s = float("-inf")  # when somebody was shut for the last time
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much is left of connections that are gone that nobody new is let in."""
+        return self._left > self._max_bytes * MOST_LEFT
+
     def opened(self, fd: int) -> None:
-        self._taken[fd] = 0
+        self._taken[fd] = _Taken()
 
     def closed(self, fd: int) -> None:
         self._taken.pop(fd, None)
 
     def took(self, fd: int, nbytes: int, parts: int) -> None:
-        if fd in self._taken:
-            self._taken[fd] += round(nbytes * FRAMING) + 64 * parts + SEGMENT_BYTES
+        taken = self._taken.get(fd)
+        if taken is not None:
+            on_wire = nbytes + self._framing_bytes * parts
+            self._taken[fd] = _Taken(taken.nbytes + on_wire, taken.parts + parts)
+
+    def took_of_gone(self, nbytes: int, parts: int) -> None:
+        """A message was read whose connection is gone."""
+        with self._counting_left:
+            self._left = max(0.0, self._left - nbytes - (self._framing_bytes + PART_BYTES) * parts)
+
+    def took_all(self) -> None:
+        """Nothing waits to be read; what ended in the middle of a message never will."""
+        with self._counting_left:
+            self._left = 0.0
 
     def look(self) -> None:
         """Shut whoever is too far ahead."""
@@ -71,11 +108,35 @@ class Intake:
             if inode in self._others or not self._is_ours(fd):
                 others.add(inode)
                 continue
-            ahead = _advanced(before.get(inode), _received(fd), self._taken.get(fd, 0), now_s)
+            ahead = _advanced(before.get(inode), _received(fd), self._taken.get(fd, _Taken()), now_s)
             self._ahead[inode] = ahead
-            if ahead.nbytes > self._max_bytes:
+            if ahead.nbytes > self._most_of(inode, before):
                 self._shut(fd, inode, ahead)
         self._others = others
+        gone = before.keys() - self._ahead.keys()
+        self.leave(sum(before[inode].nbytes for inode in gone - self._counted))
+        self._counted -= gone
+
+    def shutting(self, fd: int) -> None:
+        """A connection is about to be shut: what it sent and nobody read is left. For the socket's thread."""
+        with contextlib.suppress(OSError):
+            inode = os.fstat(fd).st_ino
+            taken = self._taken.get(fd, _Taken())
+            ahead = _advanced(self._ahead.get(inode), _received(fd), taken, time.monotonic())
+            self._counted.add(inode)
+            self.leave(ahead.nbytes)
+
+    def _most_of(self, inode: int, before: dict[int, _Ahead]) -> float:
+        """How far ahead a connection may be, in bytes."""
+        is_new = inode not in before or before[inode].is_new
+        self._ahead[inode].is_new = is_new and self._left > self._max_bytes
+        return MAX_NEW_BYTES if self._ahead[inode].is_new else self._max_bytes
+
+    def leave(self, nbytes: float) -> None:
+        """Connections have gone of which so much is not read."""
+        if nbytes:
+            with self._counting_left:
+                self._left += nbytes
 
     def _is_ours(self, fd: int) -> bool:
         with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(fd)) as connection:
@@ -95,12 +156,15 @@ class Intake:
                 log.log(level, text, self._address, peer, ahead.nbytes / 1000)
 
 
-def _advanced(before: _Ahead | None, received: int, taken: int, now_s: float) -> _Ahead:
+def _advanced(before: _Ahead | None, received: int, taken: _Taken, now_s: float) -> _Ahead:
+    """What is unread is taken to be in parts as large as those that were read last."""
     if before is None:
-        return _Ahead(received, taken, max(0.0, received - taken), now_s)
+        before = _Ahead(0, _Taken(), 0.0, 1.0, now_s)
     came = received - before.received - UNCOUNTED_BYTES_PER_S * (now_s - before.looked_s)
-    went = max(0, taken - before.taken)
-    return _Ahead(received, taken, max(0.0, before.nbytes + came - went), now_s)
+    went = max(0, taken.nbytes - before.taken.nbytes)
+    parts = taken.parts - before.taken.parts
+    weight = 1 + PART_BYTES * parts / went if went else before.weight
+    return _Ahead(received, taken, max(0.0, before.unread + came - went), weight, now_s)
 
 
 def _sockets() -> Iterator[tuple[int, int]]:
@@ -114,11 +178,8 @@ def _sockets() -> Iterator[tuple[int, int]]:
 
 
 def _received(fd: int) -> int:
+    """Bytes that came over a connection so far."""
     with contextlib.suppress(OSError, struct.error), sockets.socket(fileno=os.dup(fd)) as connection:
-        info = connection.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, SEGMENTS_AT + 4)
-        nbytes, segments = (
-            struct.unpack_from("=Q", info, RECEIVED_AT)[0],
-            struct.unpack_from("=I", info, SEGMENTS_AT)[0],
-        )
-        return int(nbytes + segments * SEGMENT_BYTES)
+        info = connection.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, RECEIVED_AT + 8)
+        return int(struct.unpack_from("=Q", info, RECEIVED_AT)[0])
     return 0

@@ -1,6 +1,7 @@
 """The publish socket: records out to whoever subscribed, in order, numbered, and never waiting for anybody."""
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -24,7 +25,11 @@ MAX_QUEUED = 128  # messages between `publish` and the socket
 MAX_SUBSCRIPTION_BYTES = 4096
 MAX_SUBSCRIPTIONS = 256  # of one connection
 MAX_NOTICES_PER_S = 2000  # of one connection: subscribing and taking it back without end
-NOTICES_AT_ONCE = 512  # taken between two messages
+# Taken between two messages. While more comes than that takes, no more is read for a while: each notice costs time
+# of the model, which needs the interpreter as well.
+NOTICES_S, REST_S = 0.003, 0.009
+# Of the kernel, for each connection: subscriptions are small, and a peer that sends without end is slowed by it.
+RECEIVE_BYTES = 2048
 MAX_AHEAD_BYTES = 2**20  # of subscriptions that were sent and not read
 
 Payload = Published | Callable[[], Published]
@@ -74,6 +79,7 @@ class Publisher(SocketServer[_Message]):
         options = {
             zmq.SNDHWM: send_hwm,
             zmq.MAXMSGSIZE: MAX_SUBSCRIPTION_BYTES,
+            zmq.RCVBUF: RECEIVE_BYTES,
             zmq.XPUB_MANUAL: 1,
         }
         super().__init__("publish", zmq.XPUB, endpoint, options, limits, guard, MAX_AHEAD_BYTES)
@@ -100,31 +106,41 @@ class Publisher(SocketServer[_Message]):
     # ------------------------------------------------------------------------------------ the socket's thread
 
     def _serve(self, socket: Socket, connections: Connections) -> None:
-        poller = zmq.Poller()
-        for readable in (socket, connections.monitor, self._outbox.fileno()):
-            poller.register(readable, zmq.POLLIN)
+        resting, reading = zmq.Poller(), zmq.Poller()
+        for readable in (connections.monitor, self._outbox.fileno()):
+            resting.register(readable, zmq.POLLIN)
+            reading.register(readable, zmq.POLLIN)
+        reading.register(socket, zmq.POLLIN)
+        rest_until_s = 0.0
         while True:
-            poller.poll(POLL_MS)
+            rest_s = rest_until_s - time.monotonic()
+            if rest_s > 0:
+                resting.poll(math.ceil(rest_s * 1000))
+            else:
+                reading.poll(POLL_MS)
             with self._round(connections):
                 self._forget(connections.update())
-                self._take_notices(socket, connections)
+                rested = time.monotonic() >= rest_until_s
+                if rested and self._took_more_than_a_round(socket, connections):
+                    rest_until_s = time.monotonic() + REST_S
                 for message in self._outbox.take():
                     if message is None:
                         return
                     self._send(socket, message)
 
-    def _take_notices(self, socket: Socket, connections: Connections) -> None:
+    def _took_more_than_a_round(self, socket: Socket, connections: Connections) -> bool:
+        """Take notices for a while; returns whether there may be more."""
+        ends_s = time.monotonic() + NOTICES_S
         changed = False
-        for _ in range(NOTICES_AT_ONCE):
-            if not socket.poll(0):
+        while more := bool(socket.poll(0)):  # without the interpreter: XPUB reads all that came, however much
+            changed |= self._note(socket, _receive_notice(socket), connections)
+            if time.monotonic() > ends_s:
                 break
-            notice = socket.recv(copy=False)
-            more = bool(notice.more)
-            while more:
-                more = bool(socket.recv(copy=False).more)
-            changed |= self._note(socket, notice, connections)
         if changed:
             self._tell_wanted()
+        if not more:
+            connections.intake.took_all()
+        return more
 
     def _note(self, socket: Socket, notice: zmq.Frame, connections: Connections) -> bool:
         """Returns whether something changed. What a lost connection had subscribed to comes without a descriptor,
@@ -132,8 +148,10 @@ class Publisher(SocketServer[_Message]):
         fd = descriptor_of(notice)
         self._forget(connections.update())  # before: the descriptor may have been another connection's
         if fd not in connections:
+            connections.intake.took_of_gone(len(notice), 1)
             return False
-        connections.spoke(fd, user_of(notice), len(notice))
+        connections.intake.took(fd, len(notice), 1)
+        connections.spoke(fd, user_of(notice))
         subscriber = self._subscribers.setdefault(fd, _Subscriber())
         why = self._apply(socket, notice.bytes, subscriber)
         if subscriber.too_busy():
@@ -195,3 +213,12 @@ class Publisher(SocketServer[_Message]):
         if image is not None:
             parts.append(image)
         return parts
+
+
+def _receive_notice(socket: Socket) -> zmq.Frame:
+    """One message's first part; further ones say nothing."""
+    notice = socket.recv(copy=False)
+    more = bool(notice.more)
+    while more:
+        more = bool(socket.recv(copy=False).more)
+    return notice

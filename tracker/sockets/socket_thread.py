@@ -27,6 +27,9 @@ Options = Mapping[zmq.SocketOption, int]
 # A peer that has vanished is dropped after so long. By TCP: ZeroMQ's own heartbeats end the process where a peer
 # hangs up that ZeroMQ does not read from just then (an assertion in libzmq 4.3.5).
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_TRIES = 5, 2, 3
+# An option of contexts that pyzmq has no name for. With it, a small message that waits keeps the whole buffer which
+# it came in, with counters for all that could lie there: 18 kB.
+ZERO_COPY_RECV = 10
 UNBOUNDED = 0  # messages read ahead; `tracker.sockets.intake` says why, and who bounds them
 HANDSHAKE_MS = 5000  # who connects and says nothing is dropped
 LAST_WORDS_MS = 250  # what was sent just before closing may still leave for so long
@@ -143,6 +146,7 @@ def bound_socket(kind: int, endpoint: str, options: Options, guard: Guard | None
         if path is not None:
             stack.enter_context(_claimed(path))
         context = zmq.Context()
+        context.set(ZERO_COPY_RECV, 0)
         stack.callback(context.term)
         socket = context.socket(kind)
         stack.callback(socket.close, linger=LAST_WORDS_MS)

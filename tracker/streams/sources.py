@@ -1,5 +1,6 @@
 """Everything that gives pictures: video files, cameras and devices by PyAV, folders of images by PIL."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ def open_source(config: StreamConfig, read_timeout_s: float | None = None, *, pl
     Raises SourceError, its text free of credentials, and Misconfigured where trying again is of no use.
     """
     path = local_path(config.url)
-    if path is not None and config.format is None and path.is_dir():
+    if path is not None and config.format is None and os.path.isdir(path):  # noqa: PTH112, Path raises for long names
         return FolderSource(path, config.fps, config.size)
     return VideoSource(config, read_timeout_s, playlists=playlists)
 

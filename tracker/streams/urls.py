@@ -30,7 +30,7 @@ def local_path(url: str) -> Path | None:
         url = re.sub(r"^file:(//)?", "", url, flags=re.IGNORECASE)
     elif scheme(url) is not None:
         return None
-    return Path(url).expanduser()
+    return Path(os.path.expanduser(url))  # noqa: PTH111, Path raises for who is not known here
 
 
 def is_live(config: StreamConfig) -> bool:

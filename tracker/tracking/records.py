@@ -1,12 +1,12 @@
 """Records of streams and objects: bookkeeping and masks in, protocol records out."""
 
 from dataclasses import dataclass
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self
 
 from msgspec import UNSET, UnsetType, structs
 
 from tracker.masks.geometry import shape_of
-from tracker.protocol.fields import Rle
+from tracker.protocol.object_record import object_record
 from tracker.protocol.replies import (
     BufferRecord,
     Description,
@@ -65,34 +65,6 @@ class ShapeOptions:
         if mask.presence <= 0:
             return Shape(size_wh)
         return shape_of(mask.logits_hw, size_wh, tolerance_px=self.tolerance_px, outline=self.outline, rle=self.rle)
-
-
-class RecordFields(TypedDict, total=False):
-    """The fields of a record beside the mask."""
-
-    age: int
-    label: str | None
-    meta: dict[str, Any]
-    guess: Guess | UnsetType
-    description: Description | UnsetType
-
-
-def object_record(
-    object_id: int, shape: Shape, score: float, presence: float | None = None, **more: Unpack[RecordFields]
-) -> ObjectRecord:
-    """The record of an object whose mask has the geometry `shape`: live, of files and of pictures."""
-    width, height = shape.size_wh
-    return ObjectRecord(
-        object=object_id,
-        state="visible" if shape.area else "lost",
-        score=round(score, 4),
-        presence=None if presence is None else round(presence, 3),
-        box=shape.box_xyxy,
-        area=shape.area,
-        outline=shape.outline,
-        mask=Rle((height, width), shape.rle_counts) if shape.rle_counts is not None else UNSET,
-        **more,
-    )
 
 
 def snapshot_record(seen: ObjectSnapshot, shape: Shape) -> ObjectRecord:

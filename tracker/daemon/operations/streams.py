@@ -1,4 +1,4 @@
-"""`server.info`, `streams.*` and `frames.get`."""
+"""`server.info`, `server.note` and `streams.*`."""
 
 import os
 import time
@@ -8,14 +8,12 @@ import tracker
 from tracker.config import StreamConfig
 from tracker.daemon.admission import free_slots
 from tracker.daemon.answers import answers
-from tracker.daemon.context import Context, frame_of
+from tracker.daemon.context import Context
 from tracker.errors import AlreadyExists, BadRequest, Forbidden
-from tracker.images import imaging, overlay
 from tracker.labels.check import texts_problem
 from tracker.masks.regions import region_problem
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import (
-    FRAMES_GET,
     SERVER_INFO,
     SERVER_NOTE,
     STREAMS_ADD,
@@ -25,10 +23,8 @@ from tracker.protocol.operations import (
     STREAMS_RESUME,
 )
 from tracker.streams.allowlist import refusal
-from tracker.tracking import zones
 from tracker.tracking.records import stream_record
-from tracker.tracking.state import TrackedObject, TrackedStream
-from tracker.types import Frame, ObjectMask
+from tracker.tracking.state import TrackedStream
 
 
 class StreamOperations:
@@ -115,51 +111,3 @@ class StreamOperations:
         stream = self._context.table.stream(args.stream)
         stream.source.resume()
         return stream_record(stream)
-
-    @answers(FRAMES_GET)
-    def frames_get(self, args: requests.FramesGet) -> replies.FrameImage:
-        stream = self._context.table.stream(args.stream)
-        followed = args.overlay and args.frame is None and stream.processed in stream.source.buffer
-        frame = frame_of(stream, stream.processed if followed else args.frame)
-        rgb_hwc = imaging.to_rgb(frame.image)
-        if args.pin_s is not None:
-            stream.source.buffer.pin(frame.index, args.pin_s, time.monotonic_ns())
-        if args.overlay:
-            known = [(obj, mask_on(obj, frame.index)) for obj in stream.objects.values()]
-            drawings = [self._drawing(obj, mask, frame) for obj, mask in known if mask is not None]
-            drawn = [_zone_drawing(record, frame.size_wh) for record in self._context.zones.records(stream.name)]
-            rgb_hwc = overlay.draw(rgb_hwc, drawings, drawn)
-        data = imaging.encode(
-            imaging.scaled(rgb_hwc, args.max_width), args.format, self._context.config.publish.jpeg_quality
-        )
-        return replies.FrameImage(
-            stream=stream.name,
-            frame=frame.index,
-            time=frame.time,
-            size=frame.size_wh,
-            format=args.format,
-            data=data,
-        )
-
-    def _drawing(self, obj: TrackedObject, mask: ObjectMask, frame: Frame) -> overlay.Drawing:
-        shape = self._context.shape_options.shape(mask, frame.size_wh)
-        guessed = obj.guess.label if obj.guess else None
-        return overlay.Drawing.of(obj.id, shape, obj.label or guessed, mask.score)
-
-
-def _zone_drawing(record: replies.ZoneRecord, size_wh: tuple[int, int]) -> overlay.ZoneDrawing:
-    vertices_px = zones.vertices_px(record.settings, size_wh)
-    return overlay.ZoneDrawing(record.zone, vertices_px, zones.count_text(record.counts))
-
-
-def mask_on(obj: TrackedObject, frame: int) -> ObjectMask | None:
-    """The object's mask on that very frame, if it was tracked there lately, or prompted."""
-    if obj.frame == frame:
-        return obj.mask
-    prompted_frame, prompted_mask = obj.prompted
-    if prompted_frame == frame:
-        return prompted_mask
-    entry = obj.memory.find(frame)
-    if entry is None or entry.logits_hw is None:
-        return None
-    return ObjectMask(entry.logits_hw.cpu().numpy(), entry.score, entry.presence)

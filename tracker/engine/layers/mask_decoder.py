@@ -4,8 +4,7 @@ the official `MaskDecoder` (`mask_decoder.py`) and `TwoWayTransformer` (`transfo
 - Its tokens are then the same for all objects, so that what happens to them before they see a picture is done once.
 - Position encodings are added after the products instead of before them (a product is linear).
 - All heads share one product: each head's queries (or keys) have zeros in the channels of the others.
-- Nothing is shuffled while masks are enlarged. A transposed convolution of size and stride 2 is a linear layer that
-  makes four pixels of one; these stay where they are, and only the chosen mask's pixels are put in order.
+- Nothing is shuffled while masks are enlarged (`enlarge.py`).
 """
 
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
+from tracker.engine.layers.enlarge import Enlarge
 from tracker.engine.layers.linear import Linear, scaled
 from tracker.errors import ModelError
 
@@ -164,57 +164,6 @@ class FromPicture:
         return self._out((out_bhqk * self._heads_hc[:, None]).sum(1))
 
 
-class Enlarge:
-    """`MaskDecoder.output_upscaling` and the product with the chosen mask's weights."""
-
-    def __init__(self, decoder: Any, dtype: torch.dtype) -> None:
-        first, self._norm, _, second, _ = decoder.output_upscaling
-        self._first, self._second = _four_of_one(first, dtype), _four_of_one(second, dtype)
-        self._dtype = dtype
-
-    def __call__(
-        self, keys_btc: Tensor, fine_nchw: Tensor, middle_nchw: Tensor, image_b: Tensor, weights_bk: Tensor
-    ) -> Tensor:
-        """[b, h4, w4]."""
-        middle_nxc = _by_four(middle_nchw)
-        fine_nxc = _by_sixteen(fine_nchw)
-        x_bxc = self._enlarged(self._first, keys_btc, middle_nxc)
-        x_bxc = self._normed(x_bxc + middle_nxc[image_b])
-        x_bxc = self._enlarged(self._second, F.gelu(x_bxc), fine_nxc)
-        x_bxc = F.gelu(x_bxc + fine_nxc[image_b])
-        logits_bx1 = torch.bmm(x_bxc, weights_bk[..., None])
-        return _in_order(logits_bx1, side=middle_nchw.shape[-1] // 2)
-
-    def _enlarged(self, four_of_one: Linear, x_bxc: Tensor, like_nxc: Tensor) -> Tensor:
-        """Four pixels of each, side by side, with as many channels as `like_nxc`: [b, 4 * x, c]."""
-        pixels = four_of_one(x_bxc.to(self._dtype)).float()
-        return pixels.reshape(len(x_bxc), -1, like_nxc.shape[-1])
-
-    def _normed(self, x_bxc: Tensor) -> Tensor:
-        norm = self._norm
-        return F.layer_norm(x_bxc, norm.weight.shape, norm.weight, norm.bias, norm.eps)
-
-
-def _by_four(middle_nchw: Tensor) -> Tensor:
-    """Pixels in the order in which one position makes four of itself: float32 [n, h * w, c]."""
-    n, c, side = middle_nchw.shape[0], middle_nchw.shape[1], middle_nchw.shape[2] // 2
-    split = middle_nchw.reshape(n, c, side, 2, side, 2)
-    return split.permute(0, 2, 4, 3, 5, 1).flatten(1, 4).float()
-
-
-def _by_sixteen(fine_nchw: Tensor) -> Tensor:
-    """Pixels in the order in which one position makes four of itself, twice: float32 [n, h * w, c]."""
-    n, c, side = fine_nchw.shape[0], fine_nchw.shape[1], fine_nchw.shape[2] // 4
-    split = fine_nchw.reshape(n, c, side, 2, 2, side, 2, 2)
-    return split.permute(0, 2, 5, 3, 6, 4, 7, 1).flatten(1, 6).float()
-
-
-def _in_order(logits_bx1: Tensor, side: int) -> Tensor:
-    """What was made of `side * side` positions by enlarging them twice, row by row: [b, h4, w4]."""
-    split = logits_bx1.reshape(-1, side, side, 2, 2, 2, 2)
-    return split.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * side, 4 * side)
-
-
 def _no_prompt(net: SAM2Base) -> tuple[Tensor, Tensor]:
     """What upstream gives the decoder where nothing was clicked: tokens [p, c], and [t, c] for the positions."""
     point = torch.zeros(1, 1, 2, device=net.device)
@@ -248,12 +197,6 @@ def _heads(attention: Any) -> Tensor:
 def _by_head(x_bqk: Tensor, heads_hk: Tensor) -> Tensor:
     """[b, q, k] -> [b, h * q, k], each head's own channels and zeros."""
     return (x_bqk[:, None] * heads_hk[:, None]).flatten(1, 2)
-
-
-def _four_of_one(conv: Any, dtype: torch.dtype) -> Linear:
-    """A transposed convolution of size and stride 2: [i] -> four pixels, row by row, of [o]."""
-    weight = conv.weight.detach().permute(2, 3, 1, 0).flatten(0, 2)
-    return Linear(weight.to(dtype), conv.bias.detach().repeat(4).to(dtype))
 
 
 def _side_by_side(layers: tuple[Any, ...]) -> tuple[Tensor, Tensor]:

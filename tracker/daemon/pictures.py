@@ -1,0 +1,178 @@
+"""`frames.get`: pictures drawn on and encoded in a thread of their own, while the main loop goes on.
+
+A large PNG takes longer than a step of the model: in the main loop it would hold up everybody's requests.
+"""
+
+import contextlib
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tracker.daemon.context import Context, frame_of
+from tracker.daemon.fairness import FairRequests
+from tracker.errors import TrackerError
+from tracker.images import imaging, overlay
+from tracker.protocol import replies, requests
+from tracker.protocol.operations import FRAMES_GET
+from tracker.sockets.request import Request
+from tracker.threads import NamedThread
+from tracker.tracking import zones
+from tracker.tracking.records import ShapeOptions
+from tracker.tracking.state import TrackedObject, TrackedStream
+from tracker.types import Frame, ObjectMask
+
+log = logging.getLogger(__name__)
+
+AT_WORK = 2  # pictures handed over; all others wait as requests, which hold no frame
+STOP_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Marked:
+    """An object to be drawn."""
+
+    id: int
+    label: str | None
+    mask: ObjectMask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """A picture as it is asked for, with all that is drawn on it as the main loop left it."""
+
+    request: Request
+    frame: Frame
+    objects: tuple[_Marked, ...]
+    zones: tuple[replies.ZoneRecord, ...]
+    shapes: ShapeOptions
+    jpeg_quality: int
+
+
+class Pictures:
+    """`answer` and `tick` belong to the main loop; `wake` is called by the thread after each picture."""
+
+    names = frozenset({FRAMES_GET.name})
+
+    def __init__(self, context: Context, wake: Callable[[], None]) -> None:
+        self._context = context
+        self._wake = wake
+        self.busy_since_s: float | None = None
+        self._requests = FairRequests()
+        self._at_work = 0
+        self._tasks: queue.Queue[_Task | None] = queue.Queue(AT_WORK + 1)
+        self._done: queue.SimpleQueue[tuple[bytes, float]] = queue.SimpleQueue()  # owner, seconds
+        self._thread = NamedThread(target=self._run, name="pictures", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        with contextlib.suppress(queue.Full):
+            self._tasks.put(None, timeout=STOP_S)
+            self._thread.join(STOP_S)
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def waiting(self) -> int:
+        """Number of pictures that wait."""
+        return len(self._requests)
+
+    def answer(self, request: Request) -> None:
+        self._requests.put(request)
+
+    def tick(self, *, tracking: bool) -> None:
+        """Hand over what is next, as far as the thread has its hands free."""
+        while not self._done.empty():
+            self._requests.spent(*self._done.get())
+            self._at_work -= 1
+        self._requests.refill(tracking=tracking)
+        while self._at_work < AT_WORK and (request := self._requests.take()) is not None:
+            try:
+                task = self._task(request)
+            except TrackerError as error:
+                request.fail(error)
+                continue
+            self._at_work += 1
+            self._tasks.put(task)
+
+    def _task(self, request: Request) -> _Task:
+        """Raises TrackerError where there is no such picture."""
+        args: requests.FramesGet = request.args
+        stream = self._context.table.stream(args.stream)
+        followed = args.overlay and args.frame is None and stream.processed in stream.source.buffer
+        frame = frame_of(stream, stream.processed if followed else args.frame)
+        if args.pin_s is not None:
+            stream.source.buffer.pin(frame.index, args.pin_s, time.monotonic_ns())
+        marked = _marked(stream, frame) if args.overlay else ()
+        records = tuple(self._context.zones.records(stream.name)) if args.overlay else ()
+        quality = self._context.config.publish.jpeg_quality
+        return _Task(request, frame, marked, records, self._context.shape_options, quality)
+
+    # ------------------------------------------------------------------------------------------ its own thread
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            self.busy_since_s = started_s = time.monotonic()
+            try:
+                task.request.reply(_picture(task))
+            except Exception as error:
+                log.exception("frames.get failed")
+                what = f"frames.get failed inside the daemon: {type(error).__name__}"
+                task.request.fail(TrackerError(f"{what}; see its log"))
+            self.busy_since_s = None
+            self._done.put((task.request.owner, time.monotonic() - started_s))
+            self._wake()
+
+
+def mask_on(obj: TrackedObject, frame: int) -> ObjectMask | None:
+    """The object's mask on that very frame, if it was tracked there lately, or prompted."""
+    if obj.frame == frame:
+        return obj.mask
+    prompted_frame, prompted_mask = obj.prompted
+    if prompted_frame == frame:
+        return prompted_mask
+    entry = obj.memory.find(frame)
+    if entry is None or entry.logits_hw is None:
+        return None
+    return ObjectMask(entry.logits_hw.cpu().numpy(), entry.score, entry.presence)
+
+
+def _marked(stream: TrackedStream, frame: Frame) -> tuple[_Marked, ...]:
+    """The objects that have a mask on the frame."""
+    known = [(obj, mask_on(obj, frame.index)) for obj in stream.objects.values()]
+    return tuple(_Marked(obj.id, _label(obj), mask) for obj, mask in known if mask is not None)
+
+
+def _label(obj: TrackedObject) -> str | None:
+    return obj.label or (obj.guess.label if obj.guess else None)
+
+
+def _picture(task: _Task) -> replies.FrameImage:
+    args: requests.FramesGet = task.request.args
+    rgb_hwc = imaging.to_rgb(task.frame.image)
+    if args.overlay:
+        drawings = [_drawing(marked, task) for marked in task.objects]
+        drawn = [_zone_drawing(record, task.frame.size_wh) for record in task.zones]
+        rgb_hwc = overlay.draw(rgb_hwc, drawings, drawn)
+    data = imaging.encode(imaging.scaled(rgb_hwc, args.max_width), args.format, task.jpeg_quality)
+    return replies.FrameImage(
+        stream=task.frame.stream,
+        frame=task.frame.index,
+        time=task.frame.time,
+        size=task.frame.size_wh,
+        format=args.format,
+        data=data,
+    )
+
+
+def _drawing(marked: _Marked, task: _Task) -> overlay.Drawing:
+    shape = task.shapes.shape(marked.mask, task.frame.size_wh)
+    return overlay.Drawing.of(marked.id, shape, marked.label, marked.mask.score)
+
+
+def _zone_drawing(record: replies.ZoneRecord, size_wh: tuple[int, int]) -> overlay.ZoneDrawing:
+    vertices_px = zones.vertices_px(record.settings, size_wh)
+    return overlay.ZoneDrawing(record.zone, vertices_px, zones.count_text(record.counts))

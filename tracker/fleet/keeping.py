@@ -1,0 +1,90 @@
+"""The objects of a stream that this box owns, stored in NATS under its token."""
+
+import contextlib
+import time
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from tracker.fleet.buckets import Buckets
+from tracker.fleet.bundles import Bundle, drop_bundle, get_bundle, put_bundle
+from tracker.fleet.claim import Ownership
+from tracker.fleet.daemon_link import Daemon
+from tracker.fleet.records import Claim
+
+SAVE_S = 10.0  # between two bundles where nothing changed but the objects' memories
+MAX_REQUESTS = 256  # of clients that wait for a change to be stored
+
+
+class Keeping:
+    """`save` when it `is_due`. `next_object`: no object of the stream ever had this id or a greater one."""
+
+    def __init__(self, buckets: Buckets, daemon: Daemon, ownership: Ownership) -> None:
+        self.next_object = 1
+        self.due_s = 0.0
+        self._buckets = buckets
+        self._daemon = daemon
+        self._ownership = ownership
+        self._requests: list[Msg] = []
+        self._older: set[str] = set()  # tokens whose bundles ours takes the place of
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() >= self.due_s or bool(self._requests)
+
+    def ask(self, request: Msg) -> None:
+        """Somebody wants to know that what there is now is stored."""
+        if len(self._requests) < MAX_REQUESTS:
+            self._requests.append(request)
+
+    async def of_the_owner_before(self, before: Claim | None) -> Bundle:
+        tokens = [text for text in (before.owner, before.bundle) if text] if before else []
+        self._older.update(tokens)
+        return await self._stored(tokens)
+
+    async def newest(self) -> Bundle:
+        """What was stored last, by us, or by the owner before where we did not yet."""
+        bundle = self._ownership.claim.bundle
+        return await self._stored([str(self._ownership.token)] + ([bundle] if bundle else []))
+
+    async def save(self) -> None:
+        """Store the objects; then answer who waits for that. Raises Superseded."""
+        requests, self._requests = self._requests, []
+        self.due_s = time.monotonic() + SAVE_S
+        try:
+            await self._save()
+        except BaseException:
+            self._requests = requests + self._requests
+            self.due_s = 0.0
+            raise
+        for request in requests:
+            with contextlib.suppress(NatsError):
+                await request.respond(str(self._ownership.token).encode())
+
+    async def _save(self) -> None:
+        stream, token = self._ownership.stream, self._ownership.token
+        stored = await self._daemon.export(stream)
+        highest = max([one.record.object for one in stored], default=0)
+        self.next_object = max(self.next_object, highest + 1)
+        await put_bundle(self._buckets.bundles, stream, token, Bundle(stored, self.next_object))
+        await self._ownership.point_at_own_bundle()
+        while self._older:
+            await self._drop(self._older.pop())
+
+    async def forget(self) -> None:
+        """Our own."""
+        await self._drop(str(self._ownership.token))
+
+    async def forget_what_is_replaced(self) -> None:
+        """Our own, once the successor has stored its own, or the stream was removed."""
+        with contextlib.suppress(NatsError, TimeoutError):
+            if await self._ownership.bundle_is_replaced():
+                await self.forget()
+
+    async def _drop(self, token: str) -> None:
+        await drop_bundle(self._buckets.js, self._buckets.bundles, self._ownership.stream, token)
+
+    async def _stored(self, tokens: list[str]) -> Bundle:
+        bundle = await get_bundle(self._buckets.bundles, self._ownership.stream, tokens)
+        self.next_object = max(self.next_object, bundle.next_object)
+        return bundle

@@ -1,0 +1,201 @@
+"""What the owner of a stream does with it: take it up, keep it, hand it on, give it up.
+
+    claiming -> serving -> given away -> ended
+                        -> superseded, gone or lost -> ended
+
+Each of these raises Superseded where the stream is another's, and the errors of NATS and of the daemon where they
+do not answer: then it is tried again. When what is done is for the lease to say.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Literal
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from tracker.errors import DaemonGone, Timeout, TrackerError
+from tracker.fleet.buckets import entry_of
+from tracker.fleet.bundles import Bundle
+from tracker.fleet.claim import Ownership
+from tracker.fleet.ground import Ground
+from tracker.fleet.keeping import Keeping
+from tracker.fleet.records import decoded
+from tracker.fleet.serving import Serving
+from tracker.fleet.settings import WantedStream
+from tracker.protocol.placement import Token, Where, key_of
+
+log = logging.getLogger(__name__)
+
+RENEW_S = 5.0  # of the entry in `where`, which ends after 15 s
+HANDED_OVER_S = 10.0  # at most, after somebody else claimed it, until this box stops serving what it gave away
+LOOK_S = 0.1  # between two looks whether the successor is live
+REFUSED_S = 5.0  # until a stream that this box cannot serve is offered again
+
+State = Literal["claiming", "serving", "given", "ended"]
+
+
+class Tenure:
+    """Of one stream, by one token: `message` is that of the work queue."""
+
+    def __init__(self, ground: Ground, stream: str, token: Token, message: Msg) -> None:
+        self.state: State = "claiming"
+        self.ownership = Ownership(ground.buckets, stream, token)
+        self.keeping = Keeping(ground.buckets, ground.daemon, self.ownership)
+        self.serving = Serving(ground.daemon, stream, token)
+        self.renew_due_s = 0.0
+        self._ground = ground
+        self._stream = stream
+        self._message = message
+        self._wanted = WantedStream(url="-")
+        self._wanted_revision = 0
+
+    @property
+    def is_served(self) -> bool:
+        """Here, as far as is known."""
+        return self.state in ("serving", "given")
+
+    async def begin(self, claimed: asyncio.Event) -> None:
+        """Claim the stream and start it in the daemon; `ended` where nobody wants it, or it cannot be served."""
+        wanted = await self._settings()
+        if wanted is None:
+            await self._message.ack()
+            self.state = "ended"
+            return
+        before = await self.ownership.make(self._ground.box)
+        claimed.set()
+        bundle = await self.keeping.of_the_owner_before(before)
+        first_frame, epoch = (before.frames_end, before.epochs_end) if before else (0, 0)
+        try:
+            await self._serve(wanted, bundle, first_frame, epoch)
+        except TrackerError as error:
+            await self._refuse(error)
+        else:
+            self.state = "serving"
+
+    async def stay(self) -> None:
+        """What is due: the stream's place is renewed, its objects are stored."""
+        if time.monotonic() >= self.renew_due_s:
+            await self._renew()
+        if self.keeping.is_due:
+            await self.keeping.save()
+
+    async def verify(self) -> None:
+        """See whether the stream is ours; start it again where its settings changed."""
+        await self.ownership.look()
+        settings = await self._settings()
+        if settings is None:
+            await self.end()
+            return
+        if settings.needs != self._wanted.needs:  # then another message says so, and another box hears it
+            await self.keeping.save()
+            self._wanted = settings
+            self.state = "given"
+        elif settings != self._wanted:
+            await self.keeping.save()
+            await self._serve_anew(settings)
+        self.renew_due_s = 0.0
+
+    async def restart(self) -> None:
+        """The daemon does not serve it any more: it was restarted, or somebody removed the stream there."""
+        await self._serve_anew(self._wanted)
+
+    async def give_away(self) -> None:
+        """To another box; it is served here until it is live there."""
+        if self.state == "serving":
+            await self.keeping.save()
+            await self._hand_over()
+            self.state = "given"
+
+    async def lose(self) -> None:
+        """The daemon is gone: whoever pulls next goes on from what was stored last."""
+        if self.state == "serving":
+            await self._hand_over()
+        self.state = "ended"
+
+    async def end(self) -> None:
+        """Nobody wants the stream any more."""
+        await self.serving.remove()
+        await self._message.ack()
+        await self.ownership.end()
+        await self.keeping.forget()
+        self.state = "ended"
+
+    async def withdraw(self) -> None:
+        """The stream is another's now."""
+        if self.state == "given":
+            await self._wait_for_successor()
+        if self.is_served:
+            log.info("%s is served elsewhere now", self._stream)
+            with contextlib.suppress(TrackerError):
+                await self.serving.remove()
+            await self.keeping.forget_what_is_replaced()
+
+    async def _settings(self) -> WantedStream | None:
+        """As people want them; None where they want the stream no longer."""
+        entry = await entry_of(self._ground.buckets.wanted, key_of(self._stream))
+        self._wanted_revision = entry.revision
+        if entry.value is None:
+            return None
+        wanted: WantedStream | None = decoded(entry.value, WantedStream)
+        return wanted or WantedStream(url="-")
+
+    async def _serve_anew(self, settings: WantedStream) -> None:
+        """In the same daemon, from what was stored last; what it refuses now, is for another box."""
+        bundle = await self.keeping.newest()
+        first_frame, epoch = await self.ownership.next_block()
+        try:
+            await self._serve(settings, bundle, first_frame, epoch)
+        except (Timeout, DaemonGone):
+            raise
+        except TrackerError as error:
+            await self._refuse(error)
+
+    async def _serve(self, settings: WantedStream, bundle: Bundle, first_frame: int, epoch: int) -> None:
+        """Raises TrackerError where the daemon does not take it."""
+        record = await self.serving.start(settings.config(), first_frame, epoch, self.keeping.next_object)
+        await self.ownership.reserve(record)
+        why_not = await self.serving.take(bundle)
+        self._wanted = settings
+        await self._renew()
+        self._ground.on_served(self._stream, why_not, self._wanted_revision)
+
+    async def _refuse(self, error: TrackerError) -> None:
+        """Say why, and leave it to another box."""
+        log.warning("%s is not served here: %s", self._stream, error)
+        with contextlib.suppress(TrackerError):
+            await self._ground.daemon.remove_stream(self._stream)
+        await self.ownership.refuse(f"{self._ground.box}: {error}")
+        self._ground.on_served(self._stream, str(error), self._wanted_revision)
+        await self._message.nak(REFUSED_S)
+        self.state = "ended"
+
+    async def _hand_over(self) -> None:
+        """To whoever pulls next."""
+        await self.ownership.confirm()
+        await self._message.nak()
+
+    async def _wait_for_successor(self) -> None:
+        deadline_s = time.monotonic() + HANDED_OVER_S
+        while time.monotonic() < deadline_s:
+            with contextlib.suppress(NatsError, TimeoutError):
+                if await self.ownership.successor_is_live():
+                    return
+            await asyncio.sleep(LOOK_S)
+
+    async def _renew(self) -> None:
+        """The stream's place."""
+        self.renew_due_s = time.monotonic() + RENEW_S
+        where = Where(
+            stream=self._stream,
+            box=self._ground.box,
+            owner=str(self.ownership.token),
+            control=self._ground.control,
+            publish=self._ground.publish(),
+            key=self._ground.key,
+            state=self.serving.state,
+        )
+        if not await self.ownership.announce(where):
+            self.renew_due_s = 0.0
