@@ -17,7 +17,7 @@ from helpers import videos
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.images import imaging
-from tracker.streams import sources
+from tracker.streams import decoder, sources
 from tracker.streams.pacing import RateCap
 from tracker.types import I420, Colour, Rgb
 
@@ -396,6 +396,15 @@ def test_what_cannot_be_read_is_refused_and_closed(broken, name, words):
         assert name in str(caught.value)
         del caught  # its traceback holds the decoder
     assert (psutil.Process().num_fds(), psutil.Process().num_threads()) == before
+
+
+def test_a_file_that_never_ends_and_holds_nothing_is_given_up(tmp_path, monkeypatch):
+    """FFmpeg would collect all of it as one packet."""
+    monkeypatch.setattr(decoder, "FILE_TIMEOUT_S", 0.5)
+    with (tmp_path / "zeros.h264").open("wb") as file:
+        file.truncate(50 * 2**30)
+    with pytest.raises(SourceError), sources.open_path(tmp_path / "zeros.h264"):
+        pass
 
 
 @pytest.mark.parametrize("path", ["/tmp/" + "x" * 5000, "~nobody-of-that-name/x.mp4", "/tmp/a\0b.mp4"])

@@ -67,6 +67,11 @@ def test_a_short_token_is_refused(tmp_path: Path) -> None:
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "http://127.0.0.1:8000"}, 403),  # another program of this machine
         ({"origin": "null"}, 403),
+        ({"sec_fetch_site": "same-origin"}, 200),
+        ({"sec_fetch_site": "none"}, 200),
+        ({"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}, 200),  # a link
+        ({"sec_fetch_site": "cross-site", "sec_fetch_mode": "no-cors"}, 403),
+        ({"sec_fetch_site": "same-site"}, 403),
         ({"x_forwarded_host": "cameras.example", "host": "evil.example"}, 421),  # from nobody that is trusted
     ],
 )

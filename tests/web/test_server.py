@@ -4,20 +4,23 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from socket import create_connection
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from helpers.fake_daemon import OBJECT, FakeDaemon
+from helpers.fake_daemon import OBJECT, STREAM, FakeDaemon
 from helpers.pages import page_server
 from helpers.tracking import wait_until
 from tracker.errors import Forbidden
-from tracker.protocol.replies import FrameMessage, Tracks
+from tracker.protocol.replies import DeviceMemory, FrameMessage, Status, StepTimes, Tracks
+from tracker.web.patience import MAX_CONNECTIONS
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -36,6 +39,11 @@ def address(daemon: FakeDaemon) -> Iterator[str]:
             while receive(connection, "daemon")["info"] is None:
                 pass
             wait_until(lambda: daemon.publisher.wanted("status/"))
+            memory = DeviceMemory(device="cpu", used_bytes=0, total_bytes=0)
+            daemon.publisher.publish(
+                "status/", Status(time=1.0, streams=[STREAM], memory=memory, steps=StepTimes())
+            )
+            receive(connection, "status")
         yield address
 
 
@@ -180,13 +188,71 @@ def test_a_candidates_outline_becomes_a_mask(address: str, daemon: FakeDaemon) -
         daemon.asked.get()
     square = [[[1, 1, 3, 1, 3, 3, 1, 3]]]
     with socket(address) as connection:
-        assert ask(connection, "objects.add", stream="cam1", drawing={"outline": square, "size": [6, 4]})["result"]
-        refused = ask(connection, "objects.add", stream="cam1", drawing={"outline": square, "size": [0, 4]})
-        assert refused["code"] == "bad_request"
+        assert ask(connection, "objects.add", stream="cam1", drawing={"outline": square, "size": [64, 48]})[
+            "result"
+        ]
     asked = daemon.asked.get(timeout=5)
     while asked.op != "objects.add":
         asked = daemon.asked.get(timeout=5)
-    assert asked.args.mask.size == (4, 6)
+    assert asked.args.mask.size == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "words"),
+    [
+        ("objects.add", {"drawing": {"outline": [], "size": [0, 4]}}, "drawing.size"),
+        ("objects.add", {"drawing": {"outline": [], "size": [16384, 16384]}}, "drawing.size"),
+        ("objects.add", {"drawing": {"outline": [[[0, 0, 70, 0, 70, 9]]], "size": [64, 48]}}, "drawing.outline: x"),
+        ("objects.add", {"drawing": {"outline": [[[0, -(10**22), 9, 9]]], "size": [64, 48]}}, "drawing.outline: y"),
+        ("objects.add", {"drawing": {"outline": [[[0, 0, 9, 0, 9]]], "size": [64, 48]}}, "drawing.outline: a ring"),
+        ("objects.list", {"drawing": {"outline": [], "size": [64, 48]}}, "drawing: objects.list takes none"),
+        ("objects.add", {"points": [[1, 2]], "meta": {"a": 2**64}}, "64 bits"),
+    ],
+)
+def test_what_a_page_cannot_mean_is_refused(address: str, op: str, args: dict[str, Any], words: str) -> None:
+    with socket(address) as connection:
+        refused = ask(connection, op, stream="cam1", **args)
+        assert refused["code"] == "bad_request"
+        assert words in refused["message"]
+
+
+def test_streams_that_are_not_there_are_not_looked_for(address: str, daemon: FakeDaemon) -> None:
+    with socket(address) as connection:
+        connection.send(json.dumps({"kind": "look", "streams": {"nowhere": 320, "cam1": 320}}))
+        wait_until(lambda: daemon.publisher.wanted("frames/cam1/320/"))
+        assert not daemon.publisher.wanted("frames/nowhere/320/")
+
+
+def test_who_sends_no_request_is_hung_up_on(address: str) -> None:
+    place = urlsplit(address)
+    begun = (
+        b"",
+        b"GET / HTTP/1.1\r\nHost: ",
+        b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\ntok",
+    )
+    with ExitStack() as stack:
+        silent = [stack.enter_context(create_connection((place.hostname, place.port), timeout=60)) for _ in begun]
+        for connection, data in zip(silent, begun, strict=True):
+            connection.sendall(data)
+        for connection in silent:
+            while connection.recv(4096):
+                pass
+
+
+def test_connections_are_bounded_and_the_page_goes_on(address: str) -> None:
+    place = urlsplit(address)
+    with ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS + 50):
+            with suppress(ConnectionError):
+                stack.enter_context(create_connection((place.hostname, place.port), timeout=60))
+        wait_until(lambda: answers(address))  # once those that say nothing were hung up on
+
+
+def answers(address: str) -> bool:
+    try:
+        return get(address)[0] == 200
+    except OSError:
+        return False
 
 
 def test_a_picture_brings_the_tracks_of_its_own_frame(address: str, daemon: FakeDaemon) -> None:
@@ -237,8 +303,18 @@ def test_many_viewers_share_one_subscription(address: str, daemon: FakeDaemon) -
         assert {receive_picture(connection)[1] for connection in connections} == {b"\xff\xd8 3"}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"kind":"look","streams":{"../x":1}}', '{"kind":"shout"}'])
-def test_what_is_no_message_ends_the_connection(address: str, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        b"{}",
+        '{"kind":"call","id":1,"op":"x","args":' + "[" * 5000,
+        '{"kind":"look","streams":{"../x":1}}',
+        '{"kind":"shout"}',
+    ],
+)
+def test_what_is_no_message_ends_the_connection(address: str, text: str | bytes) -> None:
     with socket(address) as connection:
         connection.send(text)
         with pytest.raises(ConnectionClosed, match="1008"):

@@ -1,6 +1,9 @@
 """What bfloat16 on a CPU gives and takes, part by part: processor time of a frame with 1 and 8 objects, and how
 well the masks of real clips agree with those of float32. A mode may be the default if `lowest` is at least 0.98 and
-`mean` at least 0.995: the IoU on the worst frame of any object, and the mean over the worst object's frames."""
+`mean` at least 0.995: the IoU on the worst frame of any object, and the mean over the worst object's frames.
+
+Of the frames on which float32 sees an object: `seen` is the mean over all,
+`lowest_clip` that of the worst clip; `flips` are frames on which one sees it and the other does not."""
 
 import argparse
 import statistics
@@ -48,7 +51,26 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
             "mean": round(min(statistics.mean(ious) for ious in agreement.values()), 4),
             "mean_of_all": round(statistics.mean(statistics.mean(ious) for ious in agreement.values()), 4),
             "lowest_on": f"{worst[0]} {worst[1]}",
+            **where_seen(exact, found),
         }
+
+
+def where_seen(exact: Masks, found: Masks) -> Row:
+    by_clip: dict[str, list[float]] = {}
+    flips = frames = 0
+    for (clip, number), masks in exact.items():
+        for t, mask_hw in masks.items():
+            found_hw = found[clip, number][t]
+            frames += 1
+            flips += bool(mask_hw.any()) != bool(found_hw.any())
+            if mask_hw.any():
+                by_clip.setdefault(clip, []).append(iou(mask_hw, found_hw))
+    every = [value for values in by_clip.values() for value in values]
+    return {
+        "seen": round(statistics.mean(every), 4),
+        "lowest_clip": round(min(statistics.mean(values) for values in by_clip.values()), 4),
+        "flips": f"{flips} of {frames}",
+    }
 
 
 def boxed(text: str) -> TrueClip:

@@ -9,12 +9,23 @@ def fill_outline(outline: list[list[list[int]]], size_wh: tuple[int, int]) -> ND
 
     `outline` is a list of polygons of rings of flat vertices [x0, y0, x1, y1, …] inside a frame of `size_wh`. With
     `publish.outline_tolerance_px: 0` this is exactly the mask that the outline was made from.
+    Raises ValueError for vertices that are no pairs, or outside.
     """
     width, height = size_wh
     crossings_hw = np.zeros((height, width + 1), np.uint8)
     for ring in (ring for polygon in outline for ring in polygon):
-        _cross(crossings_hw, np.array(ring, np.int64).reshape(-1, 2))
+        _cross(crossings_hw, _ring_in(ring, size_wh))
     return np.bitwise_xor.accumulate(crossings_hw[:, :width], axis=1).astype(bool)
+
+
+def _ring_in(ring: list[int], size_wh: tuple[int, int]) -> NDArray[np.int64]:
+    """A ring's vertices [n, 2]. The bounds are looked at first: the fill writes wherever a vertex says."""
+    if len(ring) % 2:
+        raise ValueError(f"a ring has {len(ring)} numbers; each vertex is two, x and y")
+    for name, values, limit in zip("xy", (ring[::2], ring[1::2]), size_wh, strict=True):
+        if values and not (min(values) >= 0 and max(values) <= limit):
+            raise ValueError(f"{name} of a vertex is not between 0 and {limit}")
+    return np.array(ring, np.int64).reshape(-1, 2)
 
 
 def _cross(crossings_hw: NDArray[np.uint8], ring_xy: NDArray[np.int64]) -> None:

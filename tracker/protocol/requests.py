@@ -319,6 +319,9 @@ def _frame_or_time(frame: int | None, time: float | None) -> None:
 
 
 def _check_meta(meta: dict[str, Any]) -> None:
-    nbytes = len(msgspec.msgpack.encode(meta))
+    try:
+        nbytes = len(msgspec.msgpack.encode(meta))
+    except OverflowError:
+        raise ValueError("meta: a whole number is beyond 64 bits") from None
     if nbytes > MAX_META_BYTES:
         raise TooLarge(f"meta takes {nbytes} bytes as msgpack; at most {MAX_META_BYTES} are kept")

@@ -18,6 +18,8 @@ from tracker.streams.pacing import RateCap
 from tracker.streams.picture import Converter, Misconfigured, Picture
 
 OPEN_TIMEOUT_S = 5.0
+# For a file to be opened, and for each of its packets: zeros have none, and FFmpeg would collect all of them.
+FILE_TIMEOUT_S = 10.0
 DECODER_THREADS = 4  # per source; FFmpeg's own choice is one for every core of the machine
 # FFmpeg would play a text file as a terminal recording.
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
@@ -63,7 +65,7 @@ class VideoSource:
                 url,
                 format=opening.format_of(self._config),
                 options=opening.options_of(self._config, self.live, self._playlists),
-                timeout=(OPEN_TIMEOUT_S, read_timeout_s) if self.live else None,
+                timeout=(OPEN_TIMEOUT_S, read_timeout_s) if self.live else FILE_TIMEOUT_S,
                 hwaccel=hwaccel,
                 metadata_errors="replace",
             )

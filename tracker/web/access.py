@@ -75,6 +75,11 @@ class Access:
         origin = caller.headers.get("origin")
         if (origin is None and caller.websocket) or (origin is not None and _netloc(origin) != host):
             return Refusal(403, f"a page of {origin!r} may not use this one")
+        site, mode = (caller.headers.get(f"sec-fetch-{name}") for name in ("site", "mode"))
+        if (
+            site in ("cross-site", "same-site") and mode != "navigate"
+        ):  # an image or the like in another site's page
+            return Refusal(403, "another site's page may not use this one")
         if not self.authorised(caller):
             return Refusal(401, "a token is needed")
         return None

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -18,6 +18,7 @@ from tracker.protocol.replies import ErrorBody
 from tracker.web.access import Access
 from tracker.web.guard import Guard, caller_of
 from tracker.web.hub import Hub
+from tracker.web.messages import NotUnderstood
 from tracker.web.operations import snapshot
 from tracker.web.viewer import Viewer
 
@@ -66,10 +67,13 @@ class Page:
     async def sign_in(self, request: Request) -> Response:
         """A token becomes a cookie; the guard answers what is no token."""
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_FORM_BYTES:
-                return Response(status_code=413)
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_FORM_BYTES:
+                    return Response(status_code=413)
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody hears
         token = parse_qs(body.decode(errors="replace")).get("token", [""])[0].strip()
         response = RedirectResponse("/", 303)
         if self._access.is_token(token):
@@ -97,7 +101,7 @@ class Page:
         self._viewers += 1
         try:
             await Viewer(socket, self._hub).run()
-        except msgspec.MsgspecError as error:
+        except NotUnderstood as error:
             await socket.close(NOT_UNDERSTOOD, str(error)[:100])
         finally:
             self._viewers -= 1

@@ -58,12 +58,14 @@ class Guard:
 
         if refusal is None:
             await self._app(scope, receive, send_with_headers)
+        elif caller.websocket:
+            await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
         else:
             await self._refusing(caller, refusal.status, refusal.message)(scope, receive, send_with_headers)
 
     def _refusing(self, caller: Caller, status: int, message: str) -> Response:
         """A person who has no token yet gets the form for it."""
-        if status == 401 and not caller.websocket and "text/html" in caller.headers.get("accept", ""):
+        if status == 401 and "text/html" in caller.headers.get("accept", ""):
             return HTMLResponse(self._login, status)
         return PlainTextResponse(f"{message}\n", status)
 

@@ -49,6 +49,10 @@ class Hub:
     def leave(self, listener: Listener) -> None:
         self._listeners.discard(listener)
 
+    def there(self) -> set[str]:
+        """The streams that the daemon has, as its last status says."""
+        return set() if self._status is None else {record.stream for record in self._status.streams}
+
     def look(self, stream: str, width: int, sink: Sink) -> str:
         """Have pictures of a stream sent to `sink`; the width that they come in is the handle for `look_away`."""
         name = topic_width(width)

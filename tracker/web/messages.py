@@ -4,6 +4,7 @@ A picture message is the length of its head (4 bytes, little endian), the head a
 the tracks of that very frame, so that an outline can never be drawn on another one.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -94,6 +95,16 @@ FromPages = Call | Look | Drawn | Ping
 _DECODER: msgspec.json.Decoder[FromPages] = msgspec.json.Decoder(FromPages)
 
 
-def read(text: str) -> FromPages:
-    """Raises msgspec.MsgspecError for what is no such message."""
-    return _DECODER.decode(text)
+class NotUnderstood(ValueError):
+    """What came over the WebSocket is no message of a page."""
+
+
+def read(received: Mapping[str, Any]) -> FromPages:
+    """A page's message from what the WebSocket received. Raises NotUnderstood."""
+    text = received.get("text")
+    if text is None:
+        raise NotUnderstood("bytes where a text is taken")
+    try:
+        return _DECODER.decode(text)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise NotUnderstood(str(error)) from None

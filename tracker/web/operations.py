@@ -1,5 +1,6 @@
 """What a page may ask of the daemon: operations of the protocol, checked by the protocol's own structs."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -57,22 +58,33 @@ async def ask(client: AsyncClient, op: str, args: Raw) -> Struct:
         own = {key: fields.pop(key) for key in ("drawing", "job") if key in fields}
         wrapped = msgspec.convert(own, Wrapped)
         struct = msgspec.convert(fields, operation.args)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         place, words = place_and_words(error)
-        raise BadRequest(f"{place.lstrip('.')}: {words}") from None
+        raise BadRequest(f"{place.lstrip('.')}: {words}".removeprefix(": ")) from None
+    if wrapped.drawing and "mask" not in operation.args.__struct_fields__:
+        raise BadRequest(f"drawing: {op} takes none")
     if wrapped.drawing:
-        mask = mask_of(wrapped.drawing)
+        await _check_size(client, struct.stream, wrapped.drawing.size)
+        mask = await asyncio.to_thread(mask_of, wrapped.drawing)
         struct = msgspec.structs.replace(struct, mask=mask)
     request = Request(operation, struct, wrapped.job, SLOW_S.get(op))
     reply: Struct = await client.call(request)
     return reply
 
 
+async def _check_size(client: AsyncClient, stream: str, size_wh: SizeWh) -> None:
+    """A mask takes as much memory as its frame: of no other size is one drawn."""
+    there = {record.stream: record.size for record in (await client.streams()).streams}
+    if there.get(stream) != size_wh:
+        raise BadRequest(f"drawing.size: {size_wh[0]} × {size_wh[1]} is not the size of {stream!r}'s frames")
+
+
 def mask_of(drawing: Drawing) -> Rle:
     w, h = drawing.size
-    if not (0 < w <= 2**14 and 0 < h <= 2**14):
-        raise BadRequest(f"drawing.size: {w} × {h} is no size of a frame")
-    mask_hw = fill_outline(drawing.outline, drawing.size)
+    try:
+        mask_hw = fill_outline(drawing.outline, drawing.size)
+    except ValueError as error:
+        raise BadRequest(f"drawing.outline: {error}") from None
     return Rle((h, w), rle_encode(mask_hw))
 
 

@@ -11,6 +11,7 @@ from tracker.config import WebConfig
 from tracker.errors import ConfigError
 from tracker.web.access import Access, endpoint_of
 from tracker.web.app import create_app
+from tracker.web.patience import PatientProtocol
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def serve(control: str, config: WebConfig, *, ends_with_stdin: bool = False) -> 
 def _settings(control: str, access: Access) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(control, access),
+        http=PatientProtocol,
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # a JPEG does not get smaller
@@ -44,7 +46,7 @@ def _settings(control: str, access: Access) -> uvicorn.Config:
         server_header=False,
         access_log=False,
         log_config=None,
-        log_level="warning",
+        log_level="error",  # a line that is no request is a stranger's, not worth one of the log's
         timeout_graceful_shutdown=CLOSE_S,
     )
 

@@ -81,7 +81,10 @@ class Viewer:
 
     async def _receive(self) -> None:
         while True:
-            message = m.read(await self._socket.receive_text())
+            received = await self._socket.receive()
+            if received["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(received["code"])
+            message = m.read(received)
             match message:
                 case m.Drawn(stream):
                     self._unconfirmed[stream] = max(0, self._unconfirmed[stream] - 1)
@@ -113,7 +116,9 @@ class Viewer:
             self.tell(m.Answer(id=call.id, result=result))
 
     async def _look(self, streams: dict[str, int]) -> None:
-        wanted = {stream: self._hub.look(stream, width, self.show) for stream, width in streams.items()}
+        there = self._hub.there()  # a name that is no stream's would be asked for again and again
+        shown = {stream: width for stream, width in streams.items() if stream in there}
+        wanted = {stream: self._hub.look(stream, width, self.show) for stream, width in shown.items()}
         before, self._looks = self._looks, wanted
         for stream, name in before.items():
             if wanted.get(stream) != name:
