@@ -94,7 +94,26 @@ BAD = {
     "newline after a stream's name": ('streams: {"cam1\\n": {url: x}}', ["a stream's name must be 1 to 64 of"]),
     "slash in a stream's name": ("streams: {a/b: {url: x}}", ["streams.a/b: a stream's name must be 1 to 64 of"]),
     "stream's name too long": (f"streams: {{{'a' * 65}: {{url: x}}}}", ["a stream's name must be 1 to 64 of"]),
-    "number as a stream's name": ("streams: {7: {url: x}}", ["streams.7: a stream's name must be 1 to 64 of"]),
+    "number as a stream's name": (
+        "streams: {7: {url: x}}",
+        ["streams.7: a stream's name must be text, and YAML takes this for a number: put it in quotes"],
+    ),
+    "a switch as a zone's name": (
+        "streams: {a: {url: x, zones: {on: {line: [[1, 2], [3, 4]]}}}}",
+        ["streams.a.zones.True: a zone's name must be text, and YAML takes this for true or false: put it in"],
+    ),
+    "a describer's address without a scheme": (
+        "describe: {url: foo, model: x}",
+        ["describe.url: must be text that begins with http:// or https:// and has no spaces (found 'foo')"],
+    ),
+    "figures' address without a port": (
+        "metrics: {endpoint: localhost}",
+        ["metrics.endpoint: must be text like HOST:PORT, such as 127.0.0.1:9464 (found 'localhost')"],
+    ),
+    "a merge of maps": (
+        "streams: {a: &a {url: x}, b: {<<: *a, loop: true}}",
+        ["not valid YAML: the merge key << is not understood; write out"],
+    ),
     "text for a number": (
         "engine: {threads: two}",
         ["engine.threads: must be a whole number, not text (found 'two')"],
@@ -197,6 +216,15 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 def test_what_was_parsed_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         config.parse("").engine.threads = 3  # type: ignore[misc]
+
+
+def test_a_value_is_said_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        config.parse("engine: {mode: quick, conditioning_frames: 7}")
+    assert refused.value.problems == [
+        "config: engine.mode: 'quick' is not one of: exact, fast",
+        "config: engine.conditioning_frames: 7 is not one of: 4, 8, 16",
+    ]
 
 
 EXAMPLE = Path(__file__).parent.parent / "configs" / "example.yaml"

@@ -17,12 +17,18 @@ WRONG = [
     ("model: {device: 'cuda:99'}", "model.device"),
     ("persist: {dir: /etc/hostname}", "persist.dir: /etc/hostname is no folder"),
     ("streams: {a: {url: 'rtsp://cam/live', pace: all}}", "streams.a.pace"),
+    ("streams: {a: {url: 'rtsp://cam/live', loop: true}}", "streams.a.loop: is for files"),
+    ("streams: {a: {url: 'rtsp://u:p@cam:99999/live'}}", "streams.a.url: its port is beyond 65535"),
+    ("streams: {a: {url: x.mp4, size: [99999, 99999]}}", "streams.a.size: has 99999x99999 pixels"),
+    ("metrics: {endpoint: '127.0.0.1:65536'}", "metrics.endpoint: 127.0.0.1:65536 has a port beyond"),
+    ("model: {name: sam2.1_hiera_large}", "model.name: the weights of sam2.1_hiera_large are not here yet"),
     ("streams: {a: {url: 'rtsp://cam/live', password_env: A, password_file: b}}", "streams.a.password_env"),
 ]
 
 
 @pytest.mark.parametrize(("text", "key"), WRONG)
-def test_it_names_the_key(tmp_path: Path, text: str, key: str) -> None:
+def test_it_names_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, key: str) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where no weights were fetched
     path = tmp_path / "tracker.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -82,9 +88,44 @@ def test_it_looks_for_sources(here: Path, stream: str, words: str) -> None:
     assert list(check(path).streams) == ["a"]  # the daemon starts all the same: other streams may be well
 
 
+def test_a_slip_hides_nothing_of_the_streams_that_are_right_by_themselves(here: Path) -> None:
+    path = here / "tracker.yaml"
+    path.write_text(
+        "engine: {threads: two}\n"
+        "streams: {a: {url: ''}, b: {url: missing.mp4}, c: {url: 'rtsp://cam/live', loop: true}, d: {url: clip}}"
+    )
+    with pytest.raises(ConfigError) as caught:
+        check(path, with_sources=True)
+    keys = [problem.removeprefix(f"{path}: ").partition(":")[0] for problem in caught.value.problems]
+    assert keys == [
+        "engine.threads",
+        "streams.a.url",
+        "streams.c.loop",
+        "streams.b.url",
+        "once this is mended, look again",
+    ]
+
+
+@pytest.mark.parametrize("parent", ["/proc", "clip"])
+def test_a_state_folder_that_cannot_be_made_is_named(here: Path, parent: str) -> None:
+    path = here / "tracker.yaml"
+    path.write_text(f"persist: {{dir: {parent}/x}}")
+    with pytest.raises(ConfigError, match=f"persist.dir: {parent}/x cannot be made: ") as caught:
+        check(path, with_sources=True)
+    assert len(caught.value.problems) == 1
+
+
+def test_a_state_folder_that_can_be_made_is_not_made(here: Path) -> None:
+    path = here / "tracker.yaml"
+    path.write_text("persist: {dir: state/of/tracker}")
+    check(path, with_sources=True)
+    assert sorted(entry.name for entry in here.iterdir()) == ["clip", "empty", "tracker.yaml", "twins"]
+
+
 @pytest.mark.parametrize(
     "stream",
     [
+        "{url: 'http://127.0.0.1/film.mp4', loop: true}",
         "{url: 'rtsp://127.0.0.1/live'}",
         "{url: /dev/video99}",
         "{url: clip}",
@@ -110,6 +151,16 @@ def test_the_command_says_each_fault_on_a_line_of_its_own(
         "tracker.yaml: streams.a",
         "tracker.yaml: streams.b",
     ]
+
+
+def test_the_page_is_checked_like_the_rest(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "tracker.yaml").write_text("web: {endpoint: foo}")
+    monkeypatch.setattr("sys.argv", ["trackerd", "check", "-c", "tracker.yaml"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err.startswith("trackerd: tracker.yaml: web.endpoint: 'foo' is not host:port")
 
 
 FOREIGN = [

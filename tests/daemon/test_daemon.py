@@ -193,6 +193,22 @@ def test_refusals_say_what_is_wrong_and_change_nothing(
     assert after == before
 
 
+WRONG_SOURCES: list[tuple[dict[str, Any], str]] = [
+    ({"url": "rtsp://127.0.0.1/live", "loop": True}, "loop: is for files"),
+    ({"url": "rtsp://127.0.0.1/live", "pace": "all"}, "pace: all is for files"),
+    ({"url": "rtsp://127.0.0.1:99999/live"}, "url: its port is beyond 65535"),
+    ({"url": "rtsp://127.0.0.1/live", "size": [99999, 99999]}, "size: has 99999x99999 pixels"),
+]
+
+
+def test_a_source_that_cannot_be_right_is_refused_as_in_a_configuration() -> None:
+    with serving(configuration(control={"allow_sources": ["rtsp://127.0.0.1:*/**"]})) as talk:
+        for args, says in WRONG_SOURCES:
+            code, message = talk.refused("streams.add", stream="cam", **args)
+            assert (code, says in message) == ("bad_request", True), message
+        assert talk.ask("streams.list")["streams"] == []
+
+
 class TestPublished:
     def test_every_frame_of_a_file_once_and_in_order(self, video: Path) -> None:
         with serving(configuration(control={"allow_sources": [str(video)]})) as talk:

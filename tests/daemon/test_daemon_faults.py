@@ -261,6 +261,27 @@ def test_other_streams_in_the_same_step_do_not_suffer(video: Path, engine: Fragi
         assert good["state"] == "visible"
 
 
+def test_a_stream_whose_steps_only_fail_loses_its_objects_while_others_go_on(
+    video: Path, engine: Fragile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failures are counted for each stream: those of one end neither the others nor the process."""
+    monkeypatch.setattr("tracker.daemon.faults.MAX_IN_A_ROW", 5)
+    streams = {
+        "good": {"url": str(video), "loop": True},
+        "bad": {"url": str(video), "loop": True, "size": [80, 60]},
+    }
+    with serving(configuration(streams=streams), engine) as talk:
+        wait_until(lambda: all(stream["decoded"] for stream in talk.ask("streams.list")["streams"]))
+        talk.ask("objects.add", stream="good", points=[RESTING])
+        talk.ask("objects.add", stream="bad", points=[[60, 45]])
+        talk.subscribe("events/bad/")
+        engine.bad_size = (80, 60)
+        assert talk.receive_until(lambda m: m["event"] == "object_failed")["object"] == 1
+        assert talk.ask("objects.list", stream="bad")["objects"] == []
+        age = talk.ask("objects.list", stream="good")["objects"][0]["age"]
+        wait_until(lambda: talk.ask("objects.list", stream="good")["objects"][0]["age"] > age + 3)
+
+
 def test_an_engine_that_only_fails_ends_the_daemon(video: Path, engine: Any) -> None:
     """With an error: whoever watches it starts it again."""
     config = configuration(streams={"cam": {"url": str(video), "pace": "all", "loop": True}})

@@ -9,6 +9,7 @@ from PIL import Image as Pil
 
 from helpers import videos
 from helpers.streams import Watched, running
+from helpers.waiting import wait_until
 from tracker.config import BufferConfig
 from tracker.streams.pacing import MAX_GAP_S, Pacer
 
@@ -227,3 +228,38 @@ def test_pacer_does_not_chase_what_is_long_past(monkeypatch):
     assert pacer.next_ns(0.1, 0.1) < clock["ns"]  # half a second late: catches up
     clock["ns"] += 5_000_000_000
     assert pacer.next_ns(0.2, 0.1) == clock["ns"]  # five: goes on from here
+
+
+def test_a_bug_in_saying_that_it_failed_costs_that_stream_alone(clip):
+    """The thread lives on: the stream is failed, and can be resumed."""
+    with running(clip, pace="real") as cam:
+        cam.wait_event("stream_ended")
+        say, broken = cam.stream._on_event, [True, True]
+
+        def fail_twice(*args):
+            if broken:
+                broken.pop()
+                raise RuntimeError("a bug")
+            say(*args)
+
+        cam.stream._on_event = fail_twice
+        cam.stream.resume()
+        wait_until(lambda: cam.stream.state == "failed")
+        assert cam.stream.error == "internal error: RuntimeError"
+        cam.stream.resume()
+        cam.wait_event("stream_ended", count=2)
+
+
+def test_a_bug_in_the_watch_for_stalls_costs_that_stream_alone(clip, monkeypatch):
+    with running(clip, pace="real", loop=True) as cam:
+        monkeypatch.setattr(cam.stream, "_look_for_stall", raise_a_bug)
+        thread = threading.Thread(target=cam.stream._watch)
+        thread.start()
+        wait_until(lambda: cam.stream.state == "failed")
+        assert thread.is_alive()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def raise_a_bug():
+    raise RuntimeError("a bug")

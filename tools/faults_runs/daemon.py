@@ -155,10 +155,10 @@ class Observer:
             self.peak_mib = max(self.peak_mib, self._served.rss_mib())
 
 
-def steps(control: str) -> int:
+def steps(control: str, timeout_s: float = 10) -> int:
     """Frames that the stream has processed; -1 where nobody answers."""
     try:
-        with Client(control, timeout_s=10) as client:
+        with Client(control, timeout_s=timeout_s) as client:
             record = next(record for record in client.streams().streams if record.stream == STREAM)
             return record.step
     except TrackerError:

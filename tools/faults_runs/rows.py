@@ -15,6 +15,7 @@ import msgpack
 import zmq
 
 from faults_runs.daemon import BOX, STREAM, Observer, Served
+from faults_runs.disks import FailingDisk
 from tracker.client.client import Client
 from tracker.errors import TrackerError
 from tracker.protocol.operations import OPERATIONS
@@ -121,6 +122,17 @@ def noise(folder: Path, short: bool) -> tuple[str, list[str]]:
     return figures, problems
 
 
+def read_only_later(folder: Path, _: bool) -> tuple[str, list[str]]:
+    """The kernel makes the disk read-only under a running daemon, as it does after an error; it is mounted anew."""
+    disk = FailingDisk(folder)
+    if (why_not := disk.mount()) is not None:
+        return f"skipped: {why_not}", []
+    try:
+        return _failing(folder, disk.path / "state", disk.fail, disk.mount_anew)
+    finally:
+        disk.unmount()
+
+
 def double_start(folder: Path, _: bool) -> tuple[str, list[str]]:
     """A second daemon on the same state is refused, before it loads a model."""
     served = Served(folder, persist={"dir": str(folder / "state")})
@@ -138,10 +150,8 @@ def double_start(folder: Path, _: bool) -> tuple[str, list[str]]:
     return f"refused after {took_s:.1f} s", problems
 
 
-ROWS: dict[str, Row] = {
-    row.__name__: row
-    for row in (full_disk, read_only_disk, vanished_folder, stopped_subscriber, noise, double_start)
-}
+_OF_DISKS = (full_disk, read_only_disk, read_only_later, vanished_folder)
+ROWS: dict[str, Row] = {row.__name__: row for row in (*_OF_DISKS, stopped_subscriber, noise, double_start)}
 
 _SUBSCRIBER = """
 import sys, zmq

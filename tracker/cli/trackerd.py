@@ -19,7 +19,7 @@ from tracker.cli.segment import segment
 from tracker.cli.track import track
 from tracker.cli.web import check_page, web, with_page
 from tracker.config import load
-from tracker.errors import TrackerError
+from tracker.errors import ConfigError, TrackerError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,7 +56,11 @@ def check(path: Path) -> None:
     """Say everything that is wrong with a configuration."""
     from tracker.daemon import checks
 
-    check_page(checks.check(path, with_sources=True))
+    config = checks.check(path, with_sources=True)
+    try:
+        check_page(config)
+    except ConfigError as error:
+        raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from None
     show.line(f"{path}: nothing wrong")
 
 

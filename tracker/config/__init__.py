@@ -1,7 +1,7 @@
 """YAML to typed, frozen configuration. Unknown keys, wrong types and values out of range are refused with the
 key's path, all of them at once."""
 
-from tracker.config.reading import load, parse, struct_problems
+from tracker.config.reading import load, parse, sound_streams, struct_problems
 from tracker.config.sections import (
     MAX_ZONES,
     PLAIN_TEXT,
@@ -66,5 +66,6 @@ __all__ = [
     "ZoneName",
     "load",
     "parse",
+    "sound_streams",
     "struct_problems",
 ]

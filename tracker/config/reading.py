@@ -3,7 +3,6 @@
 import difflib
 import json
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -12,31 +11,49 @@ import msgspec
 from msgspec import Struct
 
 from tracker.config.sections import MAX_ZONES, STREAM_NAME, Config, StreamConfig, ZoneConfig, Zones
-from tracker.config.wording import NAME_RULE, place_and_words, why_unreadable
+from tracker.config.wording import name_problem, place_and_words, why_unreadable
 from tracker.errors import ConfigError
 
 
 def load(path: str | Path) -> Config:
     """Read a configuration file. Raises ConfigError with every problem found."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {why_unreadable(error)}"]) from None
-    return parse(text, str(path))
+    return parse(_text(path), str(path))
+
+
+def sound_streams(path: str | Path) -> dict[str, StreamConfig]:
+    """Those streams of a file that are right by themselves, whatever else is wrong in it, so that nothing hides
+    what the machine lacks for them. Raises ConfigError where it cannot be read."""
+    data = _data(_text(path), str(path))
+    streams = data.get("streams") if isinstance(data, dict) else None
+    if not isinstance(streams, dict):
+        return {}
+    sound = {name: stream for name, stream in streams.items() if not any(_stream_problems({name: stream}))}
+    return msgspec.convert(sound, dict[str, StreamConfig])
 
 
 def parse(text: str, origin: str = "config") -> Config:
     """Parse YAML text; `origin` names it in messages."""
-    from tracker.config.yaml import load_yaml  # takes its time to import, and clients read no configuration
-
-    try:
-        data = load_yaml(text)
-    except ValueError as error:
-        raise ConfigError([f"{origin}: {error}"]) from None
+    data = _data(text, origin)
     problems = [f"{origin}: {problem}" for problem in _problems(data if data is not None else {})]
     if problems:
         raise ConfigError(problems)
     return msgspec.convert(data or {}, Config)
+
+
+def _text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {why_unreadable(error)}"]) from None
+
+
+def _data(text: str, origin: str) -> object:
+    from tracker.config.yaml import load_yaml  # takes its time to import, and clients read no configuration
+
+    try:
+        return load_yaml(text)
+    except ValueError as error:
+        raise ConfigError([f"{origin}: {error}"]) from None
 
 
 def _problems(data: object) -> Iterator[str]:
@@ -59,8 +76,8 @@ def _stream_problems(streams: object) -> Iterator[str]:
         yield "streams: must be a map of stream names to their settings"
         return
     for name, stream in streams.items():
-        if not isinstance(name, str) or not re.match(STREAM_NAME, name):
-            yield f"streams.{name}: a stream's name must be {NAME_RULE}"
+        if (problem := name_problem(name, STREAM_NAME)) is not None:
+            yield f"streams.{name}: a stream's name {problem}"
         yield from struct_problems(f"streams.{name}", stream, StreamConfig)
 
 
@@ -92,8 +109,8 @@ def _zone_problems(path: str, zones: object) -> Iterator[str]:
         yield f"{path}: {len(zones)} zones; at most {MAX_ZONES} of a stream"
     for name, zone in zones.items():
         place = f"{path}.{name}"
-        if not isinstance(name, str) or not re.match(STREAM_NAME, name):
-            yield f"{place}: a zone's name must be {NAME_RULE}"
+        if (problem := name_problem(name, STREAM_NAME)) is not None:
+            yield f"{place}: a zone's name {problem}"
         problems = list(struct_problems(place, zone, ZoneConfig))
         yield from problems
         if not problems:
@@ -123,7 +140,8 @@ def _value_problems(path: str, value: object, type_: object) -> Iterator[str]:
         msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
         place, words = place_and_words(error, get_args(type_))
-        yield f"{path}{place}: {words} (found {_shown(value)})"
+        told = "is not one of" in words  # by its value
+        yield f"{path}{place}: {words}" + ("" if told else f" (found {_shown(value)})")
 
 
 def _shown(value: object) -> str:

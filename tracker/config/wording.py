@@ -6,6 +6,15 @@ from collections.abc import Sequence
 
 # A stream's name, as `tracker.config.STREAM_NAME` has it.
 NAME_RULE = "1 to 64 of a-z, 0-9, _, . and -, the first one a letter or a digit"
+# What texts that have to match a pattern are like, by a part of the pattern.
+_PATTERNS = {
+    "https?://": " that begins with http:// or https:// and has no spaces",
+    "[0-9]{1,5}": " like HOST:PORT, such as 127.0.0.1:9464",
+    "[a-z][a-z0-9": ": 1 to 32 of a-z, 0-9, _ and -, the first one a letter",
+    "a-z0-9": f": {NAME_RULE}",
+    "A-Za-z0-9": ": letters, digits, _, ., + and -",
+    "x1f": " without control characters",
+}
 
 _KINDS = {
     "int": "a whole number",
@@ -17,6 +26,7 @@ _KINDS = {
     "array": "a list",
     "object": "a map",
 }
+_YAML_KINDS = {bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
 _BOUNDS = {">=": "of at least", "<=": "of at most", ">": "above", "<": "below"}
 
 
@@ -45,6 +55,14 @@ def place_and_words(error: Exception, choices: Sequence[object] = ()) -> tuple[s
     return place.rstrip("`"), in_words(text, choices)
 
 
+def name_problem(name: object, pattern: str) -> str | None:
+    """What is wrong with a name that stands in YAML as a key (`a stream's name …`); None: nothing."""
+    if isinstance(name, str):
+        return None if re.match(pattern, name) else f"must be {NAME_RULE}"
+    kind = _YAML_KINDS.get(type(name), "no text")
+    return f"must be text, and YAML takes this for {kind}: put it in quotes"
+
+
 def of_option(error: Exception) -> str:
     """The same for somebody who gave the map's fields as options."""
     place, words = place_and_words(error)
@@ -69,7 +87,7 @@ def _got(got: str) -> str:
 
 def _limits(limits: str, kinds: str) -> str:
     if limits.startswith(" matching regex"):
-        return f": {NAME_RULE}" if "a-z0-9" in limits else " without control characters"
+        return next((words for part, words in _PATTERNS.items() if part in limits), " of another form")
     of = " of length" in limits
     unit = "" if not of else " characters" if "str" in kinds else " items"
     words = limits.replace(" of length", "").replace(" that's", ",")

@@ -13,7 +13,9 @@ def load_yaml(text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         place = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
         problem = str(error.problem or error.context)
-        if problem.startswith("could not determine a constructor"):
+        if "tag:yaml.org,2002:merge" in problem:
+            problem = "the merge key << is not understood; write out what the maps share, or use a whole anchor"
+        elif problem.startswith("could not determine a constructor"):
             problem = "a value has a tag; plain text, numbers, lists and maps have none"
         raise ValueError(f"not valid YAML: {problem}{place}") from None
     except yaml.YAMLError:

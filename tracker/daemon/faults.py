@@ -1,6 +1,8 @@
 """Failed steps of the model: as little as possible is lost, and an event says what."""
 
 import logging
+import time
+from collections import Counter
 
 from tracker.daemon.context import Context
 from tracker.errors import AtCapacity
@@ -9,7 +11,10 @@ from tracker.tracking.state import TrackedObject
 
 log = logging.getLogger(__name__)
 
-MAX_IN_A_ROW = 100  # steps; then it is not the frames: the daemon ends, and whoever watches it starts it again
+# Steps of one stream. Then it is not the frames: where other streams go on, its objects are given up; where none
+# does, the daemon ends, and whoever watches it starts it again.
+MAX_IN_A_ROW = 100
+GOING_ON_S = 10.0  # since a step of another stream went well
 MAX_TRIES = 5  # frames in a row that one object may fail on
 
 
@@ -18,13 +23,19 @@ class Faults:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._in_a_row = 0
+        self._in_a_row: Counter[str] = Counter()  # failed steps by stream
         self._tries: dict[TrackedObject, int] = {}  # failed in a row
         self._last = ""
+        self._passed_s: dict[str, float] = {}  # when a step of a stream went well, lately
 
     def passed(self, batch: list[ScheduledFrame]) -> None:
         """A step went well."""
-        self._in_a_row, self._last = 0, ""
+        self._last = ""
+        now_s = time.monotonic()
+        self._passed_s = {name: at_s for name, at_s in self._passed_s.items() if now_s - at_s < GOING_ON_S}
+        for work in batch:
+            self._passed_s[work.stream.name] = now_s
+            self._in_a_row.pop(work.stream.name, None)
         if self._tries:
             for obj in [obj for work in batch for obj in work.objects]:
                 self.object_passed(obj)
@@ -54,10 +65,10 @@ class Faults:
     def shed(self, batch: list[ScheduledFrame], error: Exception) -> None:
         """Give something up because of `error`: the newest object for want of memory, else the frames themselves.
         Raises `error` where that has not helped for long."""
-        self._in_a_row += 1
-        if self._in_a_row > MAX_IN_A_ROW:
-            raise error
         self._log_once(error)
+        for work in batch:
+            self._in_a_row[work.stream.name] += 1
+            self._end_stream_if_hopeless(work, error)
         objects = [obj for work in batch for obj in work.objects]
         if isinstance(error, AtCapacity) and len(objects) > 1:
             newest = min(objects, key=lambda obj: (obj.age, -obj.id))
@@ -65,6 +76,19 @@ class Faults:
             return
         for work in batch:
             self._skip(work, error)
+
+    def _end_stream_if_hopeless(self, work: ScheduledFrame, error: Exception) -> None:
+        """Raises `error` where no stream goes on."""
+        name = work.stream.name
+        if self._in_a_row[name] <= MAX_IN_A_ROW:
+            return
+        now_s = time.monotonic()
+        others_go_on = any(now_s - at_s < GOING_ON_S for other, at_s in self._passed_s.items() if other != name)
+        if not others_go_on:
+            raise error
+        log.error("the objects of stream %s are given up after %d failed steps", name, self._in_a_row.pop(name))
+        for obj in list(work.stream.objects.values()):
+            self._context.objects.remove(obj, "object_failed")
 
     def _log_once(self, error: Exception) -> None:
         """At once where it is news; the same error again only for who debugs."""

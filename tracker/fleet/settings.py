@@ -12,7 +12,7 @@ from msgspec import Meta, Struct, structs
 from tracker.client import CONTROL
 from tracker.client.nats_connection import NatsOptions
 from tracker.config import STREAM_NAME, Count, Section, StreamConfig, Unit, struct_problems
-from tracker.config.wording import NAME_RULE, why_unreadable
+from tracker.config.wording import NAME_RULE, name_problem, why_unreadable
 from tracker.errors import ConfigError
 
 MAX_LABELS = 16
@@ -122,8 +122,8 @@ def _default(field: structs.FieldInfo) -> Any:
 
 def _stream_problems(name: object, fields: object) -> list[str]:
     key = f"streams.{name}"
-    if not isinstance(name, str) or not re.match(STREAM_NAME, name):
-        return [f"{key}: a stream's name must be {NAME_RULE}"]
+    if (problem := name_problem(name, STREAM_NAME)) is not None:
+        return [f"{key}: a stream's name {problem}"]
     problems = list(struct_problems(key, fields, WantedStream))
     if not problems and isinstance(fields, dict) and _has_credentials(str(fields["url"])):
         problems.append(

@@ -136,14 +136,25 @@ class Stream:
     def _run(self) -> None:
         while self._wait_while("pause", "rest"):
             try:
-                if self._read():
-                    self._at_end()
-            except SourceError as error:
-                self._at_error(str(error), hopeless=isinstance(error, Misconfigured) or not self._live)
+                self._follow_source()
             except Exception as error:  # noqa: BLE001
-                # A stream must say that it died; the exception's own text may hold the URL with its password.
-                log.error("stream %s: %s\n%s", self.name, type(error).__name__, _where(error))
-                self._at_error(f"internal error: {type(error).__name__}", hopeless=True)
+                self._fail(error)
+
+    def _follow_source(self) -> None:
+        try:
+            if self._read():
+                self._at_end()
+        except SourceError as error:
+            self._at_error(str(error), hopeless=isinstance(error, Misconfigured) or not self._live)
+
+    def _fail(self, error: Exception) -> None:
+        """An error of this program's own costs this stream alone, which says so and can be resumed. The exception's
+        text may hold the URL with its password."""
+        log.error("stream %s: %s\n%s", self.name, type(error).__name__, _where(error))
+        try:
+            self._at_error(f"internal error: {type(error).__name__}", hopeless=True)
+        except Exception as worse:  # noqa: BLE001 - even saying so fails: `streams.list` shows it
+            log.error("stream %s: %s\n%s", self.name, type(worse).__name__, _where(worse))
 
     def _read(self) -> bool:
         """Open the source and take its pictures until it ends (True) or somebody wants otherwise."""
@@ -276,12 +287,18 @@ class Stream:
         """See a stall while the source's thread blocks inside FFmpeg."""
         with self._changed:
             while not self._changed.wait_for(lambda: self._desired == "stop", 0.25):
-                silent_s = self._arrived.silent_s
-                if not self._live or self.state != "live" or silent_s is None:
-                    continue
-                if silent_s > self._stall_s():
-                    self.error = f"no frame for {silent_s:.1f} s"
-                    self._enter("stalled", "stream_stalled", error=self.error)
+                try:
+                    self._look_for_stall()
+                except Exception as error:  # noqa: BLE001
+                    self._fail(error)
+
+    def _look_for_stall(self) -> None:
+        silent_s = self._arrived.silent_s
+        if not self._live or self.state != "live" or silent_s is None:
+            return
+        if silent_s > self._stall_s():
+            self.error = f"no frame for {silent_s:.1f} s"
+            self._enter("stalled", "stream_stalled", error=self.error)
 
     def _stall_s(self) -> float:
         """How long a camera may be silent: by the rate at which it sends, or by the one that is expected of it."""

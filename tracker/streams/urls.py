@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from tracker.config import StreamConfig
+from tracker.images.limits import oversize
 from tracker.streams.picture import Misconfigured
 
 _LIVE = {"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srtp", "udp", "tcp", "srt", "rist", "mmsh", "http", "https"}
@@ -95,12 +96,26 @@ def problems(config: StreamConfig) -> list[str]:
         for what in ("username", "password")
         if getattr(config, f"{what}_env") is not None and getattr(config, f"{what}_file") is not None
     ]
+    if config.loop and is_live(config) and scheme(config.url) not in ("http", "https"):
+        found.append("loop: is for files; a camera has no end to begin again at: leave it out")
+    if config.size is not None and (problem := oversize(config.size)):
+        found.append(f"size: {problem}")
+    if _port_beyond(config.url):
+        found.append("url: its port is beyond 65535, which is the last there is")
     if config.pace == "all" and is_live(config):
         found.append("pace: all is for files; a camera does not wait: use real")
     wants_credentials = any(getattr(config, field) is not None for field in CREDENTIAL_FIELDS)
     if wants_credentials and "://" not in config.url:
         found.append("url: a user name and password need a URL with a host")
     return found
+
+
+def _port_beyond(url: str) -> bool:
+    """Whether a URL names a port that no host has. The number stays unsaid: it may be part of a password."""
+    _, separator, rest = url.partition("://")
+    host = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    port = re.search(r":([0-9]+)\Z", host)
+    return bool(separator) and port is not None and int(port[1][:6]) > 65535
 
 
 def secret(variable: str | None, file: str | None, what: str) -> str | None:

@@ -23,6 +23,7 @@ from tracker.protocol.operations import (
     STREAMS_RESUME,
 )
 from tracker.streams.allowlist import refusal
+from tracker.streams.urls import problems
 from tracker.tracking.records import stream_record
 from tracker.tracking.state import TrackedStream
 
@@ -83,6 +84,8 @@ class StreamOperations:
             )
         if (why_not := refusal(args.config(), self._context.config.control)) is not None:
             raise Forbidden(why_not)
+        if wrong := problems(args.config()):
+            raise BadRequest(wrong[0])
         if (why_not := texts_problem(args.labels or [], self._context.config.labels)) is not None:
             raise BadRequest(f"labels: {why_not}")
         for name, zone in args.zones.items():

@@ -85,9 +85,10 @@ def check_model(config: ModelConfig) -> tuple[torch.device, Path]:
 def _missing(config: ModelConfig, path: Path) -> str:
     if config.checkpoint:
         return f"model.checkpoint: there is no file {path}"
+    weights = f"model.name: the weights of {config.name}"
     if zoo.weights(config.name) is None:
-        return f"the weights of {config.name} are missing from the installation ({path}): install again"
-    return f"the weights of {config.name} are not here yet ({path}): run `trackerd models fetch {config.name}`"
+        return f"{weights} are missing from the installation ({path}): install again"
+    return f"{weights} are not here yet ({path}): run `trackerd models fetch {config.name}`"
 
 
 def network(config: Path, image_size: int | None = None) -> SAM2Base:
