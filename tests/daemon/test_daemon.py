@@ -477,6 +477,16 @@ def test_too_many_objects_are_refused(video: Path) -> None:
         assert (code, "max_objects" in message) == ("at_capacity", True)
 
 
+def test_too_many_streams_are_refused(video: Path) -> None:
+    config = configuration(control={"allow_sources": [str(video)]}, limits={"streams": 1})
+    with serving(config) as talk:
+        talk.ask("streams.add", stream="b", url=str(video))
+        code, message = talk.refused("streams.add", stream="c", url=str(video))
+        assert (code, "limits.streams" in message) == ("at_capacity", True)
+        talk.ask("streams.remove", stream="b")
+        talk.ask("streams.add", stream="c", url=str(video))
+
+
 def test_what_would_push_a_stream_under_its_min_fps_is_refused(video: Path) -> None:
     engine = BlobEngine()
     for objects in (1, 4):  # 20 ms for each object: 10 frames/s are left with five of them

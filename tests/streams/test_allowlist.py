@@ -143,3 +143,20 @@ def test_refusals_say_why(settings, words):
     config = StreamConfig(**{"url": "rtsp://10.0.0.7:8554/x"} | settings)
     reason = refusal(config, ControlConfig(allow_sources=CAMS))
     assert (reason is None) if words is None else (reason is not None and words in reason)
+
+
+@pytest.mark.parametrize(
+    ("url", "option"),
+    [
+        ("tcp://10.0.0.7:7597?listen=1", "listen"),
+        ("udp://10.0.0.7:7597?fifo_size=2000000000", "fifo_size"),
+        ("srt://10.0.0.7:7597?latency=200&mode=listener", "mode"),
+        ("srt://10.0.0.7:7597?streamid=door&passphrase=x&latency=200", None),
+        ("rtsp://10.0.0.7:554/x?channel=1", None),
+        ("http://10.0.0.7/x?listen=1", None),  # the server's business
+    ],
+)
+def test_options_in_a_url_are_options(url, option):
+    scheme = url.partition(":")[0]
+    reason = refusal(StreamConfig(url=url), ControlConfig(allow_sources=[f"{scheme}://10.0.0.7:*/**"]))
+    assert reason == (option and f"url: the option {option!r} is for the configuration file")

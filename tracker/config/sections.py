@@ -215,6 +215,7 @@ class LimitsConfig(Section, frozen=True):
     """Bounds on what peers and sources can cost."""
 
     connections: Annotated[int, Meta(ge=1, le=65536)] = 256  # of each socket
+    streams: Annotated[int, Meta(ge=1, le=4096)] = 64  # all together, where a client adds one
     subscriptions: Count = 4096  # of all subscribers together
     replies_mib: Positive = 64.0  # that wait for clients which do not read, all together
     memory_mib: Annotated[int, Meta(ge=64)] | None = None  # resident; None: three quarters of the machine's

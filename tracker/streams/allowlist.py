@@ -31,6 +31,9 @@ SAFE_OPTIONS = {
     "timeout",
     "video_size",
 }
+# FFmpeg reads the query of these URLs as options: `tcp://…?listen=1` makes it a server.
+_OPTIONS_IN_URL = {"tcp", "tls", "udp", "udplite", "rtp", "srtp", "srt", "rist", "sctp", "dtls", "unix", "zmq"}
+_SAFE_URL_OPTIONS = {"latency", "passphrase", "pbkeylen", "streamid"}  # of srt
 _SAFE_FORMATS = {"rtsp", "flv", "live_flv", "mpegts", "mjpeg", "mpjpeg", "h264", "hevc", "mp4", "matroska", "v4l2"}
 
 
@@ -45,6 +48,9 @@ def refusal(config: StreamConfig, control: ControlConfig) -> str | None:
     for name in config.options:
         if name not in SAFE_OPTIONS:
             return f"options: {name!r} is for the configuration file; here: {', '.join(sorted(SAFE_OPTIONS))}"
+    for name in _url_options(config.url):
+        if name not in SAFE_OPTIONS | _SAFE_URL_OPTIONS:
+            return f"url: the option {name!r} is for the configuration file"
     for field in CREDENTIAL_FIELDS:
         name = getattr(config, field)
         if name is not None and not control.allow_credentials:
@@ -71,6 +77,14 @@ def allowed(url: str, patterns: list[str]) -> bool:
     if path is not None:
         return path.is_absolute() and any(_path_matches(os.path.realpath(path), p) for p in patterns)
     return any(_url_matches(url, pattern) for pattern in patterns)
+
+
+def _url_options(url: str) -> list[str]:
+    """The names of the options that FFmpeg finds in a URL."""
+    if scheme(url) not in _OPTIONS_IN_URL:
+        return []
+    query = url.partition("?")[2]
+    return [pair.partition("=")[0] for pair in query.split("&") if pair]
 
 
 def pattern_problem(pattern: str) -> str | None:

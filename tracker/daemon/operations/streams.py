@@ -9,7 +9,7 @@ from tracker.config import StreamConfig
 from tracker.daemon.admission import free_slots
 from tracker.daemon.answers import answers
 from tracker.daemon.context import Context
-from tracker.errors import AlreadyExists, BadRequest, Forbidden
+from tracker.errors import AlreadyExists, AtCapacity, BadRequest, Forbidden
 from tracker.labels.check import texts_problem
 from tracker.masks.regions import region_problem
 from tracker.protocol import replies, requests
@@ -82,6 +82,9 @@ class StreamOperations:
             raise AlreadyExists(
                 f"stream: {args.stream!r} is there already; remove it first, or choose another name"
             )
+        most = self._context.config.limits.streams
+        if len(list(self._context.table)) >= most:
+            raise AtCapacity(f"stream: {most} streams are there (limits.streams); remove one first")
         if (why_not := refusal(args.config(), self._context.config.control)) is not None:
             raise Forbidden(why_not)
         if wrong := problems(args.config()):
