@@ -52,6 +52,7 @@ def test_with_its_key_the_page_asks_and_sees(daemon: Talk) -> None:
     with page_server(daemon.daemon.control.endpoint) as address, opened(address) as connection:
         while received(connection, "daemon")["info"] is None:
             pass
+        received(connection, "status")  # the streams are known by now
         connection.send(json.dumps({"kind": "look", "streams": {"cam": 160}}))
         while not isinstance(connection.recv(timeout=PATIENCE_S), bytes):
             pass
