@@ -77,6 +77,7 @@ ASKED: list[tuple[str, Struct]] = [
     ("ls cam1", requests.ObjectsList(stream="cam1")),
     ("ls --all", requests.ObjectsList(all=True)),
     ("describe cam1 7", requests.ObjectsDescribe(stream="cam1", object=7)),
+    ("similar --text forklift --limit 3", requests.SearchSimilar(text="forklift", limit=3)),
     ("similar cam1 7 --on cam2", requests.SearchSimilar(stream="cam1", object=7, on="cam2")),
     (
         "similar cam1 --box 0,0,9,9 --frame 5 --label cat --limit 3",

@@ -103,3 +103,12 @@ def at(page: Any, x: float, y: float) -> tuple[float, float]:
         })"""
     left, top = page.evaluate(script.replace("X", str(x)).replace("Y", str(y)))
     return left, top
+
+
+def serious_for_axe(page: Any) -> list[tuple[str, list[str]]]:
+    """What axe-core finds serious or critical: rules, and the elements that break them."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    violations = Axe().run(page).response["violations"]
+    serious = [v for v in violations if v["impact"] in ("serious", "critical")]
+    return [(v["id"], [node["html"] for node in v["nodes"]]) for v in serious]

@@ -25,7 +25,9 @@ NEAR_FRAMES = 40  # two seconds of the film: well within the buffer
 class Pond:
     """A daemon with a page, a client of it, and the truth of every frame."""
 
-    def __init__(self, folder: Path, truth_nhw: NDArray[np.uint8], **sections: Any) -> None:
+    def __init__(
+        self, folder: Path, truth_nhw: NDArray[np.uint8], streams: dict[str, Any], **sections: Any
+    ) -> None:
         self.folder = folder
         self.truth_nhw = truth_nhw
         self.control = f"ipc://{folder}/control"
@@ -33,7 +35,7 @@ class Pond:
         config = {
             "control": {"endpoint": self.control},
             "publish": {"endpoint": f"ipc://{folder}/publish"},
-            "streams": {"pond": {"url": str(folder / "pond.mp4"), "loop": True}},
+            "streams": {"pond": {"url": str(folder / "pond.mp4"), "loop": True}, **streams},
             **sections,
         }
         self.config.write_text(yaml.safe_dump(config))
@@ -64,14 +66,14 @@ class Pond:
 
 
 @contextmanager
-def pond_daemon(folder: Path, **sections: Any) -> Iterator[Pond]:
-    """The film again and again, as from a camera."""
+def pond_daemon(folder: Path, streams: dict[str, Any] | None = None, **sections: Any) -> Iterator[Pond]:
+    """The film again and again, as from a camera; further streams beside it."""
     truth = []
     with VideoWriter(folder / "pond.mp4", (WIDTH, HEIGHT), FPS) as video:
         for picture, truth_hw in render():
             video.write(picture)
             truth.append(truth_hw)
-    pond = Pond(folder, np.stack(truth), **sections)
+    pond = Pond(folder, np.stack(truth), streams or {}, **sections)
     try:
         yield pond
     finally:

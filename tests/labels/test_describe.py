@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from helpers.tracking import Talk, blobs, configuration, serving, wait_until
+from helpers.vision_models import save_tiny_vision_model, vision_server
 from tracker.config import DescribeConfig
 from tracker.errors import ConfigError, Unavailable
 from tracker.labels.provider import MAX_TEXT, Provider, plain, secret_of
@@ -195,6 +196,41 @@ def test_a_server_that_is_not_there() -> None:
         provider.ask("what?", [b"jpeg"])
     assert time.monotonic() - begun_s < 20
     provider.close()
+
+
+@pytest.fixture(scope="module")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """`transformers serve` with a tiny random model; its URL, and the model's folder."""
+    for package in ("fastapi", "accelerate"):
+        pytest.importorskip(package, reason="transformers serve needs the group serving: uv sync --group serving")
+    folder = tmp_path_factory.mktemp("vision")
+    save_tiny_vision_model(folder)
+    with vision_server(folder) as url:
+        yield url, folder
+
+
+def test_a_real_server_with_a_model_that_sees(real_server: tuple[str, Path], film: Path) -> None:
+    """What it says is nonsense, but it came out of pictures and a question by the real protocol."""
+    url, model = real_server
+    describe = {"url": url, "model": str(model), "max_tokens": 12, "timeout_s": 120}
+    with serving(configuration(streams={"cam": {"url": str(film), "loop": True}}, describe=describe)) as talk:
+        talk.wait_for_frame(0)
+        talk.ask("objects.add", stream="cam", points=[RESTING])
+        found = talk.ask("objects.describe", stream="cam", object=1, question="what is written on it?")
+        assert (found["model"], found["text"].isprintable()) == (str(model), True)
+        assert 0 < len(found["text"]) <= 12
+        wait_until(lambda: "description" in talk.ask("objects.list")["objects"][0])
+        assert talk.ask("objects.list")["objects"][0]["description"]["text"] == found["text"]
+    assert b'"POST /v1/chat/completions HTTP/1.1" 200' in (model / "log").read_bytes()
+
+
+def test_a_model_that_the_real_server_has_not_is_a_line(real_server: tuple[str, Path], film: Path) -> None:
+    describe = {"url": real_server[0], "model": "not/there", "timeout_s": 120}
+    with serving(configuration(streams={"cam": {"url": str(film), "loop": True}}, describe=describe)) as talk:
+        talk.wait_for_frame(0)
+        talk.ask("objects.add", stream="cam", points=[RESTING])
+        assert talk.refused("objects.describe", stream="cam", object=1)[0] == "unavailable"
+        follows(talk)
 
 
 @pytest.mark.parametrize(

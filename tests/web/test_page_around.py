@@ -86,20 +86,6 @@ def test_a_kiosk_shows_only_the_picture(address: str, browser: Any) -> None:
         assert (box["width"], box["height"]) == (1280, 800)
 
 
-def test_nothing_serious_for_axe(address: str, browser: Any, client: Client, pond: Pond) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    for scheme in ("dark", "light"):
-        with looking(browser, address, color_scheme=scheme, bypass_csp=True) as page:
-            frame = client.snapshot("pond").frame
-            client.add("pond", frame=frame, points=[pond.inside(frame, 1)], label="koi")
-            page.wait_for_selector(".object[data-object]")
-            page.click("#help")
-            violations = Axe().run(page).response["violations"]
-            serious = [v for v in violations if v["impact"] in ("serious", "critical")]
-            assert not serious, [(v["id"], [node["html"] for node in v["nodes"]]) for v in serious]
-
-
 def test_the_daemon_is_killed_and_comes_back(address: str, browser: Any, pond: Pond) -> None:
     with looking(browser, address) as page:
         pond.process.kill()

@@ -1,18 +1,25 @@
 """What was seen, on the page: where else an object was, and zones drawn on the picture."""
 
+import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from helpers.clips import save_tiny_clip
-from helpers.pages import at, until
+from helpers.pages import at, serious_for_axe, until
 from helpers.pond_page import Pond, looking, pond_daemon
 from helpers.tracking import wait_until
 from tracker.client import Client
+from tracker.config import ZoneConfig
 from tracker.errors import Unavailable
 
 pytestmark = pytest.mark.browser
+
+HOSTILE = '<img src=x onerror="document.title=1"><b>koi</b>'
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +27,39 @@ def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
     folder = tmp_path_factory.mktemp("pond")
     save_tiny_clip(folder / "clip")
     labels = {"model": str(folder / "clip"), "device": "cpu"}
-    kept = {"persist": {"dir": str(folder / "state")}, "looks": {"every_s": 0.2}, "labels": labels}
-    with pond_daemon(folder, **kept) as pond:
-        yield pond
+    small = {"name": "nano", "image_size": 128}  # what is found is no matter here
+    kept = {"model": small, "persist": {"dir": str(folder / "state")}, "looks": {"every_s": 0.2}, "labels": labels}
+    broken = {"url": str(folder / HOSTILE.replace("/", "")), "loop": True}
+    with answering() as url:
+        describe = {"url": url, "model": "any"}
+        more = {"zz-broken": broken}
+        with pond_daemon(folder, more, describe=describe, **kept) as pond:
+            yield pond
+
+
+@contextmanager
+def answering() -> Iterator[str]:
+    """A server of OpenAI's protocol that describes everything as markup; its URL."""
+    body = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": HOSTILE}}]}).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}/v1"
+        http.shutdown()
+        thread.join()
 
 
 def test_where_else_was_this(address: str, browser: Any, client: Client, pond: Pond) -> None:
@@ -55,6 +92,92 @@ def found_by_words(client: Client) -> bool:
         return bool(client.similar(text="a fish").hits)
     except Unavailable:  # CLIP is still being loaded
         return False
+
+
+def test_the_watch_list(address: str, browser: Any, client: Client, pond: Pond) -> None:
+    """Something like an object that is selected is waited for, seen, and waited for no longer."""
+    with looking(browser, address) as page:
+        frame = client.snapshot("pond", pin_s=60).frame
+        first = client.add("pond", frame=frame, points=[pond.inside(frame, 1)]).object
+        wait_until(lambda: client.similar(stream="pond", box=box_around(pond, frame), frame=frame).hits)
+        assert page.is_disabled("#watch-begin")
+        page.click(f".object[data-object='{first}'] .choose")
+        page.click("#watch-begin")
+        page.keyboard.type(HOSTILE)
+        page.fill("#watch-form [name=threshold]", "80")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"#watched .name:text-is('{HOSTILE}')")
+        (watched,) = client.watched().watched
+        assert (watched.name, watched.threshold) == (HOSTILE, 0.8)
+        second = client.add("pond", frame=frame, points=[pond.inside(frame, 1)], label=HOSTILE).object
+        page.wait_for_selector(f"#watched .hits li:has-text('pond {second} {HOSTILE}')")
+        page.wait_for_selector(f"#events li:has-text('looks like {second}')")
+        no_markup(page)
+    with looking(browser, address) as page:  # another browser has it from the daemon, and the hits from its history
+        page.wait_for_selector(f"#watched .hits li:has-text('pond {second}')")
+        page.click(f"[aria-label='Wait no longer for {HOSTILE}']")
+        page.wait_for_selector("#no-watched")
+        assert client.watched().watched == []
+
+
+def box_around(pond: Pond, frame: int) -> tuple[float, float, float, float]:
+    ys, xs = pond.truth(frame, 1).nonzero()
+    return float(xs.min()), float(ys.min()), float(xs.max()) + 1, float(ys.max()) + 1
+
+
+def no_markup(page: Any) -> None:
+    """Nothing hostile became an element, and no script of it ran."""
+    assert page.query_selector("body img, aside b, aside i, body svg") is None
+    assert page.title() != "1"
+
+
+def test_nothing_hostile_becomes_markup(address: str, browser: Any, client: Client, pond: Pond) -> None:
+    """Label, meta, description, the names of watched looks, the reason of a stream's failure."""
+    with looking(browser, address) as page:
+        frame = client.snapshot("pond", pin_s=60).frame
+        told = client.add("pond", frame=frame, points=[pond.inside(frame, 1)], label=HOSTILE).object
+        meta = client.add("pond", frame=frame, points=[pond.inside(frame, 1)], meta={"description": HOSTILE}).object
+        client.describe("pond", told)
+        for number in (told, meta):
+            page.wait_for_selector(f".object[data-object='{number}'] .description:text-is('{HOSTILE}')")
+        page.wait_for_selector(f"#events li:has-text('object described {told} “{HOSTILE}”: {HOSTILE}')")
+        page.click(".tile:has-text('zz-broken')")
+        page.wait_for_selector("#stream-error:has-text('<img src=x')")
+        no_markup(page)
+
+
+def test_nothing_serious_for_axe_with_every_panel_open(
+    address: str, browser: Any, client: Client, pond: Pond
+) -> None:
+    for scheme in ("dark", "light"):
+        with looking(browser, f"{address}s/pond", color_scheme=scheme, bypass_csp=True) as page:
+            every_panel_open(page, client, pond)
+            assert not serious_for_axe(page)
+        client.remove("pond", all=True)
+        client.remove_zone("pond", "bow")
+        for watched in client.watched().watched:
+            client.stop_watching(watched.watch)
+
+
+def every_panel_open(page: Any, client: Client, pond: Pond) -> None:
+    """Keys, objects, a search with hits, a watched look that was seen and one being added, a zone being edited, and
+    events."""
+    frame = client.snapshot("pond", pin_s=60).frame
+    marks: dict[str, Any] = {"frame": frame, "points": [pond.inside(frame, 1)]}
+    first = client.add("pond", **marks, label="koi").object
+    wait_until(lambda: client.similar(stream="pond", box=box_around(pond, frame), frame=frame).hits)
+    client.watch_for("the koi", stream="pond", object=first, threshold=0.8)
+    second = client.add("pond", **marks).object
+    client.set_zone("pond", "bow", ZoneConfig(polygon=[(20, 20), (200, 20), (200, 200)]))
+    page.click("#help")
+    page.click(f"[aria-label='Where else? object {second}']")
+    page.wait_for_selector("#similar-hits li")
+    page.click(f".object[data-object='{second}'] .choose")
+    page.wait_for_selector("#watched .hits li")
+    page.click("#watch-begin")
+    page.wait_for_selector("#zones li")
+    page.click("[aria-label='Edit zone bow']")
+    page.wait_for_selector("#events li:has-text('looks like')")
 
 
 def test_a_line_is_drawn_edited_and_removed(address: str, browser: Any, client: Client) -> None:

@@ -12,6 +12,7 @@ the daemon end to end, geometry, bfloat16, what kill -9 loses, fleets.
     tools/bench looks    [--sets FOLDER] [--looks 10000,100000]
     tools/bench fleet    [--boxes 200] [--streams 2000] [--processes 4]
     tools/bench fleet_kill [--runs 20]
+    tools/bench disk     [--minutes 5]
     tools/bench fleet_stop [--runs 3] [--seconds 30]
     tools/bench fleet_nats [--seconds 60]
     tools/bench fleet_drain [--runs 6]
@@ -164,6 +165,11 @@ def _looks(kinds: Any, module: Any) -> None:
     kind.add_argument("--looks", default="10000,100000", help="without --sets: a search (default: %(default)s)")
 
 
+def _disk(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "disk", module, module.rows)
+    kind.add_argument("--minutes", type=float, default=5, help="it is followed (default: %(default)s)")
+
+
 KINDS: dict[str, Callable[[Any, Any], None]] = {
     "engine": _engine,
     "roofline": _roofline,
@@ -181,6 +187,7 @@ KINDS: dict[str, Callable[[Any, Any], None]] = {
     "fleet_files": _fleet_files,
     "zones": _zones,
     "looks": _looks,
+    "disk": _disk,
 }
 
 

@@ -31,7 +31,8 @@ def _look_options(command: Callable[..., None]) -> Callable[..., None]:
 def _look(options: dict[str, Any]) -> LookOptions:
     """Out of a command's keywords."""
     given = {name: options.pop(name) for name in ("stream", "object", "frame", "box", "picture")}
-    if (given["object"] is None) == (given["box"] is None):
+    in_words = options.get("text") is not None  # then there is no look to be marked
+    if not in_words and (given["object"] is None) == (given["box"] is None):
         raise click.UsageError("give either the OBJECT of a STREAM or --box, so that it is clear what is meant")
     if given["picture"] is not None:
         given["picture"] = given["picture"].read_bytes()

@@ -14,6 +14,7 @@ import { Similar } from "./similar.js";
 import { Streams } from "./streams.js";
 import { Tiles } from "./tiles.js";
 import { View } from "./view.js";
+import { WatchList } from "./watchlist.js";
 import { Zones } from "./zones.js";
 
 const HISTORY = 400; // frames whose tracks are kept for stepping back
@@ -41,12 +42,14 @@ class App {
     this.prompt = new Prompt(this.link, this.view, this.hold, changed, refused);
     this.everything = new Everything(this.link, this.view, this.hold, changed, refused);
     this.objects = new Objects($("objects"), $("no-objects"), this.objectActions());
-    this.events = new Events($("events"));
+    this.events = new Events($("events"), (event) => this.watchList.happened(event));
     this.tiles = new Tiles($("tiles"), (stream) => this.select(stream));
     this.tiles.onlook = () => this.look();
     this.streams = new Streams(this.link, () => this.records.get(this.selected));
     this.controls = new Controls(this);
-    this.similar = new Similar(this.link, (stream) => this.records.has(stream) && this.select(stream));
+    const go = (stream) => this.records.has(stream) && this.select(stream);
+    this.similar = new Similar(this.link, go);
+    this.watchList = new WatchList(this.link, go);
     this.zones = new Zones(this.link, this.view, () => this.selected);
     const { view, hold, prompt, everything } = this;
     const select = (object) => this.selectObject(object);
@@ -93,6 +96,7 @@ class App {
     this.events.load(this.link).catch((error) => toast(error.message, true));
     if (this.selected) this.listObjects();
     this.zones.load();
+    this.watchList.load();
   }
 
   banner(words) {
@@ -198,6 +202,7 @@ class App {
     this.view.selected = object;
     this.view.draw();
     this.objects.mark(object, this.prompt.correcting);
+    this.watchList.select(this.selected, object);
   }
 
   jump(object) {

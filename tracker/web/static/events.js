@@ -6,8 +6,9 @@ const KEPT = 200;
 const QUIET = new Set(["segment_progress"]);
 
 export class Events {
-  constructor(list) {
-    this.list = list;
+  /** `told(event)` is called for each event, once. */
+  constructor(list, told) {
+    Object.assign(this, { list, told });
     this.known = new Set();
   }
 
@@ -15,6 +16,7 @@ export class Events {
     const key = [event.stream, event.event, event.object, event.frame, event.time].join();
     if (QUIET.has(event.event) || this.known.has(key)) return;
     this.known.add(key);
+    this.told(event);
     const newer = [...this.list.children].find((item) => Number(item.dataset.time) <= event.time);
     this.list.insertBefore(item(event), newer ?? null);
     if (this.list.children.length > KEPT) this.list.lastElementChild.remove();

@@ -1,6 +1,7 @@
 // Where else was this? Looks that are like an object's or like words, on all streams, the most alike first.
 
 import { $, make, show, text } from "./dom.js";
+import { thumbnail } from "./thumbnail.js";
 
 export class Similar {
   /** `go(stream)` shows a stream. */
@@ -40,14 +41,12 @@ export class Similar {
   }
 
   item(hit) {
-    const picture = make("canvas", { class: "thumbnail", width: 96, height: 96, "aria-hidden": "true" });
-    draw(picture, hit.thumbnail);
     const when = new Date(hit.time * 1000);
     const name = `${hit.stream} ${hit.object} ${hit.label ?? ""}`.trim();
     return make(
       "li",
       {},
-      make("button", { class: "hit", onclick: () => this.go(hit.stream) }, picture, make("strong", {}, name)),
+      make("button", { class: "hit", onclick: () => this.go(hit.stream) }, thumbnail(hit.thumbnail), make("strong", {}, name)),
       make("span", { class: "facts" }, `${likeness(hit)} · `, make("time", { datetime: when.toISOString() }, when.toLocaleString())),
     );
   }
@@ -61,18 +60,4 @@ export class Similar {
 /** CLIP's likeness of a text and a picture is no share of anything: only its order counts. */
 function likeness({ kind, score }) {
   return kind === "clip" ? `score ${score.toFixed(2)}` : `${Math.round(score * 100)} % alike`;
-}
-
-/** A JPEG in base64, drawn by the browser's decoder: nothing of it can become markup. */
-async function draw(canvas, base64) {
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  try {
-    const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/jpeg" }));
-    const scale = Math.min(canvas.width / bitmap.width, canvas.height / bitmap.height);
-    const [w, h] = [bitmap.width * scale, bitmap.height * scale];
-    canvas.getContext("2d").drawImage(bitmap, (canvas.width - w) / 2, (canvas.height - h) / 2, w, h);
-    bitmap.close();
-  } catch {
-    canvas.hidden = true; // no picture is better than a broken one
-  }
 }

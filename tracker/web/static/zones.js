@@ -52,8 +52,13 @@ export class Zones {
     );
   }
 
-  /** Counts as they come with a picture's tracks. */
+  /** Counts as they come with a picture's tracks; a zone that is not known yet was set by somebody else. */
   count(zones) {
+    const unknown = Object.keys(zones ?? {}).some((name) => !this.counts?.has(name));
+    if (unknown && !this.asking) {
+      this.asking = true;
+      this.load().finally(() => (this.asking = false));
+    }
     for (const [name, counts] of Object.entries(zones ?? {})) {
       const element = this.counts?.get(name);
       if (element) text(element, said(counts));
@@ -152,10 +157,10 @@ export class Zones {
     for (const { zone, settings } of this.zones) {
       const unit = settings.unit === "fraction" ? [w, h] : [1, 1];
       const points = (settings.line ?? settings.polygon).map(([x, y]) => [x * unit[0], y * unit[1]]);
-      trace(context, points, Boolean(settings.line), scale, zone);
+      trace(context, points, Boolean(settings.line), scale, zone, [w, h]);
     }
     if (!this.draft) return;
-    trace(context, this.draft.points, this.draft.line, scale, "");
+    trace(context, this.draft.points, this.draft.line, scale, "", [w, h]);
     context.fillStyle = "#fff";
     for (const [x, y] of this.draft.points) context.fillRect(x - 4 / scale, y - 4 / scale, 8 / scale, 8 / scale);
   }
@@ -166,7 +171,7 @@ function said(counts) {
   return `${counts.inside.length} inside, ${counts.entered} entered, ${counts.left} left`;
 }
 
-function trace(context, points, line, scale, name) {
+function trace(context, points, line, scale, name, [w, h]) {
   if (!points.length) return;
   context.beginPath();
   points.forEach(([x, y]) => context.lineTo(x, y));
@@ -181,7 +186,8 @@ function trace(context, points, line, scale, name) {
   context.font = `600 ${13 / scale}px system-ui, sans-serif`;
   context.fillStyle = "#fff";
   context.textBaseline = "top";
-  context.fillText(name, points[0][0] + 6 / scale, points[0][1] + 6 / scale);
+  const [x, y] = [points[0][0] + 6 / scale, points[0][1] + 6 / scale]; // the name stays on the picture
+  context.fillText(name, Math.min(x, w - context.measureText(name).width - 6 / scale), Math.min(y, h - 20 / scale));
 }
 
 /** An arrow's, at the second point. */

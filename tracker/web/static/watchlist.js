@@ -1,0 +1,110 @@
+// The watch list: looks that are waited for on all streams, and who came near them.
+
+import { $, make, show, text, toast } from "./dom.js";
+import { thumbnail } from "./thumbnail.js";
+
+const HITS = 5; // shown of each, the newest
+const THRESHOLD = 0.9;
+
+export class WatchList {
+  /** `go(stream)` shows a stream. */
+  constructor(link, go) {
+    Object.assign(this, { link, go });
+    this.watched = [];
+    this.hits = new Map(); // watch -> looks_like events, the newest first
+    this.chosen = null; // { stream, object }
+    $("watch-begin").addEventListener("click", () => this.begin());
+    $("watch-leave").addEventListener("click", () => this.leave());
+    $("watch-form").addEventListener("submit", (event) => (event.preventDefault(), this.save()));
+  }
+
+  /** The object that is selected on the page, or null: what would be added. */
+  select(stream, object) {
+    this.chosen = object === null ? null : { stream, object };
+    $("watch-begin").disabled = !this.chosen;
+    if (!$("watch-form").hidden) this.leave();
+  }
+
+  async load() {
+    try {
+      const { watched } = await this.link.call("watch.list");
+      this.take(watched);
+    } catch (error) {
+      if (!["unknown_op", "unavailable"].includes(error.code)) toast(error.message, true);
+    }
+  }
+
+  take(watched) {
+    this.watched = watched;
+    show($("no-watched"), !watched.length);
+    $("watched").replaceChildren(...watched.map((one) => this.item(one)));
+  }
+
+  /** An event of any kind; it may come twice, live and from the history. */
+  happened(event) {
+    if (event.event !== "looks_like") return;
+    const kept = this.hits.get(event.watch) ?? [];
+    if (kept.some((other) => other.time === event.time && other.stream === event.stream)) return;
+    kept.push(event);
+    kept.sort((a, b) => b.time - a.time);
+    this.hits.set(event.watch, kept.slice(0, HITS));
+    if (this.watched.some(({ watch }) => watch === event.watch)) this.take(this.watched);
+    else this.load(); // somebody else added it
+  }
+
+  item(one) {
+    // A number is given again once it is free: what was seen before the look was added is another look's.
+    const hits = (this.hits.get(one.watch) ?? []).filter(({ time }) => time >= one.time);
+    const facts = `from ${Math.round(one.threshold * 100)} % on · ${hits.length ? "seen" : "not seen yet"}`;
+    return make(
+      "li",
+      { class: "watched", "data-watch": one.watch },
+      one.thumbnail ? thumbnail(one.thumbnail) : make("span", { class: "thumbnail" }),
+      make("div", { class: "what" }, make("strong", { class: "name" }, one.name), make("p", { class: "facts" }, facts)),
+      make("button", { onclick: () => this.remove(one.watch), "aria-label": `Wait no longer for ${one.name}` }, "Remove"),
+      make("ul", { class: "hits" }, ...hits.map((hit) => this.hit(hit))),
+    );
+  }
+
+  hit(event) {
+    const when = new Date(event.time * 1000);
+    const who = `${event.stream} ${event.object} ${event.label ?? ""}`.trim();
+    return make(
+      "li",
+      {},
+      make("button", { class: "hit", onclick: () => this.go(event.stream) }, make("strong", {}, who)),
+      make("span", { class: "facts" }, `${Math.round(event.score * 100)} % · `, make("time", { datetime: when.toISOString() }, when.toLocaleTimeString())),
+    );
+  }
+
+  // ---------------------------------------------------------------------------------------------- what is asked for
+
+  begin() {
+    const { name, threshold } = $("watch-form").elements;
+    name.value = "";
+    threshold.value = Math.round(THRESHOLD * 100);
+    text($("watch-hint"), `Tell when something looks like ${this.chosen.stream} ${this.chosen.object}.`);
+    show($("watch-form"), true);
+    name.focus();
+  }
+
+  leave() {
+    show($("watch-form"), false);
+  }
+
+  async save() {
+    const { name, threshold } = $("watch-form").elements;
+    try {
+      await this.link.call("watch.add", { ...this.chosen, name: name.value.trim(), threshold: threshold.value / 100 });
+      this.leave();
+    } catch (error) {
+      toast(error.message, true);
+    }
+    this.load();
+  }
+
+  async remove(watch) {
+    await this.link.call("watch.remove", { watch }).catch((error) => toast(error.message, true));
+    this.load();
+  }
+}
