@@ -82,6 +82,16 @@ def test_names_that_are_none_are_refused(folder: Path, name: str) -> None:
             change()
 
 
+@pytest.mark.parametrize(
+    "public", ["-/7lSZDff@h}2=O@1uElTfN%z7%KZ}o1/ijEcTu.", "--lSZDff@h}2=O@1uElTfN%z7%KZ}o1/ijEcTu."]
+)
+def test_a_public_key_may_look_like_an_option(tmp_path: Path, public: str) -> None:
+    arguments = ["keys", "allow", "me", public, "--dir", str(tmp_path)]
+    done = CliRunner().invoke(trackerd, arguments)
+    assert "Usage" not in done.output
+    assert "No such option" not in done.output
+
+
 def test_the_commands_make_allow_and_revoke(tmp_path: Path) -> None:
     def run(*arguments: object) -> str:
         done = CliRunner().invoke(trackerd, ["keys", *map(str, arguments)], catch_exceptions=False)

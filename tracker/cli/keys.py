@@ -48,8 +48,8 @@ def show(file: Path) -> None:
     click.echo(files.read_pair(file).public)
 
 
-# A public key may begin with a minus.
-@keys.command(context_settings={"ignore_unknown_options": True})
+# A public key may begin with a minus, and hold any letter: no short options, -h among them.
+@keys.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("name")
 @click.argument("public")
 @DIR
