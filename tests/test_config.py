@@ -176,6 +176,14 @@ BAD = {
         "engine: !!python/object/apply:os.getcwd []",
         ["not valid YAML: a value has a tag; plain text"],
     ),
+    "nested without end": ("[" * 3000, ["not valid YAML: lists and maps are nested too deep"]),
+    "a past of for ever": (
+        "streams: {a: {url: x, buffer: {seconds: 1.0e+308, mib: 1.0e+308}}}",
+        [
+            "streams.a.buffer.seconds: must be a number of at most 86400",
+            "streams.a.buffer.mib: must be a number of at most 1048576",
+        ],
+    ),
     "a list as a key": ("? [a]\n: 1", ["found unhashable key"]),
     "aliases that refer to themselves": ("a: &a [*a]", ["a: unknown key"]),
     "everything wrong at once": (

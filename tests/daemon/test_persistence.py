@@ -1,6 +1,8 @@
 """What a daemon was told outlives it: stopped, killed, with another model, a failing disk, a damaged state."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -151,6 +153,13 @@ class TestAcrossARestart:
             assert streams(talk) == []
             listed = talk.ask("objects.list", all=True)
             assert [(o["stream"], o["object"]) for o in listed["waiting"]] == [("later", 1)]
+
+    def test_no_more_streams_are_opened_again_than_are_allowed(self, film: Path, tmp_path: Path) -> None:
+        with serving(configured(film, tmp_path / "state", streams=False)) as talk:
+            for name in ("one", "two", "three"):
+                talk.ask("streams.add", stream=name, url=str(film), loop=True)
+        with serving(configured(film, tmp_path / "state", streams=False, limits={"streams": 2})) as talk:
+            assert len(streams(talk)) == 2
 
     def test_credentials_in_an_url_are_not_written_down(self, film: Path, tmp_path: Path) -> None:
         allowed = {"allow_sources": ["rtsp://127.0.0.1:1/**"]}
@@ -438,6 +447,26 @@ class TestStreamsFromElsewhere:
                 assert (code, says in message) == ("forbidden", True)
 
 
+UNSAVABLE = [
+    (r'"prompts":\d+', f'"prompts":{2**31}'),
+    (r'"step":(-?\d+)', lambda step: f'"step":{2**53 - 100 + int(step[1])}'),
+    (r'"name":"[^"]+"', r'"name":"\\u001b[31mred"'),  # another model's, whose name would move a terminal
+]
+
+
+def changed(data: bytes, pattern: str, by: Any) -> dict[str, Any]:
+    """A memory whose header has something else in place of what matches `pattern`."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    said = header["__metadata__"]["tracker"]
+    swapped, count = re.subn(pattern, by, said)
+    assert count > 0
+    header["__metadata__"]["tracker"] = swapped
+    text = json.dumps(header).encode()
+    whole = len(text).to_bytes(8, "little") + text + data[8 + size :]
+    return {"data": whole, "size": len(whole)}
+
+
 class TestMoving:
     """An object goes from one daemon to another, and nothing else is taken for one."""
 
@@ -461,7 +490,7 @@ class TestMoving:
             half = len(data) // 2
             args: dict[str, Any] = {"stream": "new", "record": record, "size": len(data)}
             first = talk.ask("objects.import", **args, data=data[:half])
-            assert (first["received"], first["object"]) == (half, None)
+            assert (first["received"], first["object"], "durable" in first) == (half, None, False)
             last = talk.ask("objects.import", **args, data=data[half:], offset=half)
             assert last == {"stream": "new", "received": len(data), "object": 5, "durable": True}
             wait_until(lambda: objects(talk)[0]["age"] > record["age"] + 3)
@@ -482,6 +511,20 @@ class TestMoving:
             assert talk.ask("objects.import", **args, data=chunk["data"])["object"] == 5
             assert talk.refused("objects.import", **args, data=chunk["data"])[0] == "already_exists"
 
+    def test_two_senders_do_not_disturb_each_other(self, film: Path) -> None:
+        record, data = self.exported(film)
+        with serving(configuration(control={"allow_sources": [f"{film.parent}/*"]})) as talk:
+            talk.ask("streams.add", stream="new", url=str(film), loop=True, first_frame=record["frame"] + 1)
+            half = len(data) // 2
+            one: dict[str, Any] = {"stream": "new", "record": record, "size": len(data)}
+            other = one | {"record": {**record, "label": "other"}}
+            for args in (one, other):
+                talk.ask("objects.import", **args, data=data[:half])
+            assert talk.refused("objects.import", **one, data=data[half:], offset=half + 1)[0] == "bad_request"
+            assert talk.ask("objects.import", **one, data=data[half:], offset=half)["object"] == 5
+            code, _ = talk.refused("objects.import", **other, data=data[half:], offset=half)
+            assert code == "already_exists"
+
     def test_what_is_wrong_is_refused_and_changes_nothing(self, film: Path) -> None:
         record, data = self.exported(film)
         with serving(configuration(control={"allow_sources": [f"{film.parent}/*"]})) as talk:
@@ -500,8 +543,11 @@ class TestMoving:
                 {"record": {**record, "meta": {"a": "x" * 5000}}},
                 {"record": {**record, "size_wh": [0, 1]}},
                 {"record": {**record, "unknown": 1}},
+                {"record": {**record, "age": 2**53}},
+                *(changed(data, *swap) for swap in UNSAVABLE),
             ]
             for fields in wrong:
                 code, message = talk.refused("objects.import", **(good | fields))
+                assert "\x1b" not in message
                 assert code in ("bad_request", "too_large"), (fields.keys(), message)
             assert objects(talk) == []

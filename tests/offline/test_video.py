@@ -382,6 +382,17 @@ def test_outputs_never_destroy_inputs_or_each_other(tmp_path, monkeypatch, comma
     assert not Path("new").exists()
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.txt", "a.mp4"])
+def test_a_full_disk_is_named(checkpoint, folder, tmp_path, name):
+    full = tmp_path / name
+    full.symlink_to("/dev/full")
+    option = "--overlay" if name.endswith("mp4") else "--export"
+    command = ["track", str(folder), "--box=20,20,48,44", f"{option}={full}", "--overwrite", "--image-size=128"]
+    with pytest.raises((OSError, SourceError)) as caught:
+        CliRunner().invoke(trackerd, [*command, f"--checkpoint={checkpoint}"], catch_exceptions=False)
+    assert str(full) in str(caught.value)
+
+
 def test_overwrite_writes_over_and_the_end_is_told(checkpoint, folder, tmp_path):
     jsonl = tmp_path / "a.jsonl"
     jsonl.write_text("before")

@@ -23,7 +23,7 @@ from tracker.errors import ConfigError
 from tracker.protocol.fields import EventName
 from tracker.protocol.replies import Event
 from tracker.registry.database import Database, HistoryQuery
-from tracker.registry.folder import FolderLock
+from tracker.registry.folder import FolderLock, read_file
 from tracker.registry.rows import (
     Change,
     Clear,
@@ -393,3 +393,9 @@ def test_the_log_makes_room_for_a_memory(small_disk: Path) -> None:
         (small_disk / "ballast").write_bytes(bytes(350_000))
         for k in range(60):
             assert written(store, PutStream(CAM), put(k % 3, bytes(70_000)))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "memory")
+    with pytest.raises(OSError, match="is no file"):
+        read_file(tmp_path / "memory")

@@ -136,6 +136,7 @@ def test_local_paths(tree, url, pattern, expected):
         ({"options": {"protocol_whitelist": "file"}}, "options: 'protocol_whitelist'"),
         ({"password_file": "/etc/shadow"}, "password_file: is for the configuration file"),
         ({"username_env": "HOME"}, "username_env: is for the configuration file"),
+        ({"url": "rtsp://10.0.0.7:8554/x?channel=1"}, None),
         ({"url": "rtsp://elsewhere/x"}, "url: no pattern of control.allow_sources matches"),
     ],
 )

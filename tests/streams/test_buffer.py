@@ -6,6 +6,7 @@ import pytest
 
 from helpers.videos import black
 from tracker.errors import FrameGone, NoFrame
+from tracker.streams.budget import BufferBudget
 from tracker.streams.buffer import RollingBuffer
 from tracker.types import Frame
 
@@ -181,3 +182,50 @@ def test_readers_and_the_writer_at_once():
         reader.join()
     assert all(indices == list(range(indices[0], indices[-1] + 1)) for indices in seen if indices)
     assert len(buffer) == 51
+
+
+def sharing(max_bytes: int, *counts: int) -> list[RollingBuffer]:
+    """Buffers with so many frames each, put in one after the other."""
+    budget = BufferBudget(max_bytes)
+    buffers = [RollingBuffer(1e6, 10**9) for _ in counts]
+    for buffer, count in zip(buffers, counts, strict=True):
+        budget.join(buffer)
+        for index in range(count):
+            buffer.put(frame(index))
+            budget.settle()
+    return buffers
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "counts", "kept"),
+    [
+        (12 * 10, (5, 5), [5, 5]),
+        (12 * 10, (20, 2), [8, 2]),  # the larger one gives
+        (12 * 10, (2, 20), [2, 8]),
+        (12 * 10, (20, 20), [5, 5]),
+        (1, (9, 9, 9), [1, 1, 1]),  # the newest stays
+    ],
+)
+def test_all_buffers_are_bounded_together(max_bytes, counts, kept):
+    assert [len(buffer) for buffer in sharing(max_bytes, *counts)] == kept
+
+
+def test_a_pinned_frame_gives_way_to_other_streams():
+    budget, buffer = BufferBudget(12 * 2), filled(5)
+    budget.join(buffer)
+    for index in (0, 3):
+        buffer.pin(index, 1000, now_ns=0)
+    budget.settle()
+    assert [index for index in range(5) if index in buffer] == [3, 4]
+
+
+def test_a_buffer_that_is_gone_counts_no_more():
+    budget = BufferBudget(12 * 10)
+    gone, stays = filled(9), filled(1)
+    budget.join(gone)
+    budget.join(stays)
+    del gone
+    for index in range(1, 10):
+        stays.put(frame(index))
+        budget.settle()
+    assert len(stays) == 10

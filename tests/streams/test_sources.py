@@ -484,3 +484,26 @@ def test_a_client_s_source_names_no_other_files(tmp_path: Path, name: str) -> No
     (tmp_path / name).write_text(texts[name])
     with pytest.raises(SourceError, match="playlists, which name other files or hosts"):
         sources.open_source(StreamConfig(url=str(tmp_path / name)), playlists=False)
+
+
+@pytest.mark.parametrize("kind", ["a film", "a folder"])
+def test_a_small_picture_is_not_enlarged_without_end(tmp_path, kind):
+    if kind == "a film":
+        path = videos.write(tmp_path / "a.mp4", [videos.flat((90, 100, 170), (32, 16))] * 2)
+    else:
+        path = tmp_path / "pictures"
+        path.mkdir()
+        Pil.new("RGB", (32, 16)).save(path / "0.png")
+    with sources.open_source(StreamConfig(url=str(path), size=(4096, 2048))) as source:
+        assert source.size_wh == (4096, 2048)
+    with pytest.raises(
+        SourceError, match="size: 8192x8192 enlarges pictures of 32x16; to at most 8 million pixels"
+    ):
+        sources.open_source(StreamConfig(url=str(path), size=(8192, 8192)))
+
+
+@pytest.mark.parametrize("options", [{"fflags": "+shortest"}, {"max_delay": "x\ny"}])
+def test_a_value_that_ffmpeg_does_not_take_is_no_playlist_alone(tmp_path, options):
+    path = videos.write(tmp_path / "a.mp4", [videos.flat((90, 100, 170), (32, 16))] * 2)
+    with pytest.raises(SourceError, match=f"options: FFmpeg does not take a value of {next(iter(options))}"):
+        sources.open_source(StreamConfig(url=str(path), options=options), playlists=False)

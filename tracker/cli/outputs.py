@@ -1,13 +1,15 @@
 """What commands write: formats by name and by a file's ending, nothing written over unasked, and the last line."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import click
 
 from tracker.cli import show
 from tracker.config.wording import printable
+
+P = ParamSpec("P")
 
 DEFAULT_FPS = 25.0
 
@@ -91,6 +93,20 @@ def _refuse_these(paths: Sequence[Path], sources: Sequence[Path]) -> None:
                 raise click.UsageError(
                     printable(f"{path} is the folder of {source}, which is read: choose another one")
                 )
+
+
+def naming(path: Path, act: Callable[P, None]) -> Callable[P, None]:
+    """`act`, which writes to `path`: its errors say so. A full disk says only that it is full."""
+
+    def named(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            act(*args, **kwargs)
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            raise OSError(error.errno, f"{error.strerror}; what is there may be cut off", str(path)) from error
+
+    return named
 
 
 def say_done(frames: str, seconds: float, rate: float, paths: Sequence[Path], *more: str) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from tracker.cli.options import (
     model_options,
     progress_bar,
 )
-from tracker.cli.outputs import OUT_FOLDER, OVERWRITE, OutFile, check_paths, say_done
+from tracker.cli.outputs import OUT_FOLDER, OVERWRITE, OutFile, check_paths, naming, say_done
 from tracker.errors import SourceError
 from tracker.protocol.requests import SegmentAll
 from tracker.types import U8
@@ -69,13 +69,14 @@ class Outputs(Group):
         with ExitStack() as stack:
             if self.masks:
                 png = DavisPng(self.masks)
-                sinks.append(lambda _, result: png.write(result))
+                sinks.append(naming(self.masks, lambda _, result: png.write(result)))
             if self.coco:
-                coco = stack.enter_context(closing(CocoJson(self.coco)))
-                sinks.append(lambda _, result: coco.write(result))
+                coco = CocoJson(self.coco)
+                stack.callback(naming(self.coco, coco.close))
+                sinks.append(naming(self.coco, lambda _, result: coco.write(result)))
             if self.overlays:
                 self.overlays.mkdir(parents=True, exist_ok=True)
-                sinks.append(partial(_draw, self.overlays))
+                sinks.append(naming(self.overlays, partial(_draw, self.overlays)))
             yield sinks
 
 

@@ -30,6 +30,7 @@ from tracker.cli.outputs import (
     Export,
     OutFile,
     check_paths,
+    naming,
     objects_text,
     say_done,
 )
@@ -85,10 +86,11 @@ class Outputs(Group):
         with ExitStack() as stack:
             if self.masks:
                 png = DavisPng(self.masks)
-                sinks.append(lambda outcome: png.write_ids(outcome.stem, outcome.ids_hw))
+                sinks.append(naming(self.masks, lambda outcome: png.write_ids(outcome.stem, outcome.ids_hw)))
             for name, target in self.files:
-                writer = stack.enter_context(closing(WRITERS[name](target)))
-                sinks.append(partial(_write, writer.write))
+                writer = WRITERS[name](target)
+                stack.callback(naming(target, writer.close))
+                sinks.append(naming(target, partial(_write, writer.write)))
             if self.overlay:
                 sinks.append(stack.enter_context(_overlaid(self.overlay, path)))
             yield sinks
@@ -233,8 +235,11 @@ def _overlaid(overlay: Path, path: Path) -> Iterator[Sink]:
     from tracker.offline.frames import facts_of
 
     facts = facts_of(path)
-    with closing(OverlayVideo(overlay, facts.fps or DEFAULT_FPS, facts.pixel_aspect)) as video:
-        yield lambda outcome: video.write(to_rgb(outcome.frame.image), outcome.result)
+    video = OverlayVideo(overlay, facts.fps or DEFAULT_FPS, facts.pixel_aspect)
+    try:
+        yield naming(overlay, lambda outcome: video.write(to_rgb(outcome.frame.image), outcome.result))
+    finally:
+        naming(overlay, video.close)()
 
 
 def _found(

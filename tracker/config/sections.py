@@ -58,8 +58,8 @@ class PublishConfig(Section, frozen=True):
 
 
 class BufferConfig(Section, frozen=True):
-    seconds: Positive = 10.0
-    mib: Positive = 512.0
+    seconds: Annotated[float, Meta(gt=0, le=86400)] = 10.0
+    mib: Annotated[float, Meta(gt=0, le=2**20)] = 512.0
 
 
 class DiscoverConfig(Section, frozen=True):

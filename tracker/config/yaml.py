@@ -18,6 +18,8 @@ def load_yaml(text: str) -> Any:
         elif problem.startswith("could not determine a constructor"):
             problem = "a value has a tag; plain text, numbers, lists and maps have none"
         raise ValueError(f"not valid YAML: {problem}{place}") from None
+    except RecursionError:
+        raise ValueError("not valid YAML: lists and maps are nested too deep") from None
     except yaml.YAMLError:
         raise ValueError("not valid YAML: there is a character that has no place in a text") from None
 

@@ -78,6 +78,9 @@ class Restorer:
     def _why_not(self, config: StreamConfig | None) -> str | None:
         if config is None:
             return "it is no longer in the configuration, or its URL had credentials, which are not kept"
+        most = self._context.config.limits.streams
+        if len(self._context.table) >= most:
+            return f"there are {most} already (limits.streams)"
         return refusal(config, self._context.config.control)
 
     def _bring_back(self, stream: TrackedStream, kept: KeptObject) -> None:

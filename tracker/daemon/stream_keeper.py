@@ -9,7 +9,9 @@ from msgspec import UNSET, structs
 from tracker.config import StreamConfig
 from tracker.daemon.context import Context
 from tracker.daemon.restore import Restorer
+from tracker.daemon.watch import memory_bound
 from tracker.protocol.fields import EventName
+from tracker.streams.budget import BufferBudget
 from tracker.streams.stream import Stream
 from tracker.tracking.state import TrackedStream
 
@@ -38,6 +40,8 @@ class StreamKeeper:
         self._restorer = restorer
         self._wake = wake
         self._closed = closed
+        # The other half is the model's, and what frames take on their way.
+        self._budget = BufferBudget(memory_bound(context.config.limits.memory_mib) // 2)
 
     def start(self) -> None:
         """Open what is configured, and what was added before a restart."""
@@ -119,7 +123,9 @@ class StreamKeeper:
         self._closed(stream.name)
 
     def _source(self, name: str, config: StreamConfig, playlists: bool) -> Stream:
-        return Stream(name, config, lambda _: self._wake(), self._on_stream_event, playlists=playlists)
+        return Stream(
+            name, config, lambda _: self._wake(), self._on_stream_event, playlists=playlists, budget=self._budget
+        )
 
     def _on_stream_event(self, source: Stream, name: str, details: dict[str, Any]) -> None:
         """Called by the streams' threads."""

@@ -151,7 +151,7 @@ class MovedObject(Record, frozen=True, kw_only=True, forbid_unknown_fields=True)
     label: Label | None
     meta: dict[str, Any]
     expire_s: Annotated[float, Meta(gt=0)] | None
-    age: Annotated[int, Meta(ge=0, le=2**53)]
+    age: Annotated[int, Meta(ge=0, le=2**52)]
     lost_for_s: Annotated[float, Meta(ge=0, le=1e9)] | None  # nil: it is visible
 
     def __post_init__(self) -> None:
@@ -173,7 +173,7 @@ class Imported(Record, frozen=True, kw_only=True):
     stream: str
     received: int  # bytes so far
     object: int | None  # once all were received
-    durable: bool = False
+    durable: bool | UnsetType = False  # with the last chunk: nothing is kept before
 
 
 class BufferRecord(Record, frozen=True, kw_only=True):

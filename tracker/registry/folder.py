@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def _fresh_name(folder: Path) -> Path:
     name = time.strftime("set-aside-%Y%m%dT%H%M%SZ", time.gmtime())
     numbered = (folder / f"{name}-{k}" for k in range(1, 10_000))
     return next(path for path in (folder / name, *numbered) if not path.exists())
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises OSError, also for a pipe or a device, which would be waited for."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"{path} is no file")
+        return file.read()
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -18,6 +18,7 @@ import safetensors.torch
 from msgspec import Meta, Struct
 from safetensors import SafetensorError
 
+from tracker.config.wording import printable
 from tracker.engine.memory import (
     MAX_CONDITIONING,
     MEMORIES,
@@ -38,6 +39,9 @@ MAX_FRAMES = MAX_CONDITIONING + POINTERS
 MAX_VALUE = 1e5  # of any number in a tensor: far above what a model gives, far below what overflows
 _HEADER_KEY = "tracker"
 
+# Counters of what comes from elsewhere end here, far from where the file's own do: it can be saved for ever.
+MAX_MOVED_STEP = 2**52
+MAX_MOVED_PROMPTS = 2**30
 _Frame = Annotated[int, Meta(ge=0, le=2**53)]
 _Step = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
@@ -120,6 +124,15 @@ def loads(data: bytes, model: ModelId, layout: MemoryLayout) -> ObjectMemory:
     split = len(header.past)
     past, ahead = tuple(made[:split]), tuple(made[split:])
     return ObjectMemory(past=past, ahead=ahead, prompts=header.prompts)
+
+
+def refuse_far_counts(memory: ObjectMemory) -> None:
+    """Raise BadRequest for a memory from elsewhere that could not be saved any more once it has gone on."""
+    steps = [abs(entry.step) for entry in (*memory.past, *memory.ahead)]
+    if max(steps) > MAX_MOVED_STEP:
+        raise BadRequest(f"the memory counts steps beyond {MAX_MOVED_STEP}; no object was followed for so long")
+    if memory.prompts > MAX_MOVED_PROMPTS:
+        raise BadRequest(f"the memory counts more than {MAX_MOVED_PROMPTS} prompts; nobody gave so many")
 
 
 def _check_tensors(tensors: dict[str, Tensor], header: _Header, layout: MemoryLayout) -> None:
@@ -270,4 +283,6 @@ def _frame_memory(entry: _Entry, k: int, tensors: dict[str, Tensor]) -> FrameMem
 
 
 def _shown(model: ModelId) -> str:
-    return f"{model.name} at {model.image_size} px, {model.dtype}, weights {(model.sha256 or 'unknown')[:12]}"
+    """What strangers call their model moves no terminal."""
+    shown = f"{model.name[:64]} at {model.image_size} px, {model.dtype[:16]}"
+    return printable(f"{shown}, weights {(model.sha256 or 'unknown')[:12]}")

@@ -21,7 +21,7 @@ from msgspec import structs
 from tracker.config import LooksConfig
 from tracker.protocol.replies import Event
 from tracker.registry.database import Damaged, Database, HistoryQuery
-from tracker.registry.folder import MEMORIES, FolderLock, set_aside
+from tracker.registry.folder import MEMORIES, FolderLock, read_file, set_aside
 from tracker.registry.rows import Change, DropObject, DropZones, KeptObject, PutLook, PutObject, PutZones, Saved
 from tracker.registry.similar import LookKey
 from tracker.threads import NamedThread
@@ -90,7 +90,7 @@ class Store:
 
     def memory(self, name: str) -> bytes:
         """A memory file's bytes. Raises OSError."""
-        return (self.folder / MEMORIES / name).read_bytes()
+        return read_file(self.folder / MEMORIES / name)
 
     # --------------------------------------------------------------------------------------------- any thread
 

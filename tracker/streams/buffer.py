@@ -47,6 +47,16 @@ class RollingBuffer:
             self._nbytes += frame.image.nbytes
             self._evict(frame.mono_ns)
 
+    def give_up(self) -> int:
+        """Drop the oldest frame, pinned or not, for others' sake. Returns its bytes; 0: the newest stays."""
+        with self._changed:
+            before_nbytes = self._nbytes
+            if not self._kept and self._oldest < self._newest:
+                self._evict_oldest()
+            if self._nbytes == before_nbytes and self._kept:
+                self._drop_kept(min(self._kept))
+            return before_nbytes - self._nbytes
+
     def get(self, index: int) -> Frame:
         """Raises FrameGone where `index` is not in the buffer, NoFrame where nothing is."""
         with self._changed:

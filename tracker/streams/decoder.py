@@ -71,10 +71,7 @@ class VideoSource:
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             if not self._playlists and isinstance(error, av.error.ArgumentError):
-                raise Misconfigured(
-                    f"{self._where}: is no video by itself; playlists, which name other files or hosts, are for "
-                    "the configuration file"
-                ) from None
+                raise Misconfigured(f"{self._where}: {self._no_argument()}") from None
             raise self._error(error) from None
 
     def _start(self) -> None:
@@ -132,6 +129,14 @@ class VideoSource:
         # would live until the garbage collector finds the circle.
         self._pictures, self._first = iter(()), None
         self._container.close()
+
+    def _no_argument(self) -> str:
+        """FFmpeg says one thing of formats that are not allowed and of values that it does not know."""
+        playlists = "playlists, which name other files or hosts, are for the configuration file"
+        if not self._config.options:
+            return f"is no video by itself; {playlists}"
+        names = ", ".join(sorted(self._config.options))
+        return f"options: FFmpeg does not take a value of {names}; or it is no video by itself: {playlists}"
 
     def _no_video(self) -> str:
         kinds = sorted({stream.type for stream in self._container.streams})

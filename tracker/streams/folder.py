@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from tracker.images.imaging import resize_rgb
+from tracker.images.limits import enlarged_too_far
 from tracker.images.stills import SUFFIXES, natural_order, read_still
 from tracker.streams.picture import Misconfigured, Picture
 from tracker.types import U8, Rgb
@@ -63,6 +64,8 @@ class FolderSource:
         rgb_hwc = read_still(path)
         if self._wanted_wh is None:
             return rgb_hwc
+        if problem := enlarged_too_far(self._wanted_wh, (rgb_hwc.shape[1], rgb_hwc.shape[0])):
+            raise Misconfigured(problem)
         return resize_rgb(rgb_hwc, self._wanted_wh)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from tracker.errors import SourceError
+from tracker.images.limits import enlarged_too_far
 from tracker.streams.orientation import Orientation, orientation_of
 from tracker.types import I420, U8, Colour, Image, Matrix
 
@@ -93,6 +94,8 @@ class Converter:
         """yuv420p at the wanted size. The same range on both sides: swscale then leaves the levels alone."""
         source_wh = (frame.width, frame.height)
         w, h = self._size_wh or source_wh
+        if problem := enlarged_too_far((w, h), source_wh):
+            raise Misconfigured(problem)
         if orientation.transposed and self._size_wh:
             w, h = h, w
         if (w, h) == source_wh and frame.format.name in ("yuv420p", "yuvj420p"):

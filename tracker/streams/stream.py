@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.streams.arrivals import Arrivals
+from tracker.streams.budget import BufferBudget
 from tracker.streams.buffer import RollingBuffer
 from tracker.streams.pacing import Pacer
 from tracker.streams.picture import Misconfigured, Picture, Source
@@ -39,7 +40,7 @@ class Stream:
     `on_frame(frame)` is called for every frame when it is in the buffer, `on_event(stream, event, details)` for
     everything that happens to the stream ("stream_live", …, see the protocol's events), both from this stream's own
     threads, events in order: neither may block. Texts never hold credentials. `playlists`: whether the source may
-    name other files or hosts.
+    name other files or hosts. `budget`: what its buffer and those of other streams share.
     """
 
     def __init__(
@@ -50,12 +51,16 @@ class Stream:
         on_event: Callable[["Stream", str, dict[str, Any]], None],
         *,
         playlists: bool = True,
+        budget: BufferBudget | None = None,
     ) -> None:
         self._playlists = playlists
+        self._budget = budget
         self.name = name
         self.config = config
         self.url = redacted(config.url)
         self.buffer = RollingBuffer(config.buffer.seconds, round(config.buffer.mib * 2**20), self._why_empty)
+        if budget is not None:
+            budget.join(self.buffer)
         self.state: State = "connecting"
         self.error: str | None = None  # why it is not live; None while it is
         self.size_wh: tuple[int, int] | None = None
@@ -228,6 +233,8 @@ class Stream:
         """Number a picture and put it into the buffer."""
         frame = stamped(picture, self.name, self.decoded, self.epoch)
         self.buffer.put(frame)
+        if self._budget is not None:
+            self._budget.settle()
         self.size_wh = frame.size_wh
         self.decoded += 1
         self.corrupt += picture.corrupt + source.lost

@@ -172,6 +172,9 @@ class StreamTable:
     def __iter__(self) -> Iterator[TrackedStream]:
         return iter(list(self._streams.values()))
 
+    def __len__(self) -> int:
+        return len(self._streams)
+
     def __contains__(self, name: str) -> bool:
         return name in self._streams
 

@@ -5,7 +5,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from msgspec import structs
+import msgspec
+from msgspec import UNSET, structs
 
 from tracker.daemon.admission import admit
 from tracker.daemon.answers import answers
@@ -22,6 +23,9 @@ MAX_TRANSFERS = 4  # of each direction at once; the oldest makes room
 TRANSFER_S = 60.0  # after which what is not done is forgotten
 
 
+_ImportKey = tuple[str, int, bytes]  # stream, bytes in all, record
+
+
 @dataclass(slots=True, eq=False)
 class _Transfer:
     record: replies.MovedObject
@@ -33,7 +37,7 @@ class MoveOperations:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._exports: OrderedDict[str, _Transfer] = OrderedDict()
-        self._imports: OrderedDict[tuple[str, int], _Transfer] = OrderedDict()
+        self._imports: OrderedDict[_ImportKey, _Transfer] = OrderedDict()
 
     @answers(OBJECTS_EXPORT)
     def objects_export(self, args: requests.ObjectsExport) -> replies.ExportedChunk:
@@ -74,8 +78,8 @@ class MoveOperations:
         transfer.data += args.data
         received = len(transfer.data)
         if received < args.size:
-            return replies.Imported(stream=stream.name, received=received, object=None)
-        del self._imports[args.stream, object_id]
+            return replies.Imported(stream=stream.name, received=received, object=None, durable=UNSET)
+        del self._imports[_import_key(args)]
         self._start(args, bytes(transfer.data))
         return replies.Imported(stream=stream.name, received=received, object=object_id)
 
@@ -86,17 +90,15 @@ class MoveOperations:
 
     def _begin_import(self, args: requests.ObjectsImport) -> None:
         """Afresh, where one of this object was under way."""
-        key = args.stream, args.record.object
+        key = _import_key(args)
         self._imports.pop(key, None)
         self._imports[key] = _Transfer(args.record, bytearray())
         _forget_old(self._imports)
 
     def _continued(self, args: requests.ObjectsImport) -> _Transfer:
         """The transfer that the chunk goes on with. Raises BadRequest where it does not follow."""
-        key = args.stream, args.record.object
-        transfer = self._imports.get(key)
-        if transfer is None or args.offset != len(transfer.data) or args.record != transfer.record:
-            self._imports.pop(key, None)
+        transfer = self._imports.get(_import_key(args))
+        if transfer is None or args.offset != len(transfer.data):
             raise BadRequest("offset: the chunks of an object come in order, with one record; begin again at 0")
         if args.offset + len(args.data) > args.size:
             raise BadRequest(f"data: reaches over the size of {args.size} bytes")
@@ -106,6 +108,7 @@ class MoveOperations:
         """Raises BadRequest for a memory that is not one of this model."""
         stream, engine, record = self._context.table.stream(args.stream), self._context.engine, args.record
         memory = memories.loads(data, self._context.persistence.model, engine.memory_layout())
+        memories.refuse_far_counts(memory)
         last = max(entry.frame for entry in (*memory.past, *memory.ahead))
         if last >= stream.source.decoded:
             raise BadRequest(
@@ -123,7 +126,12 @@ class MoveOperations:
         self._context.persistence.object_added(obj)
 
 
-def _forget_old(transfers: OrderedDict[str, _Transfer] | OrderedDict[tuple[str, int], _Transfer]) -> None:
+def _import_key(args: requests.ObjectsImport) -> _ImportKey:
+    """Who sends another object under the same number, or another state of it, does not disturb the first."""
+    return args.stream, args.size, msgspec.msgpack.encode(args.record)
+
+
+def _forget_old(transfers: OrderedDict[str, _Transfer] | OrderedDict[_ImportKey, _Transfer]) -> None:
     while transfers:
         oldest = next(iter(transfers.values()))
         if len(transfers) <= MAX_TRANSFERS and time.monotonic() - oldest.began_s < TRANSFER_S:
