@@ -80,12 +80,12 @@ export class WatchList {
   // ---------------------------------------------------------------------------------------------- what is asked for
 
   begin() {
-    const { name, threshold } = $("watch-form").elements;
-    name.value = "";
+    const { look, threshold } = $("watch-form").elements;
+    look.value = "";
     threshold.value = Math.round(THRESHOLD * 100);
     text($("watch-hint"), `Tell when something looks like ${this.chosen.stream} ${this.chosen.object}.`);
     show($("watch-form"), true);
-    name.focus();
+    look.focus();
   }
 
   leave() {
@@ -93,9 +93,9 @@ export class WatchList {
   }
 
   async save() {
-    const { name, threshold } = $("watch-form").elements;
+    const { look, threshold } = $("watch-form").elements;
     try {
-      await this.link.call("watch.add", { ...this.chosen, name: name.value.trim(), threshold: threshold.value / 100 });
+      await this.link.call("watch.add", { ...this.chosen, name: look.value.trim(), threshold: threshold.value / 100 });
       this.leave();
     } catch (error) {
       toast(error.message, true);
