@@ -4,12 +4,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
 from helpers import videos
+from tracker.cli.outputs import check_paths
 from tracker.cli.trackerd import trackerd
 from tracker.errors import SourceError
 from tracker.images.stills import read_still
@@ -72,6 +74,16 @@ def test_nothing_is_written_over_unasked(clip, tmp_path):
     assert path.read_bytes() == b"mine"
     assert frame(clip, "-o", path, "--overwrite").exit_code == 0
     assert read_still(path).shape == (48, 64, 3)
+
+
+def test_two_commands_do_not_write_to_one_place(clip, tmp_path):
+    path = tmp_path / "x.png"
+    with click.Context(click.Command("other")):
+        check_paths([path])
+        refused = frame(clip, "-o", path, "--overwrite")
+        assert refused.exit_code == 2
+        assert "x.png is being written by another command" in " ".join(refused.stderr.split())
+    assert frame(clip, "-o", path).exit_code == 0
 
 
 def test_refusals(clip, tmp_path):

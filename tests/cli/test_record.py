@@ -311,6 +311,7 @@ def test_pictures_and_what_is_on_them_keep_one_size(tmp_path: Path) -> None:
         recorder.take(Message("tracks/cam1/", body))
         recorder.take(Message("frames/cam1/full/", picture(frame, body.size), grey_jpeg(body.size)))
     recorder.close()
+    assert recorder.resized == 1
     first, second = read_json_lines(jsonl)
     assert first.size_wh == second.size_wh == (64, 48)
     assert first.objects == second.objects

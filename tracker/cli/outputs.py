@@ -1,5 +1,9 @@
 """What commands write: formats by name and by a file's ending, nothing written over unasked, and the last line."""
 
+import hashlib
+import os
+import socket
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -76,6 +80,24 @@ def check_paths(paths: Sequence[Path], *, inputs: Sequence[Path] = (), overwrite
             raise click.UsageError(printable(f"{path} is given twice"))
         if not path.parent.is_dir():
             raise click.UsageError(printable(f"{path}: there is no folder {path.parent}"))
+    for path, place in zip(paths, places, strict=True):
+        _claim(path, place)
+
+
+def _claim(path: Path, place: Path) -> None:
+    """Keep other commands from a place until this one ends: a model is loaded between this look and the first byte.
+
+    The claim is the name of a Linux socket that is in no folder and goes with the process, however that ends.
+    """
+    if sys.platform != "linux":
+        return
+    claim = socket.socket(socket.AF_UNIX)
+    click.get_current_context().call_on_close(claim.close)
+    try:
+        claim.bind(f"\0tracker output {hashlib.sha256(os.fsencode(place)).hexdigest()}")
+    except OSError:
+        told = f"{path} is being written by another command: wait for it, or choose another name"
+        raise click.UsageError(printable(told)) from None
 
 
 def _refuse_inputs(paths: Sequence[Path], inputs: Sequence[Path]) -> None:

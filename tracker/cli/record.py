@@ -143,6 +143,7 @@ def _say_done(recorder: "Recorder", stream: str, seconds: float, paths: Sequence
         recorder.frames / max(seconds, 1e-3),
         [path for path in paths if path not in recorder.failed],
         objects_text(sorted(recorder.seen), recorder.lost),
+        *([f"{recorder.resized} frames of another size, scaled to the first one's"] if recorder.resized else []),
     )
 
 

@@ -64,6 +64,7 @@ class Recorder:
         self.outputs: dict[Path, Output] = {}
         self.frames = 0
         self.missed = 0  # frames that were tracked and did not come here
+        self.resized = 0  # frames that were not of the first one's size
         self.failed: list[Path] = []
         self.seen: set[int] = set()  # objects
         self.lost: list[int] = []  # objects that are lost on the last frame
@@ -105,6 +106,7 @@ class Recorder:
         result = replace(FrameResult.of(tracks), frame=self.frames, capture=tracks.frame)
         if self._one_size:
             self._size_wh = self._size_wh or tracks.size
+            self.resized += tracks.size != self._size_wh
             result = scaled(result, self._size_wh)
         recorded = RecordedFrame(tracks, result, jpeg)
         self.frames += 1
