@@ -151,6 +151,8 @@ def test_a_watched_look_is_told_once_where_it_appears(talk: Talk) -> None:
     assert [w["name"] for w in talk.ask("watch.list")["watched"]] == ["the box"]
     assert talk.ask("watch.remove", watch=watched["watch"])["name"] == "the box"
     assert talk.refused("watch.remove", watch=9)[0] == "unknown_object"
+    again = talk.ask("watch.add", name="the box", picture=file.getvalue(), box=[28, 28, 62, 62])
+    assert again["watch"] > watched["watch"]
     wait_until(lambda: talk.ask("history.list")["events"])
     names = [event["event"] for event in talk.ask("history.list", stream="b")["events"]]
     assert names.count("looks_like") == 1

@@ -93,7 +93,7 @@ class Similar:
             raise AtCapacity(f"{MAX_WATCHED} looks are waited for; remove one first")
 
         def watch(vectors: list[bytes], thumbnail: bytes) -> None:
-            number = 1 + max((watched.id for watched in self._memory.watched.all()), default=0)
+            number = self._memory.watched.next_id()
             about = number, args.name, args.threshold, time.time(), APPEARANCE, self._memory.model
             watched = WatchedLook(*about, thumbnail, _mean(vectors))
             self._memory.watched.add(watched)

@@ -22,6 +22,7 @@ class WatchedLooks:
         self._lock = threading.Lock()
         self._watched: dict[int, WatchedLook] = {}
         self._left: set[int] = set()  # removed, but still on a disk that failed
+        self._last_id = 0
         self._alarmed: OrderedDict[tuple[int, Key], None] = OrderedDict()
 
     def all(self) -> list[WatchedLook]:
@@ -31,6 +32,13 @@ class WatchedLooks:
     def add(self, watched: WatchedLook) -> None:
         with self._lock:
             self._watched[watched.id] = watched
+            self._last_id = max(self._last_id, watched.id)
+
+    def next_id(self) -> int:
+        """No number is given twice: what one that is gone has told of must not keep a new one silent."""
+        with self._lock:
+            self._last_id += 1
+            return self._last_id
 
     def remove(self, watched_id: int) -> WatchedLook | None:
         with self._lock:
