@@ -39,10 +39,7 @@ def address(daemon: FakeDaemon) -> Iterator[str]:
             while receive(connection, "daemon")["info"] is None:
                 pass
             wait_until(lambda: daemon.publisher.wanted("status/"))
-            memory = DeviceMemory(device="cpu", used_bytes=0, total_bytes=0)
-            daemon.publisher.publish(
-                "status/", Status(time=1.0, streams=[STREAM], memory=memory, steps=StepTimes())
-            )
+            publish_status(daemon)
             receive(connection, "status")
         yield address
 
@@ -86,6 +83,11 @@ def publish(daemon: FakeDaemon, frame: int, tracks: bool = True, width: str = "3
         daemon.publisher.publish("tracks/cam1/", body)
     message = FrameMessage(stream="cam1", frame=frame, time=1.0, size=(64, 48), format="jpeg")
     daemon.publisher.publish(f"frames/cam1/{width}/", message, b"\xff\xd8 %d" % frame)
+
+
+def publish_status(daemon: FakeDaemon) -> None:
+    memory = DeviceMemory(device="cpu", used_bytes=0, total_bytes=0)
+    daemon.publisher.publish("status/", Status(time=1.0, streams=[STREAM], memory=memory, steps=StepTimes()))
 
 
 def picture(data: str | bytes) -> tuple[dict[str, Any], bytes]:
@@ -221,6 +223,16 @@ def test_streams_that_are_not_there_are_not_looked_for(address: str, daemon: Fak
         connection.send(json.dumps({"kind": "look", "streams": {"nowhere": 320, "cam1": 320}}))
         wait_until(lambda: daemon.publisher.wanted("frames/cam1/320/"))
         assert not daemon.publisher.wanted("frames/nowhere/320/")
+
+
+def test_a_stream_is_looked_at_once_a_status_has_it(daemon: FakeDaemon) -> None:
+    with page_server(daemon.control.endpoint) as address, socket(address) as connection:
+        connection.send(json.dumps({"kind": "look", "streams": {"cam1": 640}}))
+        assert ask(connection, "objects.list")["kind"] == "answer"  # so it was read
+        assert not daemon.publisher.wanted("frames/cam1/640/")
+        wait_until(lambda: daemon.publisher.wanted("status/"))
+        publish_status(daemon)
+        wait_until(lambda: daemon.publisher.wanted("frames/cam1/640/"))
 
 
 def test_who_sends_no_request_is_hung_up_on(address: str) -> None:

@@ -48,8 +48,14 @@ def show(file: Path) -> None:
     click.echo(files.read_pair(file).public)
 
 
-# A public key may begin with a minus, and hold any letter: no short options, -h among them.
-@keys.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
+class _TakesKey(click.Command):
+    """A public key may begin with a minus, and hold any letter: -h is an option only by itself."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["--help" if word == "-h" else word for word in args])
+
+
+@keys.command(cls=_TakesKey, context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("name")
 @click.argument("public")
 @DIR

@@ -1,5 +1,6 @@
 """What commands write: formats by name and by a file's ending, nothing written over unasked, and the last line."""
 
+import errno
 import hashlib
 import os
 import socket
@@ -95,7 +96,9 @@ def _claim(path: Path, place: Path) -> None:
     click.get_current_context().call_on_close(claim.close)
     try:
         claim.bind(f"\0tracker output {hashlib.sha256(os.fsencode(place)).hexdigest()}")
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
         told = f"{path} is being written by another command: wait for it, or choose another name"
         raise click.UsageError(printable(told)) from None
 

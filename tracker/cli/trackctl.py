@@ -252,7 +252,8 @@ def snapshot(
         sys.stdout.buffer.write(image.data)
         return
     path = output or Path(f"{stream}-{image.frame}.{'jpg' if chosen == 'jpeg' else 'png'}")
-    check_paths([path], overwrite=overwrite)
+    if output is None:
+        check_paths([path], overwrite=overwrite)
     _write(path, image.data)
     if as_json:
         record = structs.asdict(image) | {"file": str(path)}

@@ -271,6 +271,10 @@ class Store:
             self._database.apply(list(looks), [])
         except FAILURES as error:
             self._put_looks_off(error)
+        except Exception as error:  # noqa: BLE001 - what no disk is to blame for fails each time
+            log.warning("%s: %d looks are dropped: %s: %s", self.folder, len(looks), type(error).__name__, error)
+            self.failures += 1
+            self._forget_looks(looks)
         else:
             self._looks_failure = None
             self._forget_looks(looks)

@@ -116,6 +116,7 @@ class Intake:
         gone = before.keys() - self._ahead.keys()
         self.leave(sum(before[inode].nbytes for inode in gone - self._counted))
         self._counted -= gone
+        self._counted &= before.keys() | self._ahead.keys()  # one may come and be shut between two looks
 
     def shutting(self, fd: int) -> None:
         """A connection is about to be shut: what it sent and nobody read is left. For the socket's thread."""

@@ -67,7 +67,9 @@ class AdmittedFiles:
     def open(self, url: str, _flags: int, _options: dict[str, str]) -> BinaryIO:
         """PyAV's `io_open`. Raises NotAdmitted."""
         path = urls.local_path(url)
-        if path is None or not self._admitted(url) or not path.is_file():
+        if path is None or not self._admitted(url):
+            raise NotAdmitted(urls.redacted(url))
+        if path.exists() and not path.is_file():  # one that is no file could make the thread wait for ever
             raise NotAdmitted(urls.redacted(url))
         file = path.open("rb")
         self._files = [other for other in self._files if not other.closed] + [file]

@@ -33,7 +33,8 @@ class Viewer:
         self._texts: deque[bytes] = deque()
         self._pictures: dict[str, bytes] = {}  # the newest of each stream that was not sent
         self._unconfirmed: Counter[str] = Counter()
-        self._looks: dict[str, str] = {}  # stream -> published width
+        self._wanted: dict[str, int] = {}  # stream -> width in device pixels, as the page asked
+        self._looks: dict[str, str] = {}  # those of them that are there -> published width
         self._calls: set[asyncio.Task[None]] = set()
         self._something = asyncio.Event()
         self._overrun = False
@@ -56,6 +57,8 @@ class Viewer:
             await self._look({})
 
     def tell(self, message: Struct) -> None:
+        if isinstance(message, m.StatusSeen):
+            self._look_at_those_there()
         if len(self._texts) >= MAX_TEXTS:
             self._overrun = True
         else:
@@ -116,11 +119,17 @@ class Viewer:
             self.tell(m.Answer(id=call.id, result=result))
 
     async def _look(self, streams: dict[str, int]) -> None:
-        there = self._hub.there()  # a name that is no stream's would be asked for again and again
-        shown = {stream: width for stream, width in streams.items() if stream in there}
-        wanted = {stream: self._hub.look(stream, width, self.show) for stream, width in shown.items()}
-        before, self._looks = self._looks, wanted
+        self._wanted = streams
+        before, self._looks = self._looks, {}
+        self._look_at_those_there()
         for stream, name in before.items():
-            if wanted.get(stream) != name:
+            if self._looks.get(stream) != name:
                 self._pictures.pop(stream, None)
                 await self._hub.look_away(stream, name, self.show)
+
+    def _look_at_those_there(self) -> None:
+        """A name that is no stream's would be asked for again and again: it waits for a status that has it."""
+        there = self._hub.there()
+        for stream, width in self._wanted.items():
+            if stream in there and stream not in self._looks:
+                self._looks[stream] = self._hub.look(stream, width, self.show)
