@@ -124,12 +124,12 @@ def watch(out: Path, film: Path, scene: Scene, page: str) -> None:
     """The film again and again on the live page, until Ctrl-C."""
     with tempfile.TemporaryDirectory() as sockets, daemon(out, film, Path(sockets), page) as (client, process):
         client.add_stream(scene.name, StreamConfig(url=str(film), loop=True))
-        console.print(
-            f"open http://{page}/s/{scene.name} in a browser, click on something and press Enter; Ctrl-C ends it"
-        )
         for number in (signal.SIGINT, signal.SIGTERM):  # which a shell may have had ignored in the background
             signal.signal(number, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
+            console.print(
+                f"open http://{page}/s/{scene.name} in a browser, click on something and press Enter; Ctrl-C ends it"
+            )
             while process.poll() is None:  # not `sigwait`: a signal just before it would be lost
                 time.sleep(0.5)
             raise SystemExit(f"demo: the daemon ended by itself, with status {process.returncode}")
