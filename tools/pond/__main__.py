@@ -128,7 +128,8 @@ def watch(out: Path, film: Path, scene: Scene, page: str) -> None:
             signal.signal(number, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             console.print(
-                f"open http://{page}/s/{scene.name} in a browser, click on something and press Enter; Ctrl-C ends it"
+                f"open http://{page}/s/{scene.name} in a browser, click on something and press Enter; "
+                "Ctrl-C ends it"
             )
             while process.poll() is None:  # not `sigwait`: a signal just before it would be lost
                 time.sleep(0.5)
