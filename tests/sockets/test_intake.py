@@ -225,3 +225,21 @@ def test_what_is_left_of_who_hung_up_keeps_newcomers_away() -> None:
     intake.leave(9000)
     intake.took_all()
     assert not intake.is_crowded
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_newcomers_are_turned_away_where_what_others_left_is_still_not_read(is_read: bool) -> None:
+    """Not before the round's end: what ended in the middle of a message counts as left until nothing waits."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as server:
+        port = server.bind_to_random_port("tcp://127.0.0.1")
+        known = connections.Connections(server, 10, max_ahead_bytes=1000)
+        known.intake.leave(9000)
+        try:
+            with socket.create_connection(("127.0.0.1", port)):
+                wait_until(lambda: (known.update(), len(known) == 1)[1])
+                if is_read:
+                    known.intake.took_all()
+                assert len(known.turn_away()) == (0 if is_read else 1)
+                assert len(known) == (1 if is_read else 0)
+        finally:
+            known.close()

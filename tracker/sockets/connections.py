@@ -47,6 +47,7 @@ class Connections:
         self._monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._spoke: dict[int, bool] = {}  # by descriptor: whether a message ever came over it
         self._accepted_n = 0  # connections so far
+        self._newcomers: list[int] = []  # of this round
         self._counts: dict[int, int] = {}  # by descriptor: how many connections there were when it came
         self._senders: OrderedDict[bytes, _Sender] = OrderedDict()  # by routing id
 
@@ -133,8 +134,17 @@ class Connections:
         self.intake.opened(fd)
         self._accepted_n += 1
         self._counts[fd] = self._accepted_n
-        if self.intake.is_crowded:
+        self._newcomers.append(fd)
+
+    def turn_away(self) -> list[int]:
+        """At the end of a round: shut who came in it, where what others left is still not read; returns their
+        descriptors. Not earlier: what ended in the middle of a message counts as left until nothing waits."""
+        newcomers, self._newcomers = self._newcomers, []
+        if not self.intake.is_crowded:
+            return []
+        for fd in newcomers:
             self.shut(fd, "what connections before it left is not read yet")
+        return newcomers
 
     def _revoked(self) -> list[int]:
         if self._guard is None or time.monotonic() - self._checked_s < REVOKED_S:

@@ -93,6 +93,7 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
                 if rested and self._received_more_than_a_round(socket, connections):
                     rest_until_s = time.monotonic() + REST_S
                 self._forget(connections.update())
+                self._forget(connections.turn_away())
 
     def _send_answers(self, socket: Socket) -> bool:
         """False when it is time to stop."""

@@ -123,6 +123,7 @@ class Publisher(SocketServer[_Message]):
                 rested = time.monotonic() >= rest_until_s
                 if rested and self._took_more_than_a_round(socket, connections):
                     rest_until_s = time.monotonic() + REST_S
+                self._forget(connections.turn_away())
                 for message in self._outbox.take():
                     if message is None:
                         return
