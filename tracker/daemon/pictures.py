@@ -3,7 +3,6 @@
 A large PNG takes longer than a step of the model: in the main loop it would hold up everybody's requests.
 """
 
-import contextlib
 import logging
 import queue
 import time
@@ -17,7 +16,7 @@ from tracker.images import imaging, overlay
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import FRAMES_GET
 from tracker.sockets.request import Request
-from tracker.threads import NamedThread
+from tracker.threads import TaskThread
 from tracker.tracking import zones
 from tracker.tracking.records import ShapeOptions
 from tracker.tracking.state import TrackedObject, TrackedStream
@@ -26,7 +25,6 @@ from tracker.types import Frame, ObjectMask
 log = logging.getLogger(__name__)
 
 AT_WORK = 2  # pictures handed over; all others wait as requests, which hold no frame
-STOP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,31 +48,18 @@ class _Task:
     jpeg_quality: int
 
 
-class Pictures:
+class Pictures(TaskThread[_Task]):
     """`answer` and `tick` belong to the main loop; `wake` is called by the thread after each picture."""
 
     names = frozenset({FRAMES_GET.name})
 
     def __init__(self, context: Context, wake: Callable[[], None]) -> None:
+        super().__init__("pictures", AT_WORK + 1)
         self._context = context
         self._wake = wake
-        self.busy_since_s: float | None = None
         self._requests = FairRequests()
         self._at_work = 0
-        self._tasks: queue.Queue[_Task | None] = queue.Queue(AT_WORK + 1)
         self._done: queue.SimpleQueue[tuple[bytes, float]] = queue.SimpleQueue()  # owner, seconds
-        self._thread = NamedThread(target=self._run, name="pictures", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        with contextlib.suppress(queue.Full):
-            self._tasks.put(None, timeout=STOP_S)
-            self._thread.join(STOP_S)
-
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
 
     def waiting(self) -> int:
         """Number of pictures that wait."""
@@ -96,7 +81,7 @@ class Pictures:
                 request.fail(error)
                 continue
             self._at_work += 1
-            self._tasks.put(task)
+            self.put(task)
 
     def _task(self, request: Request) -> _Task:
         """Raises TrackerError where there is no such picture."""
@@ -114,15 +99,14 @@ class Pictures:
     # ------------------------------------------------------------------------------------------ its own thread
 
     def _run(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            self.busy_since_s = started_s = time.monotonic()
+        for task in self._taken():
+            started_s = time.monotonic()
             try:
                 task.request.reply(_picture(task))
             except Exception as error:
                 log.exception("frames.get failed")
                 what = f"frames.get failed inside the daemon: {type(error).__name__}"
                 task.request.fail(TrackerError(f"{what}; see its log"))
-            self.busy_since_s = None
             self._done.put((task.request.owner, time.monotonic() - started_s))
             self._wake()
 

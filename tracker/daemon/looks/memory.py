@@ -4,9 +4,7 @@ The main loop pools features that the encoder has computed anyway, now and then 
 happens in a thread of its own. What waits for it is bounded, and nobody waits for it but who asked.
 """
 
-import contextlib
 import logging
-import queue
 import time
 from collections.abc import Callable, Sequence
 
@@ -29,7 +27,7 @@ from tracker.protocol.replies import Maybe
 from tracker.registry.rows import PutLook
 from tracker.registry.similar import Look
 from tracker.registry.store import Store
-from tracker.threads import NamedThread
+from tracker.threads import TaskThread
 from tracker.tracking.state import TrackedObject
 from tracker.types import F32, Frame, ObjectMask
 
@@ -40,38 +38,24 @@ WAITING = 64  # tasks; each holds on to a frame
 SCORE = 0.5  # the model's own, below which an object is not well visible
 SMALLEST_PX = 64  # of a mask at the source's size, below which an object is not well visible
 CLIP_SIDE = 224  # pixels of the crop that CLIP gets: what nearly all of them take
-STOP_S = 1.0
 
 
-class LookMemory:
+class LookMemory(TaskThread[Callable[[], None]]):
     """`due`, `offer`, `added` and `happened` belong to the main loop, `ask` to any thread, the rest to its own."""
 
     def __init__(
         self, config: LooksConfig, model: str, events: Events, store: Store | None, clip: Labeller
     ) -> None:
+        super().__init__("looks", WAITING)
         self._config = config
         self.model = model
         self.clip = clip
         self.reader = LookReader(store)
         self.watched = WatchedLooks(events)
-        self.busy_since_s: float | None = None
         self.dropped = 0  # tasks that found no room
         self._store = store
         self._lost = RecentlyLost(config.alike)
         self._kept = KeptLooks(lambda key: self.reader.of_object(APPEARANCE, model, *key))
-        self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
-        self._thread = NamedThread(target=self._run, name="looks", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        with contextlib.suppress(queue.Full):
-            self._tasks.put(None, timeout=STOP_S)
-            self._thread.join(STOP_S)
-
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
 
     def waiting(self) -> int:
         return self._tasks.qsize()
@@ -112,12 +96,9 @@ class LookMemory:
 
     def ask(self, work: Callable[[], None]) -> bool:
         """Have the thread do something; never waits. Returns whether there was room."""
-        try:
-            self._tasks.put_nowait(work)
-        except queue.Full:
-            self.dropped += 1
-            return False
-        return True
+        has_room = self.put(work)
+        self.dropped += not has_room
+        return has_room
 
     # ---------------------------------------------------------------------------------------------- its own thread
 
@@ -133,13 +114,11 @@ class LookMemory:
     def _run(self) -> None:
         for watched in self.reader.watched():
             self.watched.add(watched)
-        while (work := self._tasks.get()) is not None:
-            self.busy_since_s = time.monotonic()
+        for work in self._taken():
             try:
                 work()
             except Exception:  # one look's trouble must not end the memory of all others
                 log.exception("a look could not be taken")
-            self.busy_since_s = None
         self.reader.close()
 
     def _take(self, task: LookTask) -> None:
