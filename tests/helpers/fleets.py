@@ -19,7 +19,7 @@ import yaml
 from helpers.proxies import Proxy, proxied
 from helpers.waiting import wait_until
 from tracker.client import Client
-from tracker.client.nats_connection import NatsOptions, connect_nats
+from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
 from tracker.errors import TrackerError
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets
@@ -180,7 +180,7 @@ class TestFleet:
             try:
                 return await work(await Buckets.open(connection))
             finally:
-                await connection.close()
+                await close_nats(connection)
 
         return asyncio.run(ask())
 

@@ -19,11 +19,11 @@ from nats.aio.client import Client as Nats
 
 from benches.report import Row
 from helpers.fleets import NatsServer, nats_server
-from tracker.client.nats_connection import NatsOptions, connect_nats
+from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets, all_entries
 from tracker.fleet.settings import WantedStream
-from tracker.protocol.placement import where_of
+from tracker.protocol.placement import WHERE, where_of
 
 PATIENCE_S = 600.0
 QUIET_S = 10.0
@@ -88,7 +88,7 @@ async def _measured(
             "NATS cpu %": round(100 * cpu),
         }
     finally:
-        await connection.close()
+        await close_nats(connection)
 
 
 async def _until_all_are_ready(connection: Nats, count: int) -> Buckets:
@@ -108,7 +108,7 @@ async def _until_live(buckets: Buckets, count: int, gone: set[str]) -> dict[str,
     """Streams that are live on other boxes than those `gone`, with their boxes, once there are `count`."""
     deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
-        found = map(where_of, (await all_entries(buckets.where)).values())
+        found = map(where_of, (await all_entries(buckets.js, WHERE)).values())
         live = {one.stream: one.box for one in found if one and one.state == "live" and one.box not in gone}
         if len(live) >= count:
             return live

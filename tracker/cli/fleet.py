@@ -211,7 +211,9 @@ def _ask_files(work: "Callable[[Files], Awaitable[Any]]", nats: dict[str, Any]) 
 
 
 def _ask(work: "Callable[[Buckets], Awaitable[Any]]", nats: dict[str, Any]) -> Any:
-    from tracker.client.nats_connection import NatsOptions, connect_nats
+    from nats.errors import Error as NatsError
+
+    from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
     from tracker.fleet.buckets import Buckets
 
     async def ask() -> Any:
@@ -223,8 +225,10 @@ def _ask(work: "Callable[[Buckets], Awaitable[Any]]", nats: dict[str, Any]) -> A
         except TimeoutError:
             problem = f"{options.servers[0]}: JetStream does not answer; is it on (nats-server -js)?"
             raise ConfigError([problem]) from None
+        except (NatsError, ConnectionError) as error:
+            raise ConfigError([f"{options.servers[0]}: NATS: {error}"]) from None
         finally:
-            await connection.close()
+            await close_nats(connection)
 
     return asyncio.run(ask())
 

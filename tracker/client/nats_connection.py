@@ -1,6 +1,7 @@
 """A connection to NATS that is kept for ever. nats-py is loaded when it is made: it is the extra `fleet`."""
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -84,6 +85,14 @@ async def connect_nats(
     ends: list[asyncio.Future[Any]] = [connecting] if wait else [connecting, refused]
     await asyncio.wait(ends, timeout=None if wait else PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
     return await _connected(connecting, refused, options)
+
+
+async def close_nats(connection: "Nats") -> None:
+    """Also one that is lost just now."""
+    import nats
+
+    with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+        await connection.close()
 
 
 async def _connected(

@@ -7,7 +7,7 @@ import nats
 from nats.aio.msg import Msg
 from nats.js.errors import KeyNotFoundError, NotFoundError
 
-from tracker.client.nats_connection import NatsOptions, connect_nats
+from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
 from tracker.errors import ConfigError, Timeout, TrackerError, UnknownStream
 from tracker.protocol.placement import SAVE, WHERE, Where, key_of, name_of, where_of
 
@@ -30,11 +30,11 @@ class Whereabouts:
         try:
             self._bucket = await self._nats.jetstream().key_value(WHERE)
         except (NotFoundError, TimeoutError):
-            await self._nats.close()
+            await close_nats(self._nats)
             raise ConfigError(["there is no fleet in this NATS: start a box first, trackerd fleet serve"]) from None
 
     async def close(self) -> None:
-        await self._nats.close()
+        await close_nats(self._nats)
 
     def known(self, stream: str) -> Where:
         """As heard last of a stream that was asked for; in any thread. Raises UnknownStream where it is nowhere."""

@@ -14,7 +14,7 @@ from nats.errors import Error as NatsError
 
 import tracker
 from tracker.client import Message
-from tracker.client.nats_connection import connect_nats
+from tracker.client.nats_connection import close_nats, connect_nats
 from tracker.errors import TrackerError
 from tracker.fleet.buckets import Buckets, View, entry_of
 from tracker.fleet.daemon_link import Daemon, public_key
@@ -77,7 +77,7 @@ class Box:
 
     async def _open(self, nats: Nats, key: str | None) -> None:
         self._buckets = await Buckets.create(nats, self._config.nats.replicas)
-        self._orders = View(nats, self._buckets.orders, ORDERS, self._ordered)
+        self._orders = View(nats, ORDERS, self._ordered)
         self._placing = Placing(
             self._buckets, self.name, self._config.labels, self._room, self._orders.entries, self._take
         )
@@ -92,7 +92,7 @@ class Box:
             key,
             self._served,
         )
-        self._needs = View(nats, self._buckets.needs, NEEDS, self._placing.needs_changed)
+        self._needs = View(nats, NEEDS, self._placing.needs_changed)
         await self._orders.start()
         await self._needs.start()
         self._placing.needs_changed(needs_key({}), b"{}")
@@ -106,8 +106,7 @@ class Box:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(NatsError, TimeoutError, OSError):
-            await self._nats.close()
+        await close_nats(self._nats)
 
     # ------------------------------------------------------------------------------------------------ its clock
 

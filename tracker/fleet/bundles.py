@@ -10,6 +10,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError, ObjectDeletedError, ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
+from tracker.fleet.buckets import stored_data
 from tracker.fleet.records import BUNDLES, bundle_name
 from tracker.protocol.placement import Token
 from tracker.protocol.replies import MovedObject
@@ -35,8 +36,7 @@ async def get_bundle(store: ObjectStore, stream: str, tokens: list[str]) -> Bund
     """Of the first of these tokens that has one; an empty one where none has."""
     for token in tokens:
         try:
-            found = await store.get(bundle_name(stream, token))
-            return msgspec.msgpack.decode(found.data or b"", type=Bundle)
+            return msgspec.msgpack.decode(await stored_data(store, bundle_name(stream, token)), type=Bundle)
         except (NotFoundError, ObjectNotFoundError, ObjectDeletedError):
             continue
         except msgspec.MsgspecError as error:

@@ -14,7 +14,7 @@ from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
 from tracker.errors import BadRequest, ConfigError
-from tracker.fleet.buckets import all_entries, make
+from tracker.fleet.buckets import all_entries, make, stored_data
 from tracker.fleet.records import ACK_WAIT_S, decoded
 
 FILES = "tracker-files"  # the work queue
@@ -175,13 +175,13 @@ async def progress(files: Files) -> list[Progress]:
 
 
 async def failures(files: Files, job: str) -> list[FileDone]:
-    found = await all_entries(files.jobs, f"{job}.failed.*")
+    found = await all_entries(files.js, JOBS, f"{job}.failed.*")
     return [done for done in (decoded(data, FileDone) for data in found.values()) if done is not None]
 
 
 async def outcomes(files: Files, job: str) -> list[FileDone]:
     """Of the files that are done."""
-    found = await all_entries(files.jobs, f"{job}.done.*")
+    found = await all_entries(files.js, JOBS, f"{job}.done.*")
     return [done for done in (decoded(data, FileDone) for data in found.values()) if done is not None]
 
 
@@ -194,12 +194,12 @@ async def fetch(files: Files, job: str, folder: Path) -> int:
             if not place.resolve().is_relative_to(folder.resolve()):
                 raise BadRequest(f"{name!r} would not be in {folder}")
             try:
-                found = await files.results.get(f"{job}/{name}")
+                data = await stored_data(files.results, f"{job}/{name}")
             except ObjectNotFoundError:
                 where = f"where jobs.results of box {done.box} says"
                 raise BadRequest(f"{name!r} is not in NATS; it is {where}") from None
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(found.data or b"")
+            place.write_bytes(data)
             number += 1
     return number
 

@@ -5,13 +5,17 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from nats.js.errors import KeyNotFoundError
 
 from tracker.errors import BadRequest, UnknownStream
 from tracker.fleet.buckets import Buckets, all_entries, ensure_consumer, entry_of
 from tracker.fleet.records import (
+    BOXES,
+    CLAIMS,
+    NEEDS,
+    ORDERS,
     QUEUE,
     QUEUE_SUBJECT,
+    WANTED,
     BoxRecord,
     Claim,
     Order,
@@ -21,7 +25,7 @@ from tracker.fleet.records import (
     satisfied,
 )
 from tracker.fleet.settings import WantedStream, to_json
-from tracker.protocol.placement import Where, key_of, name_of, where_of
+from tracker.protocol.placement import WHERE, Where, key_of, name_of, where_of
 
 MARKS_S = 3600  # for so long a removed entry leaves a mark that watchers see
 
@@ -54,7 +58,7 @@ async def apply(buckets: Buckets, wanted: dict[str, WantedStream], *, prune: boo
     """Want these streams; with `prune`, no others. What is as wanted already stays as it is."""
     for bucket in (buckets.wanted, buckets.claims, buckets.where, buckets.orders):
         await bucket.purge_deletes(MARKS_S)
-    before = await all_entries(buckets.wanted)
+    before = await all_entries(buckets.js, WANTED)
     added: list[str] = []
     changed: list[str] = []
     for stream, settings in wanted.items():
@@ -82,9 +86,9 @@ async def _forget_other_subjects(buckets: Buckets, stream: str, settings: Wanted
 async def _queue_missing(buckets: Buckets) -> None:
     """A message in the work queue for each wanted stream that has none: new ones, and those of an `apply` that was
     cut short."""
-    known_needs = await all_entries(buckets.needs)
+    known_needs = await all_entries(buckets.js, NEEDS)
     queued = await _queued(buckets, f"{QUEUE_SUBJECT}.>")
-    for key, data in (await all_entries(buckets.wanted)).items():
+    for key, data in (await all_entries(buckets.js, WANTED)).items():
         settings: WantedStream | None = decoded(data, WantedStream)
         if settings is None:
             continue
@@ -158,24 +162,21 @@ async def whereabouts(buckets: Buckets, stream: str) -> Where:
 
 
 async def _no_such_stream(buckets: Buckets, stream: str) -> None:
-    try:
-        names = ", ".join(sorted(map(name_of, await buckets.wanted.keys())))
-    except KeyNotFoundError:
-        names = ""
+    names = ", ".join(sorted(map(name_of, await all_entries(buckets.js, WANTED))))
     raise UnknownStream(f"stream: the fleet has no stream {stream!r}; there: {names or 'none'}")
 
 
 async def boxes(buckets: Buckets) -> list[BoxRecord]:
-    found = [decoded(data, BoxRecord) for data in (await all_entries(buckets.boxes)).values()]
+    found = [decoded(data, BoxRecord) for data in (await all_entries(buckets.js, BOXES)).values()]
     return sorted([record for record in found if record is not None], key=lambda record: record.box)
 
 
 async def state(buckets: Buckets) -> FleetState:
-    where = await all_entries(buckets.where)
-    claims = await all_entries(buckets.claims)
-    orders = await all_entries(buckets.orders)
+    where = await all_entries(buckets.js, WHERE)
+    claims = await all_entries(buckets.js, CLAIMS)
+    orders = await all_entries(buckets.js, ORDERS)
     placed = []
-    for key, data in sorted((await all_entries(buckets.wanted)).items()):
+    for key, data in sorted((await all_entries(buckets.js, WANTED)).items()):
         settings: WantedStream | None = decoded(data, WantedStream)
         if settings is not None:
             placed.append(_placed(name_of(key), settings, where.get(key, b""), claims.get(key, b"")))
