@@ -69,7 +69,17 @@ class NatsServer:
             self.process.wait()
             self.process = None
 
+    def check(self) -> None:
+        """Fails, with its last words, where it ended by itself."""
+        if self.process is not None:
+            status = self.process.poll()
+            assert status is None, f"nats-server ended with {status}:\n{self.last_words()}"
+
+    def last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
     def _listens(self) -> bool:
+        self.check()
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
@@ -182,7 +192,8 @@ class TestFleet:
             finally:
                 await close_nats(connection)
 
-        return asyncio.run(ask())
+        self.nats.check()
+        return asyncio.run(asyncio.wait_for(ask(), START_S))
 
     def apply(self, wanted: dict[str, WantedStream], *, prune: bool = False) -> people.Applied:
         return self.do(lambda buckets: people.apply(buckets, wanted, prune=prune))
@@ -213,6 +224,7 @@ class TestFleet:
             wait_until(is_so, patience_s, LOOK_S)
         except AssertionError:
             logs = "\n".join(f"--- {box.name}\n{box.log()[-3000:]}" for box in self.boxes.values())
+            logs += f"\n--- NATS\n{self.nats.last_words()}"
             raise AssertionError(f"waited in vain; live: {found}; {self.state()}\n{logs}") from None
         return found
 

@@ -21,7 +21,8 @@ from benches.report import Row
 from helpers.fleets import NatsServer, nats_server
 from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
 from tracker.fleet import people
-from tracker.fleet.buckets import Buckets, all_entries
+from tracker.fleet.buckets import Buckets
+from tracker.fleet.reading import all_entries
 from tracker.fleet.settings import WantedStream
 from tracker.protocol.placement import WHERE, where_of
 

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 NATS = "nats://127.0.0.1:4222"
 nats_option = click.option(
-    "--nats", "server", envvar="TRACKER_NATS", show_envvar=True, default=NATS, show_default=True, help="Server."
+    "--nats",
+    "server",
+    envvar="TRACKER_NATS",
+    show_envvar=True,
+    default=NATS,
+    show_default=True,
+    help="Server, or several with commas between.",
 )
 credentials_option = click.option("--creds", "credentials", envvar="TRACKER_NATS_CREDS", help="Credentials file.")
 ca_option = click.option("--ca", envvar="TRACKER_NATS_CA", help="Certificates that the server is checked by.")
@@ -218,15 +224,15 @@ def _ask(work: "Callable[[Buckets], Awaitable[Any]]", nats: dict[str, Any]) -> A
 
     async def ask() -> Any:
         given = {name: value for name, value in nats.items() if name != "server"}
-        options = NatsOptions(servers=[nats["server"]], **given)
+        options = NatsOptions.of(nats["server"], **given)
         connection = await connect_nats(options, "trackerd fleet")
         try:
             return await work(await Buckets.open(connection))
         except TimeoutError:
-            problem = f"{options.servers[0]}: JetStream does not answer; is it on (nats-server -js)?"
+            problem = f"{nats['server']}: JetStream does not answer; is it on (nats-server -js)?"
             raise ConfigError([problem]) from None
         except (NatsError, ConnectionError) as error:
-            raise ConfigError([f"{options.servers[0]}: NATS: {error}"]) from None
+            raise ConfigError([f"{nats['server']}: NATS: {error}"]) from None
         finally:
             await close_nats(connection)
 

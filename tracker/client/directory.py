@@ -67,7 +67,7 @@ def directory_of(fleet: str | NatsOptions, *, wait: bool) -> Directory:
     """Of a NATS server's URL, or with credentials. With `wait` it is connected; else what is asked first raises
     ConfigError where there is no fleet. Raises ConfigError where nats-py is not there."""
     need_nats()
-    directory = Directory(NatsOptions([fleet]) if isinstance(fleet, str) else fleet)
+    directory = Directory(NatsOptions.of(fleet) if isinstance(fleet, str) else fleet)
     try:
         if wait:
             directory.connected()

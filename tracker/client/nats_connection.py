@@ -1,12 +1,13 @@
 """A connection to NATS that is kept for ever. nats-py is loaded when it is made: it is the extra `fleet`."""
 
 import asyncio
-import contextlib
 import logging
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError
@@ -22,6 +23,8 @@ LOST_PINGS = 3
 CONNECT_S = 2
 PATIENCE_S = 10  # of somebody who does not wait for a server
 
+SEED = re.compile(r"BEGIN NATS USER JWT-+\s+\S+\s.*BEGIN USER NKEY SEED-+\s+(\S+)\s", re.DOTALL)
+
 Callback = Callable[[], Awaitable[None]]
 
 
@@ -34,6 +37,11 @@ class NatsOptions:
     ca: str | None = None  # certificates that the servers are checked by, instead of the system's
     certificate: str | None = None  # our own certificate, and its key
     certificate_key: str | None = None
+
+    @classmethod
+    def of(cls, servers: str, **files: str | None) -> "NatsOptions":
+        """Of servers as a person writes them, one or several with commas between."""
+        return cls([server.strip() for server in servers.split(",")], **files)
 
 
 def need_nats() -> None:
@@ -56,15 +64,19 @@ async def connect_nats(
     need_nats()
     import nats
 
+    credentials = _credentials(options)
     refused: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+    refusals = 0
 
     async def hear(error: Exception) -> None:
-        """A server that does not want us will not want us later; what else fails is tried again."""
-        if isinstance(error, (ssl.SSLError, nats.errors.AuthorizationError)) and not refused.done():
+        """Servers of which none wants us will not want us later; what else fails is tried again."""
+        nonlocal refusals
+        log.debug("NATS: %s", error)
+        refusals += _is_refusal(error)
+        if refusals >= len(options.servers) and not refused.done():
             refused.set_result(error)
             if wait:
                 log.warning("NATS refuses the connection: %s", error)
-        log.debug("NATS: %s", error)
 
     connecting = asyncio.ensure_future(
         nats.connect(
@@ -78,7 +90,7 @@ async def connect_nats(
             max_reconnect_attempts=-1,
             ping_interval=PING_S,
             max_outstanding_pings=LOST_PINGS,
-            user_credentials=options.credentials,
+            user_credentials=credentials,
             tls=_tls(options),
         )
     )
@@ -88,11 +100,14 @@ async def connect_nats(
 
 
 async def close_nats(connection: "Nats") -> None:
-    """Also one that is lost just now."""
+    """Also one that is lost just now, or whose network is cut: that would never take the last bytes."""
     import nats
 
-    with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-        await connection.close()
+    try:
+        await asyncio.wait_for(connection.close(), CONNECT_S)
+    except (nats.errors.Error, TimeoutError, OSError):  # nats-py has not closed its socket then, and never does
+        if connection._transport is not None:
+            connection._transport.close()  # type: ignore[no-untyped-call]
 
 
 async def _connected(
@@ -106,10 +121,35 @@ async def _connected(
         if connecting.done():
             return connecting.result()
         connecting.cancel()
-        await asyncio.gather(connecting, return_exceptions=True)
+        await asyncio.wait([connecting], timeout=CONNECT_S)
     except (nats.errors.Error, OSError, TimeoutError) as error:
         why = str(error) or why
-    raise ConfigError([f"{', '.join(options.servers)}: NATS is not to be had there: {why}"])
+    raise ConfigError([f"{', '.join(options.servers)}: NATS is not to be had there: {why.removeprefix('nats: ')}"])
+
+
+def _is_refusal(error: Exception) -> bool:
+    """The server's own words for credentials that it does not take have `Authorization` or `Authentication`."""
+    return isinstance(error, ssl.SSLError) or "auth" in str(error).lower()
+
+
+def _credentials(options: NatsOptions) -> str | None:
+    """The file, looked at before a server is: nats-py would call a file that is not there a server that is not."""
+    path = options.credentials
+    if path is None:
+        return None
+    try:
+        import nkeys
+    except ImportError:
+        raise ConfigError(["nats: credentials need nkeys: pip install 'nats-py[nkeys]'"]) from None
+    try:
+        text = Path(path).read_text(encoding="ascii")
+        (seed,) = SEED.findall(text)
+        nkeys.from_seed(seed.encode())
+    except OSError as error:
+        raise ConfigError([f"nats: {path} cannot be read: {error.strerror}"]) from None
+    except (ValueError, nkeys.NkeysError):
+        raise ConfigError([f"nats: {path} is no credentials file as nsc makes it"]) from None
+    return path
 
 
 def _tls(options: NatsOptions) -> ssl.SSLContext | None:

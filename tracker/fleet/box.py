@@ -16,7 +16,7 @@ import tracker
 from tracker.client import Message
 from tracker.client.nats_connection import close_nats, connect_nats
 from tracker.errors import TrackerError
-from tracker.fleet.buckets import Buckets, View, entry_of
+from tracker.fleet.buckets import Buckets, entry_of
 from tracker.fleet.daemon_link import Daemon, public_key
 from tracker.fleet.files import Files
 from tracker.fleet.ground import Ground
@@ -24,6 +24,7 @@ from tracker.fleet.lease import Lease
 from tracker.fleet.metrics import Figures
 from tracker.fleet.mirror import Mirror
 from tracker.fleet.placing import Placing, Room
+from tracker.fleet.reading import View, answered
 from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded, needs_key
 from tracker.fleet.settings import BoxConfig
 from tracker.fleet.worker import Worker
@@ -69,14 +70,16 @@ class Box:
                 self._mirror = Mirror(self._nats, self._is_ours)
                 self._spawn(self._mirror.run())
             if self._config.jobs.inputs:
-                files = await Files.create(self._buckets.js, self._config.nats.replicas)
+                replicas = self._config.nats.replicas
+                files = await answered(lambda: Files.create(self._buckets.js, replicas))
                 self._spawn(Worker(self.name, self._config.jobs, self._daemon, files, self._may_work).run())
             await self._tick()
         finally:
             await self._close()
 
     async def _open(self, nats: Nats, key: str | None) -> None:
-        self._buckets = await Buckets.create(nats, self._config.nats.replicas)
+        replicas = self._config.nats.replicas
+        self._buckets = await answered(lambda: Buckets.create(nats, replicas))
         self._orders = View(nats, ORDERS, self._ordered)
         self._placing = Placing(
             self._buckets, self.name, self._config.labels, self._room, self._orders.entries, self._take

@@ -1,14 +1,11 @@
 """The fleet's streams, buckets and object stores in JetStream: made by boxes, opened by all."""
 
-import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
 from nats.aio.client import Client as Nats
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
 from nats.js.errors import (
     APIError,
@@ -37,8 +34,6 @@ from tracker.fleet.records import (
 )
 from tracker.protocol.placement import WHERE, WHERE_TTL_S
 
-Changed = Callable[[str, bytes | None], None]
-
 TTL_S: dict[str, float | None] = {
     WANTED: None,
     NEEDS: None,
@@ -47,9 +42,6 @@ TTL_S: dict[str, float | None] = {
     BOXES: BOX_TTL_S,
     ORDERS: None,
 }
-READ_S = 10.0  # until a bucket is read, or an object's first bytes
-PULL_ENTRIES = 256
-SLOWEST_BYTES_S = 1e6  # of a network on which an object is waited for
 ALREADY_THERE = 10058  # JetStream: the stream exists, with other settings
 
 
@@ -157,89 +149,3 @@ async def compare_and_delete(bucket: KeyValue, key: str, revision: int) -> None:
         return
     with contextlib.suppress(BadRequestError):
         await bucket.delete(key, last=revision)
-
-
-class View:
-    """A bucket's entries as they are now: all of them once, and then each change.
-
-    Changes come by an ordinary subscription to the bucket's subjects, which needs no consumer in the server and
-    outlives its restart; `load` again when the connection was lost. Entries that end by their age are not told.
-    """
-
-    def __init__(self, nats: Nats, name: str, on_change: Changed | None = None) -> None:
-        self.entries: dict[str, bytes] = {}
-        self._nats = nats
-        self._js = nats.jetstream()
-        self._name = name
-        self._prefix = f"$KV.{name}."
-        self._on_change = on_change
-        self._newer: set[str] = set()  # changed while everything is loaded
-
-    async def start(self) -> None:
-        await self._nats.subscribe(f"{self._prefix}>", cb=self._take)
-        await self.load()
-
-    async def load(self) -> None:
-        self._newer.clear()
-        found = await all_entries(self._js, self._name)
-        for key in (self.entries.keys() | found.keys()) - self._newer:
-            self._set(key, found.get(key))
-
-    async def _take(self, message: Msg) -> None:
-        key = message.subject.removeprefix(self._prefix)
-        self._newer.add(key)
-        self._set(key, None if _is_deleted(message) else message.data)
-
-    def _set(self, key: str, value: bytes | None) -> None:
-        if value == self.entries.get(key):
-            return
-        if value is None:
-            del self.entries[key]
-        else:
-            self.entries[key] = value
-        if self._on_change is not None:
-            self._on_change(key, value)
-
-
-async def all_entries(js: JetStreamContext, name: str, keys: str = ">") -> dict[str, bytes]:
-    """Every entry of a bucket, read once. Raises TimeoutError.
-
-    By pulls, and not as `KeyValue.watch` reads: that is told nothing of entries which are still on their way, and
-    waits for ever for the last one where the connection is lost meanwhile.
-    """
-    stream, prefix = f"KV_{name}", f"$KV.{name}."
-    settings = api.ConsumerConfig(
-        filter_subject=f"{prefix}{keys}",
-        deliver_policy=api.DeliverPolicy.LAST_PER_SUBJECT,
-        ack_policy=api.AckPolicy.NONE,
-        inactive_threshold=3 * READ_S,
-        mem_storage=True,
-    )
-    entries: dict[str, bytes] = {}
-    async with asyncio.timeout(READ_S):
-        consumer = await js.add_consumer(stream, settings)
-        pulled = await js.pull_subscribe_bind(consumer=consumer.name, stream=stream)
-        try:
-            while consumer.num_pending:
-                for message in await pulled.fetch(min(consumer.num_pending, PULL_ENTRIES), timeout=READ_S):
-                    key = message.subject.removeprefix(prefix)
-                    entries.pop(key, None)
-                    if not _is_deleted(message):
-                        entries[key] = message.data
-                consumer = await pulled.consumer_info()
-        finally:
-            with contextlib.suppress(NatsError, TimeoutError):  # the server forgets it by itself
-                await pulled.unsubscribe()
-                await js.delete_consumer(stream, consumer.name)
-    return entries
-
-
-def _is_deleted(message: Msg) -> bool:
-    return bool(message.headers and "KV-Operation" in message.headers)
-
-
-async def stored_data(store: ObjectStore, name: str) -> bytes:
-    """An object's content. Raises ObjectNotFoundError; TimeoutError also where it is replaced while it is read."""
-    size = (await store.get_info(name)).size or 0
-    async with asyncio.timeout(READ_S + size / SLOWEST_BYTES_S):
-        return (await store.get(name)).data or b""

@@ -10,7 +10,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError, ObjectDeletedError, ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
-from tracker.fleet.buckets import stored_data
+from tracker.fleet.reading import stored_data
 from tracker.fleet.records import BUNDLES, bundle_name
 from tracker.protocol.placement import Token
 from tracker.protocol.replies import MovedObject

@@ -14,7 +14,8 @@ from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
 from tracker.errors import BadRequest, ConfigError
-from tracker.fleet.buckets import all_entries, make, stored_data
+from tracker.fleet.buckets import make
+from tracker.fleet.reading import all_entries, stored_data
 from tracker.fleet.records import ACK_WAIT_S, decoded
 
 FILES = "tracker-files"  # the work queue

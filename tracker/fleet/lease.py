@@ -108,18 +108,19 @@ class Lease:
     async def run(self) -> None:
         subscriptions = []
         try:
-            await self._tenure.begin(self.claimed)
-            if self._tenure.state == "ended":
-                return
-            for subject, hear in (
+            for subject, hear in (  # before it is claimed: what happens while it starts is heard as well
                 (f"$KV.{CLAIMS}.{key_of(self.stream)}", self._see_claim),
                 (f"$KV.{WANTED}.{key_of(self.stream)}", self._see_wanted),
                 (f"{SAVE}.{key_of(self.stream)}.{key_of(str(self.token))}", self._asked),
             ):
                 subscriptions.append(await self._ground.nats.subscribe(subject, cb=hear))
+            await self._tenure.begin(self.claimed)
             await self._keep()
         except Superseded:
             await self._tenure.withdraw()
+        except (NatsError, TimeoutError, OSError):  # while it began: another box gets it
+            await self._tenure.withdraw()
+            raise
         finally:
             self._tenure.state = "ended"
             self.claimed.set()

@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Struct
 
 from tracker.errors import BadRequest, UnknownStream
-from tracker.fleet.buckets import Buckets, all_entries, ensure_consumer, entry_of
+from tracker.fleet.buckets import Buckets, ensure_consumer, entry_of
+from tracker.fleet.reading import all_entries
 from tracker.fleet.records import (
     BOXES,
     CLAIMS,

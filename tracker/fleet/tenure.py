@@ -124,14 +124,14 @@ class Tenure:
         self.state = "ended"
 
     async def withdraw(self) -> None:
-        """The stream is another's now."""
+        """The stream is another's now, also where the daemon was still starting it."""
         if self.state == "given":
             await self._wait_for_successor()
         if self.is_served:
             log.info("%s is served elsewhere now", self._stream)
-            with contextlib.suppress(TrackerError):
-                await self.serving.remove()
-            await self.keeping.forget_what_is_replaced()
+        with contextlib.suppress(TrackerError):
+            await self.serving.remove()
+        await self.keeping.forget_what_is_replaced()
 
     async def _settings(self) -> WantedStream | None:
         """As people want them; None where they want the stream no longer."""

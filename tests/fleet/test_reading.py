@@ -10,8 +10,9 @@ from nats.js.errors import ObjectNotFoundError
 
 from helpers.fleets import nats_server
 from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
-from tracker.fleet import buckets as reading
-from tracker.fleet.buckets import Buckets, all_entries, stored_data
+from tracker.fleet import reading
+from tracker.fleet.buckets import Buckets
+from tracker.fleet.reading import all_entries, stored_data
 from tracker.fleet.records import WANTED
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(120)]

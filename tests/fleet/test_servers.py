@@ -1,0 +1,181 @@
+"""NATS as it is run where it matters: users with credentials, and three servers of which one may be lost."""
+
+import asyncio
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from nats.errors import Error as NatsError
+
+from benches.fleet_boxes import SimulatedDaemon
+from helpers.boxes import asked, box_of, until
+from helpers.fleets import TRACKERD, NatsServer, free_port, nats_server
+from helpers.nats_accounts import Account, account
+from tracker.client.nats_connection import NatsOptions, connect_nats
+from tracker.client.whereabouts import Whereabouts
+from tracker.errors import ConfigError, UnknownStream
+from tracker.fleet import people
+from tracker.fleet.buckets import Buckets
+from tracker.fleet.settings import NatsConfig, WantedStream
+from tracker.protocol.placement import Where
+
+pytestmark = [pytest.mark.nats, pytest.mark.timeout(300)]
+
+PATIENCE_S = 240.0
+WANTED = WantedStream(url="file:///film.mp4")
+
+
+async def are_live(buckets: Buckets, *streams: str) -> bool:
+    state = await people.state(buckets)
+    return {placed.stream for placed in state.streams if placed.state == "live"} >= set(streams)
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Account:
+    return account(tmp_path_factory.mktemp("account"))
+
+
+@pytest.fixture(scope="module")
+def server(ours: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with nats_server(tmp_path_factory.mktemp("nats"), ["-c", str(ours.configuration)]) as server:
+        yield server
+
+
+def client_permissions() -> dict[str, list[str]]:
+    """As the manual's table of a fleet's users says."""
+    manual = (Path(__file__).parents[2] / "docs/security.md").read_text()
+    (row,) = [line for line in manual.splitlines() if line.startswith("| `Client(fleet=…)`")]
+    publish, subscribe = row.split("publish ")[1].split("; subscribe ")
+    return {kind: re.findall(r"`(\S+)`", text) for kind, text in (("publish", publish), ("subscribe", subscribe))}
+
+
+async def _is_gone(whereabouts: Whereabouts, stream: str) -> bool:
+    try:
+        await whereabouts.where(stream)
+    except UnknownStream:
+        return True
+    return False
+
+
+class TestCredentials:
+    def test_let_a_box_and_people_in(self, server: NatsServer, ours: Account, tmp_path: Path) -> None:
+        box, person = (str(ours.write_credentials(tmp_path / name)) for name in ("box.creds", "person.creds"))
+
+        async def listed() -> str:
+            nats = NatsConfig(servers=(server.url,), credentials=box)
+            async with box_of(nats, SimulatedDaemon()), asked(NatsOptions([server.url], person)) as buckets:
+                await people.apply(buckets, {"cam": WANTED}, prune=False)
+                await until(lambda: are_live(buckets, "cam"))
+            command = [*TRACKERD, "fleet", "ls", "--nats", server.url, "--creds", person]
+            return await asyncio.to_thread(subprocess.check_output, command, text=True)
+
+        assert "cam" in asyncio.run(asyncio.wait_for(listed(), PATIENCE_S))
+
+    def test_of_a_client_with_the_permissions_of_the_manual(
+        self, server: NatsServer, ours: Account, tmp_path: Path
+    ) -> None:
+        permissions = client_permissions()
+        box = str(ours.write_credentials(tmp_path / "box.creds"))
+        client = NatsOptions([server.url], str(ours.write_credentials(tmp_path / "client.creds", permissions)))
+
+        async def found() -> Where:
+            nats = NatsConfig(servers=(server.url,), credentials=box)
+            async with box_of(nats, SimulatedDaemon()), asked(NatsOptions([server.url], box)) as buckets:
+                await people.apply(buckets, {"gate": WANTED}, prune=False)
+                await until(lambda: are_live(buckets, "gate"))
+                whereabouts = Whereabouts()
+                await whereabouts.connect(client)
+                try:
+                    where = await whereabouts.where("gate")
+                    assert await whereabouts.save(where)
+                    await people.remove(buckets, "gate")
+                    await until(lambda: _is_gone(whereabouts, "gate"))
+                finally:
+                    await whereabouts.close()
+                with pytest.raises(TimeoutError):  # no more than that
+                    async with asyncio.timeout(2), asked(client):
+                        pass
+                return where
+
+        assert asyncio.run(asyncio.wait_for(found(), PATIENCE_S)).box == "north"
+
+    @pytest.mark.parametrize(
+        ("given", "says"),
+        [
+            ("none", "Authorization Violation"),
+            ("of another operator", "Authorization Violation"),
+            ("no file", "missing.creds cannot be read: No such file or directory"),
+            ("no credentials", "empty.creds is no credentials file as nsc makes it"),
+            ("a damaged seed", "damaged.creds is no credentials file as nsc makes it"),
+        ],
+    )
+    def test_that_are_wrong_are_refused_at_once(
+        self, server: NatsServer, ours: Account, tmp_path: Path, given: str, says: str
+    ) -> None:
+        strange, missing, empty, damaged = (
+            tmp_path / f"{name}.creds" for name in ("strange", "missing", "empty", "damaged")
+        )
+        account(tmp_path).write_credentials(strange)
+        empty.touch()
+        damaged.write_text(ours.write_credentials(damaged).read_text().replace("\nSU", "\nXX"))
+        files = {
+            "none": None,
+            "of another operator": strange,
+            "no file": missing,
+            "no credentials": empty,
+            "a damaged seed": damaged,
+        }
+        credentials = files[given]
+        options = NatsOptions([server.url], None if credentials is None else str(credentials))
+        with pytest.raises(ConfigError, match=says):
+            asyncio.run(connect_nats(options, "test"))
+
+
+@contextmanager
+def three_servers(folder: Path) -> Iterator[list[NatsServer]]:
+    routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(3)]
+    with ExitStack() as stack:
+        servers = []
+        for number, route in enumerate(routes):
+            arguments = ["--name", f"nats{number}", "--cluster_name", "of-this-test", "--cluster", route]
+            server = NatsServer(folder / f"nats{number}", arguments=[*arguments, "--routes", ",".join(routes)])
+            stack.callback(server.stop)
+            server.start()
+            servers.append(server)
+        yield servers
+
+
+def test_one_of_three_replicated_servers_is_lost(tmp_path: Path) -> None:
+    """What is wanted and what is owned is kept, streams go on, and new ones are placed."""
+
+    async def work(servers: list[NatsServer]) -> None:
+        urls = tuple(server.url for server in servers)
+        nats = NatsConfig(servers=urls, replicas=3)
+        daemon = SimulatedDaemon()
+        async with box_of(nats, daemon), asked(NatsOptions(urls)) as buckets:
+            await people.apply(buckets, {"first": WANTED}, prune=False)
+            await until(lambda: are_live(buckets, "first"))
+            (before,) = (await people.state(buckets)).streams
+            info = await buckets.js.stream_info("KV_tracker-wanted")
+            assert info.cluster is not None
+            leader = next(server for server in servers if server.folder.name == info.cluster.leader)
+            leader.stop()
+
+            async def is_wanted() -> bool:
+                try:
+                    await people.apply(buckets, {"first": WANTED, "second": WANTED}, prune=False)
+                except (NatsError, TimeoutError):  # the others agree on a new leader
+                    return False
+                return True
+
+            await until(is_wanted)
+            await until(lambda: are_live(buckets, "first", "second"))
+            first = next(s for s in (await people.state(buckets)).streams if s.stream == "first")
+            assert first.owner == before.owner
+            assert len(await daemon.streams()) == 2
+
+    with three_servers(tmp_path) as servers:
+        asyncio.run(asyncio.wait_for(work(servers), PATIENCE_S))

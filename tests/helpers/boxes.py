@@ -1,0 +1,56 @@
+"""Boxes of a fleet in this process, with daemons that have no cameras."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from benches.fleet_boxes import SimulatedDaemon
+from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
+from tracker.errors import ConfigError
+from tracker.fleet.box import Box
+from tracker.fleet.buckets import Buckets
+from tracker.fleet.settings import BoxConfig, NatsConfig
+
+LOOK_S = 0.02
+TRY_AGAIN_S = 0.5
+
+
+@asynccontextmanager
+async def box_of(nats: NatsConfig, daemon: SimulatedDaemon, name: str = "north") -> AsyncIterator[Box]:
+    """Alone in its fleet, it need not wait for owners who are away."""
+    monkeypatched = pytest.MonkeyPatch()
+    monkeypatched.setattr("tracker.fleet.box.ACK_WAIT_S", 0.0)
+    box = Box(BoxConfig(box=name, nats=nats), daemon)
+    running = asyncio.ensure_future(box.run())
+    try:
+        yield box
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        monkeypatched.undo()
+
+
+@asynccontextmanager
+async def asked(options: NatsOptions) -> AsyncIterator[Buckets]:
+    """What people ask, once a box has made what is asked."""
+    connection = await connect_nats(options, "test")
+    try:
+        yield await _opened(connection)
+    finally:
+        await close_nats(connection)
+
+
+async def _opened(connection: Any) -> Buckets:
+    while True:
+        with suppress(ConfigError, TimeoutError):
+            return await Buckets.open(connection)
+        await asyncio.sleep(TRY_AGAIN_S)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    while not await condition():
+        await asyncio.sleep(LOOK_S)

@@ -1,0 +1,117 @@
+"""What JetStream keeps, read whole: buckets, once or for as long as they change, and objects."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from nats.aio.client import Client as Nats
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError, ServiceUnavailableError
+from nats.js.object_store import ObjectStore
+
+ASK_AGAIN_S = 1.0
+READ_S = 10.0  # until a bucket is read, or an object's first bytes
+READ_AT_ONCE = 256  # entries
+SLOWEST_BYTES_S = 1e6  # of a network on which an object is waited for
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Changed = Callable[[str, bytes | None], None]
+
+
+async def answered(ask: Callable[[], Awaitable[T]]) -> T:
+    """What JetStream says, however long it takes: where it has just started, has no quorum yet or a busy disk, it
+    answers late or not at all."""
+    while True:
+        try:
+            return await ask()
+        except (TimeoutError, NoRespondersError, ServiceUnavailableError) as error:
+            log.warning("JetStream does not answer, and is asked again: %s", error)
+            await asyncio.sleep(ASK_AGAIN_S)
+
+
+class View:
+    """A bucket's entries as they are now: all of them once, and then each change.
+
+    Changes come by an ordinary subscription to the bucket's subjects, which needs no consumer in the server and
+    outlives its restart; `load` again when the connection was lost. Entries that end by their age are not told.
+    """
+
+    def __init__(self, nats: Nats, name: str, on_change: Changed | None = None) -> None:
+        self.entries: dict[str, bytes] = {}
+        self._nats = nats
+        self._js = nats.jetstream()
+        self._name = name
+        self._prefix = f"$KV.{name}."
+        self._on_change = on_change
+        self._newer: set[str] = set()  # changed while everything is loaded
+
+    async def start(self) -> None:
+        await self._nats.subscribe(f"{self._prefix}>", cb=self._take)
+        await answered(self.load)
+
+    async def load(self) -> None:
+        self._newer.clear()
+        found = await all_entries(self._js, self._name)
+        for key in (self.entries.keys() | found.keys()) - self._newer:
+            self._set(key, found.get(key))
+
+    async def _take(self, message: Msg) -> None:
+        key = message.subject.removeprefix(self._prefix)
+        self._newer.add(key)
+        self._set(key, None if _is_deleted(message.headers) else message.data)
+
+    def _set(self, key: str, value: bytes | None) -> None:
+        if value == self.entries.get(key):
+            return
+        if value is None:
+            del self.entries[key]
+        else:
+            self.entries[key] = value
+        if self._on_change is not None:
+            self._on_change(key, value)
+
+
+async def all_entries(js: JetStreamContext, name: str, keys: str = ">") -> dict[str, bytes]:
+    """Every entry of a bucket, read once. Raises TimeoutError.
+
+    By plain requests, and not as `KeyValue.watch` reads: that is told nothing of entries which are still on their
+    way, waits for ever for the last one where the connection is lost, and makes a consumer, which a cluster may
+    place on a server that has just been lost.
+    """
+    stream, prefix = f"KV_{name}", f"$KV.{name}."
+    entries: dict[str, bytes] = {}
+    async with asyncio.timeout(READ_S):
+        info = await js.stream_info(stream, subjects_filter=f"{prefix}{keys}")
+        subjects = sorted(info.state.subjects or {})
+        for first in range(0, len(subjects), READ_AT_ONCE):
+            at_once = subjects[first : first + READ_AT_ONCE]
+            values = await asyncio.gather(*(_newest(js, stream, subject) for subject in at_once))
+            for subject, value in zip(at_once, values, strict=True):
+                if value is not None:
+                    entries[subject.removeprefix(prefix)] = value
+    return entries
+
+
+async def _newest(js: JetStreamContext, stream: str, subject: str) -> bytes | None:
+    """None where it was deleted, or ended by its age meanwhile."""
+    try:
+        message = await js.get_last_msg(stream, subject)
+    except NotFoundError:
+        return None
+    return None if _is_deleted(message.headers) else message.data or b""
+
+
+def _is_deleted(headers: dict[str, str] | None) -> bool:
+    return headers is not None and "KV-Operation" in headers
+
+
+async def stored_data(store: ObjectStore, name: str) -> bytes:
+    """An object's content. Raises ObjectNotFoundError; TimeoutError also where it is replaced while it is read."""
+    size = (await store.get_info(name)).size or 0
+    async with asyncio.timeout(READ_S + size / SLOWEST_BYTES_S):
+        return (await store.get(name)).data or b""
