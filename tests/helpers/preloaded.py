@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
@@ -32,12 +33,10 @@ def forking() -> Iterator[None]:
 class Forked:
     """A function in a process of its own: as much of `subprocess.Popen` as tests need.
 
-    It writes to the end of `log`, and finds `environment` added to what the tests have.
+    It writes to the end of `log`, and has the environment of the tests and more.
     """
 
-    def __init__(
-        self, run: Callable[..., None], *arguments: Any, log: Path, cwd: Path, environment: dict[str, str]
-    ) -> None:
+    def __init__(self, run: Callable[..., None], *arguments: Any, log: Path, cwd: Path, **environment: str) -> None:
         surroundings = {**os.environ, **environment}
         self._process = _FORKING.Process(target=_run, args=(run, arguments, log, cwd, surroundings))
         self._process.start()
@@ -71,6 +70,14 @@ class Forked:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.wait()
+
+
+def trackerd(*arguments: str) -> None:
+    """The command, for `Forked`."""
+    from tracker.cli.trackerd import main
+
+    sys.argv = ["trackerd", *arguments]
+    main()
 
 
 def _run(

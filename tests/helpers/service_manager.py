@@ -72,7 +72,7 @@ class Service:
             environment["WATCHDOG_USEC"] = str(round(self._watchdog_s * 1e6))
         arguments = (self._hung_s, "-c", "config.yaml", *self._options)
         log = self.folder / "log"
-        self.process = Forked(serve, *arguments, log=log, cwd=self.folder, environment=environment)
+        self.process = Forked(serve, *arguments, log=log, cwd=self.folder, **environment)
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
