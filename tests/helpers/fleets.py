@@ -19,8 +19,8 @@ import yaml
 from helpers.proxies import Proxy, proxied
 from helpers.waiting import wait_until
 from tracker.client import Client
-from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
-from tracker.errors import TrackerError
+from tracker.client.nats_connection import NatsOptions
+from tracker.errors import ConfigError, TrackerError
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.settings import WantedStream
@@ -184,16 +184,8 @@ class TestFleet:
 
     def do(self, work: Callable[[Buckets], Awaitable[R]]) -> R:
         """What somebody asks of the fleet, over a connection of its own."""
-
-        async def ask() -> R:
-            connection = await connect_nats(self.options, "test")
-            try:
-                return await work(await Buckets.open(connection))
-            finally:
-                await close_nats(connection)
-
         self.nats.check()
-        return asyncio.run(asyncio.wait_for(ask(), START_S))
+        return asyncio.run(asyncio.wait_for(people.ask(self.options, work), START_S))
 
     def apply(self, wanted: dict[str, WantedStream], *, prune: bool = False) -> people.Applied:
         return self.do(lambda buckets: people.apply(buckets, wanted, prune=prune))
@@ -204,7 +196,7 @@ class TestFleet:
         while True:
             try:
                 return self.do(people.state)
-            except TimeoutError:
+            except (TimeoutError, ConfigError):
                 if time.monotonic() > deadline_s:
                     raise
 

@@ -14,7 +14,7 @@ from tracker.cli import logs, show
 from tracker.cli.options import Marks, mark_options
 from tracker.config import LogConfig
 from tracker.config.wording import of_option
-from tracker.errors import BadRequest, ConfigError
+from tracker.errors import BadRequest
 
 if TYPE_CHECKING:
     from tracker.fleet.buckets import Buckets
@@ -217,26 +217,11 @@ def _ask_files(work: "Callable[[Files], Awaitable[Any]]", nats: dict[str, Any]) 
 
 
 def _ask(work: "Callable[[Buckets], Awaitable[Any]]", nats: dict[str, Any]) -> Any:
-    from nats.errors import Error as NatsError
+    from tracker.client.nats_connection import NatsOptions
+    from tracker.fleet.people import ask
 
-    from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
-    from tracker.fleet.buckets import Buckets
-
-    async def ask() -> Any:
-        given = {name: value for name, value in nats.items() if name != "server"}
-        options = NatsOptions.of(nats["server"], **given)
-        connection = await connect_nats(options, "trackerd fleet")
-        try:
-            return await work(await Buckets.open(connection))
-        except TimeoutError:
-            problem = f"{nats['server']}: JetStream does not answer; is it on (nats-server -js)?"
-            raise ConfigError([problem]) from None
-        except (NatsError, ConnectionError) as error:
-            raise ConfigError([f"{nats['server']}: NATS: {error}"]) from None
-        finally:
-            await close_nats(connection)
-
-    return asyncio.run(ask())
+    given = {name: value for name, value in nats.items() if name != "server"}
+    return asyncio.run(ask(NatsOptions.of(nats["server"], **given), work))
 
 
 async def _until_stopped(work: "Awaitable[None]") -> None:

@@ -1,12 +1,15 @@
 """What people ask of a fleet: which streams are wanted, where they are, and that a box or a stream is moved."""
 
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
+from nats.errors import Error as NatsError
 
-from tracker.errors import BadRequest, UnknownStream
+from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
+from tracker.errors import BadRequest, ConfigError, UnknownStream
 from tracker.fleet.buckets import Buckets, ensure_consumer, entry_of
 from tracker.fleet.reading import all_entries
 from tracker.fleet.records import (
@@ -27,6 +30,8 @@ from tracker.fleet.records import (
 )
 from tracker.fleet.settings import WantedStream, to_json
 from tracker.protocol.placement import WHERE, Where, key_of, name_of, where_of
+
+R = TypeVar("R")
 
 MARKS_S = 3600  # for so long a removed entry leaves a mark that watchers see
 
@@ -53,6 +58,20 @@ class Applied(Struct, frozen=True, kw_only=True):
     added: list[str]
     changed: list[str]
     removed: list[str]
+
+
+async def ask(options: NatsOptions, work: Callable[[Buckets], Awaitable[R]]) -> R:
+    """Over a connection of its own. Raises ConfigError where NATS or its JetStream does not answer."""
+    servers = ", ".join(options.servers)
+    connection = await connect_nats(options, "trackerd fleet")
+    try:
+        return await work(await Buckets.open(connection))
+    except TimeoutError:
+        raise ConfigError([f"{servers}: JetStream does not answer; is it on (nats-server -js)?"]) from None
+    except (NatsError, ConnectionError) as error:
+        raise ConfigError([f"{servers}: NATS: {str(error).removeprefix('nats: ')}"]) from None
+    finally:
+        await close_nats(connection)
 
 
 async def apply(buckets: Buckets, wanted: dict[str, WantedStream], *, prune: bool) -> Applied:
