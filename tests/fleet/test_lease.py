@@ -11,7 +11,7 @@ from nats.errors import Error as NatsError
 from benches.fleet_boxes import SimulatedDaemon
 from helpers.boxes import asked, box_of, until
 from helpers.fleets import NatsServer, nats_server
-from tracker.client.nats_connection import NatsOptions
+from tracker.client.nats_options import NatsOptions
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.claim import Ownership

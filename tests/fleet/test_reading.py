@@ -9,7 +9,8 @@ from nats.errors import Error as NatsError
 from nats.js.errors import ObjectNotFoundError
 
 from helpers.fleets import nats_server
-from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
+from tracker.client.nats_connection import close_nats, connect_nats
+from tracker.client.nats_options import NatsOptions
 from tracker.fleet import reading
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.reading import all_entries, stored_data

@@ -14,7 +14,7 @@ from helpers.fleets import START_S, TRACKERD, TestBox, TestFleet, free_port, nat
 from helpers.listeners import listening
 from helpers.proxies import proxied
 from tracker.client import AsyncClient, Client
-from tracker.client.nats_connection import NatsOptions
+from tracker.client.nats_options import NatsOptions
 from tracker.errors import ConfigError, Timeout
 from tracker.fleet.settings import WantedStream
 from tracker.protocol import keys

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from nats.errors import Error as NatsError
 
 from benches.fleet_boxes import SimulatedDaemon
 from helpers.boxes import asked, box_of, until
+from helpers.certificates import authority
 from helpers.fleets import TRACKERD, NatsServer, free_port, nats_server
 from helpers.nats_accounts import Account, account
-from tracker.client.nats_connection import NatsOptions, connect_nats
+from tracker.client.nats_connection import connect_nats
+from tracker.client.nats_options import NatsOptions
 from tracker.client.whereabouts import Whereabouts
-from tracker.errors import ConfigError, UnknownStream
+from tracker.errors import BadRequest, ConfigError, UnknownStream
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.settings import NatsConfig, WantedStream
@@ -132,6 +134,54 @@ class TestCredentials:
         options = NatsOptions([server.url], None if credentials is None else str(credentials))
         with pytest.raises(ConfigError, match=says):
             asyncio.run(connect_nats(options, "test"))
+
+
+@pytest.mark.parametrize(
+    ("servers", "files", "says"),
+    [
+        ("http://127.0.0.1", {}, "nats: 'http://127.0.0.1' is no server: write nats://HOST:4222"),
+        ("", {}, "nats: '' is no server"),
+        ("nats://a,two words", {}, "nats: 'two words' is no server"),
+        ("nats://host:99999", {}, "nats: 'nats://host:99999' is no server"),
+        ("nats://user:secret@host:99999", {}, "nats: 'nats://…@host:99999' is no server"),
+        ("nats://host", {"certificate_key": "key.pem"}, "a certificate and its key belong together"),
+        ("nats://host", {"ca": "missing.pem"}, "nats: missing.pem cannot be read: No such file"),
+        ("nats://host", {"ca": __file__}, "test_servers.py holds no certificate in PEM"),
+    ],
+)
+def test_options_that_cannot_be_right_are_refused(servers: str, files: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        asyncio.run(connect_nats(NatsOptions.of(servers, **files), "test"))
+    assert says in refused.value.message
+
+
+@pytest.mark.parametrize("by", ["its URL", "a CA"])
+def test_a_plain_server_is_told_nothing_where_tls_is_wanted(tmp_path: Path, by: str) -> None:
+    with nats_server(tmp_path) as plain:
+        tls_url = plain.url.replace("nats://", "tls://")
+        ca = str(authority(tmp_path).ca.certificate)
+        options = NatsOptions([tls_url]) if by == "its URL" else NatsOptions([plain.url], ca=ca)
+        with pytest.raises(ConfigError, match="the server does not speak TLS"):
+            asyncio.run(connect_nats(options, "test"))
+
+
+def test_names_that_stand_for_more_than_one_are_refused(tmp_path: Path) -> None:
+    rule = "must be 1 to 64 of a-z"
+    refusals: list[tuple[Callable[[Buckets], Awaitable[None]], str]] = [
+        (lambda buckets: people.remove(buckets, "*"), f"stream: {rule}"),
+        (lambda buckets: people.move(buckets, "a b", None), f"stream: {rule}"),
+        (lambda buckets: people.drain(buckets, "*", undo=True), f"box: {rule}"),
+        (lambda buckets: people.drain(buckets, "north", undo=True), "box: 'north' is not drained"),
+    ]
+
+    async def work(url: str) -> None:
+        async with box_of(NatsConfig(servers=(url,)), SimulatedDaemon()), asked(NatsOptions([url])) as buckets:
+            for question, says in refusals:
+                with pytest.raises(BadRequest, match=re.escape(says)):
+                    await question(buckets)
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server.url), PATIENCE_S))
 
 
 @contextmanager

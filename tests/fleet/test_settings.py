@@ -19,6 +19,10 @@ BOXES = [
     ("labels: [north]", "labels: must be a map, not a list"),
     ("metrics: {endpoint: everywhere}", "metrics.endpoint"),
     ("a: [", "not valid YAML"),
+    ("5", "file.yaml: must be a map, not int"),
+    ("[]", "file.yaml: must be a map, not list"),
+    ("labels: {rank: 99999999999999999999}", "labels[...]: must be a whole number of at most 9223372036854775807"),
+    ("labels: {1: x}", "labels: a key must be text, not a whole number"),
 ]
 CAMERAS = [
     ("cam1: {url: x}", "must be a map with the one key streams"),
@@ -26,6 +30,9 @@ CAMERAS = [
     ("streams: {cam1: {}}", "streams.cam1.url: is missing"),
     ("streams: {cam1: {url: x, needs: {site: [a]}}}", "streams.cam1.needs"),
     ("streams: {cam1: {url: x, fsp: 3}}", "streams.cam1.fsp: unknown key; did you mean 'fps'?"),
+    ('streams: {cam1: {url: "\\ud800"}}', "a character that has no place in a text (line 1, column 23)"),
+    ("streams: {cam1: {url: 9999-99-99}}", "'9999-99-99' looks like a number or a date, and is none"),
+    (f"streams: {{cam1: {{url: {'x' * 70_000}}}}}", "streams.cam1: its settings take 70010 bytes; at most 65536"),
     ("streams: {cam1: {url: 'rtsp://user:word@cam/live'}}", "name them with username_env"),
 ]
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from benches.fleet_boxes import SimulatedDaemon
-from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
+from tracker.client.nats_connection import close_nats, connect_nats
+from tracker.client.nats_options import NatsOptions
 from tracker.errors import ConfigError
 from tracker.fleet.box import Box
 from tracker.fleet.buckets import Buckets

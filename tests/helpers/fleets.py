@@ -19,7 +19,7 @@ import yaml
 from helpers.proxies import Proxy, proxied
 from helpers.waiting import wait_until
 from tracker.client import Client
-from tracker.client.nats_connection import NatsOptions
+from tracker.client.nats_options import NatsOptions
 from tracker.errors import ConfigError, TrackerError
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets

@@ -19,7 +19,8 @@ from nats.aio.client import Client as Nats
 
 from benches.report import Row
 from helpers.fleets import NatsServer, nats_server
-from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
+from tracker.client.nats_connection import close_nats, connect_nats
+from tracker.client.nats_options import NatsOptions
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.reading import all_entries

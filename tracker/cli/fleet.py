@@ -40,6 +40,7 @@ certificate_key_option = click.option(
     "--cert-key", "certificate_key", envvar="TRACKER_NATS_CERT_KEY", help="Its key."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+MAX_COLUMN = 160
 CONFIG = click.Path(path_type=Path)
 
 
@@ -217,7 +218,7 @@ def _ask_files(work: "Callable[[Files], Awaitable[Any]]", nats: dict[str, Any]) 
 
 
 def _ask(work: "Callable[[Buckets], Awaitable[Any]]", nats: dict[str, Any]) -> Any:
-    from tracker.client.nats_connection import NatsOptions
+    from tracker.client.nats_options import NatsOptions
     from tracker.fleet.people import ask
 
     given = {name: value for name, value in nats.items() if name != "server"}
@@ -239,8 +240,16 @@ def _print_state(state: "FleetState") -> None:
     ]
     show.print_table(("box", "streams", "objects", "labels", ""), rows)
     show.line("")
-    streams = [(s.stream, s.box or "nowhere", s.state, _labels(s.needs), s.url, s.message) for s in state.streams]
+    streams = [
+        (s.stream, s.box or "nowhere", s.state, _labels(s.needs), _short(s.url), _short(s.message or ""))
+        for s in state.streams
+    ]
     show.print_table(("stream", "box", "state", "needs", "url", ""), streams)
+
+
+def _short(text: str) -> str:
+    """For a column of a table; `--json` has all of it."""
+    return text if len(text) <= MAX_COLUMN else f"{text[: MAX_COLUMN - 1]}…"
 
 
 def _labels(labels: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from tracker.protocol.replies import Tracks
 
 if TYPE_CHECKING:
     from tracker.client.directory import Directory
-    from tracker.client.nats_connection import NatsOptions
+    from tracker.client.nats_options import NatsOptions
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Struct)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tracker.client.directory import Directory
-    from tracker.client.nats_connection import NatsOptions
+    from tracker.client.nats_options import NatsOptions
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Struct)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tracker.client.nats_connection import NatsOptions, need_nats
+from tracker.client.nats_options import NatsOptions
 from tracker.client.whereabouts import Whereabouts
 from tracker.protocol.placement import Where
 
@@ -66,8 +66,9 @@ class Directory:
 def directory_of(fleet: str | NatsOptions, *, wait: bool) -> Directory:
     """Of a NATS server's URL, or with credentials. With `wait` it is connected; else what is asked first raises
     ConfigError where there is no fleet. Raises ConfigError where nats-py is not there."""
-    need_nats()
-    directory = Directory(NatsOptions.of(fleet) if isinstance(fleet, str) else fleet)
+    options = NatsOptions.of(fleet) if isinstance(fleet, str) else fleet
+    options.check()
+    directory = Directory(options)
     try:
         if wait:
             directory.connected()

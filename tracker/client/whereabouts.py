@@ -7,7 +7,8 @@ import nats
 from nats.aio.msg import Msg
 from nats.js.errors import KeyNotFoundError, NotFoundError
 
-from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
+from tracker.client.nats_connection import close_nats, connect_nats
+from tracker.client.nats_options import NatsOptions
 from tracker.errors import ConfigError, Timeout, TrackerError, UnknownStream
 from tracker.protocol.placement import SAVE, WHERE, Where, key_of, name_of, where_of
 

@@ -51,6 +51,9 @@ def in_words(text: str, choices: Sequence[object] = ()) -> str:
 
 def place_and_words(error: Exception, choices: Sequence[object] = ()) -> tuple[str, str]:
     """Where in a map msgspec found something wrong (`.line[1][0]`; "" for the whole), and what, in words."""
+    text, of_key, place = str(error).partition(" - at `key` in `$")
+    if of_key:
+        return place.rstrip("`"), f"a key {in_words(text, choices)}"
     text, _, place = str(error).partition(" - at `$")
     return place.rstrip("`"), in_words(text, choices)
 

@@ -25,7 +25,21 @@ def load_yaml(text: str) -> Any:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys without a word; here the second one is refused."""
+    """YAML keeps the last of two equal keys without a word; here the second one is refused. So is what looks like a
+    date or number and is none, and half of a surrogate pair."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep=deep)
+            if isinstance(value, str):
+                value.encode()
+        except UnicodeEncodeError:
+            problem = "there is a character that has no place in a text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+        except ValueError:
+            problem = f"{node.value!r} looks like a number or a date, and is none: put text in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
@@ -63,8 +64,11 @@ class Box:
             self._config.nats.options(), f"box {self.name}", on_lost=self._lost, on_back=self._back, wait=True
         )
         self.connected = True
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(close_nats, self._nats)
+            stack.push_async_callback(self._stop_tasks)
             await self._open(self._nats, key)
+            stack.push_async_callback(self._placing.stop)
             self._spawn(self._daemon.run())
             if self._config.mirror:
                 self._mirror = Mirror(self._nats, self._is_ours)
@@ -74,8 +78,6 @@ class Box:
                 files = await answered(lambda: Files.create(self._buckets.js, replicas))
                 self._spawn(Worker(self.name, self._config.jobs, self._daemon, files, self._may_work).run())
             await self._tick()
-        finally:
-            await self._close()
 
     async def _open(self, nats: Nats, key: str | None) -> None:
         replicas = self._config.nats.replicas
@@ -101,15 +103,13 @@ class Box:
         self._placing.needs_changed(needs_key({}), b"{}")
         log.info("box %s is in the fleet", self.name)
 
-    async def _close(self) -> None:
+    async def _stop_tasks(self) -> None:
         """Streams that are still here are left to their time: JetStream hands them on when this box is silent."""
-        if self._placing is not None:
-            await self._placing.stop()
+        self.connected = False  # nobody is to be told that we end
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await close_nats(self._nats)
 
     # ------------------------------------------------------------------------------------------------ its clock
 

@@ -7,11 +7,16 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.js.errors import ServiceUnavailableError
 
-from tracker.client.nats_connection import NatsOptions, close_nats, connect_nats
+from tracker.client.nats_connection import close_nats, connect_nats
+from tracker.client.nats_options import NatsOptions
+from tracker.config import STREAM_NAME
+from tracker.config.wording import name_problem
 from tracker.errors import BadRequest, ConfigError, UnknownStream
 from tracker.fleet.buckets import Buckets, ensure_consumer, entry_of
-from tracker.fleet.reading import all_entries
+from tracker.fleet.reading import NO_JETSTREAM, all_entries
 from tracker.fleet.records import (
     BOXES,
     CLAIMS,
@@ -62,14 +67,13 @@ class Applied(Struct, frozen=True, kw_only=True):
 
 async def ask(options: NatsOptions, work: Callable[[Buckets], Awaitable[R]]) -> R:
     """Over a connection of its own. Raises ConfigError where NATS or its JetStream does not answer."""
-    servers = ", ".join(options.servers)
     connection = await connect_nats(options, "trackerd fleet")
     try:
         return await work(await Buckets.open(connection))
-    except TimeoutError:
-        raise ConfigError([f"{servers}: JetStream does not answer; is it on (nats-server -js)?"]) from None
+    except (TimeoutError, NoRespondersError, ServiceUnavailableError):
+        raise ConfigError([f"{options.shown}: {NO_JETSTREAM}"]) from None
     except (NatsError, ConnectionError) as error:
-        raise ConfigError([f"{servers}: NATS: {str(error).removeprefix('nats: ')}"]) from None
+        raise ConfigError([f"{options.shown}: NATS: {str(error).removeprefix('nats: ')}"]) from None
     finally:
         await close_nats(connection)
 
@@ -128,7 +132,8 @@ async def _queued(buckets: Buckets, subjects: str) -> set[str]:
 
 
 async def remove(buckets: Buckets, stream: str) -> None:
-    """Want a stream no longer. Raises UnknownStream."""
+    """Want a stream no longer. Raises BadRequest, UnknownStream."""
+    _check_name("stream", stream)
     entry = await entry_of(buckets.wanted, key_of(stream))
     if entry.value is None:
         await _no_such_stream(buckets, stream)
@@ -142,9 +147,12 @@ async def remove(buckets: Buckets, stream: str) -> None:
 
 
 async def drain(buckets: Buckets, box: str, *, undo: bool = False) -> None:
-    """Have a box give all its streams to others, and take none until `undo`."""
+    """Have a box give all its streams to others, and take none until `undo`. Raises BadRequest."""
+    _check_name("box", box)
     key = f"drain.{key_of(box)}"
     if undo:
+        if (await entry_of(buckets.orders, key)).value is None:
+            raise BadRequest(f"box: {box!r} is not drained")
         await buckets.orders.purge(key)
         return
     if box not in [record.box for record in await boxes(buckets)]:
@@ -155,6 +163,7 @@ async def drain(buckets: Buckets, box: str, *, undo: bool = False) -> None:
 
 async def move(buckets: Buckets, stream: str, to: str | None) -> None:
     """Have a stream go to another box: `to`, or any. Raises UnknownStream, BadRequest."""
+    _check_name("stream", stream)
     where = await whereabouts(buckets, stream)
     known = {record.box: record for record in await boxes(buckets)}
     if to is not None:
@@ -169,6 +178,12 @@ async def move(buckets: Buckets, stream: str, to: str | None) -> None:
             raise BadRequest(f"to: {to} takes no streams: {known[to].message}")
     order = Order(kind="move", time=time.time(), box=where.box, to=to)
     await buckets.orders.put(f"move.{key_of(stream)}", msgspec.json.encode(order))
+
+
+def _check_name(what: str, name: str) -> None:
+    """Before it is part of a subject, where it might stand for others as well."""
+    if (problem := name_problem(name, STREAM_NAME)) is not None:
+        raise BadRequest(f"{what}: {problem}")
 
 
 async def whereabouts(buckets: Buckets, stream: str) -> Where:

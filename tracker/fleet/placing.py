@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from tracker.config import STREAM_NAME
+from tracker.config.wording import name_problem
 from tracker.errors import TrackerError
 from tracker.fleet.buckets import Buckets, entry_of
 from tracker.fleet.daemon_link import Daemon
@@ -131,7 +133,8 @@ class Placing:
             if time.monotonic() < self.pulls_from_s:
                 continue  # it was asked for before NATS was away; it is handed out again
             with contextlib.suppress(NatsError, TimeoutError, OSError):  # it is handed out again
-                await self._offered(message)
+                if not await self._offered(message):
+                    await asyncio.sleep(OFFER_AGAIN_S)  # others ask meanwhile
             await asyncio.sleep(FILL_S / self.room.config.streams * (0.5 + self.room.fill))
 
     async def _until_there_is_room(self) -> None:
@@ -144,16 +147,22 @@ class Placing:
                 return
             await asyncio.sleep(0.2)
 
-    async def _offered(self, message: Msg) -> None:
+    async def _offered(self, message: Msg) -> bool:
+        """Whether it is taken."""
         stream = name_of(message.subject.rpartition(".")[2])
+        if name_problem(stream, STREAM_NAME) is not None:
+            log.warning("no stream can be called %r", stream)
+            await message.term()
+            return False
         try:
             await self.room.look()
         except TrackerError as error:
             log.warning("the daemon does not answer: %s", error)
         if not self._is_for_us(stream) or await self._is_declined(stream) or self.why_not() is not None:
             await message.nak(OFFER_AGAIN_S)
-            return
+            return False
         await self.take(stream, message).wait()
+        return True
 
     def _is_for_us(self, stream: str) -> bool:
         order: Order | None = decoded(self.orders.get(f"move.{key_of(stream)}"), Order)

@@ -12,6 +12,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 from nats.js.object_store import ObjectStore
 
+NO_JETSTREAM = "JetStream does not answer; is it on (nats-server -js)?"
 ASK_AGAIN_S = 1.0
 READ_S = 10.0  # until a bucket is read, or an object's first bytes
 READ_AT_ONCE = 256  # entries
@@ -26,11 +27,14 @@ Changed = Callable[[str, bytes | None], None]
 async def answered(ask: Callable[[], Awaitable[T]]) -> T:
     """What JetStream says, however long it takes: where it has just started, has no quorum yet or a busy disk, it
     answers late or not at all."""
+    is_told = False
     while True:
         try:
             return await ask()
         except (TimeoutError, NoRespondersError, ServiceUnavailableError) as error:
-            log.warning("JetStream does not answer, and is asked again: %s", error)
+            log.log(logging.DEBUG if is_told else logging.WARNING, "%s It is asked until it does.", NO_JETSTREAM)
+            log.debug("NATS: %s", error)
+            is_told = True
             await asyncio.sleep(ASK_AGAIN_S)
 
 

@@ -10,14 +10,17 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from tracker.client import CONTROL
-from tracker.client.nats_connection import NatsOptions
+from tracker.client.nats_options import NatsOptions
 from tracker.config import STREAM_NAME, Count, Section, StreamConfig, Unit, struct_problems
 from tracker.config.wording import NAME_RULE, name_problem, why_unreadable
 from tracker.errors import ConfigError
 
 MAX_LABELS = 16
 Text = Annotated[str, Meta(min_length=1, max_length=64)]
-Labels = Annotated[dict[Text, str | bool | int], Meta(max_length=MAX_LABELS)]
+MAX_SETTINGS_BYTES = 64 << 10
+
+WholeNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Labels = Annotated[dict[Text, str | bool | WholeNumber], Meta(max_length=MAX_LABELS)]
 
 
 class NatsConfig(Section, frozen=True):
@@ -98,9 +101,9 @@ class WantedStream(StreamConfig, frozen=True):
 def load_box(path: Path) -> BoxConfig:
     """Raises ConfigError with every problem found."""
     data = _yaml(path)
-    problems = [f"{path}: {problem}" for problem in struct_problems("", data, BoxConfig)]
+    problems = [f"{path}: {problem.lstrip('.: ')}" for problem in struct_problems("", data, BoxConfig)]
     if problems:
-        raise ConfigError([problem.replace(": .", ": ", 1) for problem in problems])
+        raise ConfigError(problems)
     return msgspec.convert(data, BoxConfig)
 
 
@@ -125,6 +128,9 @@ def _stream_problems(name: object, fields: object) -> list[str]:
     if (problem := name_problem(name, STREAM_NAME)) is not None:
         return [f"{key}: a stream's name {problem}"]
     problems = list(struct_problems(key, fields, WantedStream))
+    size = 0 if problems else len(to_json(msgspec.convert(fields, WantedStream)))
+    if size > MAX_SETTINGS_BYTES:
+        problems.append(f"{key}: its settings take {size} bytes; at most {MAX_SETTINGS_BYTES} are kept of a stream")
     if not problems and isinstance(fields, dict) and _has_credentials(str(fields["url"])):
         problems.append(
             f"{key}.url: holds a user or password, which everybody who reads the fleet's settings would see: name "
@@ -144,11 +150,12 @@ def _yaml(path: Path) -> Any:
     from tracker.config.yaml import load_yaml
 
     try:
-        return load_yaml(path.read_text(encoding="utf-8")) or {}
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {why_unreadable(error)}"]) from None
     except ValueError as error:
         raise ConfigError([f"{path}: {error}"]) from None
+    return {} if data is None else data
 
 
 def to_json(record: Struct) -> bytes:
