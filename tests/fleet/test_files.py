@@ -23,7 +23,7 @@ from helpers.fleets import LOOK_S, START_S, TRACKERD, TestFleet
 from helpers.waiting import wait_until
 from tracker.errors import BadRequest
 from tracker.fleet import files
-from tracker.fleet.files import Work
+from tracker.fleet.work import Work
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]  # daemons start slowly on a busy machine
 

@@ -13,7 +13,8 @@ from helpers.fleets import LOOK_S, START_S, TestFleet
 from helpers.waiting import wait_until
 from tracker.fleet import files
 from tracker.fleet.buckets import Buckets
-from tracker.fleet.files import FileDone, Files, Job, Progress, Want, Work
+from tracker.fleet.files import Files, Progress
+from tracker.fleet.work import FileDone, Job, Want, Work
 
 R = TypeVar("R")
 

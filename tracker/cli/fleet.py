@@ -5,7 +5,7 @@ import contextlib
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import msgspec
@@ -15,6 +15,7 @@ from tracker.cli.options import Marks, mark_options
 from tracker.config import LogConfig
 from tracker.config.wording import of_option
 from tracker.errors import BadRequest
+from tracker.fleet.work import Want, Work, check_paths, check_work
 
 if TYPE_CHECKING:
     from tracker.fleet.buckets import Buckets
@@ -145,7 +146,12 @@ def rm(streams: tuple[str, ...], **nats: Any) -> None:
 @click.argument("paths", metavar="FILES...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @mark_options
 @click.option("--everything", is_flag=True, help="Everything that is there.")
-@click.option("--want", multiple=True, help="coco (default), masks, overlays; of track also jsonl; of index looks.")
+@click.option(
+    "--want",
+    multiple=True,
+    type=click.Choice(get_args(Want)),
+    help="coco (default), masks, overlays; of track also jsonl; of index looks.",
+)
 @click.option("--model", default="nano", show_default=True, help="See `trackerd models list`.")
 @click.option("--image-size", type=int, help="Side that the model works at, a multiple of 32.")
 @nats_options
@@ -154,15 +160,10 @@ def submit(kind: str, paths: tuple[Path, ...], as_json: bool, **options: Any) ->
     """Have idle boxes work on files, which they find under the same names as here."""
     from tracker.fleet import files
 
-    marks = Marks.take(options)
-    fields = {name: options.pop(name) for name in ("everything", "model", "image_size")}
-    want = list(options.pop("want")) or ["looks" if kind == "index" else "coco"]
-    given = {"kind": kind, "want": want, "points": marks.points, "box": marks.box, **fields}
-    try:
-        work = msgspec.convert(given, files.Work)
-    except msgspec.ValidationError as error:
-        raise BadRequest(of_option(error)) from None
+    work = _work(kind, options)
     absolute = [path.resolve() for path in paths]
+    check_work(work)  # at once, also where there is no NATS
+    check_paths(absolute)
     job = _ask_files(lambda there: files.submit(there, work, absolute), options)
     show.line(show.as_json(job) if as_json else job.job)
 
@@ -183,7 +184,7 @@ def jobs(job: str | None, fetch: Path | None, as_json: bool, **nats: Any) -> Non
     if job is None:
         found = _ask_files(files.progress, nats)
         rows: list[tuple[Any, ...]] = [
-            (p.job, p.kind, p.files, p.done, p.failed, p.files - p.done - p.failed) for p in found
+            (p.job, p.kind, p.files, p.done, p.failed, max(0, p.files - p.done - p.failed)) for p in found
         ]
         columns: tuple[str, ...] = ("job", "kind", "files", "done", "failed", "to do")
     else:
@@ -206,6 +207,22 @@ def work_on_files() -> None:
     from tracker.cli.fleet_worker import run
 
     run()
+
+
+def _work(kind: str, options: dict[str, Any]) -> Work:
+    """Out of a command's keywords. Raises BadRequest and ModelError."""
+    from tracker.engine.models import zoo
+
+    marks = Marks.take(options)
+    fields = {name: options.pop(name) for name in ("everything", "model", "image_size")}
+    want = list(options.pop("want")) or ["looks" if kind == "index" else "coco"]
+    zoo.config_path(fields["model"])
+    try:
+        return msgspec.convert(
+            {"kind": kind, "want": want, "points": marks.points, "box": marks.box, **fields}, Work
+        )
+    except msgspec.ValidationError as error:
+        raise BadRequest(of_option(error).replace("--points:", "--point:")) from None
 
 
 def _ask_files(work: "Callable[[Files], Awaitable[Any]]", nats: dict[str, Any]) -> Any:

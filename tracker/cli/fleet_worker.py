@@ -12,8 +12,10 @@ from tracker.cli.index import index
 from tracker.cli.options import ModelOptions
 from tracker.cli.segment import segment
 from tracker.cli.track import track
+from tracker.config.wording import printable
 from tracker.errors import TrackerError
-from tracker.fleet.files import Work
+from tracker.exports import MAX_PNG_OBJECT
+from tracker.fleet.work import MAX_ERROR_CHARS, Work
 from tracker.fleet.worker import Answer, Order
 
 
@@ -33,12 +35,17 @@ def _answer(order: Order) -> Answer:
     try:
         command.main(arguments(order), standalone_mode=False)
     except click.ClickException as error:
-        return Answer(error=error.format_message())
+        return _failed(error.format_message())
     except (TrackerError, OSError) as error:
-        return Answer(error=str(error))
+        return _failed(str(error))
     except Exception as error:  # noqa: BLE001 - one bad file must not cost the others
-        return Answer(error=f"{type(error).__name__}: {error}")
+        return _failed(f"{type(error).__name__}: {error}")
     return Answer()
+
+
+def _failed(text: str) -> Answer:
+    """As short as a line to the box may be, and without what JSON cannot hold."""
+    return Answer(error=printable(text)[:MAX_ERROR_CHARS])
 
 
 def arguments(order: Order) -> list[str]:
@@ -53,6 +60,8 @@ def arguments(order: Order) -> list[str]:
         typed += ["--box", _numbers(list(work.box))]
     if work.everything:
         typed.append("--everything")
+        if "masks" in work.want:
+            typed += ["--max-masks", str(MAX_PNG_OBJECT)]
     return typed + [word for want in work.want for word in _output(work, want, folder)]
 
 

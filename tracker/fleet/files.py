@@ -1,22 +1,36 @@
 """Libraries of files: what people submit, a message for each file in a work queue of its own, and how far it is."""
 
+import logging
+import re
 import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 from nats.js import JetStreamContext, api
-from nats.js.errors import NotFoundError, ObjectNotFoundError
+from nats.js.errors import BadObjectMetaError, NotFoundError, ObjectNotFoundError
 from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
 from tracker.errors import BadRequest, ConfigError
 from tracker.fleet.buckets import make
 from tracker.fleet.reading import all_entries, stored_data
-from tracker.fleet.records import ACK_WAIT_S, decoded
+from tracker.fleet.records import ACK_WAIT_S
+from tracker.fleet.work import (
+    JOB,
+    JOB_NAME,
+    MAX_FILES,
+    FileDone,
+    FileTask,
+    Job,
+    Kind,
+    Work,
+    check_paths,
+    check_work,
+    read,
+)
 
 FILES = "tracker-files"  # the work queue
 FILES_SUBJECT = "tracker-fleet.files"  # FILES_SUBJECT.<job>.<number>
@@ -24,61 +38,11 @@ CONSUMER = "boxes"
 JOBS = "tracker-jobs"  # bucket: <job> -> Job, <job>.done.<number> and <job>.failed.<number> -> FileDone
 RESULTS = "tracker-results"  # object store: <job>/<file>/<what>
 KEPT_S = 30 * 86400.0  # what is known of a job, and its results in NATS
-MAX_FILES = 100_000  # of one job
 MAX_TRIES = 3
 
-Kind = Literal["track", "segment", "index"]
-Want = Literal["masks", "coco", "overlays", "jsonl", "looks"]
-WANTS: dict[Kind, tuple[Want, ...]] = {
-    "segment": ("coco", "masks", "overlays"),
-    "track": ("jsonl", "coco", "masks", "overlays"),
-    "index": ("looks",),
-}
-Number = Annotated[float, Meta(ge=-1e6, le=1e6)]
+KEY = re.compile(rf"(?P<job>{JOB})(?:\.(?P<fate>done|failed)\.(?:0|[1-9][0-9]{{0,4}}))?")  # of the bucket
 
-
-class Work(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is done with each file; what marks an object is as on the command line."""
-
-    kind: Kind
-    want: list[Want]
-    points: list[list[Number]] = []
-    box: tuple[Number, Number, Number, Number] | None = None
-    everything: bool = False
-    model: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.+-]{1,64}\Z")] = "nano"
-    image_size: Annotated[int, Meta(ge=64, le=2048, multiple_of=32)] | None = None
-
-
-class FileTask(Struct, frozen=True, kw_only=True):
-    """One message of the work queue."""
-
-    job: str
-    number: int
-    path: str
-    work: Work
-
-    @property
-    def name(self) -> str:
-        """Of the folder that its results are in."""
-        return f"{self.number:06d}-{Path(self.path).stem}"
-
-
-class Job(Struct, frozen=True, kw_only=True):
-    job: str
-    time: float
-    work: Work
-    files: int
-
-
-class FileDone(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A file that no box will look at again."""
-
-    path: str
-    box: str
-    seconds: float
-    tries: int
-    results: list[str] = []
-    error: str | None = None
+log = logging.getLogger(__name__)
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -129,20 +93,13 @@ class Files(Struct, frozen=True):
 
 
 async def submit(files: Files, work: Work, paths: Sequence[Path]) -> Job:
-    """One message for each file. Raises BadRequest for what no box could do."""
+    """One message for each file, once all were looked at. Raises BadRequest for what no box could do."""
     if len(paths) > MAX_FILES:
         raise BadRequest(
             f"files: {len(paths)} are more than {MAX_FILES}, the most of one job; submit them in parts"
         )
-    unknown = [want for want in work.want if want not in WANTS[work.kind]]
-    if unknown or not work.want:
-        raise BadRequest(
-            f"want: {', '.join(unknown) or 'nothing'}; {work.kind} gives {', '.join(WANTS[work.kind])}"
-        )
-    if work.kind == "index" and (work.points or (work.box and work.everything)):
-        raise BadRequest("index what a box is around, or everything, or all of each picture; points are not taken")
-    if work.kind != "index" and bool(work.points or work.box) == work.everything:
-        raise BadRequest("mark an object with points or a box, or say everything")
+    check_work(work)
+    check_paths(paths)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     job = Job(job=name, time=time.time(), work=work, files=len(paths))
     await files.jobs.put(name, msgspec.json.encode(job))
@@ -157,10 +114,10 @@ async def progress(files: Files) -> list[Progress]:
     counts: dict[tuple[str, str], int] = {}
     jobs: list[Job] = []
     for key in await _keys(files):
-        job, _, rest = key.partition(".")
-        fate = rest.partition(".")[0]
-        counts[job, fate] = counts.get((job, fate), 0) + 1
-        if not rest and (found := decoded((await files.jobs.get(key)).value, Job)) is not None:
+        job, fate = key["job"], key["fate"]
+        if fate is not None:
+            counts[job, fate] = counts.get((job, fate), 0) + 1
+        elif (found := await _job(files, job)) is not None:
             jobs.append(found)
     return [
         Progress(
@@ -176,19 +133,22 @@ async def progress(files: Files) -> list[Progress]:
 
 
 async def failures(files: Files, job: str) -> list[FileDone]:
-    found = await all_entries(files.js, JOBS, f"{job}.failed.*")
-    return [done for done in (decoded(data, FileDone) for data in found.values()) if done is not None]
+    """Raises BadRequest where there is no such job."""
+    return await _done(files, job, "failed")
 
 
 async def outcomes(files: Files, job: str) -> list[FileDone]:
-    """Of the files that are done."""
-    found = await all_entries(files.js, JOBS, f"{job}.done.*")
-    return [done for done in (decoded(data, FileDone) for data in found.values()) if done is not None]
+    """Of the files that are done. Raises BadRequest where there is no such job."""
+    return await _done(files, job, "done")
 
 
 async def fetch(files: Files, job: str, folder: Path) -> int:
-    """A job's results out of the object store, into a folder. Returns how many files."""
+    """A job's results out of the object store, into a folder. Returns how many files.
+
+    Raises BadRequest where some are elsewhere; the others are fetched then.
+    """
     number = 0
+    missing: list[str] = []
     for done in await outcomes(files, job):
         for name in done.results:
             place = folder / name
@@ -196,15 +156,48 @@ async def fetch(files: Files, job: str, folder: Path) -> int:
                 raise BadRequest(f"{name!r} would not be in {folder}")
             try:
                 data = await stored_data(files.results, f"{job}/{name}")
-            except ObjectNotFoundError:
-                where = f"where jobs.results of box {done.box} says"
-                raise BadRequest(f"{name!r} is not in NATS; it is {where}") from None
+            except (ObjectNotFoundError, BadObjectMetaError):
+                missing.append(f"{name!r} is not in NATS; it is where jobs.results of box {done.box} says")
+                continue
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
             number += 1
+    if missing:
+        others = f" (and {len(missing) - 1} others are not)" if len(missing) > 1 else ""
+        raise BadRequest(f"{missing[0]}{others}; {number} files were fetched")
     return number
 
 
-async def _keys(files: Files) -> list[str]:
-    info = await files.js.stream_info(f"KV_{JOBS}", subjects_filter=f"$KV.{JOBS}.>")
-    return [subject.removeprefix(f"$KV.{JOBS}.") for subject in info.state.subjects or {}]
+async def _done(files: Files, job: str, fate: str) -> list[FileDone]:
+    """Raises BadRequest where there is no such job."""
+    if re.match(JOB_NAME, job) is None or await _job(files, job) is None:
+        raise BadRequest(f"job: the fleet has no job {job!r}; trackerd fleet jobs lists all of the last 30 days")
+    found: list[FileDone] = []
+    strange = 0
+    for key, data in (await all_entries(files.js, JOBS, f"{job}.{fate}.*")).items():
+        try:
+            if KEY.fullmatch(key) is not None:
+                found.append(read(data, FileDone))
+        except ValueError:
+            strange += 1
+    if strange:
+        log.warning("%d records of job %s are not as a box writes them, and are passed over", strange, job)
+    return found
+
+
+async def _job(files: Files, name: str) -> Job | None:
+    """None where there is none, or what is there is not as it is submitted."""
+    try:
+        message = await files.js.get_last_msg(f"KV_{JOBS}", f"$KV.{JOBS}.{name}")
+        job = read(message.data, Job)
+    except (NotFoundError, ValueError):
+        return None
+    return job if job.job == name else None
+
+
+async def _keys(files: Files) -> list["re.Match[str]"]:
+    """Those of jobs; others can be in the bucket too."""
+    prefix = f"$KV.{JOBS}."
+    info = await files.js.stream_info(f"KV_{JOBS}", subjects_filter=f"{prefix}>")
+    keys = [KEY.fullmatch(subject.removeprefix(prefix)) for subject in info.state.subjects or {}]
+    return [key for key in keys if key is not None]

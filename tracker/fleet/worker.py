@@ -16,11 +16,13 @@ from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from tracker.config.wording import place_and_words, printable
 from tracker.errors import TrackerError
 from tracker.fleet.daemon_link import Daemon
-from tracker.fleet.files import CONSUMER, FILES, MAX_TRIES, FileDone, Files, FileTask
-from tracker.fleet.records import PROGRESS_S, decoded
+from tracker.fleet.files import CONSUMER, FILES, MAX_TRIES, Files
+from tracker.fleet.records import PROGRESS_S
 from tracker.fleet.settings import JobsConfig
+from tracker.fleet.work import MAX_ERROR_CHARS, FileDone, FileTask, read
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ CHILD_IDLE_S = 5.0
 RETRY_S = 2.0
 NICE = 10  # live streams come first
 MAX_LINE_BYTES = 2**16
+MAX_NAMES_BYTES = 500_000  # of a file's results, which are told in one message
+MAX_SHOWN_CHARS = 200  # of what strangers wrote
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -113,8 +117,7 @@ class Worker:
                 except (NatsError, OSError):
                     await asyncio.sleep(PULL_S)
                     continue
-                with contextlib.suppress(NatsError, TimeoutError):  # it is handed out again
-                    await self._work(message)
+                await self._take(message)
         finally:
             await self._child.stop()
 
@@ -127,11 +130,21 @@ class Worker:
         if time.monotonic() - self._worked_s > CHILD_IDLE_S:
             await self._child.stop()
 
-    async def _work(self, message: Msg) -> None:
-        task: FileTask | None = decoded(message.data, FileTask)
-        if task is None:
-            await message.term()
+    async def _take(self, message: Msg) -> None:
+        """A message of the queue, which anybody may have written: none of them ends the work on the others."""
+        try:
+            task = read(message.data, FileTask)
+        except ValueError as error:
+            place, words = place_and_words(error)
+            subject, why = message.subject[:MAX_SHOWN_CHARS], f"{place} {words}"[:MAX_SHOWN_CHARS]
+            log.warning("what is no file of a job is dropped: %s: %s", printable(subject), printable(why.strip()))
+            with contextlib.suppress(NatsError, TimeoutError):
+                await message.term()
             return
+        with contextlib.suppress(NatsError, TimeoutError):  # it is handed out again
+            await self._work(task, message)
+
+    async def _work(self, task: FileTask, message: Msg) -> None:
         tries = message.metadata.num_delivered
         began_s = time.monotonic()
         beating = asyncio.create_task(_keep_alive(message))
@@ -139,12 +152,15 @@ class Worker:
             if tries > MAX_DELIVERIES:
                 raise TrackerError(f"{tries - 1} boxes that had it fell silent over it")
             results = await self._results_of(task)
-        except (TrackerError, OSError) as error:
-            log.warning("%s: %s", task.path, error)
+        except NatsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad file must not cost the others
+            why_not = _why_not(error)
+            log.warning("%s: %s", printable(task.path), why_not)
             if tries < MAX_TRIES:
                 await message.nak(RETRY_S)
                 return
-            done = self._done(task, began_s, tries, error=str(error))
+            done = self._done(task, began_s, tries, error=why_not)
         else:
             done = self._done(task, began_s, tries, results=results)
         finally:
@@ -163,7 +179,7 @@ class Worker:
         )
 
     async def _results_of(self, task: FileTask) -> list[str]:
-        """Their names. Raises TrackerError and OSError where there are none."""
+        """Their names in NATS, or that of their folder. Raises TrackerError and OSError where there are none."""
         self._check(task.path)
         parent = None
         if self._config.results is not None:
@@ -181,8 +197,8 @@ class Worker:
                 _publish(out, parent / task.name)
                 for left in parent.glob(f"{prefix}*"):  # by boxes that died over it
                     shutil.rmtree(left, ignore_errors=True)
-            else:
-                await self._store(Path(folder), task.job, names)
+                return [task.name]
+            await self._store(Path(folder), task.job, names)
         return names
 
     def _check(self, path: str) -> None:
@@ -192,8 +208,18 @@ class Worker:
             raise TrackerError(f"{path} is in no folder of jobs.inputs of box {self._box}")
 
     async def _store(self, folder: Path, job: str, names: list[str]) -> None:
+        """Raises TrackerError where they are too many for NATS."""
+        if sum(len(name.encode()) for name in names) > MAX_NAMES_BYTES:
+            raise TrackerError(f"its {len(names)} results are too many for NATS: have a folder, jobs.results")
         for name in names:
             await self._files.results.put(f"{job}/{name}", (folder / name).read_bytes())
+
+
+def _why_not(error: Exception) -> str:
+    """In words that can be kept, whatever stood in the file's name."""
+    expected = isinstance(error, (TrackerError, OSError))
+    text = str(error) if expected else f"{type(error).__name__}: {error}"
+    return printable(text)[:MAX_ERROR_CHARS] or type(error).__name__
 
 
 def _publish(out: Path, place: Path) -> None:
