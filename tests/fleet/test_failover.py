@@ -134,5 +134,5 @@ class TestAStoppedBox:
                 wait_until(lambda: "cam0" not in [s.stream for s in old.streams().streams], START_S)
                 assert [owner_of(listener.next()) for _ in range(5)] == [owner_of(moved)] * 5
             assert next(o.label for o in client.objects("cam0").objects) == "newer"
-        stored = fleet.do(lambda buckets: get_bundle(buckets.bundles, "cam0", [owner_of(moved)]))
+        stored = fleet.do(lambda buckets: get_bundle(buckets.js, "cam0", [owner_of(moved)]))
         assert [one.record.label for one in stored.objects] == ["newer"]

@@ -1,9 +1,11 @@
 """What is read of NATS ends, also where the server goes meanwhile."""
 
 import asyncio
+import base64
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from nats.errors import Error as NatsError
 from nats.js.errors import ObjectNotFoundError
@@ -13,8 +15,8 @@ from tracker.client.nats_connection import close_nats, connect_nats
 from tracker.client.nats_options import NatsOptions
 from tracker.fleet import reading
 from tracker.fleet.buckets import Buckets
-from tracker.fleet.reading import all_entries, stored_data
-from tracker.fleet.records import WANTED
+from tracker.fleet.reading import BadObject, all_entries, stored_data
+from tracker.fleet.records import BUNDLES, WANTED
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(120)]
 
@@ -29,7 +31,7 @@ def test_a_read_ends_where_the_server_is_gone(tmp_path: Path, monkeypatch: pytes
         """Raises what a read that was cut off raises."""
         while True:
             assert await all_entries(buckets.js, WANTED) == ENTRIES
-            assert await stored_data(buckets.bundles, "content") == CONTENT
+            assert await stored_data(buckets.js, BUNDLES, "content") == CONTENT
 
     async def work() -> None:
         with nats_server(tmp_path) as server:
@@ -39,7 +41,7 @@ def test_a_read_ends_where_the_server_is_gone(tmp_path: Path, monkeypatch: pytes
                 await asyncio.gather(*(buckets.wanted.put(key, value) for key, value in ENTRIES.items()))
                 await buckets.bundles.put("content", CONTENT)
                 with pytest.raises(ObjectNotFoundError):
-                    await stored_data(buckets.bundles, "nothing")
+                    await stored_data(buckets.js, BUNDLES, "nothing")
                 readers = [asyncio.ensure_future(read(buckets)) for _ in range(8)]
                 await asyncio.wait(readers, timeout=1.0)
                 assert not any(reader.done() for reader in readers)
@@ -48,6 +50,39 @@ def test_a_read_ends_where_the_server_is_gone(tmp_path: Path, monkeypatch: pytes
                 ends = await asyncio.wait_for(asyncio.gather(*readers, return_exceptions=True), 30)
                 assert time.monotonic() - gone_s < 15
                 assert all(isinstance(end, (TimeoutError, NatsError)) for end in ends), ends
+            finally:
+                await close_nats(connection)
+
+    asyncio.run(work())
+
+
+def _record(**fields: object) -> bytes:
+    """Of an object `content`, as somebody else writes it."""
+    whole = {"name": "content", "bucket": BUNDLES, "nuid": "none", "size": len(CONTENT), "chunks": 8}
+    return msgspec.json.encode({**whole, "digest": "SHA-256=x", **fields})
+
+
+DAMAGED = {
+    "no chunks are there": lambda _: _record(size=10**15),
+    "its digest is none": lambda info: _record(nuid=info.nuid),
+    "its digest is another's": lambda info: _record(nuid=info.nuid, digest=f"SHA-256={'A' * 43}="),
+    "it has no digest": lambda info: _record(nuid=info.nuid, digest=None),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_object_is_said_to_be_one(case: str, tmp_path: Path) -> None:
+    async def work() -> None:
+        with nats_server(tmp_path) as server:
+            connection = await connect_nats(NatsOptions([server.url]), "test")
+            try:
+                buckets = await Buckets.create(connection, 1)
+                info = await buckets.bundles.put("content", CONTENT)
+                assert await stored_data(buckets.js, BUNDLES, "content") == CONTENT
+                subject = f"$O.{BUNDLES}.M.{base64.urlsafe_b64encode(b'content').decode()}"
+                await buckets.js.publish(subject, DAMAGED[case](info), headers={"Nats-Rollup": "sub"})
+                with pytest.raises(BadObject):
+                    await asyncio.wait_for(stored_data(buckets.js, BUNDLES, "content"), 30)
             finally:
                 await close_nats(connection)
 

@@ -19,6 +19,7 @@ BOXES = [
     ("labels: [north]", "labels: must be a map, not a list"),
     ("metrics: {endpoint: everywhere}", "metrics.endpoint"),
     ("a: [", "not valid YAML"),
+    ("daemon: {control: here}", "daemon.control: must be text that begins with tcp:// or ipc://"),
     ("5", "file.yaml: must be a map, not int"),
     ("[]", "file.yaml: must be a map, not list"),
     ("labels: {rank: 99999999999999999999}", "labels[...]: must be a whole number of at most 9223372036854775807"),

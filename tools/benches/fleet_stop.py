@@ -75,6 +75,6 @@ def _is_stored(three: Three, stream: str, label: str) -> bool:
 
     async def newest(buckets: Buckets) -> Bundle:
         claim: Claim = decoded((await entry_of(buckets.claims, key_of(stream))).value, Claim)
-        return await get_bundle(buckets.bundles, stream, [claim.bundle or ""])
+        return await get_bundle(buckets.js, stream, [claim.bundle or ""])
 
     return [one.record.label for one in three.fleet.do(newest).objects] == [label]

@@ -108,9 +108,19 @@ def drain(box: str, undo: bool, wait: bool, **nats: Any) -> None:
     """Have a box give its streams to others, and take none."""
     from tracker.fleet import people
 
+    if undo and wait:
+        raise click.UsageError("--undo gives a box nothing to wait for: leave --wait out")
+
     async def work(buckets: "Buckets") -> None:
         await people.drain(buckets, box, undo=undo)
-        while wait and any(stream.box == box for stream in (await people.state(buckets)).streams):
+        told: list[str] = []
+        while wait:
+            left = [placed.stream for placed in (await people.state(buckets)).streams if placed.box == box]
+            if not left:
+                return
+            if left != told:
+                show.say(f"still on {box}, until another box takes them: {', '.join(left)}")
+            told = left
             await asyncio.sleep(0.5)
 
     _ask(work, nats)

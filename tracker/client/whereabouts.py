@@ -9,6 +9,8 @@ from nats.js.errors import KeyNotFoundError, NotFoundError
 
 from tracker.client.nats_connection import close_nats, connect_nats
 from tracker.client.nats_options import NatsOptions
+from tracker.config import STREAM_NAME
+from tracker.config.wording import name_problem
 from tracker.errors import ConfigError, Timeout, TrackerError, UnknownStream
 from tracker.protocol.placement import SAVE, WHERE, Where, key_of, name_of, where_of
 
@@ -46,6 +48,8 @@ class Whereabouts:
 
     async def where(self, stream: str) -> Where:
         """Raises UnknownStream where the stream is nowhere, Timeout where NATS does not say."""
+        if (problem := name_problem(stream, STREAM_NAME)) is not None:
+            raise UnknownStream(f"stream: {stream!r} is no name of a stream: {problem}")
         if stream not in self._found:
             await self._watch(stream)
         return self.known(stream)

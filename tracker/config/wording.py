@@ -9,6 +9,7 @@ NAME_RULE = "1 to 64 of a-z, 0-9, _, . and -, the first one a letter or a digit"
 # What texts that have to match a pattern are like, by a part of the pattern.
 _PATTERNS = {
     "https?://": " that begins with http:// or https:// and has no spaces",
+    "(tcp|ipc)://": " that begins with tcp:// or ipc://",
     "[0-9]{1,5}": " like HOST:PORT, such as 127.0.0.1:9464",
     "[a-z][a-z0-9": ": 1 to 32 of a-z, 0-9, _ and -, the first one a letter",
     "a-z0-9": f": {NAME_RULE}",

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+import uuid
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
@@ -26,7 +27,7 @@ from tracker.fleet.metrics import Figures
 from tracker.fleet.mirror import Mirror
 from tracker.fleet.placing import Placing, Room
 from tracker.fleet.reading import View, answered
-from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded, needs_key
+from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded
 from tracker.fleet.settings import BoxConfig
 from tracker.fleet.worker import Worker
 from tracker.protocol.placement import key_of
@@ -49,6 +50,9 @@ class Box:
         self.connected = False
         self._config = config
         self._daemon = daemon
+        self._instance = uuid.uuid4().hex
+        self._has_beaten = False
+        self._has_rival = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._daemon_gone_s: float | None = time.monotonic()  # since when
         self._mirror: Mirror | None = None
@@ -100,7 +104,7 @@ class Box:
         self._needs = View(nats, NEEDS, self._placing.needs_changed)
         await self._orders.start()
         await self._needs.start()
-        self._placing.needs_changed(needs_key({}), b"{}")
+        self._placing.start()
         log.info("box %s is in the fleet", self.name)
 
     async def _stop_tasks(self) -> None:
@@ -136,7 +140,17 @@ class Box:
         with contextlib.suppress(NatsError, TimeoutError, OSError, TrackerError):
             if self._daemon.info is not None:
                 await self._room.look()
+            await self._see_rivals()
             await self._buckets.boxes.put(key_of(self.name), msgspec.json.encode(self.record()))
+            self._has_beaten = True
+
+    async def _see_rivals(self) -> None:
+        """Whether somebody else has written our record since we did."""
+        entry = await entry_of(self._buckets.boxes, key_of(self.name))
+        record: BoxRecord | None = decoded(entry.value, BoxRecord)
+        self._has_rival = self._has_beaten and record is not None and record.instance != self._instance
+        if self._has_rival:
+            log.error("another box is called %s as well: give each its own name", self.name)
 
     def record(self) -> BoxRecord:
         status = self._daemon.status
@@ -149,7 +163,8 @@ class Box:
             objects=sum(stream.objects for stream in status.streams) if status else 0,
             objects_room=self._room.objects,
             version=tracker.__version__,
-            message=self._placing.why_not(),
+            message="another box is called so as well" if self._has_rival else self._placing.why_not(),
+            instance=self._instance,
         )
 
     def _verify_all(self) -> None:

@@ -10,7 +10,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError, ObjectDeletedError, ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
-from tracker.fleet.reading import stored_data
+from tracker.fleet.reading import BadObject, stored_data
 from tracker.fleet.records import BUNDLES, bundle_name
 from tracker.protocol.placement import Token
 from tracker.protocol.replies import MovedObject
@@ -32,14 +32,14 @@ async def put_bundle(store: ObjectStore, stream: str, token: Token, bundle: Bund
     await store.put(bundle_name(stream, token), msgspec.msgpack.encode(bundle))
 
 
-async def get_bundle(store: ObjectStore, stream: str, tokens: list[str]) -> Bundle:
+async def get_bundle(js: JetStreamContext, stream: str, tokens: list[str]) -> Bundle:
     """Of the first of these tokens that has one; an empty one where none has."""
     for token in tokens:
         try:
-            return msgspec.msgpack.decode(await stored_data(store, bundle_name(stream, token)), type=Bundle)
+            return msgspec.msgpack.decode(await stored_data(js, BUNDLES, bundle_name(stream, token)), type=Bundle)
         except (NotFoundError, ObjectNotFoundError, ObjectDeletedError):
             continue
-        except msgspec.MsgspecError as error:
+        except (BadObject, msgspec.MsgspecError) as error:
             log.error("%s: the objects stored by %s cannot be read: %s", stream, token, error)
     return Bundle()
 

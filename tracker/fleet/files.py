@@ -155,7 +155,7 @@ async def fetch(files: Files, job: str, folder: Path) -> int:
             if not place.resolve().is_relative_to(folder.resolve()):
                 raise BadRequest(f"{name!r} would not be in {folder}")
             try:
-                data = await stored_data(files.results, f"{job}/{name}")
+                data = await stored_data(files.js, RESULTS, f"{job}/{name}")
             except (ObjectNotFoundError, BadObjectMetaError):
                 missing.append(f"{name!r} is not in NATS; it is where jobs.results of box {done.box} says")
                 continue

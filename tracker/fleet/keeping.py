@@ -85,6 +85,6 @@ class Keeping:
         await drop_bundle(self._buckets.js, self._buckets.bundles, self._ownership.stream, token)
 
     async def _stored(self, tokens: list[str]) -> Bundle:
-        bundle = await get_bundle(self._buckets.bundles, self._ownership.stream, tokens)
+        bundle = await get_bundle(self._buckets.js, self._ownership.stream, tokens)
         self.next_object = max(self.next_object, bundle.next_object)
         return bundle

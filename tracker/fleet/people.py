@@ -144,6 +144,7 @@ async def remove(buckets: Buckets, stream: str) -> None:
         key_of(stream)
     )  # whoever takes the stream when it is wanted anew, begins from nothing
     await buckets.wanted.purge(key_of(stream))
+    await buckets.orders.purge(f"move.{key_of(stream)}")
 
 
 async def drain(buckets: Buckets, box: str, *, undo: bool = False) -> None:

@@ -15,7 +15,7 @@ from tracker.config.wording import name_problem
 from tracker.errors import TrackerError
 from tracker.fleet.buckets import Buckets, entry_of
 from tracker.fleet.daemon_link import Daemon
-from tracker.fleet.records import QUEUE, Order, decoded, satisfied
+from tracker.fleet.records import QUEUE, Order, decoded, needs_key, satisfied
 from tracker.fleet.settings import RoomConfig
 from tracker.protocol.placement import key_of, name_of
 
@@ -26,6 +26,8 @@ FILL_S = 5.0  # an empty box takes at least so long to fill up, so that others, 
 IDLE_PAUSE_S = 0.5  # between two requests of a full box; of an empty one none: emptier boxes pull sooner
 DECLINED_S = 60.0  # a stream that this box could not serve is left to others for so long
 OFFER_AGAIN_S = 1.0  # what is not for this box is offered again after so long
+MAX_NEEDS = 256  # different ones
+ANY = needs_key({})
 MOVED_S = 60.0  # an order to move a stream counts for so long
 
 
@@ -86,10 +88,19 @@ class Placing:
     _loops: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
     _declined: dict[str, Declined] = field(default_factory=dict)  # by stream
 
+    def start(self) -> None:
+        """Take what needs nothing."""
+        self._loops[ANY] = asyncio.create_task(self._pull(ANY), name=f"pull-{ANY}")
+
     def needs_changed(self, key: str, data: bytes | None) -> None:
+        """Others may write into the same NATS: what is not kept under its own key are no needs."""
         needs = decoded(data, dict)
+        if key == ANY or (data is not None and (needs is None or needs_key(needs) != key)):
+            return
         fits = needs is not None and satisfied(needs, self.labels)
-        if fits and key not in self._loops:
+        if fits and key not in self._loops and len(self._loops) >= MAX_NEEDS:
+            log.warning("more than %d different needs: these are left to others: %s", MAX_NEEDS, needs)
+        elif fits and key not in self._loops:
             self._loops[key] = asyncio.create_task(self._pull(key), name=f"pull-{key}")
         elif not fits and key in self._loops:
             self._loops.pop(key).cancel()
@@ -166,7 +177,7 @@ class Placing:
 
     def _is_for_us(self, stream: str) -> bool:
         order: Order | None = decoded(self.orders.get(f"move.{key_of(stream)}"), Order)
-        if order is None or time.time() - order.time > MOVED_S:
+        if order is None or abs(time.time() - order.time) > MOVED_S:
             return True
         return order.to == self.box if order.to is not None else order.box != self.box
 

@@ -9,8 +9,13 @@ from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.js import JetStreamContext
-from nats.js.errors import NotFoundError, ServiceUnavailableError
-from nats.js.object_store import ObjectStore
+from nats.js.errors import (
+    BadObjectMetaError,
+    DigestMismatchError,
+    LinkIsABucketError,
+    NotFoundError,
+    ServiceUnavailableError,
+)
 
 NO_JETSTREAM = "JetStream does not answer; is it on (nats-server -js)?"
 ASK_AGAIN_S = 1.0
@@ -21,6 +26,12 @@ SLOWEST_BYTES_S = 1e6  # of a network on which an object is waited for
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class BadObject(Exception):
+    """An object that is stored and cannot be had."""
+
+
 Changed = Callable[[str, bytes | None], None]
 
 
@@ -114,8 +125,19 @@ def _is_deleted(headers: dict[str, str] | None) -> bool:
     return headers is not None and "KV-Operation" in headers
 
 
-async def stored_data(store: ObjectStore, name: str) -> bytes:
-    """An object's content. Raises ObjectNotFoundError; TimeoutError also where it is replaced while it is read."""
-    size = (await store.get_info(name)).size or 0
-    async with asyncio.timeout(READ_S + size / SLOWEST_BYTES_S):
-        return (await store.get(name)).data or b""
+async def stored_data(js: JetStreamContext, bucket: str, name: str) -> bytes:
+    """An object's content. Raises ObjectNotFoundError, BadObject where it is not what its record says, and
+    TimeoutError, also where it is replaced while it is read."""
+    stream = f"OBJ_{bucket}"
+    store = await js.object_store(bucket)
+    info = await store.get_info(name)
+    if info.nuid:
+        chunks = f"$O.{bucket}.C.{info.nuid}"
+        held = (await js.stream_info(stream, subjects_filter=chunks)).state.subjects or {}
+        if held.get(chunks, 0) != info.chunks:  # nats-py would wait for ever for what is not there
+            raise BadObject(f"{name!r} is not whole")
+    try:
+        async with asyncio.timeout(READ_S + (info.size or 0) / SLOWEST_BYTES_S):
+            return (await store.get(name)).data or b""
+    except (DigestMismatchError, BadObjectMetaError, LinkIsABucketError, AttributeError, ValueError) as error:
+        raise BadObject(f"{name!r} cannot be read: {error}") from None

@@ -49,6 +49,7 @@ class BoxRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     objects_room: int = 0
     version: str = ""
     message: str | None = None  # why it takes no streams, where it does not
+    instance: str = ""  # of the process: two with one name would write one record in turn
 
 
 class Order(Struct, frozen=True, kw_only=True, omit_defaults=True):

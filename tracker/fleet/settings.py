@@ -38,7 +38,7 @@ class NatsConfig(Section, frozen=True):
 class DaemonConfig(Section, frozen=True):
     """The box's own daemon."""
 
-    control: str = CONTROL
+    control: Annotated[str, Meta(pattern=r"^(tcp|ipc)://.+\Z")] = CONTROL
     key: str | None = None  # a key file that the daemon allows for both sockets
 
 

@@ -1,0 +1,83 @@
+"""What others write into the same NATS: boxes go on, and take what is wanted. Real NATS, boxes without cameras."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from benches.fleet_boxes import SimulatedDaemon
+from helpers.boxes import asked, box_of, until
+from helpers.fleets import nats_server
+from tracker.client.nats_options import NatsOptions
+from tracker.fleet import people
+from tracker.fleet.buckets import Buckets
+from tracker.fleet.records import QUEUE_SUBJECT
+from tracker.fleet.settings import NatsConfig, WantedStream
+
+pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+
+PATIENCE_S = 180.0
+
+
+async def _garbage_needs(buckets: Buckets) -> None:
+    for key in ("any", "strange"):
+        await buckets.needs.put(key, b"\xff garbage")
+    for number in range(300):
+        await buckets.needs.put(f"many{number}", b"{}")
+
+
+async def _impossible_names(buckets: Buckets) -> None:
+    for name in ("Upper", "a b".replace(" ", "~"), "\x1b[31m"):
+        await buckets.js.publish(f"{QUEUE_SUBJECT}.any.{name}", b"")
+
+
+async def _garbage_entries(buckets: Buckets) -> None:
+    for bucket in (buckets.orders, buckets.boxes, buckets.where, buckets.claims):
+        await bucket.put("cam", b"\xff\x00{")
+    await buckets.orders.put("move.cam", b'{"kind":"move","time":1e300,"to":"south"}')
+
+
+WRITTEN: dict[str, Callable[[Buckets], Awaitable[None]]] = {
+    "needs that are none": _garbage_needs,
+    "names that no stream has": _impossible_names,
+    "entries that are none": _garbage_entries,
+}
+
+
+@pytest.mark.parametrize("what", WRITTEN)
+def test_what_strangers_write(what: str, tmp_path: Path) -> None:
+    async def work(url: str) -> None:
+        daemon = SimulatedDaemon()
+        async with box_of(NatsConfig(servers=(url,)), daemon) as box, asked(NatsOptions([url])) as buckets:
+            await WRITTEN[what](buckets)
+            await people.apply(buckets, {"cam": WantedStream(url="file:///film.mp4")}, prune=False)
+
+            async def is_served() -> bool:
+                return [record.stream for record in await daemon.streams()] == ["cam"] and "cam" in box.leases
+
+            await until(is_served)
+            loops = [task for task in asyncio.all_tasks() if task.get_name().startswith("pull-")]
+            assert [task.get_name() for task in loops] == ["pull-any"]
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server.url), PATIENCE_S))
+
+
+def test_two_boxes_of_one_name_are_told(tmp_path: Path) -> None:
+    async def work(url: str) -> None:
+        nats = NatsConfig(servers=(url,))
+        async with (
+            box_of(nats, SimulatedDaemon()) as first,
+            box_of(nats, SimulatedDaemon()) as second,
+            asked(NatsOptions([url])),
+        ):
+
+            async def are_told() -> bool:
+                messages = [box.record().message for box in (first, second) if box.connected]
+                return messages == ["another box is called so as well"] * 2
+
+            await until(are_told)
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server.url), PATIENCE_S))
