@@ -34,7 +34,7 @@ CHILD_IDLE_S = 5.0
 RETRY_S = 2.0
 NICE = 10  # live streams come first
 MAX_LINE_BYTES = 2**16
-MAX_NAMES_BYTES = 500_000  # of a file's results, which are told in one message
+MAX_NAMES_BYTES = 500_000  # of a file's results, which are told in one message; NATS takes 1 MiB
 MAX_SHOWN_CHARS = 200  # of what strangers wrote
 
 
@@ -209,7 +209,7 @@ class Worker:
 
     async def _store(self, folder: Path, job: str, names: list[str]) -> None:
         """Raises TrackerError where they are too many for NATS."""
-        if sum(len(name.encode()) for name in names) > MAX_NAMES_BYTES:
+        if len(msgspec.json.encode(names)) > MAX_NAMES_BYTES:
             raise TrackerError(f"its {len(names)} results are too many for NATS: have a folder, jobs.results")
         for name in names:
             await self._files.results.put(f"{job}/{name}", (folder / name).read_bytes())
