@@ -173,6 +173,29 @@ class TestTasks:
         assert re.search(says, failed.error or "")
 
 
+def test_a_fault_of_the_box_itself_does_not_end_its_work(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it is: here no outcome can be written."""
+    monkeypatch.setattr("tracker.fleet.worker.MAX_TRIES", 1)
+
+    async def work(there: Files) -> None:
+        await files.submit(there, EVERYTHING, [tmp_path / "first.png", tmp_path / "second.png"])
+
+        async def were_both_tried() -> bool:
+            told = [
+                record.getMessage() for record in caplog.records if "is handed out again" in record.getMessage()
+            ]
+            return {name for name in ("first", "second") for text in told if name in text} == {"first", "second"}
+
+        async with worker_of(msgspec.structs.replace(there, jobs=None), JobsConfig(inputs=["/nowhere"])) as running:
+            await until(were_both_tried)
+            assert not running.done()
+
+    with caplog.at_level(logging.ERROR):
+        ask(server, work)
+
+
 def told(server: NatsServer, *words: str) -> Result:
     return CliRunner().invoke(trackerd, ["fleet", "jobs", *words, "--nats", server.url])
 

@@ -138,11 +138,15 @@ class Worker:
             place, words = place_and_words(error)
             subject, why = message.subject[:MAX_SHOWN_CHARS], f"{place} {words}"[:MAX_SHOWN_CHARS]
             log.warning("what is no file of a job is dropped: %s: %s", printable(subject), printable(why.strip()))
-            with contextlib.suppress(NatsError, TimeoutError):
+            with contextlib.suppress(NatsError, OSError):
                 await message.term()
             return
-        with contextlib.suppress(NatsError, TimeoutError):  # it is handed out again
+        try:
             await self._work(task, message)
+        except (NatsError, OSError):
+            pass  # it is handed out again
+        except Exception:
+            log.exception("%s is not done, and is handed out again", printable(task.path))
 
     async def _work(self, task: FileTask, message: Msg) -> None:
         tries = message.metadata.num_delivered
