@@ -4,9 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from helpers.fleets import free_port, nats_server
+from tracker.cli.fleet_worker import arguments
+from tracker.cli.segment import segment
+from tracker.cli.track import track
+from tracker.cli.trackerd import trackerd
+from tracker.errors import TrackerError
+from tracker.exports import MAX_PNG_OBJECT
+from tracker.fleet.work import FileTask, Work
+from tracker.fleet.worker import Order
 
 TRACKERD = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()"]
 
@@ -30,7 +40,7 @@ def test_it_says_that_there_is_no_fleet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("words", "says"),
     [
         (["apply", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["serve", "-c", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
@@ -38,7 +48,60 @@ def test_it_says_that_there_is_no_fleet(tmp_path: Path) -> None:
         (["jobs", "--fetch", "here"], "name the job"),
     ],
 )
-def test_wrong_use_is_refused(arguments: list[str], says: str) -> None:
-    code, said = run(*arguments)
+def test_wrong_use_is_refused(words: list[str], says: str) -> None:
+    code, said = run(*words)
     assert code != 0
     assert says in said
+
+
+@pytest.mark.parametrize(
+    ("marks", "says"),
+    [
+        (["--box", "1,2,3,4", "--model", "nosuch"], "there is no model 'nosuch'; known: nano"),
+        (["--point", "1,2"] * 257, "--point: must be a list of at most 256 items"),
+        (["--point", "-1,2"], "--point: must be a number of at least 0"),
+        (["--point", "nan,2"], "--point: must be a number of at least 0"),
+        (["--point", "1e9,2"], "--point: must be a number of at most 1000000"),
+        (["--point", "1,2,3"], "its label is neither 1 (on the object) nor 0 (off it)"),
+        (["--point", "1,2,0"], "all are off the object (0)"),
+        (["--box", "3,2,1,4"], "is not x1, y1, x2, y2 with x1 < x2 and y1 < y2"),
+        (["--everything", "--image-size", "65"], "--image-size: must be a whole number, a multiple of 32"),
+        (["--everything", "--want", "jsonl"], "want: jsonl; segment gives coco, masks, overlays"),
+        ([], "mark an object with points or a box, or say everything"),
+    ],
+)
+def test_what_no_box_could_do_is_refused_at_submit(tmp_path: Path, marks: list[str], says: str) -> None:
+    picture = tmp_path / "picture.png"
+    picture.touch()
+    nowhere = ["--nats", "nats://127.0.0.1:1"]  # it is not even asked
+    result = CliRunner().invoke(trackerd, ["fleet", "submit", "segment", str(picture), *marks, *nowhere])
+    assert isinstance(result.exception, TrackerError)
+    assert says in result.exception.message
+
+
+def test_of_what_is_wanted_one_choice_is_named(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    picture.touch()
+    result = CliRunner().invoke(trackerd, ["fleet", "submit", "segment", str(picture), "--want", "nope"])
+    assert "'nope' is not one of 'masks', 'coco'" in result.output
+
+
+def test_a_refused_submit_has_loaded_no_torch(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    picture.touch()
+    script = "import sys; from tracker.cli.trackerd import trackerd\n"
+    script += "try: trackerd()\nfinally: print('torch' in sys.modules)"
+    words = ["fleet", "submit", "segment", str(picture), "--box", "1,2,3,4", "--model", "nosuch"]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+    assert (done.stdout.strip(), "there is no model" in done.stderr) == ("False", True)
+
+
+@pytest.mark.parametrize("command", [segment, track])
+def test_everything_and_masks_are_what_a_box_can_do(command: click.Command, tmp_path: Path) -> None:
+    """A mask's pixel is one byte, and the command by itself would look for more objects than that."""
+    picture = tmp_path / "picture.png"
+    picture.touch()
+    work = Work(kind=command.name, want=["masks"], everything=True)  # type: ignore[arg-type]
+    task = FileTask(job="20261126-120000-0a1b2c", number=0, path=str(picture), work=work)
+    typed = arguments(Order(task=task, folder=str(tmp_path), device="cpu"))
+    assert command.make_context(command.name, typed).params["max_masks"] == MAX_PNG_OBJECT

@@ -34,7 +34,7 @@ CHILD_IDLE_S = 5.0
 RETRY_S = 2.0
 NICE = 10  # live streams come first
 MAX_LINE_BYTES = 2**16
-MAX_NAMES_BYTES = 500_000  # of a file's results, which are told in one message
+MAX_NAMES_BYTES = 500_000  # of a file's results, which are told in one message; NATS takes 1 MiB
 MAX_SHOWN_CHARS = 200  # of what strangers wrote
 
 
@@ -138,11 +138,15 @@ class Worker:
             place, words = place_and_words(error)
             subject, why = message.subject[:MAX_SHOWN_CHARS], f"{place} {words}"[:MAX_SHOWN_CHARS]
             log.warning("what is no file of a job is dropped: %s: %s", printable(subject), printable(why.strip()))
-            with contextlib.suppress(NatsError, TimeoutError):
+            with contextlib.suppress(NatsError, OSError):
                 await message.term()
             return
-        with contextlib.suppress(NatsError, TimeoutError):  # it is handed out again
+        try:
             await self._work(task, message)
+        except (NatsError, OSError):
+            pass  # it is handed out again
+        except Exception:
+            log.exception("%s is not done, and is handed out again", printable(task.path))
 
     async def _work(self, task: FileTask, message: Msg) -> None:
         tries = message.metadata.num_delivered
@@ -209,7 +213,7 @@ class Worker:
 
     async def _store(self, folder: Path, job: str, names: list[str]) -> None:
         """Raises TrackerError where they are too many for NATS."""
-        if sum(len(name.encode()) for name in names) > MAX_NAMES_BYTES:
+        if len(msgspec.json.encode(names)) > MAX_NAMES_BYTES:
             raise TrackerError(f"its {len(names)} results are too many for NATS: have a folder, jobs.results")
         for name in names:
             await self._files.results.put(f"{job}/{name}", (folder / name).read_bytes())
