@@ -15,7 +15,8 @@ from benches.daemon import Heard, latency, processor
 from benches.roofline import Work, counted, work
 from helpers.leaks import ROOT
 from tracker.engine.precision import Precision
-from tracker.protocol.replies import ObjectRecord, Tracks
+from tracker.protocol.messages import Tracks
+from tracker.protocol.records import ObjectRecord
 
 MS = 1_000_000
 

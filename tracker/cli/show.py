@@ -13,20 +13,10 @@ from msgspec import UNSET, Struct
 
 from tracker.client.messages import Message
 from tracker.config.wording import printable, visible
-from tracker.protocol.replies import (
-    Event,
-    EventList,
-    FrameMessage,
-    ObjectEntry,
-    ObjectList,
-    ObjectRecord,
-    ServerInfo,
-    SimilarFound,
-    StreamRecord,
-    Tracks,
-    WatchRecord,
-    ZoneRecord,
-)
+from tracker.protocol.look_replies import SimilarFound, WatchRecord
+from tracker.protocol.messages import Event, FrameMessage, Tracks
+from tracker.protocol.records import ObjectRecord, StreamRecord
+from tracker.protocol.replies import EventList, ObjectEntry, ObjectList, ServerInfo, ZoneRecord
 
 
 def as_json(record: Struct | dict[str, Any]) -> str:

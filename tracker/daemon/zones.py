@@ -14,7 +14,8 @@ from tracker.config import MAX_ZONES, ZoneConfig
 from tracker.daemon.events import Events
 from tracker.errors import AtCapacity, BadRequest, UnknownZone
 from tracker.masks.regions import region_problem
-from tracker.protocol.replies import ZoneCounts, ZoneRecord
+from tracker.protocol.records import ZoneCounts
+from tracker.protocol.replies import ZoneRecord
 from tracker.registry.rows import DropZones, PutZones, SavedZones
 from tracker.registry.store import Store
 from tracker.streams.stream import Stream

@@ -13,7 +13,7 @@ from tracker.images.stills import SUFFIXES
 from tracker.masks.geometry import mask_of, shape_of_mask
 from tracker.protocol.object_record import object_record
 from tracker.protocol.prompts import prompt_of
-from tracker.protocol.replies import ObjectRecord
+from tracker.protocol.records import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
 from tracker.streams.folder import is_picture, pictures_in, refuse_twins
 from tracker.types import U8, Bool, Rgb

@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, structs
 
 from tracker.config import ZoneConfig
 from tracker.masks.regions import Figure, Reading, Region, Xy
-from tracker.protocol.replies import ZoneCounts
+from tracker.protocol.records import ZoneCounts
 from tracker.types import Frame, Shape
 
 CONFIRM = 2  # frames in a row
