@@ -33,7 +33,6 @@ certificate_option = click.option(
 certificate_key_option = click.option(
     "--cert-key", "certificate_key", envvar="TRACKER_NATS_CERT_KEY", help="Its key."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 CONFIG = click.Path(path_type=Path)
 
 
