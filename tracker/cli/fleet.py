@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from tracker.cli import logs, show
+from tracker.cli.commands import json_option
 from tracker.cli.options import Marks, mark_options
 from tracker.config import LogConfig
 from tracker.config.wording import of_option

@@ -20,7 +20,8 @@ from tracker.registry.rows import DropZones, PutZones, SavedZones
 from tracker.registry.store import Store
 from tracker.streams.stream import Stream
 from tracker.tracking.records import ObjectSnapshot
-from tracker.tracking.zones import SeenObject, StreamZones, ZoneChange
+from tracker.tracking.zone import SeenObject, ZoneChange
+from tracker.tracking.zones import StreamZones
 from tracker.types import Frame, Shape
 
 

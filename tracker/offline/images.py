@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tracker.engine import automatic
-from tracker.engine.automatic import Found
+from tracker.engine import automatic, found_masks
 from tracker.engine.engine import Engine
+from tracker.engine.found_masks import Found
 from tracker.engine.segmenter import Segmenter
 from tracker.errors import SourceError
 from tracker.exports import FrameResult
@@ -52,7 +52,7 @@ def segment_everything(
     for progress in automatic.search(engine, rgb_hwc, knobs):
         on_step(progress.done, progress.total)
         found = progress.found or ()
-    return automatic.chosen(automatic.best_first(found), knobs.max_masks, alone=knobs.exclusive)
+    return found_masks.chosen(found_masks.best_first(found), knobs.max_masks, alone=knobs.exclusive)
 
 
 def result_of(number: int, name: str, size_wh: tuple[int, int], masks: Iterable[Scored]) -> FrameResult:
