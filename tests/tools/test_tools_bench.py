@@ -93,6 +93,10 @@ def test_precision(tmp_path: Path) -> None:
     assert [row["bfloat16"] for row in rows] == ["none", *Precision._fields, "fast", "everything"]
     assert rows[0]["lowest"] == 1
     assert all(0 <= row["lowest"] <= row["mean"] <= 1 and row["cpu_ms_8"] > 0 for row in rows)
+    only = ["--only", "fast", "--json", "figures.json"]
+    assert bench(tmp_path, "precision", "--folder", str(tmp_path), *small, *only)[0] == 0
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert [row["bfloat16"] for row in rows] == ["none", "fast"]
 
 
 def test_the_daemon_end_to_end(tmp_path: Path) -> None:
