@@ -14,7 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from helpers.pages import app, at, open_page, until
-from helpers.preloaded import Forked, trackerd
+from helpers.preloaded import Forked, command
 from pond.scene import FPS, FRAMES, HEIGHT, WIDTH, render
 from tracker.client import mask_of
 from tracker.images.video_writer import VideoWriter
@@ -51,7 +51,7 @@ class Pond:
 
     def start(self) -> Forked:
         log = self.folder / "log"
-        return Forked(trackerd, "serve", "-c", str(self.config), log=log, cwd=self.folder)
+        return Forked(command, "tracker.cli.trackerd", "serve", "-c", str(self.config), log=log, cwd=self.folder)
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
