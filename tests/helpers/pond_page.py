@@ -18,7 +18,7 @@ from helpers.preloaded import Forked, command
 from pond.scene import FPS, FRAMES, HEIGHT, WIDTH, render
 from tracker.client import mask_of
 from tracker.images.video_writer import VideoWriter
-from tracker.protocol.replies import ObjectRecord
+from tracker.protocol.records import ObjectRecord
 
 DEEP_PX = 6  # a click is at least so far inside
 NEAR_FRAMES = 40  # two seconds of the film: well within the buffer

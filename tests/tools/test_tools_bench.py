@@ -16,7 +16,8 @@ from benches.roofline import Work, counted, work
 from helpers.leaks import ROOT
 from helpers.preloaded import Forked, command
 from tracker.engine.precision import Precision
-from tracker.protocol.replies import ObjectRecord, Tracks
+from tracker.protocol.messages import Tracks
+from tracker.protocol.records import ObjectRecord
 
 pytestmark = pytest.mark.usefixtures("preloaded")
 MS = 1_000_000
@@ -92,6 +93,10 @@ def test_precision(tmp_path: Path) -> None:
     assert [row["bfloat16"] for row in rows] == ["none", *Precision._fields, "fast", "everything"]
     assert rows[0]["lowest"] == 1
     assert all(0 <= row["lowest"] <= row["mean"] <= 1 and row["cpu_ms_8"] > 0 for row in rows)
+    only = ["--only", "fast", "--json", "figures.json"]
+    assert bench(tmp_path, "precision", "--folder", str(tmp_path), *small, *only)[0] == 0
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert [row["bfloat16"] for row in rows] == ["none", "fast"]
 
 
 def test_the_daemon_end_to_end(tmp_path: Path) -> None:
