@@ -17,7 +17,7 @@ from tracker.fleet.buckets import Buckets
 from tracker.fleet.claim import Ownership
 from tracker.fleet.settings import NatsConfig, WantedStream
 from tracker.protocol.placement import Token
-from tracker.protocol.replies import StreamRecord
+from tracker.protocol.records import StreamRecord
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
 

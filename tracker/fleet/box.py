@@ -30,8 +30,9 @@ from tracker.fleet.reading import View, answered
 from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded
 from tracker.fleet.settings import BoxConfig
 from tracker.fleet.worker import Worker
+from tracker.protocol.messages import Event, Status
 from tracker.protocol.placement import key_of
-from tracker.protocol.replies import Event, Status, StreamRecord
+from tracker.protocol.records import StreamRecord
 
 log = logging.getLogger(__name__)
 
