@@ -362,13 +362,18 @@ def test_clip_is_shown_how_an_object_looked_last(config: Config, clip_folder: Pa
         there(talk)
         first = add(talk, "a", SQUARE)["frame"]
         wait_until(lambda: frames_kept(tmp_path, "clip"), timeout_s=60)
-        known = talk.daemon._context.looks._kept.find
-        wait_until(lambda: known(("a", 1)).last.frame > first)
+        wait_until(lambda: newest_look(talk, ("a", 1)) > first)
         talk.ask("objects.remove", stream="a", object=1)
         wait_until(lambda: LAST in frames_kept(tmp_path, "appearance"))
         last = frames_kept(tmp_path, "appearance")[LAST]
         assert last > first
         wait_until(lambda: last in frames_kept(tmp_path, "clip").values(), timeout_s=60)
+
+
+def newest_look(talk: Talk, key: tuple[str, int]) -> int:
+    """The frame of an object's newest look."""
+    known = talk.daemon._context.looks._kept.find(key)
+    return -1 if known is None or known.last is None else known.last.frame
 
 
 def frames_kept(folder: Path, kind: str) -> dict[int, int]:

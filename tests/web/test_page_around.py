@@ -117,3 +117,18 @@ def test_the_pages_server_restarts_and_what_was_marked_is_still_there(
             assert len(app(page, "app.prompt.points")) == 1
             page.keyboard.press("Enter")
             page.wait_for_selector(".object[data-object]")
+
+
+def test_what_a_page_keeps_is_bounded(address: str, browser: Any) -> None:
+    """However long it is open: messages to the user, events that were told, hits of watched looks."""
+    many = "Array.from({ length: 3000 }, (_, k) => k)"
+    with looking(browser, address) as page:
+        page.evaluate(
+            "import('/static/dom.js').then(({ toast }) => [1, 2, 3, 4, 5, 5, 6].forEach((k) => toast(`no ${k}`)))"
+        )
+        assert page.locator(".toast").all_inner_texts() == ["no 3", "no 4", "no 5", "no 6"]
+        event = "{ event: 'looks_like', stream: 'pond', object: k, frame: k, time: k, watch: k }"
+        app(page, f"(app.watchList.load = () => {{}}, {many}.forEach((k) => app.event({event})))")
+        assert app(page, "app.events.list.children.length") <= 200
+        assert app(page, "app.events.known.size") <= 2000
+        assert app(page, "app.watchList.hits.size") <= 512

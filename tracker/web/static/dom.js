@@ -1,5 +1,7 @@
 // Elements from code. Texts become text nodes, never markup; the page's policy would refuse markup anyway.
 
+const MOST_TOASTS = 4;
+
 export const $ = (id) => document.getElementById(id);
 
 /** An element with attributes, `on…` handlers given as functions, and children (texts or elements). */
@@ -22,8 +24,10 @@ export function show(element, visible) {
   if (element.hidden === visible) element.hidden = !visible;
 }
 
-/** Says something to the user; a refusal stays longer than a success. */
+/** Says something to the user; a refusal stays longer than a success. What is said already is not said twice. */
 export function toast(message, alarming = false) {
+  for (const said of [...$("toasts").children]) if (said.textContent === message) said.remove();
+  while ($("toasts").children.length >= MOST_TOASTS) $("toasts").firstElementChild.remove();
   const note = make("p", { class: alarming ? "toast alarming" : "toast", role: alarming ? "alert" : "status" }, message);
   $("toasts").append(note);
   setTimeout(() => note.remove(), alarming ? 9000 : 4000);

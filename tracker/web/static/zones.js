@@ -9,7 +9,7 @@ export class Zones {
   constructor(link, view, stream) {
     Object.assign(this, { link, view, stream });
     this.zones = [];
-    this.draft = null; // { line, points, moving }
+    this.draft = null; // { line, points, settings, moving, edited }; `edited`: the zone as it was when its editing began
     view.layers.push((context, scale) => this.draw(context, scale));
     // Before the picture's own handlers: while a zone is drawn, a click is a vertex and no prompt.
     for (const kind of ["pointerdown", "pointermove", "pointerup"]) {
@@ -35,9 +35,14 @@ export class Zones {
   }
 
   take(zones) {
+    const shapes = JSON.stringify(zones.map(({ stream, zone, settings }) => [stream, zone, settings]));
+    if (shapes === this.shapes) return; // the list is left alone, and who has the focus in it
+    this.shapes = shapes;
     this.zones = zones;
+    show($("no-zones"), !zones.length);
     $("zones").replaceChildren(...zones.map((zone) => this.item(zone)));
     this.counts = new Map(zones.map(({ zone }, k) => [zone, $("zones").children[k].querySelector(".counts")]));
+    this.compareDraft();
     this.view.draw();
   }
 
@@ -67,10 +72,11 @@ export class Zones {
 
   // -------------------------------------------------------------------------------------------- drawing and editing
 
-  begin(line, name = "", points = [], settings = {}) {
+  begin(line, name = "", points = [], settings = {}, edited = null) {
     if (!this.view.picture) return toast("there is no picture to draw on yet");
-    this.draft = { line, points, settings, moving: null };
+    this.draft = { line, points, settings, moving: null, edited };
     $("zone-form").elements.zone.value = name;
+    $("zone-form").elements.zone.readOnly = edited !== null;
     text($("zone-hint"), line ? "Click where the line begins and where it ends." : "Click the corners, one after the other.");
     show($("zone-form"), true);
     this.changed();
@@ -82,7 +88,18 @@ export class Zones {
     const unit = settings.unit === "fraction" ? [w, h] : [1, 1];
     const points = (settings.line ?? settings.polygon).map(([x, y]) => [x * unit[0], y * unit[1]]);
     const { labels, min_area, share, at, loiter_s } = settings;
-    this.begin(Boolean(settings.line), name, points, { labels, min_area, share, at, loiter_s });
+    this.begin(Boolean(settings.line), name, points, { labels, min_area, share, at, loiter_s }, settings);
+  }
+
+  /** Says where somebody else has changed what is being edited here. */
+  compareDraft() {
+    const edited = this.draft?.edited;
+    if (!edited) return;
+    const name = $("zone-form").elements.zone.value;
+    const now = this.zones.find(({ zone }) => zone === name);
+    if (!now) text($("zone-hint"), "Somebody else has removed it meanwhile; Save sets it again.");
+    else if (JSON.stringify(now.settings) !== JSON.stringify(edited))
+      text($("zone-hint"), "Somebody else has changed it meanwhile; Save replaces that.");
   }
 
   leave() {
@@ -94,7 +111,7 @@ export class Zones {
   point(event, kind) {
     event.stopImmediatePropagation();
     const at = this.view.sourceOf(event);
-    if (!at || event.button === 1) return;
+    if (!at || event.button === 1 || !event.isPrimary) return;
     const { draft } = this;
     if (kind === "pointerdown") {
       draft.moving = this.near(at);
@@ -135,8 +152,11 @@ export class Zones {
   }
 
   async save() {
-    const { line, points, settings } = this.draft;
+    const { line, points, settings, edited } = this.draft;
     const zone = $("zone-form").elements.zone.value.trim();
+    if (!edited && this.zones.some((other) => other.zone === zone)) {
+      return toast(`there is a zone ${zone}: edit that one, or choose another name`, true);
+    }
     const shape = { [line ? "line" : "polygon"]: points.map(([x, y]) => [Math.round(x), Math.round(y)]) };
     try {
       await this.link.call("zones.set", { stream: this.stream(), zone, ...settings, ...shape });
