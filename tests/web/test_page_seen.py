@@ -32,7 +32,7 @@ def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
     broken = {"url": str(folder / HOSTILE.replace("/", "")), "loop": True}
     with answering() as url:
         describe = {"url": url, "model": "any"}
-        more = {"zz-broken": broken}
+        more = {"zz-broken": broken, "zz-other": {"url": str(folder / "pond.mp4"), "loop": True}}
         with pond_daemon(folder, more, describe=describe, **kept) as pond:
             yield pond
 
@@ -247,3 +247,28 @@ def test_what_others_no_longer_wait_for_goes(address: str, browser: Any, client:
         client.stop_watching(watched)
         app(page, "app.refresh()")
         page.wait_for_selector("#no-watched")
+
+
+def test_a_stream_that_is_removed_while_it_is_frozen(address: str, browser: Any, client: Client) -> None:
+    """The page says so, and shows another one."""
+    with looking(browser, f"{address}s/zz-other") as page:
+        page.keyboard.press("f")
+        page.click("#zone-polygon")
+        client.remove_stream("zz-other")
+        page.wait_for_selector(".toast:has-text('the stream zz-other was removed')")
+        until(page, "app.selected === 'pond' && !app.hold.held && app.zones.draft === null")
+        assert page.is_hidden("#zone-form")
+        assert page.url == address
+        page.wait_for_selector("#view[data-frame]")
+
+
+def test_long_names_fit_a_narrow_phone(address: str, browser: Any, client: Client, pond: Pond) -> None:
+    frame = client.snapshot("pond", pin_s=60).frame
+    client.add("pond", frame=frame, points=[pond.inside(frame, 1)], label="W" * 256)
+    client.set_zone("pond", "w" * 64, ZoneConfig(polygon=[(20, 20), (200, 20), (200, 200)]))
+    with looking(browser, f"{address}s/pond", viewport={"width": 320, "height": 700}) as page:
+        page.wait_for_selector("#zones li")
+        page.wait_for_selector(".object .name:has-text('WWW')")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.locator(".object").bounding_box()["height"] < 300
+    client.remove_zone("pond", "w" * 64)

@@ -119,6 +119,7 @@ class App {
     text($("no-streams"), words);
     show($("no-streams"), !records.length || (missing && !this.view.picture));
     const gone = missing && this.view.picture?.stream === this.selected;
+    if (gone) this.sayRemoved();
     if ((!this.selected || gone) && records.length) this.select(records[0].stream, false);
     else if (gone) this.deselect();
     this.tiles.mark(this.selected);
@@ -126,6 +127,12 @@ class App {
     this.controls.update();
     this.look();
     this.fillEmpty();
+  }
+
+  /** What was drawn or marked on a stream that was removed goes with it. */
+  sayRemoved() {
+    toast(`the stream ${this.selected} was removed`, true);
+    history.replaceState(null, "", `/${location.search}`);
   }
 
   event(event) {

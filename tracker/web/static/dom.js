@@ -1,6 +1,7 @@
 // Elements from code. Texts become text nodes, never markup; the page's policy would refuse markup anyway.
 
 const MOST_TOASTS = 4;
+const MOST_LETTERS = 40;
 
 export const $ = (id) => document.getElementById(id);
 
@@ -18,6 +19,12 @@ export function make(tag, attributes = {}, ...children) {
 /** Sets a text only where it changed, so that a screen reader and the layout are left alone. */
 export function text(element, value) {
   if (element.textContent !== value) element.textContent = value;
+}
+
+/** Words on the picture: the beginning of a long name. */
+export function shortened(words) {
+  const letters = [...words];
+  return letters.length > MOST_LETTERS ? `${letters.slice(0, MOST_LETTERS - 1).join("")}…` : words;
 }
 
 export function show(element, visible) {

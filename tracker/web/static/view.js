@@ -1,5 +1,6 @@
 // The large picture: one canvas, on which picture and outlines are drawn together, so that they cannot part.
 
+import { shortened } from "./dom.js";
 import { colourOf, dashOf } from "./palette.js";
 import { fill, pathOf, stroke } from "./outline.js";
 
@@ -100,9 +101,8 @@ export class View {
     const { context } = this;
     const size = 13 / scale;
     context.font = `600 ${size}px system-ui, sans-serif`;
-    const letters = [...words];
-    const shortened = letters.length > 40 ? `${letters.slice(0, 39).join("")}…` : words;
-    const width = context.measureText(shortened).width + size * 0.7;
+    const said = shortened(words);
+    const width = context.measureText(said).width + size * 0.7;
     const left = Math.max(0, Math.min(x, this.picture.size[0] - width)); // it stays on the picture
     const top = Math.max(0, y - size * 1.5);
     context.fillStyle = "rgb(11 13 16 / 78%)";
@@ -111,7 +111,7 @@ export class View {
     context.fillRect(left, top, size * 0.25, size * 1.4);
     context.fillStyle = "#fff";
     context.textBaseline = "middle";
-    context.fillText(shortened, left + size * 0.45, top + size * 0.72);
+    context.fillText(said, left + size * 0.45, top + size * 0.72);
   }
 
   /** The source pixel under a pointer event, kept inside the frame; null without a picture. */

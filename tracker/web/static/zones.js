@@ -1,6 +1,6 @@
 // Zones and lines of the stream on screen: drawn on the picture with their counts, set, edited and removed.
 
-import { $, make, show, text, toast } from "./dom.js";
+import { $, make, shortened, show, text, toast } from "./dom.js";
 
 const NEAR_PX = 12; // of a vertex that is to be moved
 
@@ -77,7 +77,8 @@ export class Zones {
     this.draft = { line, points, settings, moving: null, edited };
     $("zone-form").elements.zone.value = name;
     $("zone-form").elements.zone.readOnly = edited !== null;
-    text($("zone-hint"), line ? "Click where the line begins and where it ends." : "Click the corners, one after the other.");
+    const drawing = line ? "Click where the line begins and where it ends." : "Click the corners, one after the other.";
+    text($("zone-hint"), edited ? "Drag its corners." : drawing);
     show($("zone-form"), true);
     this.changed();
     this.view.canvas.focus();
@@ -206,8 +207,9 @@ function trace(context, points, line, scale, name, [w, h]) {
   context.font = `600 ${13 / scale}px system-ui, sans-serif`;
   context.fillStyle = "#fff";
   context.textBaseline = "top";
+  const words = shortened(name);
   const [x, y] = [points[0][0] + 6 / scale, points[0][1] + 6 / scale]; // the name stays on the picture
-  context.fillText(name, Math.min(x, w - context.measureText(name).width - 6 / scale), Math.min(y, h - 20 / scale));
+  context.fillText(words, Math.min(x, w - context.measureText(words).width - 6 / scale), Math.min(y, h - 20 / scale));
 }
 
 /** An arrow's, at the second point. */
