@@ -88,12 +88,15 @@ def test_a_kiosk_shows_only_the_picture(address: str, browser: Any) -> None:
 
 def test_the_daemon_is_killed_and_comes_back(address: str, browser: Any, pond: Pond) -> None:
     with looking(browser, address) as page:
+        until(page, "app.instance")
+        app(page, "(app.everything.find(), 0)")  # a search that nobody will answer
         pond.process.kill()
         pond.process.wait()
         page.wait_for_selector("#banner:has-text('does not answer')", timeout=8000)
         assert app(page, "app.view.picture !== null")  # the last picture stays
         pond.process = pond.start()
         page.wait_for_selector("#banner", state="hidden")
+        page.wait_for_selector(".toast:has-text('the search is lost')")
         frame = app(page, "app.view.picture.frame")
         until(page, f"app.view.picture.frame > {frame} || app.view.picture.frame < 100")
         moving = app(page, "app.drawnFrames")

@@ -26,6 +26,7 @@ class App {
     this.selected = decodeURIComponent(location.pathname.match(/^\/s\/([^/]+)$/)?.[1] ?? "") || null;
     this.records = new Map(); // stream -> record
     this.tracks = new Map(); // stream -> the last tracks, the oldest first
+    this.instance = null; // of the daemon: another one since it was restarted
     this.latenciesS = [];
     this.drawnFrames = 0;
     const refused = (error) => toast(error.message, true);
@@ -107,6 +108,7 @@ class App {
   }
 
   status(status) {
+    this.heard(status);
     this.takeStreams(status.streams);
   }
 
@@ -129,6 +131,12 @@ class App {
     this.fillEmpty();
   }
 
+  /** Every message of the daemon says which run of it sent it. */
+  heard({ instance }) {
+    if (this.instance !== null && instance !== this.instance) this.everything.lose();
+    this.instance = instance;
+  }
+
   /** What was drawn or marked on a stream that was removed goes with it. */
   sayRemoved() {
     toast(`the stream ${this.selected} was removed`, true);
@@ -145,6 +153,7 @@ class App {
   /** A picture was decoded: keep its tracks, and show it where it belongs. */
   show(picture) {
     const { stream, tracks } = picture;
+    if (tracks) this.heard(tracks);
     if (tracks) this.keep(stream, tracks);
     const latencyS = this.link.since(picture.time);
     this.tiles.tiles.get(stream)?.show(picture, latencyS);
