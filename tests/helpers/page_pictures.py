@@ -18,7 +18,7 @@ from PIL import Image
 
 from helpers.clips import save_tiny_clip
 from helpers.pages import app, at, chromium, page_server, until
-from helpers.pond_page import Pond, click, frozen_on, looking, pond_daemon, previewed
+from helpers.pond_page import Pond, click, filmed, frozen_on, looking, pond_daemon, previewed
 from helpers.tracking import wait_until
 from tracker.client import Client
 from tracker.config import ZoneConfig
@@ -65,8 +65,12 @@ def main() -> None:
 def serving(folder: Path) -> Iterator[tuple[Pond, str]]:
     kept = {"persist": {"dir": str(folder / "state")}, "looks": {"every_s": 0.5}}
     labels = {"model": str(folder / "clip"), "device": "cpu"}
-    gate = {"url": str(folder / "pond.mp4"), "loop": True}
-    with pond_daemon(folder, {"gate": gate}, **kept, labels=labels) as pond, page_server(pond.control) as address:
+    film = filmed(folder / "pond.mp4")
+    gate = {"url": str(film.path), "loop": True}
+    with (
+        pond_daemon(folder, film, {"gate": gate}, **kept, labels=labels) as pond,
+        page_server(pond.control) as address,
+    ):
         yield pond, address
 
 

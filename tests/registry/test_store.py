@@ -266,6 +266,19 @@ def test_history_is_filtered_and_in_order(tmp_path: Path) -> None:
         assert len(history(store)) == 20
 
 
+def test_an_answer_holds_all_that_happened_before_the_question(tmp_path: Path) -> None:
+    answers: list[list[Event] | None] = []
+    with opened(tmp_path) as (store, _):
+
+        def while_it_writes(_: bool) -> None:
+            store.record(event())
+            store.history(HistoryQuery(None, None, None, 100), answers.append)
+
+        store.write([put(1)], while_it_writes)
+        wait_until(lambda: answers)
+    assert [len(found or []) for found in answers] == [1]
+
+
 def test_history_is_bounded_by_days_and_bytes(tmp_path: Path) -> None:
     with contextlib.closing(Database(tmp_path)) as database:
         now = time.time()

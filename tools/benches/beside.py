@@ -1,5 +1,5 @@
-"""Tracking's rate with all that is seen beside it against without: looks every second, by appearance and by a CLIP
-of ViT-B/32's size with random weights, a watch list, zones.
+"""Tracking's rate with all that is seen beside it against without: looks by appearance and by a CLIP of ViT-B/32's
+size with random weights, as often as they are by default, a watch list, zones.
 
 Two daemons follow the pond's fish with the same model. Only one of them has an open stream at a time, in turn for
 some seconds each, so that other work on the machine meets both. Rates are processed frames a second by the clock,
@@ -51,8 +51,8 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
         folder = Path(name)
         film = pond_film(folder / "pond.mp4")
         random_clip(folder / "clip")
-        seen = {"looks": {"every_s": 1.0}, "labels": {"model": str(folder / "clip"), "device": "cpu"}}
-        with_all = stack.enter_context(daemon(folder / "on", film, **seen))
+        labels = {"model": str(folder / "clip"), "device": "cpu"}
+        with_all = stack.enter_context(daemon(folder / "on", film, labels=labels))
         without = stack.enter_context(daemon(folder / "off", film, looks={"every_s": NEVER_S}))
         look_around(with_all.client)
         pairs = [(measured(with_all, args.seconds), measured(without, args.seconds)) for _ in range(args.runs)]
