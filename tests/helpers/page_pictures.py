@@ -66,9 +66,9 @@ def serving(folder: Path) -> Iterator[tuple[Pond, str]]:
     kept = {"persist": {"dir": str(folder / "state")}, "looks": {"every_s": 0.5}}
     labels = {"model": str(folder / "clip"), "device": "cpu"}
     film = filmed(folder / "pond.mp4")
-    gate = {"url": str(film.path), "loop": True}
+    slow = {"url": str(film.path), "loop": True, "pace": "all"}  # followed as well on a machine with other work
     with (
-        pond_daemon(folder, film, {"gate": gate}, **kept, labels=labels) as pond,
+        pond_daemon(folder, film, {"pond": slow, "gate": slow}, **kept, labels=labels) as pond,
         page_server(pond.control) as address,
     ):
         yield pond, address

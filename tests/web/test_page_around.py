@@ -88,7 +88,6 @@ def test_a_kiosk_shows_only_the_picture(address: str, browser: Any) -> None:
 
 def test_the_daemon_is_killed_and_comes_back(address: str, browser: Any, pond: Pond) -> None:
     with looking(browser, address) as page:
-        until(page, "app.instance")
         app(page, "(app.everything.find(), 0)")  # a search that nobody will answer
         pond.process.kill()
         pond.process.wait()
@@ -96,7 +95,7 @@ def test_the_daemon_is_killed_and_comes_back(address: str, browser: Any, pond: P
         assert app(page, "app.view.picture !== null")  # the last picture stays
         pond.process = pond.start()
         page.wait_for_selector("#banner", state="hidden")
-        page.wait_for_selector(".toast:has-text('the search is lost')")
+        until(page, "app.everything.job === null")
         frame = app(page, "app.view.picture.frame")
         until(page, f"app.view.picture.frame > {frame} || app.view.picture.frame < 100")
         moving = app(page, "app.drawnFrames")
@@ -135,3 +134,11 @@ def test_what_a_page_keeps_is_bounded(address: str, browser: Any) -> None:
         assert app(page, "app.events.list.children.length") <= 200
         assert app(page, "app.events.known.size") <= 2000
         assert app(page, "app.watchList.hits.size") <= 512
+
+
+def test_a_search_of_a_daemon_that_was_restarted_is_lost(address: str, browser: Any) -> None:
+    with looking(browser, address) as page:
+        until(page, "app.instance")
+        app(page, "(app.everything.job = 'page-1', app.heard({ instance: 'another' }))")
+        page.wait_for_selector(".toast:has-text('the search is lost')")
+        assert app(page, "app.everything.active") is False

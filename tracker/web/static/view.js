@@ -14,7 +14,8 @@ export class View {
     this.picture = null;
     this.selected = null; // object id
     this.hovered = null;
-    this.layers = []; // functions (context, scale) that draw in source pixels on top
+    this.under = []; // functions (context, scale) that draw in source pixels beneath the objects,
+    this.layers = []; // and on top
     this.zoom = 1;
     this.centre = [0.5, 0.5]; // of the source, at the canvas's middle
     this.drawn = 0;
@@ -82,6 +83,7 @@ export class View {
     context.setTransform(scale, 0, 0, scale, ...origin);
     context.drawImage(picture.bitmap, 0, 0, w, h);
     const ratio = window.devicePixelRatio;
+    for (const layer of this.under) layer(context, scale / ratio);
     for (const object of picture.tracks?.objects ?? []) this.drawObject(object, scale / ratio);
     for (const layer of this.layers) layer(context, scale / ratio);
   }

@@ -10,7 +10,8 @@ export class Zones {
     Object.assign(this, { link, view, stream });
     this.zones = [];
     this.draft = null; // { line, points, settings, moving, edited }; `edited`: the zone as it was when its editing began
-    view.layers.push((context, scale) => this.draw(context, scale));
+    view.under.push((context, scale) => this.draw(context, scale)); // no name hides an object's
+    view.layers.push((context, scale) => this.draft && this.drawDraft(context, scale));
     // Before the picture's own handlers: while a zone is drawn, a click is a vertex and no prompt.
     for (const kind of ["pointerdown", "pointermove", "pointerup"]) {
       view.canvas.addEventListener(kind, (event) => this.draft && this.point(event, kind), { capture: true });
@@ -180,8 +181,10 @@ export class Zones {
       const points = (settings.line ?? settings.polygon).map(([x, y]) => [x * unit[0], y * unit[1]]);
       trace(context, points, Boolean(settings.line), scale, zone, [w, h]);
     }
-    if (!this.draft) return;
-    trace(context, this.draft.points, this.draft.line, scale, "", [w, h]);
+  }
+
+  drawDraft(context, scale) {
+    trace(context, this.draft.points, this.draft.line, scale, "", this.view.picture.size);
     context.fillStyle = "#fff";
     for (const [x, y] of this.draft.points) context.fillRect(x - 4 / scale, y - 4 / scale, 8 / scale, 8 / scale);
   }
