@@ -1,21 +1,22 @@
 """A control and a publish socket with a small handler where the daemon would be."""
 
 import queue
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import structs
 
 from tracker.config import ZoneConfig
-from tracker.protocol import replies
+from tracker.protocol import look_replies, messages, records, replies
 from tracker.protocol.operations import OPERATIONS
 from tracker.sockets.control import ControlServer
 from tracker.sockets.publisher import Publisher
 from tracker.sockets.request import Request
 
-STREAM = replies.StreamRecord(stream="cam1", url="rtsp://cam1.local/live", state="live", size=(64, 48))
-OBJECT = replies.ObjectRecord(object=7, state="visible", box=(1, 2, 3, 4), area=4)
+STREAM = records.StreamRecord(stream="cam1", url="rtsp://cam1.local/live", state="live", size=(64, 48))
+OBJECT = records.ObjectRecord(object=7, state="visible", box=(1, 2, 3, 4), area=4)
 ENTRY = replies.ObjectEntry(**structs.asdict(OBJECT), stream="cam1", frame=5)
-HIT = replies.SimilarHit(
+HIT = look_replies.SimilarHit(
     stream="cam2",
     object=4,
     frame=9,
@@ -27,20 +28,38 @@ HIT = replies.SimilarHit(
     kind="appearance",
 )
 DESCRIBED = replies.DescribedObject(stream="cam1", object=7, text="A cat.", model="m", time=1.0)
-WATCHED = replies.WatchRecord(watch=3, name="truck", threshold=0.9, time=1.0, thumbnail=b"", durable=True)
+WATCHED = look_replies.WatchRecord(watch=3, name="truck", threshold=0.9, time=1.0, thumbnail=b"", durable=True)
 ZONE = replies.ZoneRecord(
     stream="cam1",
     zone="gate",
     settings=ZoneConfig(line=((0, 0), (9, 9))),
-    counts=replies.ZoneCounts(to_left=2, to_right=1),
+    counts=records.ZoneCounts(to_left=2, to_right=1),
 )
-MOVED = replies.MovedObject(
+MOVED = records.MovedObject(
     object=7, frame=5, size_wh=(64, 48), label=None, meta={}, expire_s=None, age=3, lost_for_s=None
 )
 ADDED = replies.AddedObject(**structs.asdict(ENTRY), epoch=0, durable=True)
 RESULT = replies.ObjectResult(**structs.asdict(ENTRY), epoch=0, durable=True)
 MODEL = replies.ModelInfo(name="nano", image_size=256, device="cpu", dtype="float32", sha256=None)
 LIMITS = replies.Limits(objects=8, objects_free=7, history_frames=32)
+
+
+def tracks(
+    frame: int, stream: str = "cam1", objects: Sequence[records.ObjectRecord] = (OBJECT,), **more: Any
+) -> messages.Tracks:
+    """Its message of a frame."""
+    about = {"size": (64, 48), "time": 1.0, "mono_ns": 1, **more}
+    return messages.Tracks(
+        stream=stream,
+        frame=frame,
+        step=frame,
+        epoch=0,
+        pts=None,
+        camera_time=None,
+        dropped=0,
+        objects=list(objects),
+        **about,
+    )
 
 
 class FakeDaemon:
@@ -84,9 +103,9 @@ class FakeDaemon:
             "segment.all": replies.FoundMasks(stream="cam1", frame=5, masks=[]),
             "segment.cancel": replies.Empty(),
             "objects.describe": DESCRIBED,
-            "search.similar": replies.SimilarFound(hits=[HIT], left_out=3),
+            "search.similar": look_replies.SimilarFound(hits=[HIT], left_out=3),
             "watch.add": WATCHED,
-            "watch.list": replies.WatchList(watched=[WATCHED]),
+            "watch.list": look_replies.WatchList(watched=[WATCHED]),
             "watch.remove": WATCHED,
             "zones.set": ZONE,
             "zones.remove": ZONE,

@@ -14,7 +14,7 @@ from tracker.daemon.zones import Zones
 from tracker.errors import TrackerError
 from tracker.images import imaging
 from tracker.protocol.fields import PICTURE_WIDTHS
-from tracker.protocol.replies import ZoneCounts
+from tracker.protocol.records import ZoneCounts
 from tracker.sockets.publisher import Publisher
 from tracker.threads import NamedThread
 from tracker.tracking.records import (
