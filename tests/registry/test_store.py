@@ -266,6 +266,43 @@ def test_history_is_filtered_and_in_order(tmp_path: Path) -> None:
         assert len(history(store)) == 20
 
 
+def test_an_answer_has_all_that_happened_before_its_question(tmp_path: Path) -> None:
+    """Also where both come in the middle of the writer's round."""
+    answers: list[list[Event] | None] = []
+    answered = threading.Event()
+    with opened(tmp_path) as (store, _):
+        plain = store._write_looks
+
+        def in_between() -> None:
+            plain()
+            store._write_looks = plain  # type: ignore[method-assign]
+            store.record(event(object_id=5))
+            store.history(HistoryQuery(None, None, None, 100), answer)
+
+        def answer(found: list[Event] | None) -> None:
+            answers.append(found)
+            answered.set()
+
+        store._write_looks = in_between  # type: ignore[method-assign]
+        store.record(event(object_id=4))
+        assert answered.wait(30)
+    assert [[e.object for e in found or []] for found in answers] == [[4, 5]]
+
+
+def test_a_writer_that_died_leaves_the_last_changes_to_who_stops_it(tmp_path: Path) -> None:
+    def bug() -> None:
+        raise RuntimeError("a bug")
+
+    with opened(tmp_path) as (store, _):
+        assert written(store, PutStream(CAM), put(1))
+        store._answer_questions = bug  # type: ignore[method-assign]
+        store.record(event())
+        wait_until(lambda: not store.is_alive())
+        store.write([put(2)])
+    with opened(tmp_path) as (_, found):
+        assert {kept.saved.id for kept in found.objects} == {1, 2}
+
+
 def test_history_is_bounded_by_days_and_bytes(tmp_path: Path) -> None:
     with contextlib.closing(Database(tmp_path)) as database:
         now = time.time()

@@ -316,6 +316,7 @@ class Store:
                 if not self._questions:
                     return
                 ask = self._questions.popleft()
+            self._write_next()  # what happened since the last transaction and before the question is in the answer
             ask()
 
     def _try(self, work: Callable[[Database], None], *, everything: bool = False) -> bool:
