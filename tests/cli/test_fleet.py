@@ -8,7 +8,7 @@ import pytest
 
 from helpers.fleets import free_port, nats_server
 
-TRACKERD = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()"]
+TRACKERD = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()"]
 
 
 def run(*arguments: str) -> tuple[int, str]:

@@ -60,7 +60,7 @@ def record(control: str, *arguments: object) -> Result:
 @contextmanager
 def recording(talk: Talk, *arguments: object) -> Iterator["subprocess.Popen[bytes]"]:
     """The command in a process of its own, which has begun."""
-    command = [sys.executable, "-c", "from tracker.cli.trackctl import main; main()", "record", "cam1"]
+    command = [sys.executable, "-c", "from tracker.cli.start import trackctl; trackctl()", "record", "cam1"]
     environment = {**os.environ, "TRACKER_CONTROL": talk.daemon.control.endpoint}
     with subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.PIPE, env=environment) as process:
         try:
@@ -141,7 +141,7 @@ def test_all_files_are_complete_after_ctrl_c(talk: Talk, tmp_path: Path, capsys:
 
 def test_ctrl_c_is_obeyed_while_a_daemon_that_is_gone_is_asked(daemon: FakeDaemon, tmp_path: Path) -> None:
     """Whatever patience the person has who records: here an hour, in which the daemon may still answer."""
-    command = [sys.executable, "-c", "from tracker.cli.trackctl import main; main()", "--timeout", "3600"]
+    command = [sys.executable, "-c", "from tracker.cli.start import trackctl; trackctl()", "--timeout", "3600"]
     command += ["record", "cam1", f"--export=jsonl={tmp_path / 'a.jsonl'}"]
     environment = {**os.environ, "TRACKER_CONTROL": daemon.control.endpoint}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:

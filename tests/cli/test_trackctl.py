@@ -422,8 +422,8 @@ def test_watch_prints_what_comes(daemon: FakeDaemon) -> None:
 def test_watch_ends_well_with_ctrl_c(daemon: FakeDaemon) -> None:
     environment = {**os.environ, "TRACKER_CONTROL": daemon.control.endpoint}
     # Tests that run in the background of a shell have Ctrl-C ignored, and so have their children.
-    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    command = [sys.executable, "-c", f"{listening}; from tracker.cli.trackctl import main; main()", "watch", "cam1"]
+    listening = ["env", "--default-signal=INT", sys.executable]
+    command = [*listening, "-c", "from tracker.cli.start import trackctl; trackctl()", "watch", "cam1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         assert b"object_added" in process.stdout.readline()

@@ -27,7 +27,7 @@ from tracker.fleet.settings import WantedStream
 
 R = TypeVar("R")
 
-TRACKERD = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()"]
+TRACKERD = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()"]
 START_S = 240.0  # for a daemon, on a busy machine
 LOOK_S = 0.1  # between two looks at the fleet, each of which makes NATS work
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}

@@ -66,7 +66,7 @@ class Victim:
         self.open: dict[str, Any] = {"op": ""}  # what was asked for last, and not answered
 
     def start(self) -> "subprocess.Popen[bytes]":
-        trackerd = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()"]
+        trackerd = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()"]
         with self.log.open("wb") as log:
             return subprocess.Popen([*trackerd, "serve", "-c", str(self._config)], stderr=log)
 

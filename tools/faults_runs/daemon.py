@@ -22,7 +22,7 @@ from tracker.images.video_writer import VideoWriter
 STREAM, SIZE_WH = "cam", (854, 480)
 BOX = [330.0, 130.0, 560.0, 350.0]
 START_S = 120.0
-TRACKERD = ("-c", "from tracker.cli.trackerd import main; main()")
+TRACKERD = ("-c", "from tracker.cli.start import trackerd; trackerd()")
 
 
 @dataclass(frozen=True, slots=True)

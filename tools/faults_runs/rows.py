@@ -138,7 +138,7 @@ def double_start(folder: Path, _: bool) -> tuple[str, list[str]]:
     served = Served(folder, persist={"dir": str(folder / "state")})
     try:
         began_s = time.monotonic()
-        command = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()"]
+        command = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()"]
         second = subprocess.run(
             [*command, "serve", "-c", folder / "daemon.yaml"], capture_output=True, text=True, timeout=120
         )

@@ -1,6 +1,6 @@
 """`trackctl`: a daemon's commands for people and for scripts.
 
-Exit codes: 0 done, 1 the daemon refused, 2 wrong usage, 3 no answer.
+Exit codes: 0 done, 1 the daemon refused, 2 wrong usage, 3 no answer, 130 ended by Ctrl-C.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 
 from tracker import __version__
 from tracker.cli import show
+from tracker.cli.commands import Commands
 from tracker.cli.options import Numbers
 from tracker.cli.outputs import OVERWRITE, OutFile, check_paths
 from tracker.cli.record import record
@@ -46,7 +47,7 @@ pass_client = click.make_pass_decorator(Client)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 
 
-class _Commands(click.Group):
+class _Commands(Commands):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

@@ -10,6 +10,7 @@ import click
 
 from tracker import __version__
 from tracker.cli import logs, show
+from tracker.cli.commands import Commands
 from tracker.cli.fleet import fleet
 from tracker.cli.frame import frame
 from tracker.cli.index import index, similar
@@ -22,7 +23,7 @@ from tracker.config import load
 from tracker.errors import ConfigError, TrackerError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="trackerd")
 def trackerd() -> None:
     """Follow objects in live video, files and pictures with SAM 2."""
@@ -76,7 +77,7 @@ trackerd.add_command(similar)
 
 
 def main() -> None:
-    """The console script: what a person can put right is one line, and exit status 1."""
+    """What a person can put right is one line, and exit status 1."""
     # Read when torch loads OpenMP, whose threads spin while they wait. For long, they take the cores from decoding,
     # and a step was 20 times as long on two busy cores; not at all, and a step is half as long again on idle ones.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -16,7 +16,7 @@ from tracker.errors import ConfigError
 
 ENDPOINT = "127.0.0.1:5580"
 STOP_S = 5.0
-COMMAND = "from tracker.cli.trackerd import main; main()"
+COMMAND = "from tracker.cli.start import trackerd; trackerd()"
 
 
 @click.command()

@@ -24,7 +24,7 @@ from tracker.fleet.settings import JobsConfig
 
 log = logging.getLogger(__name__)
 
-COMMAND = [sys.executable, "-c", "from tracker.cli.trackerd import main; main()", "fleet", "worker"]
+COMMAND = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()", "fleet", "worker"]
 PULL_S = 1.0
 BUSY = 0.5  # of the time in steps of the model: above, live streams need the box
 MAX_DELIVERIES = 2 * MAX_TRIES  # a file whose boxes die is not tried for ever
