@@ -49,8 +49,10 @@ class Failures:
 
 
 class NamedThread(threading.Thread):
-    """A thread whose name, as far as its first 15 bytes, is the system's name for it too. Where what it runs raises,
-    the log says so, and the thread is dead: who needs it looks at `is_alive`."""
+    """A thread whose name, as far as its first 15 bytes, is the system's name for it too.
+
+    Where what it runs raises, the log says so, and the thread is dead: who needs it looks at `is_alive`.
+    """
 
     def run(self) -> None:
         with contextlib.suppress(OSError):  # a locked-down /proc costs the name, not the thread

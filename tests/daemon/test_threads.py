@@ -1,4 +1,4 @@
-"""Each thread made to raise in turn: what all need ends the process with its state saved, what none needs ends nothing."""
+"""Each thread made to raise in turn: what all need ends the process, its state saved; what none needs ends nothing."""
 
 import logging
 import threading
@@ -228,7 +228,7 @@ def scraped(run: Run) -> str | None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_without_whoever_judges_keys_the_process_ends(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "keys"
     pair = keys.new_pair()
