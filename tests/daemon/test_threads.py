@@ -1,4 +1,4 @@
-"""Each thread made to raise in turn: what all need ends the process, its state saved; what none needs ends nothing."""
+"""Each thread made to raise in turn: what all need ends the process, its state saved; the rest ends nothing."""
 
 import logging
 import threading

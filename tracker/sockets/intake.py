@@ -131,8 +131,8 @@ class Intake:
             self.leave(ahead.nbytes)
 
     def _advanced(self, before: _Ahead | None, fd: int, now_s: float) -> _Ahead:
-        """Where nothing complete waits, what is unread is one message that is still coming. It may be a single large
-        part over a slow link, so it does not weigh as much as the small ones before it."""
+        """Where nothing complete waits, what is unread is one message that is still coming. It may be a single
+        large part over a slow link, so it does not weigh as much as the small ones before it."""
         ahead = _advanced(before, _received(fd), self._taken.get(fd, _Taken()), now_s)
         if self.is_caught_up:
             ahead.weight = 1.0
