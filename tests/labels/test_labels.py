@@ -486,7 +486,7 @@ class TestLabeller:
         oracle.trouble = RuntimeError("out of memory")
         stream = stream_of(table)
         labeller.tick()
-        wait_until(lambda: "1 objects were not labelled" in caplog.text)
+        wait_until(lambda: "labels failed" in caplog.text)
         assert "out of memory" in caplog.text
         oracle.trouble = None
         labeller.take_guesses()
