@@ -16,7 +16,8 @@ import hypothesis
 import numpy as np
 import pytest
 
-from helpers.leaks import no_leaks
+from helpers.leaks import files, no_leaks
+from helpers.preloaded import forking
 
 hypothesis.settings.register_profile("tracker", deadline=None, derandomize=True, database=None, print_blob=False)
 hypothesis.settings.load_profile("tracker")
@@ -76,8 +77,22 @@ def leaves_nothing_behind() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def leaves_no_files_behind() -> Iterator[None]:
+    """Looked for once a module, since a look through the working tree takes a while."""
+    with no_leaks(things=files):
+        yield
+
+
 @pytest.fixture(autouse=True, scope="session")
 def session_leaves_nothing_behind() -> Iterator[None]:
     """The same for what fixtures of wider scope opened."""
     with no_leaks():
+        yield
+
+
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[None]:
+    """For tests that start daemons: `helpers.preloaded`."""
+    with forking():
         yield

@@ -77,6 +77,7 @@ def test_another_stream_than_the_journals_is_for_people(monkeypatch: pytest.Monk
     assert not logs.is_journal()
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_the_daemon_logs_as_it_is_told(tmp_path: Path) -> None:
     with Service(tmp_path, {"streams": {"dead": {"url": "missing.mp4"}}}, "--log", "json") as service:
         service.wait_for("READY=1")

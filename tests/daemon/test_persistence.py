@@ -1,23 +1,15 @@
 """What a daemon was told outlives it: stopped, killed, with another model, a failing disk, a damaged state."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import pytest
-import yaml
-import zmq
 
 from helpers.fakes import BlobEngine
+from helpers.service_manager import Service
 from helpers.tracking import Message, Talk, blobs, configuration, serving, wait_until
 from tracker.config import Config
 from tracker.daemon.state_folder import open_store
@@ -323,76 +315,29 @@ class TestHistory:
             assert "daemon_stopping" in history(talk, stream="cam")
 
 
-DAEMON = """
-import signal, sys
-sys.path[:0] = {path!r}
-from helpers.fakes import BlobEngine
-from tracker.config import load
-from tracker.daemon.daemon import Daemon
-from tracker.daemon.state_folder import open_store
-config = load(sys.argv[1])
-daemon = Daemon(config, BlobEngine(), open_store(config.persist))
-signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
-daemon.run()
-"""
-
-
-class Killed:
-    """Daemons in processes of their own on one state folder, and a client that outlives them."""
-
-    def __init__(self, folder: Path, film: Path) -> None:
-        self.folder, self.endpoint = folder, f"ipc://{folder}/control.sock"
-        sections = {
-            "control": {"endpoint": self.endpoint},
-            "publish": {"endpoint": f"ipc://{folder}/publish.sock"},
-            "persist": {"dir": str(folder / "state"), "interval_s": 0.05},
-            "streams": {"cam": {"url": str(film), "loop": True}},
-        }
-        (folder / "config.yaml").write_text(yaml.safe_dump(sections))
-        self.context = zmq.Context()
-
-    def start(self) -> "subprocess.Popen[bytes]":
-        code = textwrap.dedent(DAEMON.format(path=[str(Path(__file__).parents[1])]))
-        return subprocess.Popen([sys.executable, "-c", code, str(self.folder / "config.yaml")])
-
-    def ask(self, op: str, **args: Any) -> Message:
-        with self.context.socket(zmq.REQ) as socket:
-            socket.linger, socket.rcvtimeo = 0, 60_000
-            socket.connect(self.endpoint)
-            socket.send(msgpack.packb({"id": 1, "op": op, "args": args}))
-            reply: Message = msgpack.unpackb(socket.recv())
-        return reply
-
-
-@pytest.fixture
-def killed(tmp_path: Path, film: Path) -> Iterator[Killed]:
-    found = Killed(tmp_path, film)
-    yield found
-    found.context.term()
-
-
-def test_kill_9_at_any_time_loses_nothing_acknowledged(killed: Killed) -> None:
+@pytest.mark.usefixtures("preloaded")
+def test_kill_9_at_any_time_loses_nothing_acknowledged(tmp_path: Path, film: Path) -> None:
+    config = {
+        "persist": {"dir": str(tmp_path / "state"), "interval_s": 0.05},
+        "streams": {"cam": {"url": str(film), "loop": True}},
+    }
     there: set[int] = set()
     newest = -1
     for _ in range(3):
-        with killed.start() as daemon:
-            try:
-                wait_until(lambda: killed.ask("streams.list")["result"]["streams"][0]["frame"] is not None, 60)
-                listed = killed.ask("objects.list")["result"]["objects"]
-                assert {o["object"] for o in listed} == there
-                assert killed.ask("streams.list")["result"]["streams"][0]["frame"] > newest
-                for k in range(4):
-                    added = killed.ask("objects.add", stream="cam", points=[RESTING])
-                    assert added["ok"], added
-                    assert added["result"]["durable"]
-                    there.add(added["result"]["object"])
-                    if k % 2:
-                        gone = min(there)
-                        assert killed.ask("objects.remove", stream="cam", object=gone)["result"]["durable"]
-                        there.remove(gone)
-                newest = killed.ask("streams.list")["result"]["streams"][0]["frame"]
-            finally:
-                os.kill(daemon.pid, signal.SIGKILL)
+        with Service(tmp_path, config) as service:  # which ends by SIGKILL
+            service.wait_for("READY=1")
+            wait_until(lambda: service.ask("streams.list")["streams"][0]["frame"] is not None, 60)
+            assert {o["object"] for o in service.ask("objects.list")["objects"]} == there
+            assert service.ask("streams.list")["streams"][0]["frame"] > newest
+            for k in range(4):
+                added = service.ask("objects.add", stream="cam", points=[RESTING])
+                assert added["durable"]
+                there.add(added["object"])
+                if k % 2:
+                    gone = min(there)
+                    assert service.ask("objects.remove", stream="cam", object=gone)["durable"]
+                    there.remove(gone)
+            newest = service.ask("streams.list")["streams"][0]["frame"]
 
 
 class TestStreamsFromElsewhere:

@@ -12,6 +12,7 @@ from helpers.tracking import Message, blobs, wait_until
 from tracker.config import Config, StreamConfig, parse
 from tracker.daemon.reload import keys_for_next_start, with_run_time_changes
 
+pytestmark = pytest.mark.usefixtures("preloaded")
 RESTING = [120, 90]
 
 

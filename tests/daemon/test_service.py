@@ -104,6 +104,7 @@ def test_the_bounds_of_the_unit_and_of_all_above_it_count(
     assert list(control_group_bounds(own, tmp_path / "groups")) == bounds
 
 
+@pytest.mark.usefixtures("preloaded")
 class TestService:
     def test_from_start_to_stop(self, tmp_path: Path, film: Path) -> None:
         streams = {"cam": {"url": str(film), "loop": True}, "dead": {"url": "missing.mp4"}}

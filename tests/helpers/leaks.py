@@ -8,7 +8,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,23 +22,23 @@ IGNORED_FOLDERS = {"__pycache__", "node_modules", "out", "build", "dist"}
 SOURCE_SUFFIXES = {".py", ".md", ".sh", ".toml", ".lock", ".orig"}
 
 
+def open_things() -> set[str]:
+    threads = {f"thread {t.name} {t.ident}" for t in threading.enumerate()}
+    processes = {f"process {p.pid}" for p in psutil.Process().children(recursive=True)}
+    return threads | processes | _descriptors()
+
+
 @contextmanager
-def no_leaks(patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Fail with a list of what the block left open."""
-    before = _open_things()
+def no_leaks(patience_s: float = PATIENCE_S, things: Callable[[], set[str]] = open_things) -> Iterator[None]:
+    """Fail with a list of what the block left."""
+    before = things()
     yield
     deadline_s = time.monotonic() + patience_s
-    while left := _open_things() - before:
+    while left := things() - before:
         if time.monotonic() > deadline_s:
             pytest.fail("left behind: " + ", ".join(sorted(left)), pytrace=False)
         gc.collect()
         time.sleep(0.02)
-
-
-def _open_things() -> set[str]:
-    threads = {f"thread {t.name} {t.ident}" for t in threading.enumerate()}
-    processes = {f"process {p.pid}" for p in psutil.Process().children(recursive=True)}
-    return threads | processes | _descriptors() | _files()
 
 
 def _descriptors() -> set[str]:
@@ -53,7 +53,8 @@ def _descriptors() -> set[str]:
     return found
 
 
-def _files() -> set[str]:
+def files() -> set[str]:
+    """Of the working tree."""
     found = set()
     for folder, subfolders, names in os.walk(ROOT):
         subfolders[:] = [s for s in subfolders if s not in IGNORED_FOLDERS and not s.startswith(".")]

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,11 @@ PATIENCE_MS = 30_000
 
 
 @contextmanager
-def page_server(control: str, *options: str, listen: str = "127.0.0.1:0") -> Iterator[str]:
+def page_server(
+    control: str, *options: str, listen: str = "127.0.0.1:0", trackerd: Sequence[str] = (TRACKERD,)
+) -> Iterator[str]:
     """`trackerd web` for the daemon at `control`; yields the page's address."""
-    command = [TRACKERD, "web", "--daemon", control, "--listen", listen, *options]
+    command = [*trackerd, "web", "--daemon", control, "--listen", listen, *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:

@@ -1,9 +1,10 @@
 """A pond on the page: the real daemon and model on a film whose truth is known, and what a user does with it."""
 
-import subprocess
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from helpers.pages import TRACKERD, app, at, open_page, until
+from helpers.pages import app, at, open_page, until
+from helpers.preloaded import Forked, trackerd
 from pond.scene import FPS, FRAMES, HEIGHT, WIDTH, render
 from tracker.client import mask_of
 from tracker.images.video_writer import VideoWriter
@@ -22,31 +24,37 @@ DEEP_PX = 6  # a click is at least so far inside
 NEAR_FRAMES = 40  # two seconds of the film: well within the buffer
 
 
+@dataclass(frozen=True)
+class Film:
+    """The pond in a file, and the fish seen at each pixel of each frame."""
+
+    path: Path
+    truth_nhw: NDArray[np.uint8]
+
+
 class Pond:
     """A daemon with a page, a client of it, and the truth of every frame."""
 
-    def __init__(
-        self, folder: Path, truth_nhw: NDArray[np.uint8], streams: dict[str, Any], **sections: Any
-    ) -> None:
+    def __init__(self, folder: Path, film: Film, streams: dict[str, Any], **sections: Any) -> None:
         self.folder = folder
-        self.truth_nhw = truth_nhw
+        self.truth_nhw = film.truth_nhw
         self.control = f"ipc://{folder}/control"
         self.config = folder / "trackerd.yaml"
         config = {
             "control": {"endpoint": self.control},
             "publish": {"endpoint": f"ipc://{folder}/publish"},
-            "streams": {"pond": {"url": str(folder / "pond.mp4"), "loop": True}, **streams},
+            "streams": {"pond": {"url": str(film.path), "loop": True}, **streams},
             **sections,
         }
         self.config.write_text(yaml.safe_dump(config))
         self.process = self.start()
 
-    def start(self) -> "subprocess.Popen[bytes]":
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen([TRACKERD, "serve", "-c", str(self.config)], stdout=log, stderr=log)
+    def start(self) -> Forked:
+        log = self.folder / "log"
+        return Forked(trackerd, "serve", "-c", str(self.config), log=log, cwd=self.folder)
 
     def stop(self) -> None:
-        self.process.terminate()
+        self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)
 
     def truth(self, frame: int, fish: int) -> NDArray[np.bool_]:
@@ -65,15 +73,20 @@ class Pond:
         return bool(truth.sum() > 2500 and depth_hw.max() > 2 * DEEP_PX)
 
 
-@contextmanager
-def pond_daemon(folder: Path, streams: dict[str, Any] | None = None, **sections: Any) -> Iterator[Pond]:
-    """The film again and again, as from a camera; further streams beside it."""
+def filmed(path: Path) -> Film:
+    """Rendered anew, which takes ten seconds."""
     truth = []
-    with VideoWriter(folder / "pond.mp4", (WIDTH, HEIGHT), FPS) as video:
+    with VideoWriter(path, (WIDTH, HEIGHT), FPS) as video:
         for picture, truth_hw in render():
             video.write(picture)
             truth.append(truth_hw)
-    pond = Pond(folder, np.stack(truth), streams or {}, **sections)
+    return Film(path, np.stack(truth))
+
+
+@contextmanager
+def pond_daemon(folder: Path, film: Film, streams: dict[str, Any] | None = None, **sections: Any) -> Iterator[Pond]:
+    """The film again and again, as from a camera; further streams beside it."""
+    pond = Pond(folder, film, streams or {}, **sections)
     try:
         yield pond
     finally:

@@ -1,10 +1,8 @@
 """systemd's side of sd_notify, and a whole daemon as its service: a process with the blob engine."""
 
-import os
 import socket
-import subprocess
 import sys
-import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -14,29 +12,31 @@ import msgpack
 import yaml
 import zmq
 
+from helpers.fakes import BlobEngine
+from helpers.preloaded import Forked
+
 PATIENCE_S = 180.0
 
-# `serve` as it is but for the model, which may hang where a file says so.
-DAEMON = """
-import os, sys, time
-sys.path.insert(0, {tests!r})
-from helpers.fakes import BlobEngine
-from tracker.cli.trackerd import main
-from tracker.daemon import serve, watch
-watch.PATIENCE_S = {{"main": {hung_s}}}
-watch.STOP_IN_STEP_S = 0.3
 
-class Engine(BlobEngine):
-    def warm_up(self): pass
-    def propagate(self, items, features):
-        while os.path.exists("hang"):
-            time.sleep(0.01)
-        return super().propagate(items, features)
+def serve(hung_s: float, *arguments: str) -> None:
+    """`trackerd serve` as it is but for the model, which hangs where the folder has a file `hang`."""
+    from tracker.cli.trackerd import main
+    from tracker.daemon import serve, watch
 
-serve.load_model = lambda config: None
-serve.Engine = lambda model, config: Engine()
-main()
-"""
+    class Engine(BlobEngine):
+        def warm_up(self) -> None:
+            pass
+
+        def propagate(self, *args: Any) -> Any:
+            while Path("hang").exists():
+                time.sleep(0.01)
+            return super().propagate(*args)
+
+    watch.PATIENCE_S = {"main": hung_s}
+    watch.STOP_IN_STEP_S = 0.3
+    vars(serve).update(load_model=lambda _: None, Engine=lambda *_: Engine())
+    sys.argv = ["trackerd", "serve", *arguments]
+    main()
 
 
 class Service:
@@ -67,18 +67,12 @@ class Service:
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(self.folder / "notify"))
         self._notify.settimeout(PATIENCE_S)
-        code = textwrap.dedent(DAEMON).format(tests=str(Path(__file__).parents[1]), hung_s=self._hung_s)
-        environment = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify")}
+        environment = {"NOTIFY_SOCKET": str(self.folder / "notify")}
         if self._watchdog_s is not None:
             environment["WATCHDOG_USEC"] = str(round(self._watchdog_s * 1e6))
-        with (self.folder / "log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", code, "serve", "-c", "config.yaml", *self._options],
-                cwd=self.folder,
-                env=environment,
-                stderr=log,
-                stdout=log,
-            )
+        arguments = (self._hung_s, "-c", "config.yaml", *self._options)
+        log = self.folder / "log"
+        self.process = Forked(serve, *arguments, log=log, cwd=self.folder, **environment)
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:

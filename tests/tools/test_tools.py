@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.leaks import ROOT, no_leaks
+from helpers.leaks import ROOT, files, no_leaks, open_things
 
 
 def leak_thread(clean_up: ExitStack) -> None:
@@ -37,15 +37,22 @@ def leak_file(clean_up: ExitStack) -> None:
     clean_up.callback(path.unlink)
 
 
-LEAKS = [(leak_thread, "thread"), (leak_socket, "socket"), (leak_process, "process"), (leak_file, "file .*png")]
+LEAKS = [
+    (leak_thread, open_things, "thread"),
+    (leak_socket, open_things, "socket"),
+    (leak_process, open_things, "process"),
+    (leak_file, files, "file .*png"),
+]
 
 
-@pytest.mark.parametrize(("leak", "named"), LEAKS)
-def test_the_leak_check_names_what_a_test_leaves_behind(leak: Callable[[ExitStack], None], named: str) -> None:
+@pytest.mark.parametrize(("leak", "things", "named"), LEAKS)
+def test_the_leak_check_names_what_a_test_leaves_behind(
+    leak: Callable[[ExitStack], None], things: Callable[[], set[str]], named: str
+) -> None:
     with (
         ExitStack() as clean_up,
         pytest.raises(pytest.fail.Exception, match=f"left behind: .*{named}"),
-        no_leaks(patience_s=0.05),
+        no_leaks(patience_s=0.05, things=things),
     ):
         leak(clean_up)
 

@@ -8,7 +8,7 @@ import pytest
 
 from helpers.leaks import no_leaks
 from helpers.pages import chromium, page_server
-from helpers.pond_page import Pond, pond_daemon
+from helpers.pond_page import Film, Pond, filmed, pond_daemon
 from tracker.client import Client
 
 
@@ -18,9 +18,14 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
+    return filmed(tmp_path_factory.mktemp("film") / "pond.mp4")
+
+
 @pytest.fixture(scope="module")
-def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
-    with pond_daemon(tmp_path_factory.mktemp("pond")) as pond:
+def pond(tmp_path_factory: pytest.TempPathFactory, film: Film) -> Iterator[Pond]:
+    with pond_daemon(tmp_path_factory.mktemp("pond"), film) as pond:
         yield pond
 
 

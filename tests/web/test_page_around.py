@@ -11,7 +11,7 @@ from helpers.pond_page import Pond, click, frozen, looking, previewed, visible
 from helpers.tracking import wait_until
 from tracker.client import Client
 
-pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("client")]
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("preloaded", "client")]
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 

@@ -17,7 +17,7 @@ FRAME = 16
 ON_IT = 0.7  # IoU with the truth
 SAME = 0.99  # IoU of two answers to one question: the picture is decoded and encoded once
 
-pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("client")]
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("preloaded", "client")]
 
 
 def test_the_picture_moves_and_the_tile_says_so(address: str, browser: Any) -> None:

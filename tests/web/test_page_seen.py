@@ -11,19 +11,19 @@ import pytest
 
 from helpers.clips import save_tiny_clip
 from helpers.pages import at, serious_for_axe, until
-from helpers.pond_page import Pond, looking, pond_daemon
+from helpers.pond_page import Film, Pond, looking, pond_daemon
 from helpers.tracking import wait_until
 from tracker.client import Client
 from tracker.config import ZoneConfig
 from tracker.errors import Unavailable
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("preloaded")]
 
 HOSTILE = '<img src=x onerror="document.title=1"><b>koi</b>'
 
 
 @pytest.fixture(scope="module")
-def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
+def pond(tmp_path_factory: pytest.TempPathFactory, film: Film) -> Iterator[Pond]:
     folder = tmp_path_factory.mktemp("pond")
     save_tiny_clip(folder / "clip")
     labels = {"model": str(folder / "clip"), "device": "cpu"}
@@ -33,7 +33,7 @@ def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
     with answering() as url:
         describe = {"url": url, "model": "any"}
         more = {"zz-broken": broken}
-        with pond_daemon(folder, more, describe=describe, **kept) as pond:
+        with pond_daemon(folder, film, more, describe=describe, **kept) as pond:
             yield pond
 
 

@@ -1,6 +1,7 @@
 """The page's server as browsers and others meet it: headers, refusals, and what goes over the WebSocket."""
 
 import json
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -230,13 +231,27 @@ def test_a_stream_is_looked_at_once_a_status_has_it(daemon: FakeDaemon) -> None:
         connection.send(json.dumps({"kind": "look", "streams": {"cam1": 640}}))
         assert ask(connection, "objects.list")["kind"] == "answer"  # so it was read
         assert not daemon.publisher.wanted("frames/cam1/640/")
-        wait_until(lambda: daemon.publisher.wanted("status/"))
-        publish_status(daemon)
-        wait_until(lambda: daemon.publisher.wanted("frames/cam1/640/"))
+
+        def is_looked_at() -> bool:
+            publish_status(daemon)  # again: one before the page has subscribed is lost
+            return daemon.publisher.wanted("frames/cam1/640/")
+
+        wait_until(is_looked_at)
 
 
-def test_who_sends_no_request_is_hung_up_on(address: str) -> None:
-    place = urlsplit(address)
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A page's server, of no daemon, that waits a tenth as long for requests."""
+    program = (
+        "from tracker.cli import start; from tracker.web import patience; patience.REQUEST_S = 1; start.trackerd()"
+    )
+    nobody = f"ipc://{tmp_path_factory.mktemp('nobody')}/control"
+    with page_server(nobody, trackerd=[sys.executable, "-c", program]) as address:
+        yield address
+
+
+def test_who_sends_no_request_is_hung_up_on(impatient: str) -> None:
+    place = urlsplit(impatient)
     begun = (
         b"",
         b"GET / HTTP/1.1\r\nHost: ",
@@ -251,13 +266,13 @@ def test_who_sends_no_request_is_hung_up_on(address: str) -> None:
                 pass
 
 
-def test_connections_are_bounded_and_the_page_goes_on(address: str) -> None:
-    place = urlsplit(address)
+def test_connections_are_bounded_and_the_page_goes_on(impatient: str) -> None:
+    place = urlsplit(impatient)
     with ExitStack() as stack:
         for _ in range(MAX_CONNECTIONS + 50):
             with suppress(ConnectionError):
                 stack.enter_context(create_connection((place.hostname, place.port), timeout=60))
-        wait_until(lambda: answers(address))  # once those that say nothing were hung up on
+        wait_until(lambda: answers(impatient))  # once those that say nothing were hung up on
 
 
 def answers(address: str) -> bool:

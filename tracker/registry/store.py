@@ -75,6 +75,7 @@ class Store:
         self._looks: OrderedDict[LookKey, PutLook] = OrderedDict()  # the newest of each slot
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._questions: deque[Question] = deque()
+        self._due = 0  # questions that came before what was written last
         self._stopping = False
         self._thread = NamedThread(target=self._run, name="registry", daemon=True)
 
@@ -244,6 +245,7 @@ class Store:
             more: list[Change] = [*self._zones.values()]
             self._zones.clear()
             events = list(self._events)
+            self._due = len(self._questions)  # what is asked later waits for what happens later
         changes = [change for unit in units for change in unit.changes] + memories
         everything = [k for k, unit in enumerate(units) if unit.everything]
         if everything:  # all that came before is in it
@@ -311,12 +313,9 @@ class Store:
                     self._events.popleft()
 
     def _answer_questions(self) -> None:
-        while True:
+        for _ in range(self._due):
             with self._changed:
-                if not self._questions:
-                    return
                 ask = self._questions.popleft()
-            self._write_next()  # what happened since the last transaction and before the question is in the answer
             ask()
 
     def _try(self, work: Callable[[Database], None], *, everything: bool = False) -> bool:
