@@ -87,7 +87,7 @@ def _iou(one_hw: Bool, other_hw: Bool) -> float:
 
 
 class Masks:
-    """Masks of the object that is compared, by the number that is drawn into their pictures, as they are published."""
+    """Masks of the object that is compared, as they are published, by the number in their pictures."""
 
     def __init__(self, served: Served) -> None:
         self.by_number: dict[int, Bool] = {}
