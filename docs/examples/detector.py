@@ -17,7 +17,7 @@ import numpy as np
 
 from tracker.client import Client
 from tracker.images.imaging import decode
-from tracker.protocol.requests import Detection
+from tracker.protocol.object_requests import Detection
 
 GREENER = 8  # levels by which everything in the pond is greener than red, but for the fish
 LEAST_PX = 1000

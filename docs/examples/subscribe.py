@@ -9,7 +9,8 @@ import itertools
 import sys
 
 from tracker.client import Client, mask_of
-from tracker.protocol.replies import ObjectRecord, Tracks
+from tracker.protocol.messages import Tracks
+from tracker.protocol.records import ObjectRecord
 
 
 def describe(record: ObjectRecord, size_wh: tuple[int, int]) -> str:

@@ -28,7 +28,7 @@ from tracker.cli.trackctl import main
 from tracker.client.messages import Message
 from tracker.exports import WRITERS, mask_of_record, read_json_lines
 from tracker.images.imaging import encode_jpeg, to_rgb
-from tracker.protocol import replies
+from tracker.protocol import messages, replies
 from tracker.streams import sources
 
 # pycocotools is not yet up to date with numpy 2.
@@ -206,17 +206,17 @@ def daemon() -> Iterator[FakeDaemon]:
     daemon.stop()
 
 
-def tracks(frame: int, size: tuple[int, int] = (64, 48), **object_fields: Any) -> replies.Tracks:
+def tracks(frame: int, size: tuple[int, int] = (64, 48), **object_fields: Any) -> messages.Tracks:
     fields = {"box": (8, 8, 40, 40), "area": 1024, "outline": [[[8, 8, 40, 8, 40, 40, 8, 40]]], "object": 1}
     clocks: dict[str, Any] = {"pts": None, "time": 1.0, "camera_time": None, "mono_ns": frame * 100_000_000}
     objects = [structs.replace(OBJECT, **fields | object_fields)]
-    return replies.Tracks(
+    return messages.Tracks(
         stream="cam1", frame=frame, step=frame, epoch=0, size=size, dropped=0, objects=objects, **clocks
     )
 
 
-def picture(frame: int, size: tuple[int, int] = (64, 48)) -> replies.FrameMessage:
-    return replies.FrameMessage(stream="cam1", frame=frame, time=1.0, size=size, format="jpeg")
+def picture(frame: int, size: tuple[int, int] = (64, 48)) -> messages.FrameMessage:
+    return messages.FrameMessage(stream="cam1", frame=frame, time=1.0, size=size, format="jpeg")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from tracker.cli.trackctl import main
 from tracker.cli.trackerd import trackerd
 from tracker.errors import BadPrompt, Unavailable
 from tracker.masks.rle import rle_encode
-from tracker.protocol import fields, replies, requests
+from tracker.protocol import fields, look_requests, messages, object_requests, records, replies, requests
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ ASKED: list[tuple[str, Struct]] = [
     ("streams resume cam1", requests.StreamName(stream="cam1")),
     (
         "add cam1 --point 1,2 --point 3.5,4,0 --box 0,0,9,9 --frame 5 --label cat --expire 3",
-        requests.ObjectsAdd(
+        object_requests.ObjectsAdd(
             stream="cam1",
             points=[(1, 2), (3.5, 4)],
             labels=[1, 0],
@@ -65,30 +65,30 @@ ASKED: list[tuple[str, Struct]] = [
     ),
     (
         "add cam1 --box 0,0,9,9 --object 7 --time 12.5",
-        requests.ObjectsAdd(stream="cam1", box=(0, 0, 9, 9), object=7, time=12.5),
+        object_requests.ObjectsAdd(stream="cam1", box=(0, 0, 9, 9), object=7, time=12.5),
     ),
     (
         "refine cam1 7 --point 1,2,0 --replace",
-        requests.ObjectsRefine(stream="cam1", object=7, points=[(1, 2)], labels=[0], replace=True),
+        object_requests.ObjectsRefine(stream="cam1", object=7, points=[(1, 2)], labels=[0], replace=True),
     ),
-    ("rm cam1 7", requests.ObjectsRemove(stream="cam1", object=7)),
-    ("rm cam1 --all", requests.ObjectsRemove(stream="cam1", all=True)),
-    ("ls", requests.ObjectsList()),
-    ("ls cam1", requests.ObjectsList(stream="cam1")),
-    ("ls --all", requests.ObjectsList(all=True)),
-    ("describe cam1 7", requests.ObjectsDescribe(stream="cam1", object=7)),
-    ("similar --text forklift --limit 3", requests.SearchSimilar(text="forklift", limit=3)),
-    ("similar cam1 7 --on cam2", requests.SearchSimilar(stream="cam1", object=7, on="cam2")),
+    ("rm cam1 7", object_requests.ObjectsRemove(stream="cam1", object=7)),
+    ("rm cam1 --all", object_requests.ObjectsRemove(stream="cam1", all=True)),
+    ("ls", object_requests.ObjectsList()),
+    ("ls cam1", object_requests.ObjectsList(stream="cam1")),
+    ("ls --all", object_requests.ObjectsList(all=True)),
+    ("describe cam1 7", object_requests.ObjectsDescribe(stream="cam1", object=7)),
+    ("similar --text forklift --limit 3", look_requests.SearchSimilar(text="forklift", limit=3)),
+    ("similar cam1 7 --on cam2", look_requests.SearchSimilar(stream="cam1", object=7, on="cam2")),
     (
         "similar cam1 --box 0,0,9,9 --frame 5 --label cat --limit 3",
-        requests.SearchSimilar(stream="cam1", box=(0, 0, 9, 9), frame=5, label="cat", limit=3),
+        look_requests.SearchSimilar(stream="cam1", box=(0, 0, 9, 9), frame=5, label="cat", limit=3),
     ),
     (
         "watchlist add truck cam1 7 --threshold 0.8",
-        requests.WatchAdd(name="truck", stream="cam1", object=7, threshold=0.8),
+        look_requests.WatchAdd(name="truck", stream="cam1", object=7, threshold=0.8),
     ),
-    ("watchlist ls", requests.WatchListArgs()),
-    ("watchlist rm 3", requests.WatchRemove(watch=3)),
+    ("watchlist ls", look_requests.WatchListArgs()),
+    ("watchlist rm 3", look_requests.WatchRemove(watch=3)),
     (
         "zones set cam1 gate --line 0,0.9,0.9,0 --fraction --label cat --label dog --at foot",
         requests.ZonesSet(
@@ -145,7 +145,7 @@ def test_what_strangers_wrote_does_not_reach_the_terminal_as_it_is(
     daemon.answers["objects.list"] = BadPrompt(label)
     refused = ctl(daemon, "ls").stderr
     assert shown in refused
-    event = replies.Event(event="object_added", stream="cam1", frame=1, epoch=0, time=1.0, object=7, label=label)
+    event = messages.Event(event="object_added", stream="cam1", frame=1, epoch=0, time=1.0, object=7, label=label)
     with published_once(daemon, event):
         watched = ctl(daemon, "watch", "cam1", "--count", 1).stdout
     assert shown in watched
@@ -154,7 +154,7 @@ def test_what_strangers_wrote_does_not_reach_the_terminal_as_it_is(
 
 
 @contextmanager
-def published_once(daemon: FakeDaemon, event: replies.Event) -> Iterator[None]:
+def published_once(daemon: FakeDaemon, event: messages.Event) -> Iterator[None]:
     """Published again and again, until somebody has heard it."""
     done = threading.Event()
 
@@ -241,7 +241,9 @@ def test_a_mask_file_marks_what_is_not_zero(daemon: FakeDaemon, tmp_path: Path, 
         image.putpalette([0] * 768)
     image.convert(mode).save(tmp_path / "mask.png")
     assert ctl(daemon, "add", "cam1", "--mask", tmp_path / "mask.png").exit_code == 0
-    assert asked(daemon) == requests.ObjectsAdd(stream="cam1", mask=fields.Rle((48, 64), rle_encode(mask_hw > 0)))
+    assert asked(daemon) == object_requests.ObjectsAdd(
+        stream="cam1", mask=fields.Rle((48, 64), rle_encode(mask_hw > 0))
+    )
 
 
 @pytest.mark.parametrize(
@@ -393,7 +395,7 @@ def test_no_answer_exits_with_3(daemon: FakeDaemon) -> None:
 def publish_until(daemon: FakeDaemon, done: threading.Event) -> None:
     frame = 0
     while not done.wait(0.005):
-        event = replies.Event(
+        event = messages.Event(
             event="object_added", stream="cam1", frame=frame, epoch=0, time=1.0, object=7, label="cat"
         )
         daemon.publisher.publish("events/cam1/", event)
@@ -436,7 +438,7 @@ def test_watch_ends_well_with_ctrl_c(daemon: FakeDaemon) -> None:
     ("body", "line"),
     [
         (
-            replies.Tracks(
+            messages.Tracks(
                 stream="cam1",
                 frame=3,
                 step=3,
@@ -448,23 +450,23 @@ def test_watch_ends_well_with_ctrl_c(daemon: FakeDaemon) -> None:
                 size=(64, 48),
                 dropped=0,
                 objects=[
-                    replies.ObjectRecord(object=7, state="visible", score=0.934, box=(1, 2, 3, 4), label="cat"),
-                    replies.ObjectRecord(object=8, state="pending", behind=12),
+                    records.ObjectRecord(object=7, state="visible", score=0.934, box=(1, 2, 3, 4), label="cat"),
+                    records.ObjectRecord(object=8, state="pending", behind=12),
                 ],
             ),
             "cam1 #3  7 cat visible 1,2,3,4 0.93  8 pending, 12 behind",
         ),
         (
-            replies.Status(
+            messages.Status(
                 time=1.0,
-                streams=[replies.StreamRecord(stream="cam1", url="x", state="live", frame=9, dropped=2)],
-                memory=replies.DeviceMemory(device="cpu", used_bytes=1, total_bytes=2),
-                steps=replies.StepTimes(),
+                streams=[records.StreamRecord(stream="cam1", url="x", state="live", frame=9, dropped=2)],
+                memory=messages.DeviceMemory(device="cpu", used_bytes=1, total_bytes=2),
+                steps=messages.StepTimes(),
             ),
             "cam1 live #9 dropped 2",
         ),
         (
-            replies.FrameMessage(stream="cam1", frame=3, time=1.0, size=(64, 48), format="jpeg"),
+            messages.FrameMessage(stream="cam1", frame=3, time=1.0, size=(64, 48), format="jpeg"),
             "cam1 #3  jpeg, 5 bytes",
         ),
     ],
@@ -480,6 +482,6 @@ def test_history_and_what_waits_are_shown(daemon: FakeDaemon) -> None:
     waiting = replies.WaitingObject(object=3, stream="door", frame=9, label="cup", meta={})
     daemon.answers["objects.list"] = replies.ObjectList(objects=[], waiting=[waiting])
     assert "door" in ctl(daemon, "ls", "--all").stdout
-    lost = replies.Event(event="object_lost", stream="cam1", frame=5, epoch=0, time=1.7e9, object=7, label="cup")
+    lost = messages.Event(event="object_lost", stream="cam1", frame=5, epoch=0, time=1.7e9, object=7, label="cup")
     daemon.answers["history.list"] = replies.EventList(events=[lost])
     assert "cam1 #5  object_lost 7 cup" in ctl(daemon, "history", "--since", "60").stdout

@@ -21,8 +21,9 @@ from tracker.client.messages import Message, Reader, subscriptions
 from tracker.config import StreamConfig, ZoneConfig
 from tracker.masks.geometry import shape_of_mask
 from tracker.masks.rle import rle_encode
-from tracker.protocol import fields, replies, requests
+from tracker.protocol import fields, look_requests, messages, object_requests, replies, requests
 from tracker.protocol.codec import encode
+from tracker.protocol.object_requests import Detection
 from tracker.protocol.operations import OPERATIONS
 from tracker.sockets.publisher import Publisher
 
@@ -62,35 +63,42 @@ CALLS: list[tuple[str, Callable[[Any], Any], Struct]] = [
     (
         "objects.add",
         lambda c: c.add("cam1", points=[(1, 2)], labels=[1], object=7, label="cat", meta={"k": b"v"}, expire_s=3),
-        requests.ObjectsAdd(
+        object_requests.ObjectsAdd(
             stream="cam1", points=[(1, 2)], labels=[1], object=7, label="cat", meta={"k": b"v"}, expire_s=3
         ),
     ),
     (
         "objects.add",
         lambda c: c.add("cam1", mask=MASK_HW, time=12.5),
-        requests.ObjectsAdd(stream="cam1", mask=fields.Rle((48, 64), rle_encode(MASK_HW)), time=12.5),
+        object_requests.ObjectsAdd(stream="cam1", mask=fields.Rle((48, 64), rle_encode(MASK_HW)), time=12.5),
     ),
     (
         "objects.add_many",
-        lambda c: c.add_many("cam1", [requests.Detection(box=BOX, label="cat", score=0.5)], frame=5, match_iou=0.4),
-        requests.ObjectsAddMany(
-            stream="cam1", detections=[requests.Detection(box=BOX, label="cat", score=0.5)], frame=5, match_iou=0.4
+        lambda c: c.add_many("cam1", [Detection(box=BOX, label="cat", score=0.5)], frame=5, match_iou=0.4),
+        object_requests.ObjectsAddMany(
+            stream="cam1",
+            detections=[Detection(box=BOX, label="cat", score=0.5)],
+            frame=5,
+            match_iou=0.4,
         ),
     ),
     (
         "objects.refine",
         lambda c: c.refine("cam1", 7, box=BOX, replace=True),
-        requests.ObjectsRefine(stream="cam1", object=7, box=BOX, replace=True),
+        object_requests.ObjectsRefine(stream="cam1", object=7, box=BOX, replace=True),
     ),
     (
         "objects.update",
         lambda c: c.update("cam1", 7, label=None),
-        requests.ObjectsUpdate(stream="cam1", object=7, label=None),
+        object_requests.ObjectsUpdate(stream="cam1", object=7, label=None),
     ),
-    ("objects.remove", lambda c: c.remove("cam1", 7), requests.ObjectsRemove(stream="cam1", object=7)),
-    ("objects.remove", lambda c: c.remove("cam1", all=True), requests.ObjectsRemove(stream="cam1", all=True)),
-    ("objects.list", lambda c: c.objects(), requests.ObjectsList()),
+    ("objects.remove", lambda c: c.remove("cam1", 7), object_requests.ObjectsRemove(stream="cam1", object=7)),
+    (
+        "objects.remove",
+        lambda c: c.remove("cam1", all=True),
+        object_requests.ObjectsRemove(stream="cam1", all=True),
+    ),
+    ("objects.list", lambda c: c.objects(), object_requests.ObjectsList()),
     (
         "segment.prompt",
         lambda c: c.segment("cam1", points=[(1, 2)], multimask=True),
@@ -104,31 +112,31 @@ CALLS: list[tuple[str, Callable[[Any], Any], Struct]] = [
     (
         "objects.export",
         lambda c: c.export_object("cam1", 7, "t", 5),
-        requests.ObjectsExport(stream="cam1", object=7, token="t", offset=5),
+        object_requests.ObjectsExport(stream="cam1", object=7, token="t", offset=5),
     ),
     (
         "objects.import",
         lambda c: c.import_object("cam1", MOVED, 9, b"data", 5),
-        requests.ObjectsImport(stream="cam1", record=MOVED, size=9, data=b"data", offset=5),
+        object_requests.ObjectsImport(stream="cam1", record=MOVED, size=9, data=b"data", offset=5),
     ),
     ("segment.cancel", lambda c: c.cancel_segment_all("j"), requests.SegmentCancel(id="j")),
     (
         "objects.describe",
         lambda c: c.describe("cam1", 7, "what is written on it?"),
-        requests.ObjectsDescribe(stream="cam1", object=7, question="what is written on it?"),
+        object_requests.ObjectsDescribe(stream="cam1", object=7, question="what is written on it?"),
     ),
     (
         "search.similar",
         lambda c: c.similar(stream="cam1", object=7, on="cam2", limit=5),
-        requests.SearchSimilar(stream="cam1", object=7, on="cam2", limit=5),
+        look_requests.SearchSimilar(stream="cam1", object=7, on="cam2", limit=5),
     ),
     (
         "watch.add",
         lambda c: c.watch_for("truck", picture=b"jpeg", box=BOX, threshold=0.8),
-        requests.WatchAdd(name="truck", picture=b"jpeg", box=BOX, threshold=0.8),
+        look_requests.WatchAdd(name="truck", picture=b"jpeg", box=BOX, threshold=0.8),
     ),
-    ("watch.list", lambda c: c.watched(), requests.WatchListArgs()),
-    ("watch.remove", lambda c: c.stop_watching(3), requests.WatchRemove(watch=3)),
+    ("watch.list", lambda c: c.watched(), look_requests.WatchListArgs()),
+    ("watch.remove", lambda c: c.stop_watching(3), look_requests.WatchRemove(watch=3)),
     (
         "zones.set",
         lambda c: c.set_zone("cam1", "gate", ZoneConfig(line=((0, 0), (9, 9)), labels=["cat"])),
@@ -250,8 +258,8 @@ def test_awaiting_in_vain_times_out(daemon: FakeDaemon) -> None:
     asyncio.run(ask())
 
 
-def tracks(frame: int, stream: str = "cam1") -> replies.Tracks:
-    return replies.Tracks(
+def tracks(frame: int, stream: str = "cam1") -> messages.Tracks:
+    return messages.Tracks(
         stream=stream,
         frame=frame,
         step=frame,
@@ -272,7 +280,7 @@ def feed(publisher: Publisher, stop: threading.Event) -> None:
         publisher.publish("tracks/cam10/", tracks(frame, "cam10"))
         publisher.publish(
             "frames/cam1/320/",
-            replies.FrameMessage(stream="cam1", frame=frame, time=1.0, size=(64, 48), format="jpeg"),
+            messages.FrameMessage(stream="cam1", frame=frame, time=1.0, size=(64, 48), format="jpeg"),
             b"image",
         )
         if stop.wait(0.005):
@@ -291,20 +299,20 @@ def feeding(daemon: FakeDaemon) -> Iterator[None]:
 
 @pytest.mark.usefixtures("feeding")
 def test_messages_come_typed_and_numbered(client: Client) -> None:
-    with client.subscribe("cam1", ("tracks",), timeout_s=20) as messages:
-        received = list(itertools.islice(messages, 5))
+    with client.subscribe("cam1", ("tracks",), timeout_s=20) as subscription:
+        received = list(itertools.islice(subscription, 5))
     assert {message.topic for message in received} == {"tracks/cam1/"}
     assert all(
-        isinstance(message.body, replies.Tracks) and message.body.objects == [OBJECT] for message in received
+        isinstance(message.body, messages.Tracks) and message.body.objects == [OBJECT] for message in received
     )
     assert [message.lost for message in received] == [0] * 5
 
 
 @pytest.mark.usefixtures("feeding")
 def test_images_come_with_their_messages(client: Client) -> None:
-    with client.subscribe("cam1", ("frames/320",), timeout_s=20) as messages:
-        message = next(messages)
-    assert isinstance(message.body, replies.FrameMessage)
+    with client.subscribe("cam1", ("frames/320",), timeout_s=20) as subscription:
+        message = next(subscription)
+    assert isinstance(message.body, messages.FrameMessage)
     assert message.image == b"image"
 
 
@@ -489,14 +497,14 @@ def test_marks_may_be_numpy_s(
     daemon: FakeDaemon, client: Client, given: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
     client.add("cam1", **given)
-    assert daemon.asked.get(timeout=20).args == requests.ObjectsAdd(stream="cam1", **wanted)
+    assert daemon.asked.get(timeout=20).args == object_requests.ObjectsAdd(stream="cam1", **wanted)
 
 
 def test_a_detector_s_boxes_may_be_too(daemon: FakeDaemon, client: Client) -> None:
     box: Any = np.array(BOX, np.float32)
     score: Any = np.float32(0.5)
-    client.add_many("cam1", [requests.Detection(box=box, score=score)])
-    assert daemon.asked.get(timeout=20).args.detections == [requests.Detection(box=BOX, score=0.5)]
+    client.add_many("cam1", [Detection(box=box, score=score)])
+    assert daemon.asked.get(timeout=20).args.detections == [Detection(box=BOX, score=0.5)]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.operations.objects import ObjectOperations
 from tracker.engine.engine import Engine
-from tracker.protocol import requests
-from tracker.protocol.replies import Event
+from tracker.protocol.messages import Event
+from tracker.protocol.object_requests import ObjectsAdd, ObjectsRefine
 from tracker.sockets.publisher import Publisher
 from tracker.tracking.records import ObjectSnapshot
 from tracker.tracking.state import Sighting, TrackedObject, TrackedStream
@@ -62,7 +62,7 @@ class House:
         self.operations = ObjectOperations(context)
         self.delivery = Delivery(context, lambda: None)
         self.stream.processed = 0
-        self.operations.objects_add(requests.ObjectsAdd(stream="cam", points=[CENTRE], frame=0, expire_s=0.0001))
+        self.operations.objects_add(ObjectsAdd(stream="cam", points=[CENTRE], frame=0, expire_s=0.0001))
         self.obj = self.stream.objects[1]
 
     def process(self, index: int) -> None:
@@ -74,7 +74,7 @@ class House:
         self.delivery.put(ProcessedFrame(frame, index, 0, None, (ObjectSnapshot.of(self.obj),)))
 
     def refine(self, index: int) -> None:
-        self.operations.objects_refine(requests.ObjectsRefine(stream="cam", object=1, points=[CENTRE], frame=index))
+        self.operations.objects_refine(ObjectsRefine(stream="cam", object=1, points=[CENTRE], frame=index))
 
     def take_results(self) -> None:
         for sighting in self.delivery.take_sightings():

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from helpers.fake_daemon import FakeDaemon
-from tracker.protocol import replies
+from tracker.protocol import messages, records
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-SQUARE = replies.ObjectRecord(
+SQUARE = records.ObjectRecord(
     object=7, state="visible", box=(1, 2, 3, 4), area=4, outline=[[[1, 2, 3, 2, 3, 4, 1, 4]]], label="cat"
 )
-LOST = replies.ObjectRecord(object=8, state="lost")
+LOST = records.ObjectRecord(object=8, state="lost")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def _publish(daemon: FakeDaemon, done: threading.Event) -> None:
     frame = 0
     while not done.wait(0.01):
         for stream in ("cam1", "cam10"):
-            message = replies.Tracks(
+            message = messages.Tracks(
                 stream=stream,
                 frame=frame,
                 step=frame,

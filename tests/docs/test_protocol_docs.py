@@ -9,7 +9,7 @@ import pytest
 from msgspec import Struct
 
 from tracker import errors
-from tracker.protocol import fields, replies, requests
+from tracker.protocol import fields, look_replies, messages, object_requests, records, replies
 from tracker.protocol.operations import OPERATIONS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -30,7 +30,7 @@ def section(title: str) -> str:
 def test_every_operation_has_a_section_that_names_its_arguments(op: str, args: type[Struct]) -> None:
     text = section(op)
     if op == "objects.add_many":
-        args_fields = set(args.__struct_fields__) | set(requests.Detection.__struct_fields__)
+        args_fields = set(args.__struct_fields__) | set(object_requests.Detection.__struct_fields__)
     else:
         args_fields = set(args.__struct_fields__)
     prompt = {"points", "labels", "box", "mask"} if "prompt as in `objects.add`" in text else set()
@@ -40,9 +40,14 @@ def test_every_operation_has_a_section_that_names_its_arguments(op: str, args: t
 
 @pytest.mark.parametrize(
     "record",
-    [kind for kind in vars(replies).values() if isinstance(kind, type) and issubclass(kind, replies.Record)],
+    [
+        kind
+        for module in (records, messages, replies, look_replies)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, records.Record) and kind.__module__ == module.__name__
+    ],
 )
-def test_every_field_of_every_record_is_named(record: type[replies.Record]) -> None:
+def test_every_field_of_every_record_is_named(record: type[records.Record]) -> None:
     assert set(record.__struct_fields__) <= NAMED
 
 

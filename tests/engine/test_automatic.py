@@ -16,8 +16,9 @@ from helpers.sides import random_network
 from helpers.stills import at_any_size, picture
 from tracker.config import EngineConfig
 from tracker.engine import automatic
-from tracker.engine.automatic import Found, exclusive, search
+from tracker.engine.automatic import search
 from tracker.engine.engine import Engine
+from tracker.engine.found_masks import Found, exclusive
 from tracker.engine.models.build import Model
 from tracker.errors import AtCapacity
 from tracker.masks.rle import rle_encode

@@ -104,7 +104,7 @@ def difference(pair: Pair, count: int, streams: int, frames: int) -> Difference:
     return compare(ours(pair, born, streams, frames), theirs(pair, born, frames))
 
 
-@pytest.mark.parametrize(("count", "streams", "frames"), [(1, 1, 18), (3, 2, 100), (8, 3, 20), (17, 3, 14)])
+@pytest.mark.parametrize(("count", "streams", "frames"), [(1, 1, 18), (3, 2, 40), (8, 3, 20), (17, 3, 14)])
 def test_batches_give_each_object_the_masks_it_has_alone(
     pair: Pair, count: int, streams: int, frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +124,7 @@ def test_batches_of_objects_that_are_gone_and_others(monkeypatch: pytest.MonkeyP
     assert found.same_pixels >= 0.9998, found
 
 
-@pytest.mark.parametrize(("count", "streams", "frames"), [(3, 2, 100), (17, 3, 14)])
+@pytest.mark.parametrize(("count", "streams", "frames"), [(3, 2, 60), (17, 3, 14)])
 def test_rounded_memories_let_the_last_bits_grow_and_the_masks_stay(
     pair: Pair, count: int, streams: int, frames: int
 ) -> None:
@@ -136,16 +136,24 @@ def test_rounded_memories_let_the_last_bits_grow_and_the_masks_stay(
     assert found.mean_iou >= 0.995, found
 
 
-@pytest.mark.parametrize("name", ["POINTERS", "MEMORIES"])
-def test_a_wrong_batch_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pair = Pair.make("sam2.1_hiera_tiny", 64, plain=False, trained=False)
-    right = difference(pair, 3, 2, 24).of_std
-    monkeypatch.setattr(track_module, name, getattr(track_module, name) - 1)
-    assert difference(pair, 3, 2, 24).of_std > max(1e-3, 3 * right)
+@pytest.fixture(scope="module")
+def untrained() -> Pair:
+    """Weights as initialised listen to every memory."""
+    return Pair.make("sam2.1_hiera_tiny", 64, plain=False, trained=False)
 
 
-def test_more_objects_than_one_pass_takes() -> None:
-    pair = Pair.make("sam2.1_hiera_tiny", 64, plain=False, trained=False)
+def test_a_wrong_batch_is_caught(untrained: Pair) -> None:
+    born = lives(3, 2, 24)
+    official = theirs(untrained, born, 24)
+    right = compare(ours(untrained, born, 2, 24), official).of_std
+    for name in ("POINTERS", "MEMORIES"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(track_module, name, getattr(track_module, name) - 1)
+            assert compare(ours(untrained, born, 2, 24), official).of_std > max(1e-3, 3 * right), name
+
+
+def test_more_objects_than_one_pass_takes(untrained: Pair) -> None:
+    pair = untrained
     picture = pair.features.of(0)
     prompted = [
         pair.engine.prompt(ObjectMemory(), picture, 0, 0, click(20 + 5 * k, 60), SIZE_WH)[0]

@@ -114,11 +114,22 @@ def pair() -> Pair:
     return Pair.make("sam2.1_hiera_tiny", 64, plain=False, trained=False)
 
 
-def recorded(pair: Pair) -> tuple[Engine, Again]:
+def record(pair: Pair) -> tuple[Engine, Again]:
     engine, again = Engine(pair.engine.model, pair.engine.config), Again()
     engine.record(pair.features.of(0), again)
-    again.replayed.clear()
     return engine, again
+
+
+@pytest.fixture(scope="module")
+def recorded_once(pair: Pair) -> tuple[Engine, Again]:
+    return record(pair)
+
+
+@pytest.fixture
+def recorded(recorded_once: tuple[Engine, Again]) -> tuple[Engine, Again]:
+    """Nothing replayed so far."""
+    recorded_once[1].replayed.clear()
+    return recorded_once
 
 
 def on_pictures(pair: Pair, frame: int, streams: int) -> Features:
@@ -149,9 +160,9 @@ def follow(
     return masks
 
 
-def test_objects_that_join_and_leave_are_followed_alike(pair: Pair) -> None:
+def test_objects_that_join_and_leave_are_followed_alike(pair: Pair, recorded: tuple[Engine, Again]) -> None:
     """18 objects at first, so that one pass is not enough; they leave and others grow up."""
-    engine, again = recorded(pair)
+    engine, again = recorded
     born = [0] * 18 + [1, 2]
     gone = dict.fromkeys(range(4, 18), FULL + 3) | {0: FULL + 4, 2: FULL + 5}
     frames = FULL + 6
@@ -187,7 +198,7 @@ def replaying(pair: Pair) -> tuple[Engine, Again]:
     with pytest.MonkeyPatch.context() as patch:
         # Every replay costs the same, so that few are made and rows are padded.
         patch.setattr(cuda_graphs.Replay, "seconds", lambda _: 1.0)
-        return recorded(pair)
+        return record(pair)
 
 
 @given(SIZES_AND_PICTURES)
@@ -208,10 +219,10 @@ def test_any_sequence_of_sizes_and_pictures_gives_the_masks_of_the_plain_path(
 
 
 def test_objects_with_any_number_of_corrections_go_in_one_replay(
-    pair: Pair, corrected: list[ObjectMemory], monkeypatch: pytest.MonkeyPatch
+    corrected: list[ObjectMemory], pair: Pair, replaying: tuple[Engine, Again]
 ) -> None:
-    monkeypatch.setattr(cuda_graphs.Replay, "seconds", lambda _: 1.0)  # every replay costs the same
-    engine, again = recorded(pair)
+    engine, again = replaying
+    again.replayed.clear()
     items = [(corrected[k % 4], 0, FULL + 2) for k in range(16)]
     engine.propagate(items, on_pictures(pair, FULL + 2, 1))
     assert again.replayed == [16]
@@ -228,8 +239,8 @@ def test_every_row_that_a_recording_reads_is_written() -> None:
     assert held.pointers_bpc.flatten().tolist() == [1.0] * 4
 
 
-def test_masks_and_memories_outlive_the_next_replay(pair: Pair) -> None:
-    engine, again = recorded(pair)
+def test_masks_and_memories_outlive_the_next_replay(pair: Pair, recorded: tuple[Engine, Again]) -> None:
+    engine, again = recorded
     track, _ = engine.prompt(ObjectMemory(), pair.features, 0, 0, click(1), SIZE_WH)
     seen = []
     for frame in range(1, FULL + 4):
@@ -280,8 +291,10 @@ def test_waiting_is_noticed(wait: Callable[[], object]) -> None:
         wait()
 
 
-def test_the_encoder_is_replayed_and_its_features_outlive_the_next_picture(pair: Pair) -> None:
-    engine, again = recorded(pair)
+def test_the_encoder_is_replayed_and_its_features_outlive_the_next_picture(
+    pair: Pair, recorded: tuple[Engine, Again]
+) -> None:
+    engine, again = recorded
     images = video(64)
     eager = [pair.engine.encode_tensor(images[t : t + 2]) for t in (0, 7)]
     replayed = [engine.encode_tensor(images[t : t + 2]) for t in (0, 7)]
@@ -291,8 +304,8 @@ def test_the_encoder_is_replayed_and_its_features_outlive_the_next_picture(pair:
             torch.testing.assert_close(getattr(ours, level), getattr(theirs, level), msg=level)
 
 
-def test_a_number_of_pictures_that_was_not_recorded_runs_as_it_is(pair: Pair) -> None:
-    engine, again = recorded(pair)
+def test_a_number_of_pictures_that_was_not_recorded_runs_as_it_is(recorded: tuple[Engine, Again]) -> None:
+    engine, again = recorded
     assert len(engine.encode_tensor(video(64)[:3])) == 3
     assert again.replayed == []
 

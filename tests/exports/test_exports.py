@@ -24,7 +24,8 @@ from tracker.exports import (
 from tracker.masks.geometry import fill, shape_of_mask
 from tracker.masks.rle import rle_encode
 from tracker.protocol.fields import Rle
-from tracker.protocol.replies import ObjectRecord, Tracks
+from tracker.protocol.messages import Tracks
+from tracker.protocol.records import ObjectRecord
 from tracker.streams import sources
 from tracker.types import Bool
 

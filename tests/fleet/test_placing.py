@@ -14,8 +14,9 @@ from tracker.client import Client
 from tracker.fleet.buckets import Buckets, compare_and_delete, entry_of
 from tracker.fleet.claim import Ownership, Superseded
 from tracker.fleet.settings import WantedStream
+from tracker.protocol.messages import Tracks
 from tracker.protocol.placement import Token
-from tracker.protocol.replies import StreamRecord, Tracks
+from tracker.protocol.records import StreamRecord
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]  # daemons start slowly on a busy machine
 

@@ -6,16 +6,16 @@ from typing import Any
 from msgspec import structs
 
 from tracker.config import ZoneConfig
-from tracker.protocol import replies
+from tracker.protocol import look_replies, records, replies
 from tracker.protocol.operations import OPERATIONS
 from tracker.sockets.control import ControlServer
 from tracker.sockets.publisher import Publisher
 from tracker.sockets.request import Request
 
-STREAM = replies.StreamRecord(stream="cam1", url="rtsp://cam1.local/live", state="live", size=(64, 48))
-OBJECT = replies.ObjectRecord(object=7, state="visible", box=(1, 2, 3, 4), area=4)
+STREAM = records.StreamRecord(stream="cam1", url="rtsp://cam1.local/live", state="live", size=(64, 48))
+OBJECT = records.ObjectRecord(object=7, state="visible", box=(1, 2, 3, 4), area=4)
 ENTRY = replies.ObjectEntry(**structs.asdict(OBJECT), stream="cam1", frame=5)
-HIT = replies.SimilarHit(
+HIT = look_replies.SimilarHit(
     stream="cam2",
     object=4,
     frame=9,
@@ -27,14 +27,14 @@ HIT = replies.SimilarHit(
     kind="appearance",
 )
 DESCRIBED = replies.DescribedObject(stream="cam1", object=7, text="A cat.", model="m", time=1.0)
-WATCHED = replies.WatchRecord(watch=3, name="truck", threshold=0.9, time=1.0, thumbnail=b"", durable=True)
+WATCHED = look_replies.WatchRecord(watch=3, name="truck", threshold=0.9, time=1.0, thumbnail=b"", durable=True)
 ZONE = replies.ZoneRecord(
     stream="cam1",
     zone="gate",
     settings=ZoneConfig(line=((0, 0), (9, 9))),
-    counts=replies.ZoneCounts(to_left=2, to_right=1),
+    counts=records.ZoneCounts(to_left=2, to_right=1),
 )
-MOVED = replies.MovedObject(
+MOVED = records.MovedObject(
     object=7, frame=5, size_wh=(64, 48), label=None, meta={}, expire_s=None, age=3, lost_for_s=None
 )
 ADDED = replies.AddedObject(**structs.asdict(ENTRY), epoch=0, durable=True)
@@ -84,9 +84,9 @@ class FakeDaemon:
             "segment.all": replies.FoundMasks(stream="cam1", frame=5, masks=[]),
             "segment.cancel": replies.Empty(),
             "objects.describe": DESCRIBED,
-            "search.similar": replies.SimilarFound(hits=[HIT], left_out=3),
+            "search.similar": look_replies.SimilarFound(hits=[HIT], left_out=3),
             "watch.add": WATCHED,
-            "watch.list": replies.WatchList(watched=[WATCHED]),
+            "watch.list": look_replies.WatchList(watched=[WATCHED]),
             "watch.remove": WATCHED,
             "zones.set": ZONE,
             "zones.remove": ZONE,

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from helpers.fleets import START_S
 from tracker.client import Client, Message, Subscription
+from tracker.protocol.messages import Tracks
 from tracker.protocol.placement import Token
-from tracker.protocol.replies import Tracks
 
 
 class Listener:

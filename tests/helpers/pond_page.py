@@ -14,11 +14,11 @@ import yaml
 from numpy.typing import NDArray
 
 from helpers.pages import app, at, open_page, until
-from helpers.preloaded import Forked, trackerd
+from helpers.preloaded import Forked, command
 from pond.scene import FPS, FRAMES, HEIGHT, WIDTH, render
 from tracker.client import mask_of
 from tracker.images.video_writer import VideoWriter
-from tracker.protocol.replies import ObjectRecord
+from tracker.protocol.records import ObjectRecord
 
 DEEP_PX = 6  # a click is at least so far inside
 NEAR_FRAMES = 40  # two seconds of the film: well within the buffer
@@ -51,7 +51,7 @@ class Pond:
 
     def start(self) -> Forked:
         log = self.folder / "log"
-        return Forked(trackerd, "serve", "-c", str(self.config), log=log, cwd=self.folder)
+        return Forked(command, "tracker.cli.trackerd", "serve", "-c", str(self.config), log=log, cwd=self.folder)
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tracker.cli import start
+
 _FORKING = multiprocessing.get_context("forkserver")
 
 
@@ -72,12 +74,10 @@ class Forked:
         self.wait()
 
 
-def trackerd(*arguments: str) -> None:
-    """The command, for `Forked`."""
-    from tracker.cli.trackerd import main
-
-    sys.argv = ["trackerd", *arguments]
-    main()
+def command(module: str, *arguments: str) -> None:
+    """A command line with the `main` of a module, for `Forked`."""
+    sys.argv = [module, *arguments]
+    start.run(module)
 
 
 def _run(

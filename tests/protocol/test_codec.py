@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracker.protocol import codec, fields, replies, requests
+from tracker.protocol import codec, fields, records, requests
 from tracker.protocol.codec import ParsedRequest, Refusal, parse_request
 from tracker.protocol.operations import OPERATIONS
 
@@ -290,7 +290,7 @@ def test_one_flipped_byte_never_raises(op: str, data: st.DataObject) -> None:
 
 
 def test_absent_fields_stay_off_the_wire_and_nil_ones_do_not() -> None:
-    record = replies.ObjectRecord(object=7, state="lost")
+    record = records.ObjectRecord(object=7, state="lost")
     assert msgpack.unpackb(codec.encode(record)) == {
         "object": 7,
         "state": "lost",
@@ -303,5 +303,5 @@ def test_absent_fields_stay_off_the_wire_and_nil_ones_do_not() -> None:
         "label": None,
         "meta": {},
     }
-    masked = replies.ObjectRecord(object=7, state="visible", mask=fields.Rle((2, 2), b"04"))
+    masked = records.ObjectRecord(object=7, state="visible", mask=fields.Rle((2, 2), b"04"))
     assert msgpack.unpackb(codec.encode(masked))["mask"] == {"size": [2, 2], "counts": b"04"}

@@ -8,8 +8,8 @@ import pytest
 from tracker.errors import BadPrompt
 from tracker.masks.rle import rle_encode
 from tracker.protocol.fields import Rle
+from tracker.protocol.object_requests import ObjectsAdd, ObjectsRefine
 from tracker.protocol.prompts import box_of, checked, prompt_of
-from tracker.protocol.requests import ObjectsAdd, ObjectsRefine
 
 SIZE_WH = (64, 48)
 

@@ -21,7 +21,7 @@ from helpers.tracking import wait_until
 from tracker.config import StreamConfig
 from tracker.errors import ConfigError
 from tracker.protocol.fields import EventName
-from tracker.protocol.replies import Event
+from tracker.protocol.messages import Event
 from tracker.registry.database import Database, HistoryQuery
 from tracker.registry.folder import FolderLock, read_file
 from tracker.registry.rows import (

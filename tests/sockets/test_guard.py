@@ -10,7 +10,7 @@ from tracker.client.client import Client
 from tracker.config import Config, ControlConfig, KeysConfig, PublishConfig
 from tracker.errors import Forbidden, Timeout
 from tracker.protocol import keys, replies
-from tracker.protocol.replies import Event
+from tracker.protocol.messages import Event
 from tracker.sockets.access import check, guard_of
 from tracker.sockets.control import ControlServer
 from tracker.sockets.publisher import Publisher

@@ -13,7 +13,7 @@ import zmq
 
 from helpers.waiting import PATIENCE_S, wait_until
 from tracker.config import LimitsConfig
-from tracker.protocol.replies import Event, Published
+from tracker.protocol.messages import Event, Published
 from tracker.sockets.publisher import MAX_SUBSCRIPTIONS, Publisher
 from tracker.sockets.socket_server import DEFAULT_LIMITS
 

@@ -14,23 +14,29 @@ from PIL import Image
 from benches.daemon import Heard, latency, processor
 from benches.roofline import Work, counted, work
 from helpers.leaks import ROOT
+from helpers.preloaded import Forked, command
 from tracker.engine.precision import Precision
-from tracker.protocol.replies import ObjectRecord, Tracks
+from tracker.protocol.messages import Tracks
+from tracker.protocol.records import ObjectRecord
 
+pytestmark = pytest.mark.usefixtures("preloaded")
 MS = 1_000_000
 
 
-def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([ROOT / "tools/bench", *arguments], capture_output=True, text=True)
+def bench(folder: Path, *arguments: str) -> tuple[int, str]:
+    """The exit status, and all that was said."""
+    log = folder / "log"
+    with Forked(command, "benches.__main__", *arguments, log=log, cwd=folder) as process:
+        return process.wait(280), log.read_text()
 
 
 def figures(tmp_path: Path, *arguments: str) -> dict[str, Any]:
-    done = bench(*arguments, "--json", str(tmp_path / "figures.json"))
-    assert done.returncode == 0, done.stderr
+    code, said = bench(tmp_path, *arguments, "--json", str(tmp_path / "figures.json"))
+    assert code == 0, said
     about = json.loads((tmp_path / "figures.json").read_text())
     (row,) = about["rows"]
     assert about["machine"]["cores"] >= 1
-    assert done.stdout.splitlines()[-1] == "| " + " | ".join(str(value) for value in row.values()) + " |"
+    assert said.splitlines()[-1] == "| " + " | ".join(str(value) for value in row.values()) + " |"
     return row
 
 
@@ -81,12 +87,16 @@ def test_precision(tmp_path: Path) -> None:
             picture = rng.integers(0, most, (48, 64), np.uint8, endpoint=True)
             Image.fromarray(picture).save(tmp_path / "clip" / name / f"{t:02}.png")
     small = ["--image-size", "64", "--threads", "1"]
-    done = bench("precision", "--folder", str(tmp_path), *small, "--json", str(tmp_path / "figures.json"))
-    assert done.returncode == 0, done.stderr
+    code, said = bench(tmp_path, "precision", "--folder", str(tmp_path), *small, "--json", "figures.json")
+    assert code == 0, said
     rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
     assert [row["bfloat16"] for row in rows] == ["none", *Precision._fields, "fast", "everything"]
     assert rows[0]["lowest"] == 1
     assert all(0 <= row["lowest"] <= row["mean"] <= 1 and row["cpu_ms_8"] > 0 for row in rows)
+    only = ["--only", "fast", "--json", "figures.json"]
+    assert bench(tmp_path, "precision", "--folder", str(tmp_path), *small, *only)[0] == 0
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert [row["bfloat16"] for row in rows] == ["none", "fast"]
 
 
 def test_the_daemon_end_to_end(tmp_path: Path) -> None:
@@ -99,7 +109,7 @@ def test_the_daemon_end_to_end(tmp_path: Path) -> None:
 
 
 def test_no_more_objects_than_have_room_on_the_film() -> None:
-    done = bench("daemon", "--objects", "9")
+    done = subprocess.run([ROOT / "tools/bench", "daemon", "--objects", "9"], capture_output=True, text=True)
     assert done.returncode != 0
     assert "9 do not fit side by side; 1 to 8 do" in done.stderr
 

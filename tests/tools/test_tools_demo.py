@@ -17,7 +17,8 @@ from pond.__main__ import CARS, cars, last_showing
 from pond.report import HIDDEN_PX, contact_sheet, ending, judge
 from tracker.masks.geometry import shape_of_mask
 from tracker.protocol.fields import ObjectState
-from tracker.protocol.replies import ObjectRecord, Tracks
+from tracker.protocol.messages import Tracks
+from tracker.protocol.records import ObjectRecord
 
 SIZE_WH = (64, 48)
 LEFT = (slice(10, 20), slice(10, 30))  # 200 px

@@ -10,7 +10,8 @@ from benches import zones as scenes
 from tracker.config import ZoneConfig
 from tracker.masks.geometry import shape_of_mask
 from tracker.masks.regions import region_problem
-from tracker.tracking.zones import SeenObject, StreamZones, ZoneChange
+from tracker.tracking.zone import SeenObject, ZoneChange
+from tracker.tracking.zones import StreamZones
 from tracker.types import I420, Frame, Shape
 
 SIZE_WH = (100, 80)

@@ -9,7 +9,7 @@ from helpers.pages import app, at, until
 from helpers.pond_page import Pond, added, click, frozen, frozen_on, iou, looking, previewed, visible
 from pond.scene import HEIGHT, WIDTH
 from tracker.client import Client, mask_of
-from tracker.protocol.replies import ObjectRecord
+from tracker.protocol.records import ObjectRecord
 
 # Of the film: fish 2 by a point and fish 1 by a box are found with IoU 0.83 there. How well the model outlines fish
 # depends on the frame, so these tests don't take whichever they happen to stop at.

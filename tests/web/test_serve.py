@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from helpers.pages import TRACKERD
-from helpers.preloaded import Forked, trackerd
+from helpers.preloaded import Forked, command
 from helpers.tracking import PATIENCE_S, wait_until
-from tracker.cli.trackerd import trackerd as command_line
+from tracker.cli.trackerd import trackerd
 from tracker.client import Client
 from tracker.errors import ConfigError, Timeout
 
@@ -31,7 +31,8 @@ def configured(folder: Path, **web: object) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_page_lives_and_dies_with_the_daemon(tmp_path: Path, number: signal.Signals) -> None:
     path = configured(tmp_path, endpoint="127.0.0.1:0")
-    with Forked(trackerd, "serve", "-c", str(path), log=tmp_path / "log", cwd=tmp_path) as process:
+    arguments = ("tracker.cli.trackerd", "serve", "-c", str(path))
+    with Forked(command, *arguments, log=tmp_path / "log", cwd=tmp_path) as process:
         wait_until(lambda: answers(f"ipc://{tmp_path}/control"))
         daemon = psutil.Process(process.pid)
         wait_until(daemon.children)
@@ -57,9 +58,9 @@ def answers(control: str) -> bool:
 
 def test_a_page_that_is_not_safe_is_refused_before_anything_runs(tmp_path: Path) -> None:
     path = configured(tmp_path, endpoint="0.0.0.0:5580")
-    for command in ("serve", "check"):
+    for verb in ("serve", "check"):
         with pytest.raises(ConfigError, match="can be reached from other machines"):
-            command_line.main([command, "-c", str(path)], standalone_mode=False)
+            trackerd.main([verb, "-c", str(path)], standalone_mode=False)
 
 
 def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:

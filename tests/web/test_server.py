@@ -20,7 +20,7 @@ from helpers.fake_daemon import OBJECT, STREAM, FakeDaemon
 from helpers.pages import page_server
 from helpers.tracking import wait_until
 from tracker.errors import Forbidden
-from tracker.protocol.replies import DeviceMemory, FrameMessage, Status, StepTimes, Tracks
+from tracker.protocol.messages import DeviceMemory, FrameMessage, Status, StepTimes, Tracks
 from tracker.web.patience import MAX_CONNECTIONS
 
 HOSTILE = "<img src=x onerror=alert(1)>"

@@ -107,6 +107,7 @@ def _precision(kinds: Any, module: Any) -> None:
     kind.add_argument("--folder", type=Path, required=True, help="clips with masks, as of tools/eval")
     kind.add_argument("--box", action="append", default=[], metavar="VIDEO=X0,Y0,X1,Y1", help="and one without")
     kind.add_argument("--frames", type=int, default=40, help="of each clip (default: %(default)s)")
+    kind.add_argument("--only", action="append", choices=module.KINDS, help="beside float32; all without it")
 
 
 def _kill(kinds: Any, module: Any) -> None:

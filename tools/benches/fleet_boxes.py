@@ -13,7 +13,7 @@ from tracker.config import StreamConfig
 from tracker.fleet.box import Box
 from tracker.fleet.bundles import StoredObject
 from tracker.fleet.settings import BoxConfig, NatsConfig
-from tracker.protocol import replies
+from tracker.protocol import messages, records, replies
 
 STATUS_S = 1.0
 MODEL = replies.ModelInfo(name="none", image_size=0, device="none", dtype="none", sha256=None)
@@ -28,18 +28,18 @@ class SimulatedDaemon:
 
     def __init__(self) -> None:
         self.info: replies.ServerInfo | None = None
-        self.status: replies.Status | None = None
+        self.status: messages.Status | None = None
         self.on_message: Callable[[Message], None] = lambda _: None
         self.on_change: Callable[[], None] = lambda: None
-        self._streams: dict[str, replies.StreamRecord] = {}
+        self._streams: dict[str, records.StreamRecord] = {}
 
     async def run(self) -> None:
         self.info = INFO
         self.on_change()
-        memory = replies.DeviceMemory(device="none", used_bytes=0, total_bytes=0)
+        memory = messages.DeviceMemory(device="none", used_bytes=0, total_bytes=0)
         while True:
-            self.status = replies.Status(
-                time=time.time(), streams=list(self._streams.values()), memory=memory, steps=replies.StepTimes()
+            self.status = messages.Status(
+                time=time.time(), streams=list(self._streams.values()), memory=memory, steps=messages.StepTimes()
             )
             self.on_message(Message("status/", self.status))
             await asyncio.sleep(STATUS_S)
@@ -49,15 +49,15 @@ class SimulatedDaemon:
 
     async def add_stream(
         self, stream: str, config: StreamConfig, owner: str, first_frame: int, epoch: int, first_object: int
-    ) -> replies.StreamRecord:
+    ) -> records.StreamRecord:
         assert first_object >= 1
-        record = replies.StreamRecord(
+        record = records.StreamRecord(
             stream=stream, url=config.url, state="live", decoded=first_frame, epoch=epoch, owner=owner
         )
         self._streams[stream] = record
         return record
 
-    async def remove_stream(self, stream: str) -> replies.StreamRecord | None:
+    async def remove_stream(self, stream: str) -> records.StreamRecord | None:
         return self._streams.pop(stream, None)
 
     async def export(self, stream: str) -> list[StoredObject]:  # noqa: ARG002 - it has no objects
@@ -66,7 +66,7 @@ class SimulatedDaemon:
     async def take(self, stream: str, stored: StoredObject) -> None:
         raise NotImplementedError(f"{stream}: {stored.record.object}: simulated streams have no objects")
 
-    async def streams(self) -> list[replies.StreamRecord]:
+    async def streams(self) -> list[records.StreamRecord]:
         return list(self._streams.values())
 
     async def note(self, message: str | None) -> None:

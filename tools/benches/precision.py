@@ -27,6 +27,7 @@ from tracker.engine.precision import FAST, Precision
 EXACT = Precision()
 EACH = {name: EXACT._replace(**{name: torch.bfloat16}) for name in Precision._fields}
 EVERYTHING = Precision(*(torch.bfloat16 for _ in Precision._fields))
+KINDS = {"none": EXACT, **EACH, "fast": FAST, "everything": EVERYTHING}
 WARM_UP, MEASURED = 18, 5  # frames
 
 Masks = dict[tuple[str, int], dict[int, NDArray[np.bool_]]]  # of each clip and object, by frame
@@ -37,7 +38,9 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
     model = Model(args.model, network(args))
     clips = [cut(clip, args.frames) for clip in (*from_folder(args.folder), *map(boxed, args.box))]
     exact: Masks = {}
-    for name, precision in {"none": EXACT, **EACH, "fast": FAST, "everything": EVERYTHING}.items():
+    for name, precision in KINDS.items():
+        if args.only and name not in ("none", *args.only):
+            continue
         engine = Engine(model, EngineConfig(), precision=precision)
         found = {(r.clip, r.number): r.masks for clip in clips for r in follow(engine, clip, "box")}
         exact = exact or found

@@ -15,7 +15,8 @@ from tracker.engine.engine import Engine
 from tracker.engine.memory import ObjectMemory
 from tracker.engine.models.build import load_model
 from tracker.masks.geometry import shape_of, shape_of_mask
-from tracker.tracking.zones import SeenObject, StreamZones
+from tracker.tracking.zone import SeenObject
+from tracker.tracking.zones import StreamZones
 from tracker.types import I420, Frame, ObjectMask, Prompt, Rgb, Shape
 
 SIZE_WH = (320, 240)

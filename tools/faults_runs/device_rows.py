@@ -9,7 +9,7 @@ from faults_runs.daemon import BOX, STREAM, Served, steps
 from faults_runs.faulty_daemon import OUT_OF_MEMORY_EVERY, PATIENCE_S, THREADS
 from tracker.client.client import Client
 from tracker.errors import TrackerError
-from tracker.protocol.replies import Event, Tracks
+from tracker.protocol.messages import Event, Tracks
 
 PATIENT_S = 120.0
 ENDING_S = 10.0  # that a stop may take with a step under way

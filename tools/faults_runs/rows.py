@@ -18,8 +18,8 @@ from faults_runs.daemon import BOX, STREAM, Observer, Served
 from faults_runs.disks import FailingDisk
 from tracker.client.client import Client
 from tracker.errors import TrackerError
+from tracker.protocol.messages import Event, Tracks
 from tracker.protocol.operations import OPERATIONS
-from tracker.protocol.replies import Event, Tracks
 
 PATIENCE_S = 60.0
 Row = Callable[[Path, bool], tuple[str, list[str]]]  # the second argument: shortened, for CI

@@ -28,7 +28,7 @@ from tracker.client import Client, Message, Subscription
 from tracker.config import StreamConfig
 from tracker.errors import Timeout
 from tracker.images.video_writer import VideoWriter
-from tracker.protocol.replies import Event, Tracks
+from tracker.protocol.messages import Event, Tracks
 
 U8 = NDArray[np.uint8]
 OUT = Path(__file__).resolve().parents[2] / "out" / "demo"

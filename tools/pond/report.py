@@ -13,7 +13,7 @@ from rich.table import Table
 from tracker.client import mask_of
 from tracker.images import overlay
 from tracker.images.overlay import Drawing
-from tracker.protocol.replies import Tracks
+from tracker.protocol.messages import Tracks
 
 U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]

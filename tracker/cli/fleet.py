@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from tracker.cli import logs, show
+from tracker.cli.commands import json_option
 from tracker.cli.options import Marks, mark_options
 from tracker.config import LogConfig
 from tracker.config.wording import of_option
@@ -33,7 +34,6 @@ certificate_option = click.option(
 certificate_key_option = click.option(
     "--cert-key", "certificate_key", envvar="TRACKER_NATS_CERT_KEY", help="Its key."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 CONFIG = click.Path(path_type=Path)
 
 

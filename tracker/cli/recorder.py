@@ -17,7 +17,8 @@ from tracker.errors import TrackerError
 from tracker.exports import WRITERS, FrameResult, OverlayVideo
 from tracker.images import imaging
 from tracker.images.video_writer import VideoWriter
-from tracker.protocol.replies import FrameMessage, ObjectRecord, Tracks
+from tracker.protocol.messages import FrameMessage, Tracks
+from tracker.protocol.records import ObjectRecord
 from tracker.types import U8
 
 KEPT = 64  # frames that wait for their picture

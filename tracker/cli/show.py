@@ -4,7 +4,7 @@ import base64
 import json
 import time
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -13,26 +13,24 @@ from msgspec import UNSET, Struct
 
 from tracker.client.messages import Message
 from tracker.config.wording import printable, visible
-from tracker.protocol.replies import (
-    Event,
-    EventList,
-    FrameMessage,
-    ObjectEntry,
-    ObjectList,
-    ObjectRecord,
-    ServerInfo,
-    SimilarFound,
-    StreamRecord,
-    Tracks,
-    WatchRecord,
-    ZoneRecord,
-)
+from tracker.protocol.look_replies import SimilarFound, WatchRecord
+from tracker.protocol.messages import Event, FrameMessage, Tracks
+from tracker.protocol.records import ObjectRecord, StreamRecord
+from tracker.protocol.replies import EventList, ObjectEntry, ObjectList, ServerInfo, ZoneRecord
 
 
 def as_json(record: Struct | dict[str, Any]) -> str:
     """One line. Bytes become text: run lengths as COCO's own JSON has them, anything else in base64."""
     text = json.dumps(msgspec.to_builtins(record, builtin_types=(bytes,)), default=_text, ensure_ascii=False)
     return text if text.isprintable() else "".join(map(_visible_in_json, text))
+
+
+def result(answered: Struct, wants_json: bool, table: Callable[[Any], None]) -> None:
+    """What the daemon answered, for programs or for people."""
+    if wants_json:
+        line(as_json(answered))
+    else:
+        table(answered)
 
 
 def _visible_in_json(character: str) -> str:

@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from tracker.cli import show
+from tracker.cli.commands import json_option, pass_client
 from tracker.cli.options import Numbers
 from tracker.client import Client
 from tracker.client.options import LookOptions
-
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs; thumbnails in base64.")
-pass_client = click.make_pass_decorator(Client)
 
 
 def _look_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -65,7 +62,7 @@ def similar(client: Client, /, as_json: bool, **options: Any) -> None:
     """Where else was this? An object, what a box is around on a frame or on a picture, or what a text says."""
     look = _look(options)
     filters = {name: value for name, value in options.items() if value is not None}
-    _show(_asked(lambda: client.similar(**look, **filters)), as_json, show.hit_table)
+    show.result(_asked(lambda: client.similar(**look, **filters)), as_json, show.hit_table)
 
 
 @click.group()
@@ -85,7 +82,7 @@ def watchlist_add(client: Client, /, name: str, threshold: float, as_json: bool,
     """Wait for what looks like an object, or like what a box is around."""
     look = _look(options)
     record = _asked(lambda: client.watch_for(name, threshold=threshold, **look))
-    _show(record, as_json, lambda record: show.watch_table([record]))
+    show.result(record, as_json, lambda record: show.watch_table([record]))
 
 
 @watchlist.command("ls")
@@ -93,7 +90,7 @@ def watchlist_add(client: Client, /, name: str, threshold: float, as_json: bool,
 @pass_client
 def watchlist_ls(client: Client, as_json: bool) -> None:
     """List what is waited for."""
-    _show(client.watched(), as_json, lambda result: show.watch_table(result.watched))
+    show.result(client.watched(), as_json, lambda result: show.watch_table(result.watched))
 
 
 @watchlist.command("rm")
@@ -102,11 +99,4 @@ def watchlist_ls(client: Client, as_json: bool) -> None:
 @pass_client
 def watchlist_rm(client: Client, number: int, as_json: bool) -> None:
     """Wait for it no longer."""
-    _show(client.stop_watching(number), as_json, lambda record: show.line(f"removed {number}, {record.name}"))
-
-
-def _show(result: msgspec.Struct, as_json: bool, table: Callable[[Any], None]) -> None:
-    if as_json:
-        show.line(show.as_json(result))
-    else:
-        table(result)
+    show.result(client.stop_watching(number), as_json, lambda record: show.line(f"removed {number}, {record.name}"))

@@ -1,18 +1,15 @@
 """`trackctl zones`: polygons and lines at which objects are counted."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import click
 import msgspec
 
 from tracker.cli import show
+from tracker.cli.commands import json_option, pass_client
 from tracker.client import Client
 from tracker.config import ZoneConfig
 from tracker.config.wording import of_option
-
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
-pass_client = click.make_pass_decorator(Client)
 
 
 class Vertices(click.ParamType[list[tuple[float, float]]]):
@@ -34,7 +31,7 @@ class Vertices(click.ParamType[list[tuple[float, float]]]):
 def zones(ctx: click.Context, as_json: bool) -> None:
     """List zones and lines with their counts, or set and remove one."""
     if ctx.invoked_subcommand is None:
-        _show(ctx.obj.zones(), as_json, lambda result: show.zone_table(result.zones))
+        show.result(ctx.obj.zones(), as_json, lambda result: show.zone_table(result.zones))
 
 
 @zones.command("list")
@@ -43,7 +40,7 @@ def zones(ctx: click.Context, as_json: bool) -> None:
 @pass_client
 def zones_list(client: Client, stream: str | None, as_json: bool) -> None:
     """List the zones of all streams, or of one."""
-    _show(client.zones(stream), as_json, lambda result: show.zone_table(result.zones))
+    show.result(client.zones(stream), as_json, lambda result: show.zone_table(result.zones))
 
 
 @zones.command("set")
@@ -77,7 +74,7 @@ def zones_set(
         config = msgspec.convert(given, ZoneConfig)
     except msgspec.ValidationError as error:
         raise click.UsageError(of_option(error)) from None
-    _show(client.set_zone(stream, zone, config), as_json, lambda record: show.zone_table([record]))
+    show.result(client.set_zone(stream, zone, config), as_json, lambda record: show.zone_table([record]))
 
 
 @zones.command("remove")
@@ -87,11 +84,4 @@ def zones_set(
 @pass_client
 def zones_remove(client: Client, stream: str, zone: str, as_json: bool) -> None:
     """Count at a zone no longer."""
-    _show(client.remove_zone(stream, zone), as_json, lambda _: show.line(f"removed {zone} of {stream}"))
-
-
-def _show(result: msgspec.Struct, as_json: bool, table: Callable[[Any], None]) -> None:
-    if as_json:
-        show.line(show.as_json(result))
-    else:
-        table(result)
+    show.result(client.remove_zone(stream, zone), as_json, lambda _: show.line(f"removed {zone} of {stream}"))

@@ -26,7 +26,7 @@ from tracker.client.connection import (
 from tracker.client.messages import Message, Reader, read_result, subscriptions, tracks_of, write_request
 from tracker.client.requests import Request
 from tracker.errors import Timeout
-from tracker.protocol.replies import Tracks
+from tracker.protocol.messages import Tracks
 
 if TYPE_CHECKING:
     from tracker.client.directory import Directory

@@ -30,7 +30,8 @@ from tracker.client.connection import (
 from tracker.client.messages import Message, Reader, read_result, tracks_of, write_request
 from tracker.client.requests import Request
 from tracker.errors import Timeout
-from tracker.protocol.replies import ObjectRecord, Tracks
+from tracker.protocol.messages import Tracks
+from tracker.protocol.records import ObjectRecord
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,8 @@ from tracker.client.marks import plain
 from tracker.client.requests import Request
 from tracker.errors import BadRequest, TrackerError
 from tracker.protocol.fields import PICTURE_WIDTHS, VERSION
-from tracker.protocol.replies import ErrorBody, Event, FrameMessage, Status, Tracks
+from tracker.protocol.messages import Event, FrameMessage, Status, Tracks
+from tracker.protocol.replies import ErrorBody
 
 R = TypeVar("R", bound=Struct)
 Body = Tracks | Event | FrameMessage | Status

@@ -17,7 +17,7 @@ from tracker.client.options import (
     WatchOptions,
 )
 from tracker.config import StreamConfig, ZoneConfig
-from tracker.protocol import operations, replies, requests
+from tracker.protocol import look_replies, look_requests, object_requests, operations, records, replies, requests
 from tracker.protocol.fields import ImageFormat
 
 R = TypeVar("R", bound=Struct)
@@ -59,7 +59,7 @@ def add_stream(
     epoch: int = 0,
     first_object: int = 1,
     owner: str | None = None,
-) -> Request[replies.StreamRecord]:
+) -> Request[records.StreamRecord]:
     """Open a source that the daemon's `control.allow_sources` admits. One that comes from another daemon counts on
     from `first_frame`, `epoch` and `first_object`; `owner` stands in all its messages."""
     args = requests.StreamsAdd(
@@ -73,17 +73,17 @@ def add_stream(
     return Request(operations.STREAMS_ADD, args)
 
 
-def remove_stream(stream: str) -> Request[replies.StreamRecord]:
+def remove_stream(stream: str) -> Request[records.StreamRecord]:
     """Close a stream and forget its objects."""
     return Request(operations.STREAMS_REMOVE, requests.StreamName(stream=stream))
 
 
-def pause_stream(stream: str) -> Request[replies.StreamRecord]:
+def pause_stream(stream: str) -> Request[records.StreamRecord]:
     """Stop reading a source until it is resumed."""
     return Request(operations.STREAMS_PAUSE, requests.StreamName(stream=stream))
 
 
-def resume_stream(stream: str) -> Request[replies.StreamRecord]:
+def resume_stream(stream: str) -> Request[records.StreamRecord]:
     """Read a paused source again."""
     return Request(operations.STREAMS_RESUME, requests.StreamName(stream=stream))
 
@@ -108,12 +108,12 @@ def snapshot(
 
 def add(stream: str, **options: Unpack[AddOptions]) -> Request[replies.AddedObject]:
     """Track a new object, marked by points, a box, both, or a mask."""
-    return Request(operations.OBJECTS_ADD, requests.ObjectsAdd(stream=stream, **wire_fields(options)))
+    return Request(operations.OBJECTS_ADD, object_requests.ObjectsAdd(stream=stream, **wire_fields(options)))
 
 
 def add_many(
     stream: str,
-    detections: Sequence[requests.Detection],
+    detections: Sequence[object_requests.Detection],
     frame: int | None = None,
     time: float | None = None,
     match_iou: float = 0.5,
@@ -123,13 +123,15 @@ def add_many(
         structs.replace(detection, box=wire_box(detection.box, f"detections[{i}].box"))
         for i, detection in enumerate(detections)
     ]
-    args = requests.ObjectsAddMany(stream=stream, detections=checked, frame=frame, time=time, match_iou=match_iou)
+    args = object_requests.ObjectsAddMany(
+        stream=stream, detections=checked, frame=frame, time=time, match_iou=match_iou
+    )
     return Request(operations.OBJECTS_ADD_MANY, args)
 
 
 def refine(stream: str, object: int, **options: Unpack[RefineOptions]) -> Request[replies.ObjectResult]:
     """Correct an object on a frame by further points, a box or a mask."""
-    args = requests.ObjectsRefine(stream=stream, object=object, **wire_fields(options))
+    args = object_requests.ObjectsRefine(stream=stream, object=object, **wire_fields(options))
     return Request(operations.OBJECTS_REFINE, args)
 
 
@@ -137,33 +139,33 @@ def update(stream: str, object: int, **options: Unpack[UpdateOptions]) -> Reques
     """Change an object's label, meta or expiry."""
     return Request(
         operations.OBJECTS_UPDATE,
-        requests.ObjectsUpdate(stream=stream, object=object, **wire_fields(options)),
+        object_requests.ObjectsUpdate(stream=stream, object=object, **wire_fields(options)),
     )
 
 
 def remove(stream: str, object: int | None = None, *, all: bool = False) -> Request[replies.Removed]:
     """Stop tracking one object, or all of a stream's."""
-    return Request(operations.OBJECTS_REMOVE, requests.ObjectsRemove(stream=stream, object=object, all=all))
+    return Request(operations.OBJECTS_REMOVE, object_requests.ObjectsRemove(stream=stream, object=object, all=all))
 
 
 def objects(stream: str | None = None, *, all: bool = False) -> Request[replies.ObjectList]:
     """The records of all objects, or of one stream's; with `all` also of those that wait for their stream."""
-    return Request(operations.OBJECTS_LIST, requests.ObjectsList(stream=stream, all=all))
+    return Request(operations.OBJECTS_LIST, object_requests.ObjectsList(stream=stream, all=all))
 
 
 def export_object(
     stream: str, object: int, token: str | None = None, offset: int = 0
 ) -> Request[replies.ExportedChunk]:
     """A part of an object's memory, for another daemon; the first reply's token names it for the further ones."""
-    args = requests.ObjectsExport(stream=stream, object=object, token=token, offset=offset)
+    args = object_requests.ObjectsExport(stream=stream, object=object, token=token, offset=offset)
     return Request(operations.OBJECTS_EXPORT, args)
 
 
 def import_object(
-    stream: str, record: replies.MovedObject, size: int, data: bytes, offset: int = 0
+    stream: str, record: records.MovedObject, size: int, data: bytes, offset: int = 0
 ) -> Request[replies.Imported]:
     """Hand over a part of an object's memory, in order; the last one begins to track it."""
-    args = requests.ObjectsImport(stream=stream, record=record, size=size, data=data, offset=offset)
+    args = object_requests.ObjectsImport(stream=stream, record=record, size=size, data=data, offset=offset)
     return Request(operations.OBJECTS_IMPORT, args)
 
 
@@ -188,29 +190,29 @@ def describe(
     stream: str, object: int, question: str | None = None, timeout_s: float = DESCRIBE_S
 ) -> Request[replies.DescribedObject]:
     """Have a model say in words what an object is, or answer a question about it."""
-    args = requests.ObjectsDescribe(stream=stream, object=object, question=question)
+    args = object_requests.ObjectsDescribe(stream=stream, object=object, question=question)
     return Request(operations.OBJECTS_DESCRIBE, args, timeout_s=timeout_s)
 
 
-def similar(**options: Unpack[SimilarOptions]) -> Request[replies.SimilarFound]:
+def similar(**options: Unpack[SimilarOptions]) -> Request[look_replies.SimilarFound]:
     """Where else something was seen: an object (`stream`, `object`), what is marked on a frame of a stream or on a
     picture file's bytes (`picture`), or what a `text` says, where the daemon has CLIP. Best first."""
-    return Request(operations.SEARCH_SIMILAR, requests.SearchSimilar(**wire_fields(options)))
+    return Request(operations.SEARCH_SIMILAR, look_requests.SearchSimilar(**wire_fields(options)))
 
 
-def watch_for(name: str, **options: Unpack[WatchOptions]) -> Request[replies.WatchRecord]:
+def watch_for(name: str, **options: Unpack[WatchOptions]) -> Request[look_replies.WatchRecord]:
     """Have `looks_like` told when something on any stream looks like this; what, is said as to `similar`."""
-    return Request(operations.WATCH_ADD, requests.WatchAdd(name=name, **wire_fields(options)))
+    return Request(operations.WATCH_ADD, look_requests.WatchAdd(name=name, **wire_fields(options)))
 
 
-def watched() -> Request[replies.WatchList]:
+def watched() -> Request[look_replies.WatchList]:
     """The looks that are waited for."""
-    return Request(operations.WATCH_LIST, requests.WatchListArgs())
+    return Request(operations.WATCH_LIST, look_requests.WatchListArgs())
 
 
-def stop_watching(watch: int) -> Request[replies.WatchRecord]:
+def stop_watching(watch: int) -> Request[look_replies.WatchRecord]:
     """Wait for a look no longer."""
-    return Request(operations.WATCH_REMOVE, requests.WatchRemove(watch=watch))
+    return Request(operations.WATCH_REMOVE, look_requests.WatchRemove(watch=watch))
 
 
 def set_zone(stream: str, zone: str, config: ZoneConfig) -> Request[replies.ZoneRecord]:

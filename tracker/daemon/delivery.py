@@ -12,7 +12,7 @@ from tracker.daemon.context import Context
 from tracker.errors import TrackerError
 from tracker.images import imaging
 from tracker.protocol.fields import PICTURE_WIDTHS
-from tracker.protocol.replies import ZoneCounts
+from tracker.protocol.records import ZoneCounts
 from tracker.threads import NamedThread
 from tracker.tracking.records import (
     ObjectSnapshot,

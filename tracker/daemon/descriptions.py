@@ -8,7 +8,8 @@ from tracker.errors import NoObject, TrackerError
 from tracker.labels.describer import STABLE_FRAMES, Describer, Question
 from tracker.protocol.fields import EventName
 from tracker.protocol.operations import OBJECTS_DESCRIBE
-from tracker.protocol.replies import DescribedObject, Description
+from tracker.protocol.records import Description
+from tracker.protocol.replies import DescribedObject
 from tracker.sockets.request import Request
 from tracker.tracking.state import TrackedObject
 from tracker.types import Frame, ObjectMask

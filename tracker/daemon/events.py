@@ -8,7 +8,7 @@ from typing import Any
 
 from tracker.errors import AtCapacity
 from tracker.protocol.fields import EventName
-from tracker.protocol.replies import Event
+from tracker.protocol.messages import Event
 from tracker.sockets.publisher import Publisher
 from tracker.streams.stream import Stream
 from tracker.threads import Failures

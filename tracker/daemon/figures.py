@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 import tracker
 from tracker.daemon.context import Context
 from tracker.daemon.watch import Part, resident_bytes
-from tracker.protocol.replies import ZoneCounts
+from tracker.protocol.records import ZoneCounts
 from tracker.tracking.state import TrackedObject
 
 

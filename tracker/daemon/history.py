@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from tracker.daemon.persistence import Persistence
 from tracker.errors import TrackerError, Unavailable
-from tracker.protocol.replies import Event, EventList
+from tracker.protocol.messages import Event
+from tracker.protocol.replies import EventList
 from tracker.registry.database import HistoryQuery
 from tracker.registry.store import Store
 from tracker.sockets.request import Request

@@ -16,9 +16,10 @@ from tracker.protocol import replies, requests
 from tracker.protocol.operations import FRAMES_GET
 from tracker.sockets.request import Request
 from tracker.threads import TaskThread
-from tracker.tracking import zones
 from tracker.tracking.records import ShapeOptions
 from tracker.tracking.state import TrackedObject, TrackedStream
+from tracker.tracking.zone import vertices_px
+from tracker.tracking.zones import count_text
 from tracker.types import Frame, ObjectMask
 
 AT_WORK = 2  # pictures handed over; all others wait as requests, which hold no frame
@@ -155,5 +156,5 @@ def _drawing(marked: _Marked, task: _Task) -> overlay.Drawing:
 
 
 def _zone_drawing(record: replies.ZoneRecord, size_wh: tuple[int, int]) -> overlay.ZoneDrawing:
-    vertices_px = zones.vertices_px(record.settings, size_wh)
-    return overlay.ZoneDrawing(record.zone, vertices_px, zones.count_text(record.counts))
+    vertices = vertices_px(record.settings, size_wh)
+    return overlay.ZoneDrawing(record.zone, vertices, count_text(record.counts))

@@ -14,7 +14,7 @@ from tracker.engine.memory import ObjectMemory
 from tracker.errors import AtCapacity, BadRequest, NoObject, TooLarge, Unavailable, UnknownObject
 from tracker.images.stills import decode_still
 from tracker.labels.waiting import Vector
-from tracker.protocol import replies, requests
+from tracker.protocol import look_replies, look_requests
 from tracker.protocol.operations import SEARCH_SIMILAR, WATCH_ADD, WATCH_LIST, WATCH_REMOVE
 from tracker.protocol.prompts import prompt_of
 from tracker.registry.rows import DropWatchedLook, PutWatchedLook
@@ -53,7 +53,7 @@ class Similar:
         self._answers[request.op](request)
 
     def _search(self, request: Request) -> None:
-        args: requests.SearchSimilar = request.args
+        args: look_requests.SearchSimilar = request.args
         if args.text is not None:
             self._search_text(request, args.text)
             return
@@ -81,14 +81,14 @@ class Similar:
 
     def _reply_found(self, request: Request, kind: str, model: str, vectors: list[bytes]) -> None:
         """The looks' thread's."""
-        args: requests.SearchSimilar = request.args
+        args: look_requests.SearchSimilar = request.args
         itself = (args.stream, args.object) if args.stream is not None and args.object is not None else None
         filters = args.limit, args.on, args.since, args.until, args.label
         hits, left_out = self._memory.reader.find(LookQuery(kind, model, vectors, *filters, but=itself))
-        request.reply(replies.SimilarFound(hits=[_hit(hit) for hit in hits], left_out=left_out))
+        request.reply(look_replies.SimilarFound(hits=[_hit(hit) for hit in hits], left_out=left_out))
 
     def _watch(self, request: Request) -> None:
-        args: requests.WatchAdd = request.args
+        args: look_requests.WatchAdd = request.args
         if len(self._memory.watched.all()) >= MAX_WATCHED:
             raise AtCapacity(f"{MAX_WATCHED} looks are waited for; remove one first")
 
@@ -106,7 +106,9 @@ class Similar:
         self._with_look(request, args, watch)
 
     def _list(self, request: Request) -> None:
-        request.reply(replies.WatchList(watched=[_record(w, durable=True) for w in self._memory.watched.all()]))
+        request.reply(
+            look_replies.WatchList(watched=[_record(w, durable=True) for w in self._memory.watched.all()])
+        )
 
     def _remove(self, request: Request) -> None:
         watched = self._memory.watched.remove(request.args.watch)
@@ -124,7 +126,7 @@ class Similar:
             self._memory.watched.still_kept(watched.id)
         request.reply(_record(watched, durable=durable))
 
-    def _with_look(self, request: Request, args: requests.LookMarks, then: Found) -> None:
+    def _with_look(self, request: Request, args: look_requests.LookMarks, then: Found) -> None:
         """Find the vectors that a request means, and go on in the looks' thread."""
         if args.object is not None:
             stream, object_id = str(args.stream), args.object
@@ -152,7 +154,7 @@ class Similar:
         if not self._memory.ask(failed_by(request.fail, work)):
             request.fail(AtCapacity("too much waits for the memory of looks; ask again in a moment"))
 
-    def _task(self, args: requests.LookMarks) -> LookTask:
+    def _task(self, args: look_requests.LookMarks) -> LookTask:
         """Mark what is meant, in one step of the model."""
         engine = self._context.engine
         if args.picture is not None:
@@ -183,9 +185,9 @@ def _mean(vectors: list[bytes]) -> bytes:
     return np.asarray(mean_c / np.linalg.norm(mean_c), np.float32).tobytes()
 
 
-def _hit(hit: LookHit) -> replies.SimilarHit:
+def _hit(hit: LookHit) -> look_replies.SimilarHit:
     look: Look = hit.look
-    return replies.SimilarHit(
+    return look_replies.SimilarHit(
         stream=look.stream,
         object=look.object,
         frame=look.frame,
@@ -198,8 +200,8 @@ def _hit(hit: LookHit) -> replies.SimilarHit:
     )
 
 
-def _record(watched: WatchedLook, **more: Any) -> replies.WatchRecord:
-    return replies.WatchRecord(
+def _record(watched: WatchedLook, **more: Any) -> look_replies.WatchRecord:
+    return look_replies.WatchRecord(
         watch=watched.id,
         name=watched.name,
         threshold=watched.threshold,

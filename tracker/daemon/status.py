@@ -8,7 +8,7 @@ import numpy as np
 
 from tracker.daemon.systemd import Notifier
 from tracker.engine.engine import Engine
-from tracker.protocol.replies import DeviceMemory, Status, StepTimes
+from tracker.protocol.messages import DeviceMemory, Status, StepTimes
 from tracker.sockets.publisher import Publisher
 from tracker.threads import Failures
 from tracker.tracking.records import stream_record

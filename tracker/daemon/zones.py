@@ -14,12 +14,14 @@ from tracker.config import MAX_ZONES, ZoneConfig
 from tracker.daemon.events import Events
 from tracker.errors import AtCapacity, BadRequest, UnknownZone
 from tracker.masks.regions import region_problem
-from tracker.protocol.replies import ZoneCounts, ZoneRecord
+from tracker.protocol.records import ZoneCounts
+from tracker.protocol.replies import ZoneRecord
 from tracker.registry.rows import DropZones, PutZones, SavedZones
 from tracker.registry.store import Store
 from tracker.streams.stream import Stream
 from tracker.tracking.records import ObjectSnapshot
-from tracker.tracking.zones import SeenObject, StreamZones, ZoneChange
+from tracker.tracking.zone import SeenObject, ZoneChange
+from tracker.tracking.zones import StreamZones
 from tracker.types import Frame, Shape
 
 

@@ -7,53 +7,32 @@ stays small: masks are held as run lengths, and only those that the predicted Io
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from sam2.utils.amg import (
     batched_mask_to_box,
     build_all_layer_point_grids,
     calculate_stability_score,
     generate_crop_boxes,
     is_box_near_crop_edge,
-    remove_small_regions,
 )
 from torch import Tensor
 
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
+from tracker.engine.found_masks import Crop, Found, best_first, distinct, without_small_regions
 from tracker.engine.segmenter import decode, encode
 from tracker.errors import AtCapacity
-from tracker.masks.rle import rle_decode, rle_encode
+from tracker.masks.rle import rle_encode
 from tracker.protocol.requests import SearchOptions
-from tracker.types import F32, U8, Bool
+from tracker.types import F32, U8
 
 FIRST_BATCH = 8  # points, where batches are bounded by time
 SLICE_S = 0.02  # of a search beside tracking
 ENLARGED_AT_ONCE = 8  # masks at source size, float32: 66 MB at 1080p
-
-Crop = tuple[int, int, int, int]  # x1, y1, x2, y2
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """One mask: COCO run lengths at source size (h, w), the predicted IoU, how little the mask depends on the
-    threshold, and the point and crop that it came from. `box_xyxy` is upstream's: its far edges are inclusive."""
-
-    rle_counts: bytes
-    size_hw: tuple[int, int]
-    score: float
-    stability: float
-    box_xyxy: tuple[int, int, int, int]
-    point_xy: tuple[float, float]
-    crop_xyxy: Crop
-
-    @property
-    def mask_hw(self) -> Bool:
-        return rle_decode(self.rle_counts, self.size_hw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +68,12 @@ def search(engine: Engine, rgb_hwc: U8, options: SearchOptions, slice_s: float |
             done += count
             yield Progress(done, total)
         scores = [mask.score for mask in here]
-        found += _distinct(here, scores, options.box_nms_thresh)
+        found += distinct(here, scores, options.box_nms_thresh)
     if len(crops) > 1:
         smallest_crop_first = [1 / _area(mask.crop_xyxy) for mask in found]
-        found = _distinct(found, smallest_crop_first, options.crop_nms_thresh)
+        found = distinct(found, smallest_crop_first, options.crop_nms_thresh)
     if options.min_mask_region_area > 0:
-        found = _without_small_regions(found, options)
+        found = without_small_regions(found, options)
     yield Progress(total, total, tuple(f for f in found if f.mask_hw.any()))
 
 
@@ -109,31 +88,6 @@ def searched(
             on_step(progress)
         yield
     return best_first(found)
-
-
-def best_first(found: Sequence[Found]) -> list[Found]:
-    return sorted(found, key=lambda one: -one.score)
-
-
-def chosen(found: Sequence[Found], most: int, *, alone: bool) -> list[tuple[Found, Bool]]:
-    """Of masks that are sorted the first `most`; with `alone` each pixel stays in one mask only."""
-    kept = found[:most]
-    if alone:
-        return exclusive(kept)
-    return [(one, one.mask_hw) for one in kept]
-
-
-def exclusive(found: Sequence[Found]) -> list[tuple[Found, Bool]]:
-    """Each pixel to one mask only: the smaller one, so that parts stay beside their wholes. Masks of which nothing
-    is left are dropped; the order stays."""
-    if not found:
-        return []
-    owner_hw = np.full(found[0].size_hw, -1, np.int32)
-    by_area = sorted(range(len(found)), key=lambda i: -int(found[i].mask_hw.sum()))
-    for i in by_area:
-        owner_hw[found[i].mask_hw] = i
-    owned = [(f, owner_hw == i) for i, f in enumerate(found)]
-    return [(f, mask_hw) for f, mask_hw in owned if mask_hw.any()]
 
 
 def _search_crop(
@@ -231,50 +185,6 @@ def _stable(
             )
         )
     return found
-
-
-def _distinct(found: Sequence[Found], scores: Sequence[float], iou_thresh: float) -> list[Found]:
-    """Without those whose box covers that of a better one; best first.
-
-    Greedy suppression with `torchvision.ops.nms`'s arithmetic: importing torchvision for this one function takes
-    longer than importing all the rest of the daemon.
-    """
-    boxes_n4 = torch.tensor([f.box_xyxy for f in found], dtype=torch.float32).reshape(-1, 4)
-    iou_nn = _box_iou(boxes_n4)
-    covered_n = torch.zeros(len(found), dtype=torch.bool)
-    kept = []
-    for i in torch.tensor(scores, dtype=torch.float32).argsort(descending=True, stable=True).tolist():
-        if not covered_n[i]:
-            kept.append(found[i])
-            covered_n |= iou_nn[i].double() > iou_thresh
-    return kept
-
-
-def _box_iou(boxes_n4: Tensor) -> Tensor:
-    """[n, 4] -> [n, n]."""
-    area_n = (boxes_n4[:, 2] - boxes_n4[:, 0]) * (boxes_n4[:, 3] - boxes_n4[:, 1])
-    far_nn2 = torch.minimum(boxes_n4[:, None, 2:], boxes_n4[None, :, 2:])
-    near_nn2 = torch.maximum(boxes_n4[:, None, :2], boxes_n4[None, :, :2])
-    both_nn = (far_nn2 - near_nn2).clamp(min=0).prod(-1)
-    return both_nn / (area_n[:, None] + area_n[None, :] - both_nn)
-
-
-def _without_small_regions(found: Sequence[Found], options: SearchOptions) -> list[Found]:
-    """Small holes filled, small islands removed, and what became alike with it
-    (`SAM2AutomaticMaskGenerator.postprocess_small_regions`)."""
-    cleaned, unchanged = [], []
-    for f in found:
-        mask_hw, filled = remove_small_regions(f.mask_hw, options.min_mask_region_area, "holes")
-        mask_hw, cut = remove_small_regions(mask_hw, options.min_mask_region_area, "islands")
-        changed = filled or cut
-        cleaned.append(_with_mask(f, mask_hw) if changed else f)
-        unchanged.append(0.0 if changed else 1.0)
-    return _distinct(cleaned, unchanged, max(options.box_nms_thresh, options.crop_nms_thresh))
-
-
-def _with_mask(found: Found, mask_hw: NDArray[np.bool_]) -> Found:
-    left, top, right, bottom = batched_mask_to_box(torch.from_numpy(mask_hw)).tolist()
-    return replace(found, rle_counts=rle_encode(mask_hw), box_xyxy=(left, top, right, bottom))
 
 
 def _area(crop: Crop) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from tracker import __version__
 from tracker.exports.results import FrameResult, mask_of_record, rle_of_record
 from tracker.masks.geometry import shape_of_mask
-from tracker.protocol.replies import ObjectRecord
+from tracker.protocol.records import ObjectRecord
 
 UNLABELLED = "object"
 INFO = {"description": "objects followed by tracker", "version": __version__}  # pycocotools wants to have it

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 from tracker.exports.coco import UNLABELLED
 from tracker.exports.results import FrameResult
-from tracker.protocol.replies import ObjectRecord
+from tracker.protocol.records import ObjectRecord
 
 
 @dataclass(slots=True)

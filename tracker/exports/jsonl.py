@@ -9,7 +9,7 @@ import msgspec
 
 from tracker.exports.results import FrameResult, rle_of_record
 from tracker.protocol.fields import Rle
-from tracker.protocol.replies import ObjectRecord
+from tracker.protocol.records import ObjectRecord
 
 
 class JsonLines:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tracker.exports.results import FrameResult, ids_of
 from tracker.images.overlay import Drawing, draw, palette
-from tracker.protocol.replies import ObjectRecord
+from tracker.protocol.records import ObjectRecord
 from tracker.types import U8
 
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ from tracker.fleet.placing import Placing, Room
 from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded, needs_key
 from tracker.fleet.settings import BoxConfig
 from tracker.fleet.worker import Worker
+from tracker.protocol.messages import Event, Status
 from tracker.protocol.placement import key_of
-from tracker.protocol.replies import Event, Status, StreamRecord
+from tracker.protocol.records import StreamRecord
 
 log = logging.getLogger(__name__)
 

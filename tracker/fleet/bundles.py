@@ -12,7 +12,7 @@ from nats.js.object_store import ObjectStore
 
 from tracker.fleet.records import BUNDLES, bundle_name
 from tracker.protocol.placement import Token
-from tracker.protocol.replies import MovedObject
+from tracker.protocol.records import MovedObject
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from msgspec import structs
 from tracker.fleet.buckets import Buckets, compare_and_delete, compare_and_set, entry_of
 from tracker.fleet.records import EPOCHS_BLOCK, FRAMES_BLOCK, Claim, decoded
 from tracker.protocol.placement import Token, Where, key_of, where_of
-from tracker.protocol.replies import StreamRecord
+from tracker.protocol.records import StreamRecord
 
 
 class Superseded(Exception):

@@ -13,7 +13,9 @@ from tracker.errors import BadRequest, TrackerError, UnknownObject, UnknownStrea
 from tracker.fleet.bundles import StoredObject
 from tracker.protocol.fields import MAX_CHUNK_BYTES
 from tracker.protocol.keys import read_pair
-from tracker.protocol.replies import ServerInfo, Status, StreamRecord
+from tracker.protocol.messages import Status
+from tracker.protocol.records import StreamRecord
+from tracker.protocol.replies import ServerInfo
 
 log = logging.getLogger(__name__)
 

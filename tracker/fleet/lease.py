@@ -20,8 +20,9 @@ from tracker.fleet.claim import Superseded
 from tracker.fleet.ground import Ground
 from tracker.fleet.records import CLAIMS, WANTED, Claim, decoded
 from tracker.fleet.tenure import Tenure
+from tracker.protocol.messages import Event
 from tracker.protocol.placement import SAVE, Token, key_of
-from tracker.protocol.replies import Event, StreamRecord
+from tracker.protocol.records import StreamRecord
 
 log = logging.getLogger(__name__)
 

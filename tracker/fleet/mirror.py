@@ -10,8 +10,9 @@ from nats.aio.client import Client as Nats
 from nats.errors import Error as NatsError
 
 from tracker.client import Message
+from tracker.protocol.messages import Event, Status, Tracks
 from tracker.protocol.placement import MIRROR, key_of
-from tracker.protocol.replies import Event, Status, StreamRecord, Tracks
+from tracker.protocol.records import StreamRecord
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from tracker.errors import BadRequest
 from tracker.fleet.bundles import Bundle, StoredObject
 from tracker.fleet.daemon_link import Daemon
 from tracker.protocol.placement import Token
-from tracker.protocol.replies import StreamRecord
+from tracker.protocol.records import StreamRecord
 
 log = logging.getLogger(__name__)
 

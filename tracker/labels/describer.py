@@ -22,7 +22,7 @@ from tracker.images import imaging
 from tracker.labels.crops import masked_crop
 from tracker.labels.provider import Provider
 from tracker.masks.geometry import mask_of
-from tracker.protocol.replies import Description
+from tracker.protocol.records import Description
 from tracker.threads import NamedThread
 from tracker.tracking.state import TrackedObject
 from tracker.types import U8, Bool, Frame, ObjectMask

@@ -16,7 +16,7 @@ from tracker.images import imaging
 from tracker.labels.crops import masked_crop
 from tracker.labels.waiting import LabelTask, Vector, VectorTask, Waiting
 from tracker.masks.geometry import mask_of
-from tracker.protocol.replies import Guess
+from tracker.protocol.records import Guess
 from tracker.threads import Failures, NamedThread
 from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
 from tracker.types import F32, U8

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tracker.engine import automatic
-from tracker.engine.automatic import Found
+from tracker.engine import automatic, found_masks
 from tracker.engine.engine import Engine
+from tracker.engine.found_masks import Found
 from tracker.engine.segmenter import Segmenter
 from tracker.errors import SourceError
 from tracker.exports import FrameResult
@@ -13,7 +13,7 @@ from tracker.images.stills import SUFFIXES
 from tracker.masks.geometry import mask_of, shape_of_mask
 from tracker.protocol.object_record import object_record
 from tracker.protocol.prompts import prompt_of
-from tracker.protocol.replies import ObjectRecord
+from tracker.protocol.records import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
 from tracker.streams.folder import is_picture, pictures_in, refuse_twins
 from tracker.types import U8, Bool, Rgb
@@ -52,7 +52,7 @@ def segment_everything(
     for progress in automatic.search(engine, rgb_hwc, knobs):
         on_step(progress.done, progress.total)
         found = progress.found or ()
-    return automatic.chosen(automatic.best_first(found), knobs.max_masks, alone=knobs.exclusive)
+    return found_masks.chosen(found_masks.best_first(found), knobs.max_masks, alone=knobs.exclusive)
 
 
 def result_of(number: int, name: str, size_wh: tuple[int, int], masks: Iterable[Scored]) -> FrameResult:

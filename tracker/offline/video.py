@@ -29,7 +29,7 @@ from tracker.offline.spool import Masks, Spool
 from tracker.protocol.fields import Rle
 from tracker.protocol.object_record import object_record
 from tracker.protocol.prompts import prompt_of
-from tracker.protocol.replies import ObjectRecord
+from tracker.protocol.records import ObjectRecord
 from tracker.protocol.requests import SegmentAll
 from tracker.streams import sources
 from tracker.streams.folder import is_picture

@@ -5,7 +5,7 @@ from typing import Any, TypedDict, Unpack
 from msgspec import UNSET, UnsetType
 
 from tracker.protocol.fields import Rle
-from tracker.protocol.replies import Description, Guess, ObjectRecord
+from tracker.protocol.records import Description, Guess, ObjectRecord
 from tracker.types import Shape
 
 

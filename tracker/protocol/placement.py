@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from tracker.errors import BadRequest
-from tracker.protocol.replies import Record
+from tracker.protocol.records import Record
 
 WHERE = "tracker-where"  # stream -> Where; an entry that its owner does not renew ends after WHERE_TTL_S
 WHERE_TTL_S = 15.0

@@ -7,8 +7,7 @@ there is a bug.
 
 from typing import Annotated, Any
 
-import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from tracker.config import (
     PLAIN_TEXT,
@@ -16,28 +15,21 @@ from tracker.config import (
     STABILITY_SCORE_THRESH,
     NonNegative,
     PointsPerSide,
-    Positive,
     StreamConfig,
     Unit,
     ZoneConfig,
     ZoneName,
 )
-from tracker.errors import TooLarge
 from tracker.protocol.fields import (
-    MAX_CHUNK_BYTES,
     MAX_ITEMS,
-    MAX_META_BYTES,
-    MAX_PICTURE_BYTES,
     MAX_PIN_S,
     FrameIndex,
     ImageFormat,
-    Label,
     ObjectId,
     Owner,
     Rle,
     StreamId,
 )
-from tracker.protocol.replies import MovedObject
 
 
 class Args(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -95,94 +87,6 @@ class FramesGet(Args, frozen=True, kw_only=True):
     pin_s: Annotated[float, Meta(gt=0, le=MAX_PIN_S)] | None = None
 
 
-class ObjectsAdd(Prompted, frozen=True, kw_only=True):
-    stream: StreamId
-    frame: FrameIndex | None = None
-    time: float | None = None
-    object: ObjectId | None = None
-    label: Label | None = None
-    meta: dict[str, Any] = {}
-    expire_s: Positive | None = None
-
-    def __post_init__(self) -> None:
-        _frame_or_time(self.frame, self.time)
-        _check_meta(self.meta)
-
-
-class Detection(Args, frozen=True, kw_only=True):
-    box: tuple[float, float, float, float]
-    label: Label | None = None
-    score: Unit | None = None
-    meta: dict[str, Any] = {}
-
-    def __post_init__(self) -> None:
-        _check_meta(self.meta)
-
-
-class ObjectsAddMany(Args, frozen=True, kw_only=True):
-    stream: StreamId
-    detections: Annotated[list[Detection], Meta(min_length=1)]
-    frame: FrameIndex | None = None
-    time: float | None = None
-    match_iou: Unit = 0.5
-
-    def __post_init__(self) -> None:
-        _frame_or_time(self.frame, self.time)
-
-
-class ObjectsRefine(Prompted, frozen=True, kw_only=True):
-    stream: StreamId
-    object: ObjectId
-    frame: FrameIndex | None = None
-    replace: bool = False
-
-
-class ObjectsUpdate(Args, frozen=True, kw_only=True):
-    """What is absent stays as it is; a nil label or expire_s is taken away."""
-
-    stream: StreamId
-    object: ObjectId
-    label: Label | UnsetType | None = UNSET
-    meta: dict[str, Any] | UnsetType = UNSET
-    expire_s: Positive | UnsetType | None = UNSET
-
-    def __post_init__(self) -> None:
-        if self.label is UNSET and self.meta is UNSET and self.expire_s is UNSET:
-            raise ValueError("nothing to update: give label, meta or expire_s")
-        if self.meta is not UNSET:
-            _check_meta(self.meta)
-
-
-class ObjectsRemove(Args, frozen=True, kw_only=True):
-    stream: StreamId
-    object: ObjectId | None = None
-    all: bool = False
-
-    def __post_init__(self) -> None:
-        if self.all == (self.object is not None):
-            raise ValueError("give either object or all: true")
-
-
-class ObjectsList(Args, frozen=True, kw_only=True):
-    stream: StreamId | None = None
-    all: bool = False  # also those that wait
-
-
-class ObjectsExport(Args, frozen=True, kw_only=True):
-    stream: StreamId
-    object: ObjectId
-    token: Annotated[str, Meta(max_length=64)] | None = None  # of the first chunk's reply
-    offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
-
-
-class ObjectsImport(Args, frozen=True, kw_only=True):
-    stream: StreamId
-    record: MovedObject
-    size: Annotated[int, Meta(ge=1, le=2**31)]  # bytes of the whole memory
-    data: Annotated[bytes, Meta(min_length=1, max_length=MAX_CHUNK_BYTES)]
-    offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
-
-
 class SegmentPrompt(Prompted, frozen=True, kw_only=True):
     stream: StreamId
     frame: FrameIndex | None = None
@@ -226,62 +130,6 @@ class SegmentCancel(Args, frozen=True, kw_only=True):
     id: Any
 
 
-class ObjectsDescribe(Args, frozen=True, kw_only=True):
-    stream: StreamId
-    object: ObjectId
-    question: Annotated[str, Meta(min_length=1, max_length=2000)] | None = None
-
-
-class LookMarks(Prompted, frozen=True, kw_only=True):
-    """A look: an object's (`stream` and `object`), or that of what is marked on a frame or on a picture file."""
-
-    stream: StreamId | None = None
-    object: ObjectId | None = None
-    frame: FrameIndex | None = None
-    picture: Annotated[bytes, Meta(max_length=MAX_PICTURE_BYTES)] | None = None
-
-    def __post_init__(self) -> None:
-        marked = any(mark is not None for mark in (self.points, self.box, self.mask))
-        if (self.picture is None) == (self.stream is None):
-            raise ValueError("give either stream, with an object or marks, or picture, with marks")
-        if (self.object is None) != marked:
-            raise ValueError("give either object or marks (points, box or mask), so that it is clear what is meant")
-        if self.object is not None and (self.picture is not None or self.frame is not None):
-            raise ValueError("object: its looks are kept already; leave frame and picture out")
-        if self.picture is not None and self.frame is not None:
-            raise ValueError("frame: a picture has none")
-
-
-class SearchSimilar(LookMarks, frozen=True, kw_only=True):
-    text: Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)] | None = None  # instead of a look
-    on: StreamId | None = None  # only what was seen there
-    since: float | None = None  # Unix seconds
-    until: float | None = None
-    label: Label | None = None
-    limit: Annotated[int, Meta(ge=1, le=100)] = 20
-
-    def __post_init__(self) -> None:
-        if self.text is None:
-            super().__post_init__()
-            return
-        others = (self.stream, self.object, self.frame, self.picture, self.points, self.labels, self.box, self.mask)
-        if any(other is not None for other in others):
-            raise ValueError("text: it is what is looked for; leave stream, object, frame, picture and marks out")
-
-
-class WatchAdd(LookMarks, frozen=True, kw_only=True):
-    name: Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)]
-    threshold: Unit = 0.9
-
-
-class WatchListArgs(Args, frozen=True, kw_only=True):
-    pass
-
-
-class WatchRemove(Args, frozen=True, kw_only=True):
-    watch: Annotated[int, Meta(ge=1)]
-
-
 class ZonesSet(ZoneConfig, frozen=True, omit_defaults=True, kw_only=True):
     """A zone's name and everything that the configuration says of a zone."""
 
@@ -311,17 +159,3 @@ class HistoryList(Args, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.object is not None and self.stream is None:
             raise ValueError("object: an id means nothing without its stream; give both")
-
-
-def _frame_or_time(frame: int | None, time: float | None) -> None:
-    if frame is not None and time is not None:
-        raise ValueError("frame and time exclude each other: give one of them")
-
-
-def _check_meta(meta: dict[str, Any]) -> None:
-    try:
-        nbytes = len(msgspec.msgpack.encode(meta))
-    except OverflowError:
-        raise ValueError("meta: a whole number is beyond 64 bits") from None
-    if nbytes > MAX_META_BYTES:
-        raise TooLarge(f"meta takes {nbytes} bytes as msgpack; at most {MAX_META_BYTES} are kept")

@@ -13,7 +13,7 @@ import apsw
 import msgspec
 from msgspec import Struct
 
-from tracker.protocol.replies import Event
+from tracker.protocol.messages import Event
 from tracker.registry.folder import DATABASE, MEMORIES, sync_folder, write_synced
 from tracker.registry.rows import (
     Change,

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from tracker.config import StreamConfig, ZoneConfig
 from tracker.registry.similar import Look, WatchedLook
-from tracker.tracking.zones import ZoneState
+from tracker.tracking.zone import ZoneState
 
 
 class SavedStream(Struct, frozen=True):

@@ -19,7 +19,7 @@ import apsw
 from msgspec import structs
 
 from tracker.config import LooksConfig
-from tracker.protocol.replies import Event
+from tracker.protocol.messages import Event
 from tracker.registry.database import Damaged, Database, HistoryQuery
 from tracker.registry.folder import MEMORIES, FolderLock, read_file, set_aside
 from tracker.registry.rows import Change, DropObject, DropZones, KeptObject, PutLook, PutObject, PutZones, Saved

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from tracker.config import LimitsConfig
 from tracker.protocol import codec
-from tracker.protocol.replies import Published
+from tracker.protocol.messages import Published
 from tracker.sockets.connections import Connections, descriptor_of, user_of
 from tracker.sockets.guard import Guard
 from tracker.sockets.socket_server import DEFAULT_LIMITS, POLL_MS, SocketServer

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterator
-from fractions import Fraction
 from itertools import chain
 from typing import Any, Self
 
@@ -82,7 +81,7 @@ class VideoSource:
             raise self._not_admitted(error) from None
         except (av.FFmpegError, OSError, ValueError) as error:
             if self._admitted is not None and isinstance(error, av.error.ArgumentError):
-                raise Misconfigured(f"{self._where}: {self._no_argument()}") from None
+                raise Misconfigured(f"{self._where}: {reasons.no_argument(self._config.options)}") from None
             raise self._error(error) from None
 
     def _start(self) -> None:
@@ -92,20 +91,21 @@ class VideoSource:
             self.live = False  # a file on a web server
         self._tracks = tracks.video_tracks(self._container)
         if not self._tracks:
-            raise SourceError(f"{self._where}: {self._no_video()}")
+            raise SourceError(f"{self._where}: {reasons.no_video(self._container)}")
         self._show(self._tracks[0])
         # Where a camera does not say how large its tracks are, the one that sends first is shown.
         self._decided = not self.live or len(self._tracks) == 1 or tracks.is_known(self._stream)
         if self._decided:
             tracks.discard_others(self._container, self._stream)
-        self.fps = self._nominal_fps()
-        self.estimate = self._estimate()
+        self.fps = tracks.nominal_fps(self._stream, self._config.fps)
+        counts = not self.live and not self._config.fps
+        self.estimate = tracks.estimated_length(self._container, self._stream) if counts else None
         self._pictures = self._converted()
         self._first = next((picture for picture in self._pictures if picture), None)
         if self._first is None:
-            raise SourceError(f"{self._where}: {self._no_picture()}")
+            raise SourceError(f"{self._where}: {reasons.no_picture(self._container)}")
         self.size_wh = self._first.image.size_wh
-        self.pixel_aspect = self._pixel_aspect()
+        self.pixel_aspect = tracks.pixel_aspect(self._stream, transposed=self._converter.transposes)
 
     def _show(self, track: tracks.VideoTrack) -> None:
         """Take a track, and prepare its decoder."""
@@ -145,47 +145,6 @@ class VideoSource:
     def _close_files(self) -> None:
         if self._files is not None:
             self._files.close()
-
-    def _no_argument(self) -> str:
-        """FFmpeg says one thing of formats that are not allowed and of values that it does not know."""
-        playlists = (
-            "playlists, which name other files or hosts, are for the configuration file "
-            "(but HLS in files of this machine, each of them admitted)"
-        )
-        if not self._config.options:
-            return f"is no video by itself; {playlists}"
-        names = ", ".join(sorted(self._config.options))
-        return f"options: FFmpeg does not take a value of {names}; or it is no video by itself: {playlists}"
-
-    def _no_video(self) -> str:
-        kinds = sorted({stream.type for stream in self._container.streams})
-        return f"holds no video, only {', '.join(kinds)}" if kinds else "holds no video"
-
-    def _no_picture(self) -> str:
-        if self._container.format.name == "webp_pipe":
-            return "is no WebP that can be decoded; an animated one is not: make it a video or a folder of pictures"
-        return f"holds no picture that can be decoded (of at most {MAX_PIXELS} pixels)"
-
-    def _nominal_fps(self) -> float | None:
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        fps = float(rate) if rate and rate <= 1000 else None  # some cameras announce their clock's rate
-        if fps and self._config.fps:
-            return min(fps, self._config.fps)
-        return fps or self._config.fps
-
-    def _estimate(self) -> int | None:
-        if self.live or self._config.fps:
-            return None
-        if self._stream.frames:
-            return int(self._stream.frames)
-        if self._container.duration and self.fps:
-            return round(self._container.duration / 1e6 * self.fps)
-        return None
-
-    def _pixel_aspect(self) -> Fraction:
-        said = self._stream.sample_aspect_ratio
-        aspect = Fraction(said) if said else Fraction(1)
-        return 1 / aspect if self._converter.transposes else aspect
 
     def _converted(self) -> Iterator[Picture | None]:
         cap = RateCap(self._config.fps)

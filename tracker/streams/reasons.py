@@ -1,8 +1,11 @@
 """FFmpeg's errors in words for people."""
 
 import errno
+from collections.abc import Collection
 
 import av
+
+from tracker.images.limits import MAX_PIXELS
 
 HOPELESS = (av.error.ProtocolNotFoundError, av.error.DemuxerNotFoundError, av.error.OptionNotFoundError)
 _TEXTS: dict[type[Exception], str] = {
@@ -36,3 +39,26 @@ def network_reason(error: Exception, *, opening: bool) -> str:
     if isinstance(error, OSError) and error.errno == errno.EIO:
         return "cannot be reached" if opening else "the connection broke"
     return reason(error)
+
+
+def no_video(container: av.container.InputContainer) -> str:
+    kinds = sorted({stream.type for stream in container.streams})
+    return f"holds no video, only {', '.join(kinds)}" if kinds else "holds no video"
+
+
+def no_picture(container: av.container.InputContainer) -> str:
+    if container.format.name == "webp_pipe":
+        return "is no WebP that can be decoded; an animated one is not: make it a video or a folder of pictures"
+    return f"holds no picture that can be decoded (of at most {MAX_PIXELS} pixels)"
+
+
+def no_argument(options: Collection[str]) -> str:
+    """FFmpeg says one thing of formats that are not allowed and of values that it does not know."""
+    playlists = (
+        "playlists, which name other files or hosts, are for the configuration file "
+        "(but HLS in files of this machine, each of them admitted)"
+    )
+    if not options:
+        return f"is no video by itself; {playlists}"
+    names = ", ".join(sorted(options))
+    return f"options: FFmpeg does not take a value of {names}; or it is no video by itself: {playlists}"

@@ -1,5 +1,6 @@
-"""Which of a container's video tracks is shown."""
+"""Which of a container's video tracks is shown, and what it says of itself."""
 
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -26,6 +27,32 @@ def discard_others(container: av.container.InputContainer, chosen: VideoTrack) -
     """Neither read nor fetch other video tracks: of an HLS playlist only one variant is downloaded."""
     for track in container.streams.video:
         track.discard = Discard.default if track is chosen else Discard.all
+
+
+def nominal_fps(track: VideoTrack, most: float | None) -> float | None:
+    """Its own frames per second, or `most` where that is less or all that is known."""
+    rate = track.average_rate or track.guessed_rate
+    fps = float(rate) if rate and rate <= 1000 else None  # some cameras announce their clock's rate
+    if fps and most:
+        return min(fps, most)
+    return fps or most
+
+
+def estimated_length(container: av.container.InputContainer, track: VideoTrack) -> int | None:
+    """In pictures; None where nothing tells."""
+    if track.frames:
+        return int(track.frames)
+    fps = nominal_fps(track, None)
+    if container.duration and fps:
+        return round(container.duration / 1e6 * fps)
+    return None
+
+
+def pixel_aspect(track: VideoTrack, *, transposed: bool) -> Fraction:
+    """Width by height of a pixel as it is shown."""
+    said = track.sample_aspect_ratio
+    aspect = Fraction(said) if said else Fraction(1)
+    return 1 / aspect if transposed else aspect
 
 
 def _rank(track: VideoTrack) -> tuple[bool, int, int]:

@@ -6,17 +6,9 @@ from typing import Any, Self
 from msgspec import UNSET, UnsetType, structs
 
 from tracker.masks.geometry import shape_of
+from tracker.protocol.messages import FrameMessage, Tracks
 from tracker.protocol.object_record import object_record
-from tracker.protocol.replies import (
-    BufferRecord,
-    Description,
-    FrameMessage,
-    Guess,
-    ObjectRecord,
-    StreamRecord,
-    Tracks,
-    ZoneCounts,
-)
+from tracker.protocol.records import BufferRecord, Description, Guess, ObjectRecord, StreamRecord, ZoneCounts
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Frame, ObjectMask, Shape
 

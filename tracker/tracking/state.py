@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from tracker.errors import AlreadyExists, BadRequest, UnknownObject, UnknownStream
 from tracker.protocol.fields import MAX_OBJECT
-from tracker.protocol.replies import Description, Guess
+from tracker.protocol.records import Description, Guess
 from tracker.tracking.ids import UsedIds
 from tracker.types import Frame, ObjectMask
 

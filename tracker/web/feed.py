@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tracker.client import AsyncClient
 from tracker.errors import TrackerError
 from tracker.protocol.fields import PICTURE_WIDTHS
-from tracker.protocol.replies import FrameMessage, Tracks
+from tracker.protocol.messages import FrameMessage, Tracks
 from tracker.web.messages import picture
 
 log = logging.getLogger(__name__)

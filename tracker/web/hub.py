@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from tracker.client import AsyncClient
 from tracker.errors import Timeout, TrackerError
-from tracker.protocol.replies import Event, ServerInfo, Status
+from tracker.protocol.messages import Event, Status
+from tracker.protocol.replies import ServerInfo
 from tracker.web.feed import Feed, Sink, topic_width
 from tracker.web.messages import DaemonSeen, EventSeen, StatusSeen
 

@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from tracker.protocol.fields import StreamId
-from tracker.protocol.replies import Event, FrameMessage, ServerInfo, Status, Tracks
+from tracker.protocol.messages import Event, FrameMessage, Status, Tracks
+from tracker.protocol.replies import ServerInfo
 
 PageSize = Annotated[int, Meta(ge=1, le=16384)]
 

@@ -10,7 +10,8 @@ from tracker.daemon.context import Context, frame_of
 from tracker.daemon.matching import matched, near, small
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt
-from tracker.protocol import replies, requests
+from tracker.protocol import replies
+from tracker.protocol.object_requests import Detection, ObjectsAddMany
 from tracker.protocol.operations import OBJECTS_ADD_MANY
 from tracker.protocol.prompts import box_of
 from tracker.tracking.jobs import Slices
@@ -41,7 +42,7 @@ class DetectionOperations:
         self._context = context
 
     @answers_in_slices(OBJECTS_ADD_MANY)
-    def objects_add_many(self, args: requests.ObjectsAddMany, _: Any) -> Slices[replies.AddedMany]:
+    def objects_add_many(self, args: ObjectsAddMany, _: Any) -> Slices[replies.AddedMany]:
         """Every detection is prompted with its box; the mask decides whether it is one of the tracked objects.
 
         Nothing changes before all were prompted.
@@ -65,7 +66,11 @@ class DetectionOperations:
         return marked
 
     def _added(
-        self, stream: TrackedStream, frame: Frame, fresh: dict[int, _Marked], detections: list[requests.Detection]
+        self,
+        stream: TrackedStream,
+        frame: Frame,
+        fresh: dict[int, _Marked],
+        detections: list[Detection],
     ) -> Matches:
         """All of them, or AtCapacity."""
         admit(self._context, stream, len(fresh), "detections")
@@ -77,7 +82,7 @@ class DetectionOperations:
         return matches
 
 
-def _boxes(detections: list[requests.Detection], size_wh: tuple[int, int]) -> tuple[Boxes, Matches]:
+def _boxes(detections: list[Detection], size_wh: tuple[int, int]) -> tuple[Boxes, Matches]:
     """The boxes on the picture, and what is said of the others."""
     boxes, refused = {}, {}
     for i, detection in enumerate(detections):
@@ -99,6 +104,6 @@ def _known(stream: TrackedStream, frame: Frame, marked: dict[int, _Marked], min_
     return matches
 
 
-def _reply(args: requests.ObjectsAddMany, frame: Frame, matches: Matches) -> replies.AddedMany:
+def _reply(args: ObjectsAddMany, frame: Frame, matches: Matches) -> replies.AddedMany:
     in_order = [matches.get(i, NOTHING_THERE) for i in range(len(args.detections))]
     return replies.AddedMany(stream=args.stream, frame=frame.index, objects=in_order)

@@ -13,7 +13,7 @@ from tracker.daemon.answers import answers
 from tracker.daemon.context import Context
 from tracker.daemon.saved_rows import object_row
 from tracker.errors import BadRequest
-from tracker.protocol import replies, requests
+from tracker.protocol import object_requests, records, replies
 from tracker.protocol.fields import MAX_CHUNK_BYTES
 from tracker.protocol.operations import OBJECTS_EXPORT, OBJECTS_IMPORT
 from tracker.registry import memories
@@ -28,7 +28,7 @@ _ImportKey = tuple[str, int, bytes]  # stream, bytes in all, record
 
 @dataclass(slots=True, eq=False)
 class _Transfer:
-    record: replies.MovedObject
+    record: records.MovedObject
     data: bytearray
     began_s: float = field(default_factory=time.monotonic)
 
@@ -40,7 +40,7 @@ class MoveOperations:
         self._imports: OrderedDict[_ImportKey, _Transfer] = OrderedDict()
 
     @answers(OBJECTS_EXPORT)
-    def objects_export(self, args: requests.ObjectsExport) -> replies.ExportedChunk:
+    def objects_export(self, args: object_requests.ObjectsExport) -> replies.ExportedChunk:
         """The memory as it is at the first chunk; `token` names it for the further ones."""
         _forget_old(self._exports)
         token = args.token or self._begin_export(args)
@@ -54,17 +54,17 @@ class MoveOperations:
             token=token, record=transfer.record, size=len(transfer.data), offset=args.offset, data=data
         )
 
-    def _begin_export(self, args: requests.ObjectsExport) -> str:
+    def _begin_export(self, args: object_requests.ObjectsExport) -> str:
         obj = self._context.table.stream(args.stream).object(args.object)
         data = memories.dumps(memories.slim(obj.memory), self._context.persistence.model)
         row = structs.asdict(object_row(obj))
         del row["stream"]
         token = secrets.token_hex(8)
-        self._exports[token] = _Transfer(replies.MovedObject(object=row.pop("id"), **row), bytearray(data))
+        self._exports[token] = _Transfer(records.MovedObject(object=row.pop("id"), **row), bytearray(data))
         return token
 
     @answers(OBJECTS_IMPORT)
-    def objects_import(self, args: requests.ObjectsImport) -> replies.Imported:
+    def objects_import(self, args: object_requests.ObjectsImport) -> replies.Imported:
         """The last chunk begins to track the object; everything is checked before."""
         stream = self._context.table.stream(args.stream)
         object_id = args.record.object
@@ -83,19 +83,19 @@ class MoveOperations:
         self._start(args, bytes(transfer.data))
         return replies.Imported(stream=stream.name, received=received, object=object_id)
 
-    def _check_size(self, args: requests.ObjectsImport) -> None:
+    def _check_size(self, args: object_requests.ObjectsImport) -> None:
         limit = memories.max_bytes(self._context.engine.memory_layout())
         if args.size > limit:
             raise BadRequest(f"size: no memory of this model takes more than {limit} bytes")
 
-    def _begin_import(self, args: requests.ObjectsImport) -> None:
+    def _begin_import(self, args: object_requests.ObjectsImport) -> None:
         """Afresh, where one of this object was under way."""
         key = _import_key(args)
         self._imports.pop(key, None)
         self._imports[key] = _Transfer(args.record, bytearray())
         _forget_old(self._imports)
 
-    def _continued(self, args: requests.ObjectsImport) -> _Transfer:
+    def _continued(self, args: object_requests.ObjectsImport) -> _Transfer:
         """The transfer that the chunk goes on with. Raises BadRequest where it does not follow."""
         transfer = self._imports.get(_import_key(args))
         if transfer is None or args.offset != len(transfer.data):
@@ -104,7 +104,7 @@ class MoveOperations:
             raise BadRequest(f"data: reaches over the size of {args.size} bytes")
         return transfer
 
-    def _start(self, args: requests.ObjectsImport, data: bytes) -> None:
+    def _start(self, args: object_requests.ObjectsImport, data: bytes) -> None:
         """Raises BadRequest for a memory that is not one of this model."""
         stream, engine, record = self._context.table.stream(args.stream), self._context.engine, args.record
         memory = memories.loads(data, self._context.persistence.model, engine.memory_layout())
@@ -126,7 +126,7 @@ class MoveOperations:
         self._context.persistence.object_added(obj)
 
 
-def _import_key(args: requests.ObjectsImport) -> _ImportKey:
+def _import_key(args: object_requests.ObjectsImport) -> _ImportKey:
     """Who sends another object under the same number, or another state of it, does not disturb the first."""
     return args.stream, args.size, msgspec.msgpack.encode(args.record)
 

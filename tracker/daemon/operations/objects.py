@@ -9,7 +9,7 @@ from tracker.daemon.answers import answers
 from tracker.daemon.context import Context, frame_of
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt, FrameGone, FrameMarked, NoObject
-from tracker.protocol import replies, requests
+from tracker.protocol import object_requests, replies
 from tracker.protocol.operations import OBJECTS_ADD, OBJECTS_LIST, OBJECTS_REFINE, OBJECTS_REMOVE, OBJECTS_UPDATE
 from tracker.protocol.prompts import prompt_of
 from tracker.tracking.records import ObjectSnapshot, snapshot_record
@@ -22,7 +22,7 @@ class ObjectOperations:
         self._context = context
 
     @answers(OBJECTS_ADD)
-    def objects_add(self, args: requests.ObjectsAdd) -> replies.AddedObject:
+    def objects_add(self, args: object_requests.ObjectsAdd) -> replies.AddedObject:
         stream = self._context.table.stream(args.stream)
         admit(self._context, stream, 1, "object")
         object_id = stream.claim_id(args.object)
@@ -52,7 +52,7 @@ class ObjectOperations:
         return maybe
 
     @answers(OBJECTS_REFINE)
-    def objects_refine(self, args: requests.ObjectsRefine) -> replies.ObjectResult:
+    def objects_refine(self, args: object_requests.ObjectsRefine) -> replies.ObjectResult:
         stream = self._context.table.stream(args.stream)
         obj = stream.object(args.object)
         frame = frame_of(stream, args.frame)
@@ -66,14 +66,14 @@ class ObjectOperations:
         return _result(obj, frame, shape)
 
     @answers(OBJECTS_UPDATE)
-    def objects_update(self, args: requests.ObjectsUpdate) -> replies.UpdatedObject:
+    def objects_update(self, args: object_requests.ObjectsUpdate) -> replies.UpdatedObject:
         obj = self._context.table.stream(args.stream).object(args.object)
         given = {name: getattr(args, name) for name in ("label", "meta", "expire_s")}
         self._context.objects.update(obj, **{name: value for name, value in given.items() if value is not UNSET})
         return replies.UpdatedObject(**structs.asdict(self._entry(obj)), durable=False)
 
     @answers(OBJECTS_REMOVE)
-    def objects_remove(self, args: requests.ObjectsRemove) -> replies.Removed:
+    def objects_remove(self, args: object_requests.ObjectsRemove) -> replies.Removed:
         waiting = self._forget_waiting(args)
         if waiting and (args.object is not None or args.stream not in self._context.table):
             return replies.Removed(removed=waiting)
@@ -84,7 +84,7 @@ class ObjectOperations:
         return replies.Removed(removed=[obj.id for obj in gone] + waiting)
 
     @answers(OBJECTS_LIST)
-    def objects_list(self, args: requests.ObjectsList) -> replies.ObjectList:
+    def objects_list(self, args: object_requests.ObjectsList) -> replies.ObjectList:
         table = self._context.table
         streams = [s for s in table if args.stream in (None, s.name)]
         if not streams and args.stream is not None and not (args.all and self._waiting(args.stream)):
@@ -104,7 +104,7 @@ class ObjectOperations:
             if stream in (None, o.stream)
         ]
 
-    def _forget_waiting(self, args: requests.ObjectsRemove) -> list[int]:
+    def _forget_waiting(self, args: object_requests.ObjectsRemove) -> list[int]:
         """Ids of the objects that waited and are meant."""
         persistence = self._context.persistence
         found = [i for s, i in persistence.waiting if s == args.stream and args.object in (None, i)]

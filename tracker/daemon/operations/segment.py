@@ -10,6 +10,7 @@ from tracker.daemon.answers import answers, answers_in_slices
 from tracker.daemon.context import Context, frame_of
 from tracker.daemon.matching import already_tracked
 from tracker.engine import automatic
+from tracker.engine.found_masks import Found, chosen
 from tracker.engine.memory import ObjectMemory
 from tracker.engine.segmenter import Candidate, Segmenter
 from tracker.images import imaging
@@ -53,7 +54,7 @@ class SegmentOperations:
         stream = self._context.table.stream(args.stream)
         frame = frame_of(stream, args.frame)
         found = yield from self._searched(stream, frame, args, request_id)
-        masks = automatic.chosen(found, args.max_masks, alone=args.exclusive)
+        masks = chosen(found, args.max_masks, alone=args.exclusive)
         records = yield from self._records(masks)
         reply = replies.FoundMasks(stream=stream.name, frame=frame.index, masks=records)
         if not args.track:
@@ -63,7 +64,7 @@ class SegmentOperations:
             records[i] = structs.replace(records[i], object=obj.id)
         return structs.replace(reply, durable=False)
 
-    def _records(self, masks: list[tuple[automatic.Found, Bool]]) -> Generator[None, None, list[replies.FoundMask]]:
+    def _records(self, masks: list[tuple[Found, Bool]]) -> Generator[None, None, list[replies.FoundMask]]:
         records = []
         for one, mask_hw in masks:
             records.append(self._found(one, mask_hw))
@@ -72,7 +73,7 @@ class SegmentOperations:
 
     def _searched(
         self, stream: TrackedStream, frame: Frame, args: requests.SegmentAll, request_id: Any
-    ) -> Generator[None, None, list[automatic.Found]]:
+    ) -> Generator[None, None, list[Found]]:
         """Everything on the frame, best first; each step is an event."""
 
         def tell(progress: automatic.Progress) -> None:
@@ -93,7 +94,7 @@ class SegmentOperations:
             ref=candidate.ref,
         )
 
-    def _found(self, found: automatic.Found, mask_hw: Bool) -> replies.FoundMask:
+    def _found(self, found: Found, mask_hw: Bool) -> replies.FoundMask:
         shape = shape_of_mask(mask_hw, tolerance_px=self._context.config.publish.outline_tolerance_px)
         assert shape.box_xyxy is not None  # the search gives no empty masks
         return replies.FoundMask(

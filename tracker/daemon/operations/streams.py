@@ -12,7 +12,7 @@ from tracker.daemon.context import Context
 from tracker.errors import AlreadyExists, AtCapacity, BadRequest, Forbidden
 from tracker.labels.check import texts_problem
 from tracker.masks.regions import region_problem
-from tracker.protocol import replies, requests
+from tracker.protocol import records, replies, requests
 from tracker.protocol.operations import (
     SERVER_INFO,
     SERVER_NOTE,
@@ -77,7 +77,7 @@ class StreamOperations:
         return replies.StreamList(streams=[stream_record(stream) for stream in self._context.table])
 
     @answers(STREAMS_ADD)
-    def streams_add(self, args: requests.StreamsAdd) -> replies.StreamRecord:
+    def streams_add(self, args: requests.StreamsAdd) -> records.StreamRecord:
         if args.stream in self._context.table:
             raise AlreadyExists(
                 f"stream: {args.stream!r} is there already; remove it first, or choose another name"
@@ -100,20 +100,20 @@ class StreamOperations:
         return stream_record(stream)
 
     @answers(STREAMS_REMOVE)
-    def streams_remove(self, args: requests.StreamName) -> replies.StreamRecord:
+    def streams_remove(self, args: requests.StreamName) -> records.StreamRecord:
         stream = self._context.table.stream(args.stream)
         record = stream_record(stream)
         self._detach(stream)
         return record
 
     @answers(STREAMS_PAUSE)
-    def streams_pause(self, args: requests.StreamName) -> replies.StreamRecord:
+    def streams_pause(self, args: requests.StreamName) -> records.StreamRecord:
         stream = self._context.table.stream(args.stream)
         stream.source.pause()
         return stream_record(stream)
 
     @answers(STREAMS_RESUME)
-    def streams_resume(self, args: requests.StreamName) -> replies.StreamRecord:
+    def streams_resume(self, args: requests.StreamName) -> records.StreamRecord:
         stream = self._context.table.stream(args.stream)
         stream.source.resume()
         return stream_record(stream)

@@ -1,0 +1,121 @@
+"""`trackctl add`, `refine`, `rm` and `describe`: objects marked, corrected, removed and described."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tracker.cli import show
+from tracker.cli.commands import json_option, pass_client
+from tracker.cli.options import Numbers
+from tracker.client import Client
+from tracker.client.marks import Box
+from tracker.client.options import Marks
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+POINT, BOX = Numbers("X,Y[,LABEL]", 2, 3), Numbers("X1,Y1,X2,Y2", 4)
+IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _marked(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that mark an object; the command gets them as `marks`."""
+
+    @click.option("--point", "points", type=POINT, multiple=True, help="A click; LABEL 0: not the object.")
+    @click.option("--box", type=BOX, help="A box around the object.")
+    @click.option("--mask", type=IN_FILE, help="An image of the frame's size: what is not 0 is the object.")
+    @click.option("--frame", type=int, help="A buffered frame; the newest if absent.")
+    @functools.wraps(command)
+    def with_marks(
+        *args: Any, points: tuple[tuple[float, ...], ...], box: Box | None, mask: Path | None, **rest: Any
+    ) -> None:
+        command(*args, marks=_marks(points, box, mask), **rest)
+
+    return with_marks
+
+
+@click.command()
+@click.argument("stream")
+@_marked
+@click.option("--time", type=float, help="Unix seconds: the buffered frame nearest to it.")
+@click.option("--object", type=int, help="The id that it gets; the next free one if absent.")
+@click.option("--label")
+@click.option("--expire", "expire_s", type=float, help="Remove it when it has been lost for so many seconds.")
+@json_option
+@pass_client
+def add(client: Client, /, stream: str, marks: Marks, as_json: bool, **options: Any) -> None:
+    """Track a new object, marked by points, a box, both, or a mask."""
+    result = client.add(stream, **marks, **_given(options))
+    show.result(result, as_json, lambda result: show.object_table([result]))
+
+
+@click.command()
+@click.argument("stream")
+@click.argument("object", type=int)
+@_marked
+@click.option("--replace", is_flag=True, help="Start this frame afresh.")
+@json_option
+@pass_client
+def refine(client: Client, /, stream: str, object: int, marks: Marks, as_json: bool, **options: Any) -> None:
+    """Correct an object by further points, a box or a mask."""
+    result = client.refine(stream, object, **marks, **_given(options))
+    show.result(result, as_json, lambda result: show.object_table([result]))
+
+
+@click.command()
+@click.argument("stream")
+@click.argument("objects", metavar="[OBJECT]...", type=int, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every object of the stream.")
+@json_option
+@pass_client
+def rm(client: Client, stream: str, objects: tuple[int, ...], everything: bool, as_json: bool) -> None:
+    """Stop tracking objects."""
+    if everything == bool(objects):
+        raise click.UsageError("give either objects or --all")
+    calls = [{"all": True}] if everything else [{"object": id_} for id_ in objects]
+    for call in calls:
+        removed = client.remove(stream, **call)
+        show.result(removed, as_json, lambda result: show.line(f"removed {', '.join(map(str, result.removed))}"))
+
+
+@click.command()
+@click.argument("stream")
+@click.argument("object", type=int)
+@click.argument("question", required=False)
+@json_option
+@pass_client
+def describe(client: Client, stream: str, object: int, question: str | None, as_json: bool) -> None:
+    """Have a model say in words what an object is, or answer a question about it."""
+    show.result(client.describe(stream, object, question), as_json, lambda found: show.line(found.text))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _marks(points: tuple[tuple[float, ...], ...], box: Box | None, mask: Path | None) -> Marks:
+    marks = Marks()
+    if points:
+        marks["points"] = [(x, y) for x, y, *_ in points]
+        marks["labels"] = [int(label[0]) if label else 1 for _, _, *label in points]
+    if box is not None:
+        marks["box"] = box
+    if mask is not None:
+        marks["mask"] = _read_mask(mask)
+    return marks
+
+
+def _read_mask(path: Path) -> "NDArray[np.bool_]":
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            indexed = image if image.mode == "P" else image.convert("L")
+            return np.asarray(indexed, np.uint8).astype(bool)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise click.BadParameter(f"{path} is not a picture that can be read", param_hint="--mask") from None
