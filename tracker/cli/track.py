@@ -33,6 +33,7 @@ from tracker.cli.outputs import (
     naming,
     objects_text,
     say_done,
+    saying_what_is_whole,
 )
 from tracker.errors import BadPrompt
 from tracker.protocol.requests import SegmentAll
@@ -172,7 +173,8 @@ def track(
         if everything:
             entries = _found(engine, path, frame, object_id, knobs, bar)
             _check_ids(entries, outputs)
-        _run(engine, path, entries, reverse, outputs, report, bar)
+        with saying_what_is_whole(outputs.paths):
+            _run(engine, path, entries, reverse, outputs, report, bar)
     report.say(outputs.paths)
 
 
