@@ -15,7 +15,7 @@ from tracker.client.client import Client
 from tracker.errors import TrackerError
 from tracker.images import imaging
 from tracker.masks.rle import rle_decode
-from tracker.protocol.replies import FrameMessage, Tracks
+from tracker.protocol.messages import FrameMessage, Tracks
 from tracker.types import U8, Bool
 
 FPS = 6.0
@@ -27,8 +27,9 @@ PATIENCE_S = 120.0
 
 
 def same_masks_after_kill(folder: Path, short: bool) -> tuple[str, list[str]]:
-    """Killed and started again, it follows the object as if nothing had been: IoU from the 30th frame on."""
-    lowest = []
+    """Killed and started again, it follows the object as if nothing had been: IoU of 20 frames from the 30th on,
+    in the median. On a busy machine each daemon leaves out frames of its own, and single masks differ by that."""
+    after = []
     with camera() as url, ExitStack() as stack:
         stream = {"url": url, "loop": False}
         going_on, killed = folder / "going_on", folder / "killed"
@@ -42,16 +43,16 @@ def same_masks_after_kill(folder: Path, short: bool) -> tuple[str, list[str]]:
         _follow_both(undisturbed, victim)
         expected = stack.enter_context(Masks(undisturbed))
         with Masks(victim) as found:
-            before = _lowest_iou(expected, found)
+            before = _ious(expected, found)
         for _ in range(1 if short else 5):
             victim.process.kill()
             victim.process.wait()
             victim = Served(killed, persist=state, stream=stream, masks="rle")
             with Masks(victim) as found:
-                lowest.append(_lowest_iou(expected, found))
-    problems = [] if min(lowest) >= LEAST_IOU else ["IoU"]
-    after = ", ".join(f"{iou:.3f}" for iou in lowest)
-    return f"{len(lowest)} kills, lowest IoU before {before:.3f}, after {after}", problems
+                after.append(_ious(expected, found))
+    problems = [] if min(map(np.median, after)) >= LEAST_IOU else ["IoU"]
+    figures = ", ".join(map(_figures, after))
+    return f"{len(after)} kills, IoU (median, lowest) before {_figures(before)}, after {figures}", problems
 
 
 def _follow_both(*both: Served) -> None:
@@ -66,7 +67,11 @@ def _follow_both(*both: Served) -> None:
             client.add(STREAM, frame=index, points=[centre(number)], label=LABEL)
 
 
-def _lowest_iou(expected: "Masks", found: "Masks") -> float:
+def _figures(ious: list[float]) -> str:
+    return f"{np.median(ious):.3f} {min(ious):.3f}"
+
+
+def _ious(expected: "Masks", found: "Masks") -> list[float]:
     """Of the frames from the 30th on that both have processed; 0 where there are too few."""
     deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
@@ -76,9 +81,9 @@ def _lowest_iou(expected: "Masks", found: "Masks") -> float:
             late = sorted(number for number in both if number >= first + AFTER)
             if len(late) >= COMPARED:
                 pairs = [(expected.by_number[n], found.by_number[n]) for n in late]
-                return min(_iou(*pair) for pair in pairs)
+                return [_iou(*pair) for pair in pairs]
         time.sleep(0.1)
-    return 0.0
+    return [0.0]
 
 
 def _iou(one_hw: Bool, other_hw: Bool) -> float:
