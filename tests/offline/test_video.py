@@ -393,16 +393,6 @@ def test_a_full_disk_is_named(checkpoint, folder, tmp_path, name):
     assert str(full) in str(caught.value)
 
 
-def test_on_a_full_disk_it_is_said_what_can_be_used(checkpoint, folder, tmp_path):
-    full, whole = tmp_path / "full.jsonl", tmp_path / "whole.txt"
-    full.symlink_to("/dev/full")
-    command = ["track", str(folder), "--box=20,20,48,44", f"--export={whole}", f"--export={full}", "--overwrite"]
-    result = CliRunner().invoke(trackerd, [*command, "--image-size=128", f"--checkpoint={checkpoint}"])
-    assert isinstance(result.exception, OSError)
-    assert f"whole as far as it went: {whole}\n" in result.stderr
-    assert len(whole.read_text().splitlines()) == 1  # the frame on which the other one failed
-
-
 def test_overwrite_writes_over_and_the_end_is_told(checkpoint, folder, tmp_path):
     jsonl = tmp_path / "a.jsonl"
     jsonl.write_text("before")
