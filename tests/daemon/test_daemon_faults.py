@@ -16,9 +16,7 @@ from helpers.fakes import BlobEngine
 from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
 from helpers.waiting import in_background
 from tracker.daemon.daemon import Daemon
-from tracker.daemon.delivery import Delivery
 from tracker.errors import AtCapacity, BadRequest, TrackerError
-from tracker.sockets.publisher import Publisher
 from tracker.tracking.jobs import MAX_JOBS_OF_ONE, Jobs
 from tracker.types import Image
 
@@ -141,36 +139,6 @@ def ended_with(daemon: Daemon, break_it: Callable[[], object]) -> str:
         daemon.stop()
         thread.join()
     return str(ended[0]) if ended else "nothing"
-
-
-def raise_a_bug(*_: Any) -> Any:
-    raise RuntimeError("a bug")
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("name", ["control", "publish", "delivery"])
-def test_a_thread_that_dies_ends_the_process_with_an_error(
-    video: Path, engine: Any, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    daemon = Daemon(configuration(streams={"cam": {"url": str(video), "loop": True}}), engine)
-
-    def break_it() -> None:
-        talk = Talk(daemon)
-        talk.wait_for_frame(0)
-        if name == "control":
-            monkeypatch.setattr("tracker.protocol.codec.parse_request", raise_a_bug)
-            talk._control.send(msgpack.packb({"op": "server.info"}))
-            wait_until(lambda: not daemon.control.is_alive())  # before the socket is closed, with what it holds
-        elif name == "publish":
-            monkeypatch.setattr(Publisher, "_send", raise_a_bug)
-            talk.subscribe("status/")
-            wait_until(lambda: not daemon.publisher.is_alive())
-        else:
-            monkeypatch.setattr(Delivery, "_deliver", raise_a_bug)
-            monkeypatch.setattr("tracker.daemon.delivery.log.exception", raise_a_bug)
-        talk.close()
-
-    assert name in ended_with(daemon, break_it)
 
 
 def test_a_lost_device_ends_the_process_at_once(video: Path, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,17 +10,13 @@ from helpers.fakes import BlobEngine, FakeStream
 from tracker.config import Config
 from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
-from tracker.daemon.events import Events
-from tracker.daemon.lifecycle import ObjectLifecycle
 from tracker.daemon.operations.objects import ObjectOperations
-from tracker.daemon.persistence import Persistence
 from tracker.engine.engine import Engine
-from tracker.labels.labeller import Labeller
 from tracker.protocol.messages import Event
 from tracker.protocol.object_requests import ObjectsAdd, ObjectsRefine
 from tracker.sockets.publisher import Publisher
 from tracker.tracking.records import ObjectSnapshot
-from tracker.tracking.state import Sighting, StreamTable, TrackedObject, TrackedStream
+from tracker.tracking.state import Sighting, TrackedObject, TrackedStream
 from tracker.types import I420, Frame
 
 CENTRE = (28, 26)
@@ -58,15 +54,13 @@ class House:
         self.stream = TrackedStream(FakeStream())  # type: ignore[arg-type]
         for index in range(4):
             self.stream.source.buffer.put(picture(index, there=index != 1))
-        self.table = StreamTable()
-        self.table.add(self.stream)
         publisher, engine = cast(Publisher, self.log), cast(Engine, self.engine)
-        events, persistence = Events(publisher, None), Persistence(None, Config(), self.table, engine)
-        self.objects = ObjectLifecycle(self.table, events, persistence)
-        labeller = Labeller(Config().labels, self.table)
-        context = Context(Config(), self.table, engine, publisher, self.objects, events, persistence, labeller)
+        context = Context.of(Config(), engine, None, publisher)
+        self.table, self.objects = context.table, context.objects
+        self.table.add(self.stream)
+        context.zones.attach(self.stream.source)
         self.operations = ObjectOperations(context)
-        self.delivery = Delivery(self.log, Config().publish, lambda: None)  # type: ignore[arg-type]
+        self.delivery = Delivery(context, lambda: None)
         self.stream.processed = 0
         self.operations.objects_add(ObjectsAdd(stream="cam", points=[CENTRE], frame=0, expire_s=0.0001))
         self.obj = self.stream.objects[1]

@@ -316,7 +316,7 @@ def with_clip(config: Config, folder: Path) -> Config:
 
 def by_text(talk: Talk, text: str, **filters: Any) -> Message:
     """What is found, once CLIP is there."""
-    wait_until(lambda: talk.daemon._labeller.state == "ready", timeout_s=60)
+    wait_until(lambda: talk.daemon._context.labeller.state == "ready", timeout_s=60)
     return talk.ask("search.similar", text=text, **filters)
 
 
@@ -432,7 +432,7 @@ def test_texts_that_are_refused(talk: Talk, args: dict[str, Any], code: str, tex
 def test_a_clip_that_is_not_there_is_said(config: Config, tmp_path: Path) -> None:
     with serving(with_clip(config, tmp_path / "none")) as talk:
         there(talk)
-        wait_until(lambda: talk.daemon._labeller.state == "failed", timeout_s=60)
+        wait_until(lambda: talk.daemon._context.labeller.state == "failed", timeout_s=60)
         code, message = talk.refused("search.similar", text="a box")
         assert code == "unavailable"
         assert "could not be loaded" in message

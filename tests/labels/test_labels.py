@@ -32,6 +32,7 @@ from tracker.labels.crops import GREY, masked_crop
 from tracker.labels.labeller import Labeller, guess_of
 from tracker.labels.waiting import LabelTask, Vector, VectorTask, Waiting
 from tracker.masks.rle import rle_decode
+from tracker.threads import Failures
 from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
 from tracker.types import ObjectMask
 
@@ -395,7 +396,7 @@ def table() -> StreamTable:
 @pytest.fixture
 def labeller(oracle: Oracle, table: StreamTable) -> Iterator[Labeller]:
     settings = LabelsConfig(model="x", every_s=1000, texts=["cat", "dog"])
-    labeller = Labeller(settings, table, load=lambda _: oracle)
+    labeller = Labeller(settings, table, Failures(), load=lambda _: oracle)
     labeller.start()
     yield labeller
     oracle.gate.set()
@@ -485,7 +486,7 @@ class TestLabeller:
         oracle.trouble = RuntimeError("out of memory")
         stream = stream_of(table)
         labeller.tick()
-        wait_until(lambda: "1 objects were not labelled" in caplog.text)
+        wait_until(lambda: "labels failed" in caplog.text)
         assert "out of memory" in caplog.text
         oracle.trouble = None
         labeller.take_guesses()
@@ -514,13 +515,13 @@ class TestLabeller:
         assert labels(labeller, stream) == ["dog"]
 
     def test_stopping_leaves_what_waits(self, oracle: Oracle, table: StreamTable) -> None:
-        labeller = Labeller(LabelsConfig(model="x", texts=["cat", "dog"]), table, load=lambda _: oracle)
+        labeller = Labeller(LabelsConfig(model="x", texts=["cat", "dog"]), table, Failures(), load=lambda _: oracle)
         labeller.start()
         labeller.stop()
         assert not labeller._thread.is_alive()
 
     def test_off_it_has_no_thread(self, table: StreamTable) -> None:
-        labeller = Labeller(LabelsConfig(), table)
+        labeller = Labeller(LabelsConfig(), table, Failures())
         labeller.start()
         stream_of(table)
         labeller.tick()
@@ -592,7 +593,7 @@ class TestVectors:
             assert gate.wait(PATIENCE_S)
             raise ModelError("there is none")
 
-        labeller = Labeller(LabelsConfig(model="x", texts=["cat", "dog"]), table, load=load)
+        labeller = Labeller(LabelsConfig(model="x", texts=["cat", "dog"]), table, Failures(), load=load)
         labeller.start()
         told: list[Vector | None] = []
         states = [labeller.state]
@@ -605,7 +606,7 @@ class TestVectors:
         labeller.stop()
 
     def test_stopping_leaves_nobody_waiting(self, table: StreamTable) -> None:
-        labeller = Labeller(LabelsConfig(model="x", texts=["cat", "dog"]), table)  # never started
+        labeller = Labeller(LabelsConfig(model="x", texts=["cat", "dog"]), table, Failures())  # never started
         told: list[Vector | None] = []
         labeller.embed("one", told.append)
         labeller.stop()

@@ -279,6 +279,20 @@ def test_an_answer_holds_all_that_happened_before_the_question(tmp_path: Path) -
     assert [len(found or []) for found in answers] == [1]
 
 
+def test_a_writer_that_died_leaves_the_last_changes_to_who_stops_it(tmp_path: Path) -> None:
+    def bug() -> None:
+        raise RuntimeError("a bug")
+
+    with opened(tmp_path) as (store, _):
+        assert written(store, PutStream(CAM), put(1))
+        store._answer_questions = bug  # type: ignore[method-assign]
+        store.record(event())
+        wait_until(lambda: not store.is_alive())
+        store.write([put(2)])
+    with opened(tmp_path) as (_, found):
+        assert {kept.saved.id for kept in found.objects} == {1, 2}
+
+
 def test_history_is_bounded_by_days_and_bytes(tmp_path: Path) -> None:
     with contextlib.closing(Database(tmp_path)) as database:
         now = time.time()

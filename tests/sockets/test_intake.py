@@ -151,6 +151,28 @@ def test_who_sends_no_faster_than_is_read_is_never_shut() -> None:
             assert not msgpack.unpackb(client.recv())["ok"]
 
 
+def test_a_large_request_over_a_slow_link_after_many_small_ones_is_no_flood() -> None:
+    """Small parts need ten times their bytes; what is unread of a large one does not."""
+    large = b"\0" * 900_000  # refused, but read and answered
+    with control() as server, shaken(server.endpoint, b"DEALER") as peer:
+        for k in range(50):
+            peer.sendall(frame_of(k))
+            assert peer.recv(4096)
+            server.look()
+        intake = server._thread._intake
+        assert intake is not None
+        wait_until(lambda: intake.is_caught_up)
+        peer.sendall(b"\2" + struct.pack(">Q", len(large)))
+        for start in range(0, len(large), 50_000):
+            peer.sendall(large[start : start + 50_000])
+            server.look()
+        answer = b""
+        while b"bad_request" not in answer:
+            more = peer.recv(4096)
+            assert more, "it was taken for a flood"
+            answer += more
+
+
 def test_a_client_that_goes_on_by_the_same_name_is_heard_again() -> None:
     """A routing id outlives its connection where ZeroMQ connects again."""
 

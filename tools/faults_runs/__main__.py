@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults_runs import device_rows, kill_rows, rows
+from faults_runs import device_rows, kill_rows, restart_row, rows
 from faults_runs.daemon import Observer, Served, steps
 from faults_runs.peers import PEERS, Peer, PeerProcess
 from faults_runs.replay import replay
 
-ROWS = rows.ROWS | device_rows.ROWS | kill_rows.ROWS
+ROWS = rows.ROWS | device_rows.ROWS | kill_rows.ROWS | restart_row.ROWS
 MORE_MIB, P99_MS, STOP_S = 64.0, 50.0, 2.0
 MORE_THAN_IDLE = 2.0  # a request waits for one step of the model and one other request, not for one step alone
 IDLE_S = 5.0

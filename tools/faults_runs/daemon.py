@@ -49,6 +49,7 @@ class Served:
         stream: dict[str, Any] | None = None,
         entry: Sequence[str] | None = None,
         publish_hwm: int = 64,
+        masks: str = "none",
         **sections: Any,
     ) -> None:
         """`stream` and `sections` are what else the configuration says, of the stream and beside it; `entry` is
@@ -63,7 +64,7 @@ class Served:
             "model": {"name": "nano", "device": "cpu", "image_size": image_size},
             "engine": {"threads": 1},
             "control": {"endpoint": self.control},
-            "publish": {"endpoint": self.publish, "send_hwm": publish_hwm},
+            "publish": {"endpoint": self.publish, "send_hwm": publish_hwm, "masks": masks},
             "limits": {"memory_mib": memory_mib},
             "streams": {STREAM: {"url": str(film), "loop": True, "buffer": {"mib": 32.0}} | (stream or {})},
             **sections,

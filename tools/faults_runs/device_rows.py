@@ -1,12 +1,14 @@
-"""Faults of the device: no memory now and then, a step that hangs."""
+"""Faults of the device and of threads: no memory now and then, a step that hangs, one that raises."""
 
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from faults_runs.daemon import BOX, STREAM, Served, steps
-from faults_runs.faulty_daemon import OUT_OF_MEMORY_EVERY, PATIENCE_S
+from faults_runs.faulty_daemon import OUT_OF_MEMORY_EVERY, PATIENCE_S, THREADS
 from tracker.client.client import Client
+from tracker.errors import TrackerError
 from tracker.protocol.messages import Event, Tracks
 
 PATIENT_S = 120.0
@@ -66,6 +68,38 @@ def hanging_step(folder: Path, _: bool) -> tuple[str, list[str]]:
     return f"exit status {code} {took_s:.1f} s after the last sign of life, objects kept: {len(labels)}", problems
 
 
+def raising_threads(folder: Path, short: bool) -> tuple[str, list[str]]:
+    """Each thread's function raises in turn: the process says which, saves what it knows and ends with an error."""
+    problems = []
+    names = THREADS[:1] if short else THREADS
+    for name in names:
+        own = folder / name
+        own.mkdir()
+        problems += [f"{name}: {problem}" for problem in _raising(own, name)]
+    return f"{len(names)} threads: {', '.join(names)}", problems
+
+
+def _raising(folder: Path, name: str) -> list[str]:
+    state = {"dir": str(folder / "state"), "interval_s": 0.2}
+    served = Served(
+        folder, entry=(*MODULE, f"raise_in_{name}"), stream={"pace": "all"}, image_size=64, persist=state
+    )
+    try:
+        with Client(served.control, timeout_s=5) as client, client.subscribe(timeout_s=1):
+            with suppress(TrackerError):  # it may have ended
+                client.add(STREAM, box=BOX, label="before")
+                while served.alive():
+                    client.info()
+            code = _exit_code(served, PATIENT_S)
+        log = served.log.read_text()
+    finally:
+        served.stop()
+    problems = [] if code == 1 else [f"exit status {code}"]
+    problems += [] if name in log and "a bug of its own" in log else ["the log does not say so"]
+    problems += [] if "before" in _labels_after(folder, state) else ["what was added before is lost"]
+    return problems
+
+
 def _exit_code(served: Served, timeout_s: float) -> int | None:
     try:
         return served.process.wait(timeout_s)
@@ -83,4 +117,4 @@ def _labels_after(folder: Path, state: dict[str, object]) -> list[str | None]:
         served.stop()
 
 
-ROWS = {row.__name__: row for row in (out_of_memory, hanging_step)}
+ROWS = {row.__name__: row for row in (out_of_memory, hanging_step, raising_threads)}

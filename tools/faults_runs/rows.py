@@ -30,15 +30,14 @@ def full_disk(folder: Path, _: bool) -> tuple[str, list[str]]:
     with _tmpfs(folder / "full", "size=1m") as state:
         if state is None:
             return "skipped: nothing can be mounted here", []
-        (state / "ballast").write_bytes(bytes(300_000))
 
         def fill() -> None:
-            with suppress(OSError), (state / "more").open("wb") as file:
+            with suppress(OSError), (state / "more").open("ab") as file:
                 while True:
                     file.write(bytes(4096))
                     file.flush()
 
-        return _failing(folder, state / "state", fill, lambda: (state / "more").unlink())
+        return _failing(folder, state / "state", fill, lambda: (state / "more").unlink(), still=fill)
 
 
 def read_only_disk(folder: Path, _: bool) -> tuple[str, list[str]]:
@@ -168,16 +167,26 @@ while socket.recv_multipart():
 
 
 def _failing(
-    folder: Path, state: Path, breaks: Callable[[], object], mends: Callable[[], object]
+    folder: Path,
+    state: Path,
+    breaks: Callable[[], object],
+    mends: Callable[[], object],
+    still: Callable[[], object] = lambda: None,
 ) -> tuple[str, list[str]]:
-    """Break the state folder of a running daemon, and mend it."""
+    """Break the state folder of a running daemon, and mend it. `still` keeps it broken: what the daemon replaces
+    makes room."""
     served = Served(folder, persist={"dir": str(state), "interval_s": 0.2})
     try:
         with Client(served.control, timeout_s=30) as client, client.subscribe(topics=["events", "tracks"]) as heard:
             if not client.add(STREAM, box=BOX).durable:
                 return "not durable before", ["not durable before"]
             breaks()
-            frames = _frames_until(heard, "persist_failed", lambda: _try_add(client))
+
+            def act() -> None:
+                still()
+                _try_rename(client)
+
+            frames = _frames_until(heard, "persist_failed", act)
             mends()
             more = _frames_until(heard, "persist_recovered", lambda: None)
             durable = client.add(STREAM, box=BOX).durable
@@ -207,9 +216,10 @@ def _frames_until(heard: "Iterator[object]", event: str, act: Callable[[], objec
     return None
 
 
-def _try_add(client: Client) -> None:
+def _try_rename(client: Client) -> None:
+    """A change that makes the state no larger: what did fit fits again."""
     with suppress(TrackerError):
-        client.add(STREAM, box=BOX, label="while it fails")
+        client.update(STREAM, 1, label="while it fails")
 
 
 def _put_back(away: Path, state: Path) -> None:

@@ -5,7 +5,8 @@ import hashlib
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -13,6 +14,7 @@ import click
 
 from tracker.cli import show
 from tracker.config.wording import printable
+from tracker.errors import SourceError
 
 P = ParamSpec("P")
 
@@ -132,6 +134,26 @@ def naming(path: Path, act: Callable[P, None]) -> Callable[P, None]:
             raise OSError(error.errno, f"{error.strerror}; what is there may be cut off", str(path)) from error
 
     return named
+
+
+@contextmanager
+def saying_what_is_whole(paths: Sequence[Path]) -> Iterator[None]:
+    """Where an output cannot be written, say which others can be used: they end with the frame before."""
+    try:
+        yield
+    except (OSError, SourceError) as error:
+        failures = [str(failure) for failure in _chain(error)]
+        whole = [str(path) for path in paths if not any(str(path) in failure for failure in failures)]
+        if whole:
+            show.say(f"whole as far as it went: {', '.join(whole)}")
+        raise
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those during which it came: more than one output may fail on a full disk."""
+    while error is not None:
+        yield error
+        error = error.__context__
 
 
 def say_done(frames: str, seconds: float, rate: float, paths: Sequence[Path], *more: str) -> None:

@@ -20,7 +20,7 @@ from tracker.cli.options import (
     model_options,
     progress_bar,
 )
-from tracker.cli.outputs import OUT_FOLDER, OVERWRITE, OutFile, check_paths, naming, say_done
+from tracker.cli.outputs import OUT_FOLDER, OVERWRITE, OutFile, check_paths, naming, say_done, saying_what_is_whole
 from tracker.errors import SourceError
 from tracker.protocol.requests import SegmentAll
 from tracker.types import U8
@@ -125,7 +125,7 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
     find: Find = partial(_marked, engine, marks, candidates)
     if everything:
         find = partial(_everything, engine, knobs)
-    with outputs.sinks() as sinks, progress_bar() as bar:
+    with saying_what_is_whole(outputs.paths), outputs.sinks() as sinks, progress_bar() as bar:
         _segment(pictures, find, sinks, report, bar)
     report.say(outputs.paths)
 

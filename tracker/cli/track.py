@@ -24,6 +24,7 @@ from tracker.cli.outputs import (
     OVERWRITE,
     Export,
     OutFile,
+    saying_what_is_whole,
 )
 from tracker.cli.track_outputs import Outputs, Report
 from tracker.errors import BadPrompt
@@ -92,7 +93,8 @@ def track(
         if everything:
             entries = _found(engine, path, frame, object_id, knobs, bar)
             _check_ids(entries, outputs)
-        _run(engine, path, entries, reverse, outputs, report, bar)
+        with saying_what_is_whole(outputs.paths):
+            _run(engine, path, entries, reverse, outputs, report, bar)
     report.say(outputs.paths)
 
 

@@ -15,7 +15,9 @@ from tracker.engine.forward import Features
 from tracker.engine.memory import ObjectMemory
 from tracker.labels.labeller import Labeller
 from tracker.registry.similar import model_key
+from tracker.registry.store import Store
 from tracker.sockets.publisher import Publisher
+from tracker.threads import Failures
 from tracker.tracking.records import ShapeOptions
 from tracker.tracking.state import StreamTable, TrackedStream
 from tracker.types import Frame, ObjectMask, Prompt
@@ -35,17 +37,29 @@ class Context:
     events: Events
     persistence: Persistence
     labeller: Labeller
+    failures: Failures
     zones: Zones = field(init=False)
     looks: LookMemory = field(init=False)
     described: Counter[str] = field(default_factory=Counter)  # questions to the describing server, by outcome
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[tuple[str, int], Features] = field(default_factory=OrderedDict)
 
+    @classmethod
+    def of(cls, config: Config, engine: Engine, store: Store | None, publisher: Publisher) -> "Context":
+        """What is known at the start: what the store has kept, and no stream yet."""
+        table, failures = StreamTable(), Failures()
+        events = Events(publisher, store.record if store is not None else None, failures)
+        persistence = Persistence(store, config, table, engine)
+        objects = ObjectLifecycle(table, events, persistence)
+        labeller = Labeller(config.labels, table, failures)
+        return cls(config, table, engine, publisher, objects, events, persistence, labeller, failures)
+
     def __post_init__(self) -> None:
-        self.zones = Zones(self.events, self.persistence.store)
+        store = self.persistence.store
+        self.zones = Zones(self.events, store)
         model = model_key(self.engine.describe())
-        self.looks = LookMemory(self.config.looks, model, self.events, self.persistence.store, self.labeller)
-        self.events.listeners.append(self.looks.happened)
+        self.looks = LookMemory(self.config.looks, model, self.events, store, self.labeller, self.failures)
+        self.events.listeners["looks"] = self.looks.happened
         self.persistence.more = lambda: [*self.zones.rows(), *self.looks.watched.rows()]
 
     def reconfigure(self, config: Config) -> None:

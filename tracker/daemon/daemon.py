@@ -9,6 +9,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 from tracker.config import Config
 from tracker.daemon.context import Context
@@ -16,13 +17,10 @@ from tracker.daemon.delivery import Delivery
 from tracker.daemon.descriptions import Descriptions
 from tracker.daemon.desk import RequestDesk
 from tracker.daemon.discovery import Discovery
-from tracker.daemon.events import Events
 from tracker.daemon.figures import Figures
 from tracker.daemon.history import History
-from tracker.daemon.lifecycle import ObjectLifecycle
 from tracker.daemon.metrics import Metrics
 from tracker.daemon.operations import operations
-from tracker.daemon.persistence import Persistence
 from tracker.daemon.pictures import Pictures
 from tracker.daemon.reload import Reloader
 from tracker.daemon.restore import Restorer
@@ -35,17 +33,21 @@ from tracker.daemon.watch import Part, Pulse, Watch, memory_bound
 from tracker.engine.engine import Engine
 from tracker.errors import TrackerError
 from tracker.labels.describer import Describer
-from tracker.labels.labeller import Labeller
 from tracker.registry.store import Store
 from tracker.sockets.configured import control_server_of, publisher_of
 from tracker.tracking.jobs import Jobs
 from tracker.tracking.scheduler import Scheduler
-from tracker.tracking.state import StreamTable
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 0.05  # how long a quiet loop sleeps before it looks at clocks again
 STOP_S = 1.0  # for each socket to end
+
+
+class Ticking(Protocol):
+    """A part that looks at clocks."""
+
+    def tick(self) -> None: ...
 
 
 class Daemon:
@@ -68,40 +70,49 @@ class Daemon:
         self._failure: str | None = None
         self._abandon_process = abandon or log.critical
         self.ready = threading.Event()  # everything is there to serve with
-        self.metrics = Metrics(config.metrics.endpoint, lambda: self.ready.is_set() and not self._stopping)
         self.publisher = publisher_of(config, instance)
-        self._engine = engine
-        self._table = StreamTable()
         self._wake = threading.Event()
-        self._scheduler = Scheduler(config.engine.catch_up_fraction, engine.streams_per_batch)
-        self._events = Events(self.publisher, store.record if store is not None else None)
-        self._persistence = Persistence(store, config, self._table, engine)
-        self._objects = ObjectLifecycle(self._table, self._events, self._persistence)
-        self._labeller = Labeller(config.labels, self._table)
-        self._context = self._context_of(engine)
-        observed = self.metrics.observe_delivered
-        self._delivery = Delivery(self.publisher, config.publish, self._wake.set, self._context.zones, observed)
-        self._restorer = Restorer(self._context)
-        self._keeper = StreamKeeper(self._context, self._restorer, self._wake.set, self.metrics.forget)
+        self._context = Context.of(config, engine, store, self.publisher)
+        self._table, self._persistence = self._context.table, self._context.persistence
+        self._failures = self._context.failures
+        self.metrics = Metrics(config.metrics.endpoint, self._is_serving, self._failures)
         self._notifier = Notifier()
-        self._reloader = Reloader(self._context, self._keeper, self._notifier, read_config)
-        self._jobs = Jobs(config.engine.catch_up_fraction)
         self._pulse = Pulse(self._notifier.progress)
-        self._describer = Describer(config.describe, self._wake.set, self._context.described)
-        self._descriptions = Descriptions(self._context, self._describer)
-        self._pictures = Pictures(self._context, self._wake.set)
-        answering = Similar(self._context, self._context.looks), self._descriptions, self._pictures
-        self._desk = RequestDesk(
-            self._jobs, History(store), answering, self._persistence, self._wake.set, self._pulse.beat
-        )
-        self._desk.open(operations(self._context, self._keeper.attach, self._keeper.detach, self._desk.cancel))
+        self._jobs = Jobs(config.engine.catch_up_fraction)
+        self._build_tracking(config)
+        self._reloader = Reloader(self._context, self._keeper, self._notifier, read_config)
+        self._build_answering(config, store)
         self.control = control_server_of(config, self._desk.put, self._desk.operations, instance)
-        self._discovery = Discovery(self._context, self._jobs)
-        self._steps = Steps(self._context, self._scheduler, self._delivery, self.metrics.observe_step)
         self._status = self._status_teller()
         parts = self._parts(store)
         self._watch = self._watch_over(parts)
         self.metrics.open(self._figures(parts))
+
+    def _build_tracking(self, config: Config) -> None:
+        """Frames in, through the model, messages out."""
+        context, wake = self._context, self._wake.set
+        self._restorer = Restorer(context)
+        self._keeper = StreamKeeper(context, self._restorer, wake, self.metrics.forget)
+        self._scheduler = Scheduler(config.engine.catch_up_fraction, context.engine.streams_per_batch)
+        self._delivery = Delivery(context, wake, self.metrics.observe_delivered)
+        self._steps = Steps(context, self._scheduler, self._delivery, self.metrics.observe_step)
+        self._discovery = Discovery(context, self._jobs)
+
+    def _build_answering(self, config: Config, store: Store | None) -> None:
+        """Requests in, answers out."""
+        context, wake = self._context, self._wake.set
+        self._describer = Describer(config.describe, wake, context.described)
+        self._descriptions = Descriptions(context, self._describer)
+        self._pictures = Pictures(context, wake)
+        parts = Similar(context, context.looks), self._descriptions, self._pictures
+        self._desk = RequestDesk(self._jobs, History(store), parts, self._persistence, wake, self._pulse.beat)
+        self._desk.open(operations(context, self._keeper.attach, self._keeper.detach, self._desk.cancel))
+        self._optional: dict[str, Ticking] = {  # for want of which nobody's tracking ends
+            "discovery": self._discovery,
+            "labels": context.labeller,
+            "descriptions": self._descriptions,
+            "restore": self._restorer,
+        }
 
     def _parts(self, store: Store | None) -> dict[str, Part]:
         """Every thread without which nothing is served, by name."""
@@ -115,13 +126,9 @@ class Daemon:
         }
         return parts if store is None else {**parts, "registry": store}
 
-    def _context_of(self, engine: Engine) -> Context:
-        kept = self._objects, self._events, self._persistence, self._labeller
-        return Context(self._config, self._table, engine, self.publisher, *kept)
-
     def _status_teller(self) -> StatusTeller:
-        where = self._table, self._engine, self.publisher, self._notifier
-        return StatusTeller(*where, self._steps.take_times_ms, lambda: self._reloader.problem)
+        where = self._table, self._context.engine, self.publisher, self._notifier
+        return StatusTeller(*where, self._steps.take_times_ms, lambda: self._reloader.problem, self._failures)
 
     def _watch_over(self, parts: dict[str, Part]) -> Watch:
         sockets = self.control, self.publisher
@@ -143,7 +150,10 @@ class Daemon:
 
     @property
     def device(self) -> str:
-        return str(self._engine.describe()["device"])
+        return str(self._context.engine.describe()["device"])
+
+    def _is_serving(self) -> bool:
+        return self.ready.is_set() and not self._stopping
 
     def stop(self) -> None:
         # No lock: a signal handler may find the main loop in the middle of holding it, and would wait for ever.
@@ -170,18 +180,25 @@ class Daemon:
     def run(self) -> None:
         """Until `stop`. Raises TrackerError where the watch ended it."""
         with self._running_parts():
-            while not self._stopping:
-                self._wake.clear()
-                self._pulse.beat()
-                self._take_results()
-                self._answer_requests()
-                self._tick()
-                if not self._work():
-                    self._pulse.rest()
-                    self._wake.wait(min(IDLE_S, self._jobs.due_in_s()))
-            self._pulse.rest()
+            try:
+                self._loop()
+            except Exception:
+                log.critical("the main loop has failed; the process ends", exc_info=True)
+                raise
         if self._failure is not None:
             raise TrackerError(self._failure)
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            self._pulse.beat()
+            self._take_results()
+            self._answer_requests()
+            self._tick()
+            if not self._work():
+                self._pulse.rest()
+                self._wake.wait(min(IDLE_S, self._jobs.due_in_s()))
+        self._pulse.rest()
 
     def _work(self) -> bool:
         """A step of the model, and a slice of long work. Returns whether there was any."""
@@ -202,18 +219,18 @@ class Daemon:
     def _take_results(self) -> None:
         """Take down what delivery and the labeller found out: no other thread writes to an object."""
         for sighting in self._delivery.take_sightings():
-            self._objects.sight(sighting)
-        self._labeller.take_guesses()
+            self._context.objects.sight(sighting)
+        with self._failures.spared("labels"):
+            self._context.labeller.take_guesses()
 
     # --------------------------------------------------------------------------------------------------- clocks
 
     def _tick(self) -> None:
         """Do what is due by the clock: searches, guesses, ends of objects lost for too long, the status message."""
-        self._discovery.tick()
-        self._labeller.tick()
-        self._descriptions.tick()
-        self._objects.expire()
-        self._restorer.tick()
+        for work, part in self._optional.items():
+            with self._failures.spared(work):
+                part.tick()
+        self._context.objects.expire()
         self._persistence.tick()
         self._tell_failures()
         self._reloader.tick()
@@ -244,7 +261,8 @@ class Daemon:
             stack.callback(self._delivery.stop)
             self.control.start()
             stack.callback(self.control.stop, STOP_S)
-            for part in (self._context.looks, self._pictures, self._describer, self._labeller, self.metrics):
+            context = self._context
+            for part in (context.looks, self._pictures, self._describer, context.labeller, self.metrics):
                 part.start()
                 stack.callback(part.stop)
             self._watch.start()

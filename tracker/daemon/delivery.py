@@ -1,7 +1,6 @@
 """Masks to messages, on a thread of its own, while the model works on the next frames."""
 
 import contextlib
-import logging
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -9,13 +8,11 @@ from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType
 
-from tracker.config import PublishConfig
-from tracker.daemon.zones import Zones
+from tracker.daemon.context import Context
 from tracker.errors import TrackerError
 from tracker.images import imaging
 from tracker.protocol.fields import PICTURE_WIDTHS
 from tracker.protocol.records import ZoneCounts
-from tracker.sockets.publisher import Publisher
 from tracker.threads import NamedThread
 from tracker.tracking.records import (
     ObjectSnapshot,
@@ -27,10 +24,9 @@ from tracker.tracking.records import (
 from tracker.tracking.state import Sighting
 from tracker.types import Frame, Shape
 
-log = logging.getLogger(__name__)
-
 STUCK_S = 30.0  # of waiting for it; then it will not come back
 STOP_S = 1.0
+MAX_IN_A_ROW = 100  # frames that could not be delivered; then it is not the frames, and the thread ends
 WAITING = 4  # frames; when geometry falls further behind, the main loop waits for it
 
 
@@ -56,17 +52,16 @@ class Delivery:
 
     def __init__(
         self,
-        publisher: Publisher,
-        config: PublishConfig,
+        context: Context,
         wake: Callable[[], object],
-        zones: Zones | None = None,
         delivered: Callable[[ProcessedFrame, int, int], None] = lambda *_: None,
     ) -> None:
-        self._publisher = publisher
-        self._config = config
+        self._publisher = context.publisher
+        self._config = context.config.publish
+        self._zones = context.zones
+        self._failures = context.failures
         self._wake = wake
         self._delivered = delivered
-        self._zones = zones
         self._queue: queue.Queue[ProcessedFrame | None] = queue.Queue(WAITING)
         # The main loop takes them before it processes the next frame, so there are never many.
         self._sightings: queue.SimpleQueue[Sighting] = queue.SimpleQueue()
@@ -108,20 +103,25 @@ class Delivery:
     # ------------------------------------------------------------------------------------- delivery's own thread
 
     def _run(self) -> None:
+        failed = 0  # in a row: one frame's trouble must not end the stream of all others
         while (processed := self._queue.get()) is not None:
             self.busy_since_s, started_ns = time.monotonic(), time.monotonic_ns()
             try:
                 self._deliver(processed)
                 self._delivered(processed, started_ns, time.monotonic_ns())
-            except Exception:  # one frame's trouble must not end the stream of all others
-                log.exception("frame %d of %s was not published", processed.frame.index, processed.frame.stream)
+                failed = 0
+            except Exception as error:
+                self._failures.add("delivery", error)
+                failed += 1
+                if failed == MAX_IN_A_ROW:
+                    raise
             self.busy_since_s = None
 
     def _deliver(self, processed: ProcessedFrame) -> None:
         frame = processed.frame
         topic = f"tracks/{frame.stream}/"
         wanted = self._publisher.wanted(topic)
-        zoned = self._zones is not None and self._zones.wanted(frame.stream)
+        zoned = self._zones.wanted(frame.stream)
         options = ShapeOptions(
             self._config.outline_tolerance_px, outline=wanted or zoned, rle=wanted and self._config.masks == "rle"
         )
@@ -138,7 +138,6 @@ class Delivery:
 
     def _count(self, processed: ProcessedFrame, shapes: list[Shape]) -> dict[str, ZoneCounts] | UnsetType:
         """Count the objects in each zone of the stream."""
-        assert self._zones is not None
         seen = list(zip(processed.seen, shapes, strict=True))
         return self._zones.observe(processed.frame, seen, set(processed.tracked))
 

@@ -25,7 +25,7 @@ class Descriptions:
     def __init__(self, context: Context, describer: Describer) -> None:
         self._context = context
         self._describer = describer
-        context.events.listeners.append(self._happened)
+        context.events.listeners["descriptions"] = self._happened
 
     def answer(self, request: Request) -> None:
         """Raises TrackerError for what can be refused at once."""

@@ -11,19 +11,22 @@ from tracker.protocol.fields import EventName
 from tracker.protocol.messages import Event
 from tracker.sockets.publisher import Publisher
 from tracker.streams.stream import Stream
+from tracker.threads import Failures
 from tracker.tracking.state import TrackedObject
 
 MAX_NOTES = 16  # programs beside the daemon that have something to say
+Listener = Callable[[TrackedObject, EventName], None]
 NO_HISTORY: set[EventName] = {"segment_progress"}  # of no interest once it is over
 
 
 class Events:
     """Any thread may record. `keep` takes what belongs to the history."""
 
-    def __init__(self, publisher: Publisher, keep: Callable[[Event], None] | None) -> None:
+    def __init__(self, publisher: Publisher, keep: Callable[[Event], None] | None, failures: Failures) -> None:
         self._publisher = publisher
         self._keep = keep
-        self.listeners: list[Callable[[TrackedObject, EventName], None]] = []  # of what happens to objects
+        self._failures = failures
+        self.listeners: dict[str, Listener] = {}  # by their work; told what happens to objects
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self.notes: dict[str, str] = {}  # what programs beside the daemon say, by their names
@@ -44,8 +47,9 @@ class Events:
 
     def of_object(self, obj: TrackedObject, name: EventName, frame: int, **more: Any) -> None:
         self.of_stream(obj.stream.source, name, frame, object=obj.id, label=obj.label, **more)
-        for listener in self.listeners:
-            listener(obj, name)
+        for work, listener in self.listeners.items():
+            with self._failures.spared(work):
+                listener(obj, name)
 
     def note(self, name: str, message: str | None) -> bool:
         """Keep what a program beside the daemon says; returns whether that is new. Raises AtCapacity."""

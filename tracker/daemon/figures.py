@@ -48,6 +48,8 @@ class Figures(Collector):
         yield from self._of_state()
         yield counters("tracker_events", "Events by name.", "event", self._context.events.counts())
         yield counters("tracker_requests", "Requests by the code of their reply.", "code", self._requests())
+        failed = self._context.failures.counts()
+        yield counters("tracker_failures", "Work that failed while all else went on.", "work", failed)
         described = dict(self._context.described)
         yield counters("tracker_descriptions", "Questions to the describing server.", "outcome", described)
         waiting = {name: length() for name, length in self._queues.items()}

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram, make_wsgi_app
 from tracker.daemon.delivery import ProcessedFrame
 from tracker.daemon.figures import Figures
 from tracker.errors import ConfigError
-from tracker.threads import NamedThread
+from tracker.threads import Failures, NamedThread
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,9 @@ class Metrics:
     `open` it before it starts.
     """
 
-    def __init__(self, endpoint: str | None, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, endpoint: str | None, is_ready: Callable[[], bool], failures: Failures) -> None:
         self._endpoint = endpoint
+        self._failures = failures
         self._figures: Figures | None = None
         self._is_ready = is_ready
         self._registry = registry = CollectorRegistry()
@@ -106,15 +107,26 @@ class Metrics:
     def _answer(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
         if path == "/metrics":
-            shown: Iterable[bytes] = self._show(environ, start_response)
-            return shown
+            return self._shown(environ, start_response)
         assert self._figures is not None
         checks = {"/healthz": self._figures.all_alive, "/readyz": self._is_ready}
         status = "404 Not Found"
         if path in checks:
             status = "200 OK" if checks[path]() else "503 Service Unavailable"
-        start_response(status, [("Content-Type", "text/plain")])
-        return [f"{status[4:].lower()}\n".encode()]
+        return _line(status, start_response)
+
+    def _shown(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            shown: Iterable[bytes] = self._show(environ, start_response)
+        except Exception as error:  # noqa: BLE001 - before anything of it was sent
+            self._failures.add("metrics", error)
+            return _line("500 Internal Server Error", start_response)
+        return shown
+
+
+def _line(status: str, start_response: StartResponse) -> Iterable[bytes]:
+    start_response(status, [("Content-Type", "text/plain")])
+    return [f"{status[4:].lower()}\n".encode()]
 
 
 class _Handler(WSGIRequestHandler):

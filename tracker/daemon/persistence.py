@@ -159,7 +159,12 @@ class Persistence:
         self._streams |= dict.fromkeys(stream.name for stream in self._table)
         self._objects |= dict.fromkeys(obj for stream in self._table for obj in stream.objects.values())
         self.store.write(self._changes(ahead=False))
-        if not self.store.stop(STOP_S):
+        try:
+            in_time = self.store.stop(STOP_S)
+        except Exception:  # the writer has died, and for want of what it needed: what was written before is there
+            log.exception("%s: the newest changes are lost", self.store.folder)
+            return
+        if not in_time:
             log.error("%s takes too long to be written: the newest changes may be lost", self.store.folder)
 
     def rescue(self) -> None:

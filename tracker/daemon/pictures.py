@@ -3,7 +3,6 @@
 A large PNG takes longer than a step of the model: in the main loop it would hold up everybody's requests.
 """
 
-import logging
 import queue
 import time
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.tracking.zone import vertices_px
 from tracker.tracking.zones import count_text
 from tracker.types import Frame, ObjectMask
-
-log = logging.getLogger(__name__)
 
 AT_WORK = 2  # pictures handed over; all others wait as requests, which hold no frame
 
@@ -55,7 +52,7 @@ class Pictures(TaskThread[_Task]):
     names = frozenset({FRAMES_GET.name})
 
     def __init__(self, context: Context, wake: Callable[[], None]) -> None:
-        super().__init__("pictures", AT_WORK + 1)
+        super().__init__("pictures", AT_WORK + 1, context.failures)
         self._context = context
         self._wake = wake
         self._requests = FairRequests()
@@ -99,15 +96,15 @@ class Pictures(TaskThread[_Task]):
 
     # ------------------------------------------------------------------------------------------ its own thread
 
-    def _run(self) -> None:
-        for task in self._taken():
-            started_s = time.monotonic()
-            try:
-                task.request.reply(_picture(task))
-            except Exception as error:
-                log.exception("frames.get failed")
-                what = f"frames.get failed inside the daemon: {type(error).__name__}"
-                task.request.fail(TrackerError(f"{what}; see its log"))
+    def _do(self, task: _Task) -> None:
+        started_s = time.monotonic()
+        try:
+            task.request.reply(_picture(task))
+        except Exception as error:
+            what = f"frames.get failed inside the daemon: {type(error).__name__}"
+            task.request.fail(TrackerError(f"{what}; see its log"))
+            raise
+        finally:
             self._done.put((task.request.owner, time.monotonic() - started_s))
             self._wake()
 

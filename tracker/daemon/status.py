@@ -1,6 +1,5 @@
 """A summary for the status message and for `systemctl status`."""
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,10 +10,9 @@ from tracker.daemon.systemd import Notifier
 from tracker.engine.engine import Engine
 from tracker.protocol.messages import DeviceMemory, Status, StepTimes
 from tracker.sockets.publisher import Publisher
+from tracker.threads import Failures
 from tracker.tracking.records import stream_record
 from tracker.tracking.state import StreamTable, TrackedStream
-
-log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 NAMED = 3  # streams that are not well; the others are counted
@@ -37,6 +35,7 @@ class StatusTeller:
         notifier: Notifier,
         take_times_ms: Callable[[], deque[StepMs]],
         problem: Callable[[], str | None],
+        failures: Failures,
     ) -> None:
         self._table = table
         self._engine = engine
@@ -44,6 +43,7 @@ class StatusTeller:
         self._notifier = notifier
         self._take_times_ms = take_times_ms
         self._problem = problem
+        self._failures = failures
         self._due_s = 0.0
 
     def tick(self) -> None:
@@ -51,11 +51,9 @@ class StatusTeller:
         if time.monotonic() < self._due_s:
             return
         self._due_s = time.monotonic() + EVERY_S
-        try:
+        with self._failures.spared("status"):
             self._publisher.publish("status/", self._status())
             self._notifier.status(status_line(self._table, self._problem()))
-        except Exception:  # nobody's tracking ends for want of a status
-            log.exception("the status cannot be told")
 
     def _status(self) -> Status:
         return Status(

@@ -1,6 +1,5 @@
 """One step of the model after the other: frames in, masks to delivery, and what is tried where a step fails."""
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,8 +14,6 @@ from tracker.tracking.records import ObjectSnapshot
 from tracker.tracking.scheduler import ScheduledFrame, Scheduler
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.types import Frame, ObjectMask
-
-log = logging.getLogger(__name__)
 
 TIMES_KEPT = 1000  # of the steps between two status messages
 
@@ -88,13 +85,11 @@ class Steps:
     def _look(self, batch: list[ScheduledFrame], features: Features) -> None:
         """Hand over what some objects look like, whose turn it is."""
         looks = self._context.looks
-        try:
+        with self._context.failures.spared("looks"):
             for i, work in enumerate(batch):
                 for obj in looks.due(work.objects):
                     look = self._context.engine.look(features, i, obj.mask.logits_hw > 0)
                     looks.offer(obj, work.frame, obj.mask, look)
-        except Exception:  # nobody's tracking ends for want of a look
-            log.exception("no looks were taken")
 
     def _fail(self, batch: list[ScheduledFrame], error: Exception) -> None:
         """Streams that shared a step are tried one by one, so that one bad frame costs the others nothing."""

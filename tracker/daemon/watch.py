@@ -99,16 +99,29 @@ class Watch:
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):
-            for peers in self._peers:
-                peers.look()
             if self._stopping_s is not None:
                 self._look_at_stop(time.monotonic() - self._stopping_s)
-            elif not self._failed and (why := self._fault()):
-                self._failed = True
-                log.critical("%s; the process ends", why)
-                self._fail(why)
+            if self._failed:
+                continue
+            try:
+                why = self._fault()
+            except Exception as error:
+                log.exception("the watch cannot look")
+                why = f"the watch cannot look: {type(error).__name__}"
+            if why is not None:
+                self._end_because(why)
+
+    def _end_because(self, why: str) -> None:
+        self._failed = True
+        log.critical("%s; the process ends", why)
+        self._fail(why)
 
     def _fault(self) -> str | None:
+        """What the process has to end for. While it stops, parts end one by one."""
+        for peers in self._peers:
+            peers.look()
+        if self._stopping_s is not None:
+            return None
         for name, part in self._parts.items():
             if not part.is_alive():
                 return f"the thread {name!r} has died"

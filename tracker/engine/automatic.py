@@ -84,7 +84,8 @@ def searched(
     found: Sequence[Found] = ()
     for progress in search(engine, rgb_hwc, options, SLICE_S):
         found = progress.found or ()
-        on_step(progress)
+        if progress.done:
+            on_step(progress)
         yield
     return best_first(found)
 
@@ -96,6 +97,8 @@ def _search_crop(
     x1, y1, x2, y2 = crop
     with engine.computing():
         features = encode(engine, rgb_hwc[y1:y2, x1:x2])
+    if slice_s is not None:
+        yield 0, []  # encoding is a slice of its own
     done, batch = 0, options.points_per_batch if slice_s is None else min(FIRST_BATCH, options.points_per_batch)
     while done < len(points_xy):
         points = points_xy[done : done + batch]

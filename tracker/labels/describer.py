@@ -144,8 +144,15 @@ class Describer:
         except TrackerError as error:
             log.error("objects are not described: %s", error.message)
             provider = None
+        except Exception:
+            log.exception("objects are not described")
+            provider = None
         while (question := self._questions.get()) is not None:
-            self._answer(provider, question)
+            try:
+                self._answer(provider, question)
+            except Exception:  # one answer's trouble must not silence all others
+                log.exception("an answer could not be told")
+                self._counts["failed"] += 1
         if provider is not None:
             provider.close()
 

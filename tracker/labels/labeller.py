@@ -17,7 +17,7 @@ from tracker.labels.crops import masked_crop
 from tracker.labels.waiting import LabelTask, Vector, VectorTask, Waiting
 from tracker.masks.geometry import mask_of
 from tracker.protocol.records import Guess
-from tracker.threads import NamedThread
+from tracker.threads import Failures, NamedThread
 from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
 from tracker.types import F32, U8
 
@@ -63,10 +63,15 @@ class Labeller:
     """
 
     def __init__(
-        self, config: LabelsConfig, table: StreamTable, load: Callable[[LabelsConfig], LikelyTexts] = Clip.load
+        self,
+        config: LabelsConfig,
+        table: StreamTable,
+        failures: Failures,
+        load: Callable[[LabelsConfig], LikelyTexts] = Clip.load,
     ) -> None:
         self._config = config
         self._table = table
+        self._failures = failures
         self._load = load
         self.state: State = "off" if config.model is None else "loading"
         self._waiting = Waiting()
@@ -128,25 +133,25 @@ class Labeller:
     def _run(self) -> None:
         try:
             clip = self._loaded()
-        except Exception as error:
-            if isinstance(error, ModelError):
-                log.error("labelling is off, tracking goes on: %s", error)
-            else:
-                log.exception("labelling is off, tracking goes on")
+            self.state = "ready"
+            while any(taken := self._waiting.take(BATCH)):
+                self._answer(clip, *taken)
+        except ModelError as error:
+            log.error("labelling is off, tracking goes on: %s", error)
             self.state = "failed"
-            self._give_up()
-            return
-        self.state = "ready"
-        while any(taken := self._waiting.take(BATCH)):
-            wanted, tasks = taken
-            self._embed(clip, [task for task in wanted if isinstance(task.what, str)])
-            self._embed(clip, [task for task in wanted if not isinstance(task.what, str)])
-            for task in tasks:
-                self._results.put(LabelResult(task))
-            try:
-                self._label(clip, tasks)
-            except Exception:
-                log.exception("%d objects were not labelled", len(tasks))
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody waits for it in vain
+            self._failures.add("labels", error)
+            log.error("labelling is off, tracking goes on")
+            self.state = "failed"
+        self._give_up()
+
+    def _answer(self, clip: LikelyTexts, wanted: list[VectorTask], tasks: list[LabelTask]) -> None:
+        self._embed(clip, [task for task in wanted if isinstance(task.what, str)])
+        self._embed(clip, [task for task in wanted if not isinstance(task.what, str)])
+        for task in tasks:
+            self._results.put(LabelResult(task))
+        with self._failures.spared("labels"):
+            self._label(clip, tasks)
 
     def _give_up(self) -> None:
         for task in self._waiting.close():
@@ -160,8 +165,8 @@ class Labeller:
         crops = [task.what for task in tasks if not isinstance(task.what, str)]
         try:
             vectors_nc = clip.text_vectors(texts) if texts else clip.picture_vectors(crops)
-        except Exception:
-            log.exception("CLIP made no vectors of %d crops or texts", len(tasks))
+        except Exception as error:  # noqa: BLE001 - those who wait are told
+            self._failures.add("labels", error)
             for task in tasks:
                 task.then(None)
             return

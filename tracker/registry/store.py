@@ -111,13 +111,21 @@ class Store:
         return len(self._units) + len(self._memories)
 
     def stop(self, timeout_s: float) -> bool:
-        """Write what is waiting, and end; returns whether that was possible in time."""
+        """Write what is waiting, and end; returns whether that was possible in time. Where the writer has died, it
+        is written by who calls."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        try:
+            self._write_next()
+        finally:
+            self._close()
+            self._lock.release()
+        return True
 
     @property
     def wants_everything(self) -> bool:
@@ -202,17 +210,13 @@ class Store:
 
     def _run(self) -> None:
         trim_s = 0.0
-        try:
-            while self._wait():
-                self._write_next()
-                self._write_looks()
-                self._answer_questions()
-                if self._database is not None and time.monotonic() >= trim_s:
-                    trim_s = time.monotonic() + TRIM_S
-                    self._try(self._trim)
-        finally:
-            self._close()
-            self._lock.release()
+        while self._wait():
+            self._write_next()
+            self._write_looks()
+            self._answer_questions()
+            if self._database is not None and time.monotonic() >= trim_s:
+                trim_s = time.monotonic() + TRIM_S
+                self._try(self._trim)
 
     def _trim(self, database: Database) -> None:
         database.trim_history(self._history_days, self._history_nbytes)

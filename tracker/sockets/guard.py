@@ -24,12 +24,18 @@ class Guard:
         self._allowed = allowed
         self._domain = domain
         self._refused: set[str] = set()
+        self._handler: ThreadAuthenticator | None = None  # while the socket is there
+
+    def is_alive(self) -> bool:
+        """Whether connections are judged; without a handler, all that are new wait for ever."""
+        return self._handler is None or self._handler.is_alive()
 
     @contextlib.contextmanager
     def on(self, context: "zmq.Context[Socket]", socket: Socket) -> Iterator[None]:
         """Guard a socket that is not bound yet; the handler runs until the block ends."""
         authenticator = ThreadAuthenticator(context)
         authenticator.start()
+        self._handler = authenticator
         try:
             authenticator.configure_curve_callback(self._domain, self)
             socket.setsockopt_string(zmq.ZAP_DOMAIN, self._domain)
@@ -39,7 +45,8 @@ class Guard:
             socket.curve_secretkey = self._pair.secret.encode()
             yield
         finally:
-            authenticator.stop()
+            self._handler = None
+            _stop(authenticator)
 
     def callback(self, _: str, key: bytes) -> bool:
         """Called by pyzmq's handler for each connection."""
@@ -54,3 +61,11 @@ class Guard:
     def allows(self, user: str) -> bool:
         """Whether a key that was let in is allowed still."""
         return self._allowed.name_of(user) is not None
+
+
+def _stop(authenticator: ThreadAuthenticator) -> None:
+    """Also one whose thread has died, which would never hear of it."""
+    if not authenticator.is_alive():
+        authenticator.pipe.close()
+        authenticator.pipe = None  # type: ignore[assignment]
+    authenticator.stop()

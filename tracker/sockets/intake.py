@@ -69,6 +69,7 @@ class Intake:
         self._counted: set[int] = set()  # inodes of those that are shut, and whose rest counts as left already
         self._left = 0.0  # bytes of connections that are gone, which ZeroMQ holds until they are read
         self._counting_left = threading.Lock()
+        self.is_caught_up = False  # nothing complete waits to be read
         self.flooded_s = float("-inf")  # when somebody was shut for the last time
 
     @property
@@ -83,6 +84,7 @@ class Intake:
         self._taken.pop(fd, None)
 
     def took(self, fd: int, nbytes: int, parts: int) -> None:
+        self.is_caught_up = False
         taken = self._taken.get(fd)
         if taken is not None:
             on_wire = nbytes + self._framing_bytes * parts
@@ -90,11 +92,13 @@ class Intake:
 
     def took_of_gone(self, nbytes: int, parts: int) -> None:
         """A message was read whose connection is gone."""
+        self.is_caught_up = False
         with self._counting_left:
             self._left = max(0.0, self._left - nbytes - (self._framing_bytes + PART_BYTES) * parts)
 
     def took_all(self) -> None:
         """Nothing waits to be read; what ended in the middle of a message never will."""
+        self.is_caught_up = True
         with self._counting_left:
             self._left = 0.0
 
@@ -108,7 +112,7 @@ class Intake:
             if inode in self._others or not self._is_ours(fd):
                 others.add(inode)
                 continue
-            ahead = _advanced(before.get(inode), _received(fd), self._taken.get(fd, _Taken()), now_s)
+            ahead = self._advanced(before.get(inode), fd, now_s)
             self._ahead[inode] = ahead
             if ahead.nbytes > self._most_of(inode, before):
                 self._shut(fd, inode, ahead)
@@ -122,10 +126,17 @@ class Intake:
         """A connection is about to be shut: what it sent and nobody read is left. For the socket's thread."""
         with contextlib.suppress(OSError):
             inode = os.fstat(fd).st_ino
-            taken = self._taken.get(fd, _Taken())
-            ahead = _advanced(self._ahead.get(inode), _received(fd), taken, time.monotonic())
+            ahead = self._advanced(self._ahead.get(inode), fd, time.monotonic())
             self._counted.add(inode)
             self.leave(ahead.nbytes)
+
+    def _advanced(self, before: _Ahead | None, fd: int, now_s: float) -> _Ahead:
+        """Where nothing complete waits, what is unread is one message that is still coming. It may be a single
+        large part over a slow link, so it does not weigh as much as the small ones before it."""
+        ahead = _advanced(before, _received(fd), self._taken.get(fd, _Taken()), now_s)
+        if self.is_caught_up:
+            ahead.weight = 1.0
+        return ahead
 
     def _most_of(self, inode: int, before: dict[int, _Ahead]) -> float:
         """How far ahead a connection may be, in bytes."""

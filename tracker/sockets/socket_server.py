@@ -55,7 +55,8 @@ class SocketServer(Generic[T]):
             self._outbox.close()
 
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        """Whether it serves those who are connected, and judges who wants to be."""
+        return self._thread.is_alive() and (self._guard is None or self._guard.is_alive())
 
     def waiting(self) -> int:
         """What is to be sent, and has not been taken yet."""

@@ -4,7 +4,6 @@ The main loop pools features that the encoder has computed anyway, now and then 
 happens in a thread of its own. What waits for it is bounded, and nobody waits for it but who asked.
 """
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -27,11 +26,9 @@ from tracker.protocol.replies import Maybe
 from tracker.registry.rows import PutLook
 from tracker.registry.similar import Look
 from tracker.registry.store import Store
-from tracker.threads import TaskThread
+from tracker.threads import Failures, TaskThread
 from tracker.tracking.state import TrackedObject
 from tracker.types import F32, U8, Frame, ObjectMask
-
-log = logging.getLogger(__name__)
 
 PER_STEP = 2  # objects looked at in one step of the model: the main loop pools their features
 WAITING = 64  # tasks; each holds on to a frame
@@ -44,9 +41,15 @@ class LookMemory(TaskThread[Callable[[], None]]):
     """`due`, `offer`, `added` and `happened` belong to the main loop, `ask` to any thread, the rest to its own."""
 
     def __init__(
-        self, config: LooksConfig, model: str, events: Events, store: Store | None, clip: Labeller
+        self,
+        config: LooksConfig,
+        model: str,
+        events: Events,
+        store: Store | None,
+        clip: Labeller,
+        failures: Failures,
     ) -> None:
-        super().__init__("looks", WAITING)
+        super().__init__("looks", WAITING, failures)
         self._config = config
         self.model = model
         self.clip = clip
@@ -111,14 +114,14 @@ class LookMemory(TaskThread[Callable[[], None]]):
         newest = max(looks, key=lambda look: look.time, default=None)
         return [look.vector_c for look in looks], b"" if newest is None else newest.thumbnail
 
-    def _run(self) -> None:
+    def _begin(self) -> None:
         for watched in self.reader.watched():
             self.watched.add(watched)
-        for work in self._taken():
-            try:
-                work()
-            except Exception:  # one look's trouble must not end the memory of all others
-                log.exception("a look could not be taken")
+
+    def _do(self, task: Callable[[], None]) -> None:
+        task()
+
+    def _end(self) -> None:
         self.reader.close()
 
     def _take(self, task: LookTask) -> None:
@@ -172,7 +175,7 @@ class LookMemory(TaskThread[Callable[[], None]]):
 
 
 def failed_by(fail: Callable[[TrackerError], None], work: Callable[[], None]) -> Callable[[], None]:
-    """`work` whose errors reach who asked for it."""
+    """`work` whose errors reach who asked for it; those of the program's own are raised as well."""
 
     def guarded() -> None:
         try:
@@ -180,7 +183,7 @@ def failed_by(fail: Callable[[TrackerError], None], work: Callable[[], None]) ->
         except TrackerError as error:
             fail(error)
         except Exception as error:
-            log.exception("a search failed")
             fail(TrackerError(f"the search failed inside the daemon: {type(error).__name__}; see its log"))
+            raise
 
     return guarded

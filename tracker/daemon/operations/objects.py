@@ -44,9 +44,12 @@ class ObjectOperations:
         return replies.AddedObject(**result, maybe=maybe or UNSET)
 
     def _looked_at(self, obj: TrackedObject, frame: Frame, mask: ObjectMask) -> list[replies.Maybe]:
-        """Keep its first look, and find who else it may be."""
-        pooled_c = self._context.engine.look(self._context.features(frame), 0, mask.logits_hw > 0)
-        return self._context.looks.added(obj, frame, mask, pooled_c)
+        """Keep its first look, and find who else it may be; without one, it is followed all the same."""
+        maybe: list[replies.Maybe] = []
+        with self._context.failures.spared("looks"):
+            pooled_c = self._context.engine.look(self._context.features(frame), 0, mask.logits_hw > 0)
+            maybe += self._context.looks.added(obj, frame, mask, pooled_c)
+        return maybe
 
     @answers(OBJECTS_REFINE)
     def objects_refine(self, args: object_requests.ObjectsRefine) -> replies.ObjectResult:
