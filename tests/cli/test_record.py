@@ -20,8 +20,9 @@ from msgspec import structs
 from PIL import Image
 from pycocotools.coco import COCO
 
-from helpers.fake_daemon import OBJECT, FakeDaemon
+from helpers.fake_daemon import OBJECT, FakeDaemon, tracks
 from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
+from helpers.waiting import in_background
 from tracker.cli.outputs import FORMATS
 from tracker.cli.recorder import Exported, PlainFrames, Recorder, index_path
 from tracker.cli.trackctl import main
@@ -206,13 +207,10 @@ def daemon() -> Iterator[FakeDaemon]:
     daemon.stop()
 
 
-def tracks(frame: int, size: tuple[int, int] = (64, 48), **object_fields: Any) -> messages.Tracks:
+def tracked(frame: int, size: tuple[int, int] = (64, 48), **object_fields: Any) -> messages.Tracks:
     fields = {"box": (8, 8, 40, 40), "area": 1024, "outline": [[[8, 8, 40, 8, 40, 40, 8, 40]]], "object": 1}
-    clocks: dict[str, Any] = {"pts": None, "time": 1.0, "camera_time": None, "mono_ns": frame * 100_000_000}
     objects = [structs.replace(OBJECT, **fields | object_fields)]
-    return messages.Tracks(
-        stream="cam1", frame=frame, step=frame, epoch=0, size=size, dropped=0, objects=objects, **clocks
-    )
+    return tracks(frame, objects=objects, size=size, mono_ns=frame * 100_000_000)
 
 
 def picture(frame: int, size: tuple[int, int] = (64, 48)) -> messages.FrameMessage:
@@ -222,9 +220,8 @@ def picture(frame: int, size: tuple[int, int] = (64, 48)) -> messages.FrameMessa
 @contextmanager
 def published(daemon: FakeDaemon, messages: list[tuple[str, Any, bytes | None]]) -> Iterator[None]:
     """All of them, once somebody listens; then the last one again and again."""
-    done = threading.Event()
 
-    def publish() -> None:
+    def publish(done: threading.Event) -> None:
         topics = {topic for topic, _, _ in messages}
         wait_until(lambda: all(map(daemon.publisher.wanted, topics)) or done.is_set())
         for topic, body, image in messages:
@@ -232,13 +229,8 @@ def published(daemon: FakeDaemon, messages: list[tuple[str, Any, bytes | None]])
         while not done.wait(0.05):
             daemon.publisher.publish(*messages[-1])
 
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
+    with in_background(publish):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def grey_jpeg(size_wh: tuple[int, int]) -> bytes:
@@ -252,10 +244,10 @@ def test_pictures_are_scaled_and_a_video_keeps_its_size_when_the_camera_changes_
     sizes: list[dict[str, Any]] = [{"size": (64, 48)}, {"size": (64, 48)}, big]
     messages: list[tuple[str, Any, bytes | None]] = []
     for frame, fields in enumerate(sizes):
-        messages.append(("tracks/cam1/", tracks(frame, **fields), None))
+        messages.append(("tracks/cam1/", tracked(frame, **fields), None))
         messages.append(("frames/cam1/320/", picture(frame), grey_jpeg((32, 24) if frame < 2 else (320, 240))))
     messages.append(("frames/cam1/320/", picture(77), grey_jpeg((32, 24))))  # of which no tracks are known
-    messages.append(("tracks/cam1/", tracks(78), None))
+    messages.append(("tracks/cam1/", tracked(78), None))
     with published(daemon, messages):
         result = record(
             daemon.control.endpoint, "--overlay", tmp_path / "a.mp4", "--width", 320, "--count", len(sizes)
@@ -272,7 +264,7 @@ def test_a_daemon_that_starts_again_writes_nothing_over(tmp_path: Path) -> None:
     recorder, masks = Recorder(), tmp_path / "masks"
     recorder.outputs[masks] = Exported("davis", masks)
     for instance, frame in (("a", 3), ("a", 5), ("b", 0), ("b", 1), ("c", 0)):
-        recorder.take(Message("tracks/cam1/", structs.replace(tracks(frame), instance=instance)))
+        recorder.take(Message("tracks/cam1/", structs.replace(tracked(frame), instance=instance)))
     recorder.close()
     assert sorted(int(path.stem) for path in masks.iterdir()) == [0, 1, 2, 3, 4]
     assert [row.split(",")[1] for row in lines_of(index_path(masks))] == ["capture", "3", "5", "0", "1", "0"]
@@ -283,7 +275,7 @@ def test_frames_without_a_picture_are_left_out_of_all_outputs_and_counted(tmp_pa
     recorder.outputs = {jsonl: Exported("jsonl", jsonl), folder: PlainFrames(folder)}
     jpeg = grey_jpeg((64, 48))
     for frame in range(100):
-        recorder.take(Message("tracks/cam1/", tracks(frame)))
+        recorder.take(Message("tracks/cam1/", tracked(frame)))
         if frame % 2:
             recorder.take(Message("frames/cam1/full/", picture(frame), jpeg))
     recorder.close()
@@ -292,7 +284,7 @@ def test_frames_without_a_picture_are_left_out_of_all_outputs_and_counted(tmp_pa
     assert recorder.frames == 50
     assert recorder.missed == 0  # KEPT frames may still come
     for frame in range(100, 164):
-        recorder.take(Message("tracks/cam1/", tracks(frame)))
+        recorder.take(Message("tracks/cam1/", tracked(frame)))
     assert recorder.missed == 50
 
 
@@ -307,7 +299,7 @@ def test_pictures_and_what_is_on_them_keep_one_size(tmp_path: Path) -> None:
     }
     changes: list[dict[str, Any]] = [{}, big]
     for frame, fields in enumerate(changes):
-        body = tracks(frame, **fields)
+        body = tracked(frame, **fields)
         recorder.take(Message("tracks/cam1/", body))
         recorder.take(Message("frames/cam1/full/", picture(frame, body.size), grey_jpeg(body.size)))
     recorder.close()
@@ -321,9 +313,9 @@ def test_pictures_and_what_is_on_them_keep_one_size(tmp_path: Path) -> None:
 
 
 def test_one_file_that_fails_does_not_end_the_others(daemon: FakeDaemon, tmp_path: Path) -> None:
-    large = tracks(1, object=256)
+    large = tracked(1, object=256)
     messages: list[tuple[str, Any, bytes | None]] = [
-        ("tracks/cam1/", body, None) for body in (tracks(0), large, tracks(2))
+        ("tracks/cam1/", body, None) for body in (tracked(0), large, tracked(2))
     ]
     jsonl, davis = tmp_path / "a.jsonl", tmp_path / "masks"
     with published(daemon, messages):

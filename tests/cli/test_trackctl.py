@@ -19,6 +19,7 @@ from msgspec import Struct
 from PIL import Image
 
 from helpers.fake_daemon import FakeDaemon
+from helpers.waiting import in_background
 from tracker.cli.trackctl import main
 from tracker.cli.trackerd import trackerd
 from tracker.errors import BadPrompt, Unavailable
@@ -156,19 +157,13 @@ def test_what_strangers_wrote_does_not_reach_the_terminal_as_it_is(
 @contextmanager
 def published_once(daemon: FakeDaemon, event: messages.Event) -> Iterator[None]:
     """Published again and again, until somebody has heard it."""
-    done = threading.Event()
 
-    def publish() -> None:
+    def publish(done: threading.Event) -> None:
         while not done.wait(0.005):
             daemon.publisher.publish("events/cam1/", event)
 
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
+    with in_background(publish):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def commands(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
@@ -404,12 +399,8 @@ def publish_until(daemon: FakeDaemon, done: threading.Event) -> None:
 
 @pytest.fixture
 def publishing(daemon: FakeDaemon) -> Iterator[None]:
-    done = threading.Event()
-    thread = threading.Thread(target=publish_until, args=(daemon, done))
-    thread.start()
-    yield
-    done.set()
-    thread.join()
+    with in_background(lambda done: publish_until(daemon, done)):
+        yield
 
 
 @pytest.mark.usefixtures("publishing")

@@ -14,7 +14,8 @@ import pytest
 import zmq
 from msgspec import Struct, structs
 
-from helpers.fake_daemon import MOVED, OBJECT, STREAM, FakeDaemon
+from helpers.fake_daemon import MOVED, OBJECT, STREAM, FakeDaemon, tracks
+from helpers.waiting import in_background
 from tracker import errors
 from tracker.client import AsyncClient, Client, connection, mask_of
 from tracker.client.messages import Message, Reader, subscriptions
@@ -258,22 +259,6 @@ def test_awaiting_in_vain_times_out(daemon: FakeDaemon) -> None:
     asyncio.run(ask())
 
 
-def tracks(frame: int, stream: str = "cam1") -> messages.Tracks:
-    return messages.Tracks(
-        stream=stream,
-        frame=frame,
-        step=frame,
-        epoch=0,
-        pts=None,
-        time=1.0,
-        camera_time=None,
-        mono_ns=1,
-        size=(64, 48),
-        dropped=0,
-        objects=[OBJECT],
-    )
-
-
 def feed(publisher: Publisher, stop: threading.Event) -> None:
     for frame in itertools.count():
         publisher.publish("tracks/cam1/", tracks(frame))
@@ -289,12 +274,8 @@ def feed(publisher: Publisher, stop: threading.Event) -> None:
 
 @pytest.fixture
 def feeding(daemon: FakeDaemon) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=feed, args=(daemon.publisher, stop))
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
+    with in_background(lambda done: feed(daemon.publisher, done)):
+        yield
 
 
 @pytest.mark.usefixtures("feeding")

@@ -14,6 +14,7 @@ import zmq
 
 from helpers.fakes import BlobEngine
 from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
+from helpers.waiting import in_background
 from tracker.daemon.daemon import Daemon
 from tracker.errors import AtCapacity, BadRequest, TrackerError
 from tracker.tracking.jobs import MAX_JOBS_OF_ONE, Jobs
@@ -68,10 +69,9 @@ def talk(video: Path, engine: Fragile) -> Iterator[Talk]:
 @contextmanager
 def flood(talk: Talk, op: str, **args: Any) -> Iterator[None]:
     """Requests as fast as they can be sent, by somebody who keeps two hundred of them under way."""
-    done = threading.Event()
     request = msgpack.packb({"op": op, "args": args})
 
-    def send() -> None:
+    def send(done: threading.Event) -> None:
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
             socket.linger = 0
             socket.connect(talk.daemon.control.endpoint)
@@ -82,13 +82,8 @@ def flood(talk: Talk, op: str, **args: Any) -> Iterator[None]:
                     socket.recv()
                     socket.send(request)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
+    with in_background(send):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def test_a_frame_that_the_engine_cannot_take_is_skipped_and_told(talk: Talk, engine: Fragile) -> None:

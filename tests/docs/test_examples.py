@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.fake_daemon import FakeDaemon
-from tracker.protocol import messages, records
+from helpers.fake_daemon import FakeDaemon, tracks
+from helpers.waiting import in_background
+from tracker.protocol import records
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SQUARE = records.ObjectRecord(
@@ -23,12 +24,8 @@ LOST = records.ObjectRecord(object=8, state="lost")
 @pytest.fixture
 def daemon() -> Iterator[FakeDaemon]:
     daemon = FakeDaemon()
-    done = threading.Event()
-    thread = threading.Thread(target=_publish, args=(daemon, done))
-    thread.start()
-    yield daemon
-    done.set()
-    thread.join()
+    with in_background(lambda done: _publish(daemon, done)):
+        yield daemon
     daemon.stop()
 
 
@@ -36,20 +33,7 @@ def _publish(daemon: FakeDaemon, done: threading.Event) -> None:
     frame = 0
     while not done.wait(0.01):
         for stream in ("cam1", "cam10"):
-            message = messages.Tracks(
-                stream=stream,
-                frame=frame,
-                step=frame,
-                epoch=0,
-                pts=None,
-                time=1.0,
-                camera_time=None,
-                mono_ns=1,
-                size=(64, 48),
-                dropped=0,
-                objects=[SQUARE, LOST],
-            )
-            daemon.publisher.publish(f"tracks/{stream}/", message)
+            daemon.publisher.publish(f"tracks/{stream}/", tracks(frame, stream, [SQUARE, LOST]))
         frame += 1
 
 

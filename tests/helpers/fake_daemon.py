@@ -1,12 +1,13 @@
 """A control and a publish socket with a small handler where the daemon would be."""
 
 import queue
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import structs
 
 from tracker.config import ZoneConfig
-from tracker.protocol import look_replies, records, replies
+from tracker.protocol import look_replies, messages, records, replies
 from tracker.protocol.operations import OPERATIONS
 from tracker.sockets.control import ControlServer
 from tracker.sockets.publisher import Publisher
@@ -41,6 +42,24 @@ ADDED = replies.AddedObject(**structs.asdict(ENTRY), epoch=0, durable=True)
 RESULT = replies.ObjectResult(**structs.asdict(ENTRY), epoch=0, durable=True)
 MODEL = replies.ModelInfo(name="nano", image_size=256, device="cpu", dtype="float32", sha256=None)
 LIMITS = replies.Limits(objects=8, objects_free=7, history_frames=32)
+
+
+def tracks(
+    frame: int, stream: str = "cam1", objects: Sequence[records.ObjectRecord] = (OBJECT,), **more: Any
+) -> messages.Tracks:
+    """Its message of a frame."""
+    about = {"size": (64, 48), "time": 1.0, "mono_ns": 1, **more}
+    return messages.Tracks(
+        stream=stream,
+        frame=frame,
+        step=frame,
+        epoch=0,
+        pts=None,
+        camera_time=None,
+        dropped=0,
+        objects=list(objects),
+        **about,
+    )
 
 
 class FakeDaemon:

@@ -15,12 +15,13 @@ import yaml
 import zmq
 
 from helpers.fakes import BlobEngine
+from helpers.waiting import PATIENCE_S as PATIENCE_S
+from helpers.waiting import wait_until as wait_until
 from tracker.config import Config, parse
 from tracker.daemon.daemon import Daemon
 from tracker.daemon.state_folder import open_store
 from tracker.images.video_writer import VideoWriter
 
-PATIENCE_S = 30.0
 SIZE_WH = (160, 120)
 Message = dict[str, Any]
 
@@ -103,13 +104,6 @@ class Talk:
             if wanted(message):
                 return message
             assert time.monotonic() < deadline_s, f"not in {PATIENCE_S} s; last: {message}"
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.005)
 
 
 def configuration(**sections: Any) -> Config:

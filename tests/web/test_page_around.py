@@ -88,12 +88,14 @@ def test_a_kiosk_shows_only_the_picture(address: str, browser: Any) -> None:
 
 def test_the_daemon_is_killed_and_comes_back(address: str, browser: Any, pond: Pond) -> None:
     with looking(browser, address) as page:
+        app(page, "(app.everything.find(), 0)")  # a search that nobody will answer
         pond.process.kill()
         pond.process.wait()
         page.wait_for_selector("#banner:has-text('does not answer')", timeout=8000)
         assert app(page, "app.view.picture !== null")  # the last picture stays
         pond.process = pond.start()
         page.wait_for_selector("#banner", state="hidden")
+        until(page, "app.everything.job === null")
         frame = app(page, "app.view.picture.frame")
         until(page, f"app.view.picture.frame > {frame} || app.view.picture.frame < 100")
         moving = app(page, "app.drawnFrames")
@@ -117,3 +119,26 @@ def test_the_pages_server_restarts_and_what_was_marked_is_still_there(
             assert len(app(page, "app.prompt.points")) == 1
             page.keyboard.press("Enter")
             page.wait_for_selector(".object[data-object]")
+
+
+def test_what_a_page_keeps_is_bounded(address: str, browser: Any) -> None:
+    """However long it is open: messages to the user, events that were told, hits of watched looks."""
+    many = "Array.from({ length: 3000 }, (_, k) => k)"
+    with looking(browser, address) as page:
+        page.evaluate(
+            "import('/static/dom.js').then(({ toast }) => [1, 2, 3, 4, 5, 5, 6].forEach((k) => toast(`no ${k}`)))"
+        )
+        assert page.locator(".toast").all_inner_texts() == ["no 3", "no 4", "no 5", "no 6"]
+        event = "{ event: 'looks_like', stream: 'pond', object: k, frame: k, time: k, watch: k }"
+        app(page, f"(app.watchList.load = () => {{}}, {many}.forEach((k) => app.event({event})))")
+        assert app(page, "app.events.list.children.length") <= 200
+        assert app(page, "app.events.known.size") <= 2000
+        assert app(page, "app.watchList.hits.size") <= 512
+
+
+def test_a_search_of_a_daemon_that_was_restarted_is_lost(address: str, browser: Any) -> None:
+    with looking(browser, address) as page:
+        until(page, "app.instance")
+        app(page, "(app.everything.job = 'page-1', app.heard({ instance: 'another' }))")
+        page.wait_for_selector(".toast:has-text('the search is lost')")
+        assert app(page, "app.everything.active") is False

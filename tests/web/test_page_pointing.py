@@ -193,3 +193,53 @@ def test_a_tap_and_a_long_press(address: str, browser: Any, pond: Pond) -> None:
         page.tap("#leave")
         until(page, "!app.hold.held && !app.prompt.active")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+HOLD_ANSWERS = """(app.late = [], app.read = app.link.read.bind(app.link),
+    app.link.read = (message) => message.kind === 'answer' ? app.late.push(message) : app.read(message), 0)"""
+RELEASE_ANSWERS = "(app.link.read = app.read, app.late.forEach((message) => app.read(message)), 0)"
+
+
+def test_an_answer_that_comes_after_escape_shows_nothing(address: str, browser: Any, pond: Pond) -> None:
+    with looking(browser, address) as page:
+        frame = frozen(page, pond, 1)
+        app(page, HOLD_ANSWERS)
+        click(page, pond.inside(frame, 1))
+        until(page, "app.late.length")
+        page.keyboard.press("Escape")
+        app(page, RELEASE_ANSWERS)
+        assert app(page, "[app.prompt.candidates.length, app.prompt.active, app.hold.held]") == [0, False, False]
+
+
+def test_steps_faster_than_the_network_end_where_they_should(address: str, browser: Any) -> None:
+    with looking(browser, address) as page:
+        frame = frozen_on(page, FRAME)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if "max_width=16" not in request.url else None)
+        app(page, "Array.from({ length: 12 }, () => app.hold.step(-1)).length")
+        until(page, f"app.view.picture.frame === {frame - 12}")
+        assert 1 <= len([url for url in asked if "/frames/" in url]) <= 2
+
+
+def test_zoom_by_keys_and_by_two_fingers_which_mark_nothing(address: str, browser: Any) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with looking(browser, address, **phone) as page:
+        page.focus("#view")
+        page.keyboard.press("+")
+        assert app(page, "app.view.zoom") == 1.5
+        page.keyboard.press("0")
+        assert app(page, "app.view.zoom") == 1
+        (x, y), fingers = at(page, WIDTH / 2, HEIGHT / 2), page.context.new_cdp_session(page)
+        for kind, apart in (("touchStart", 20), ("touchMove", 40), ("touchMove", 60)):
+            points = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        until(page, "app.view.zoom > 2")
+        until(page, "!app.hold.held")
+        assert app(page, "[app.prompt.active, app.prompt.box, app.pointing.fingers.size]") == [False, None, 0]
+
+
+def test_capital_letters_are_keys_too(address: str, browser: Any) -> None:
+    with looking(browser, address) as page:
+        page.keyboard.press("Shift+F")
+        assert app(page, "app.hold.held")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers.clips import save_tiny_clip
-from helpers.pages import at, serious_for_axe, until
+from helpers.pages import app, at, serious_for_axe, until
 from helpers.pond_page import Film, Pond, looking, pond_daemon
 from helpers.tracking import wait_until
 from tracker.client import Client
@@ -32,7 +32,7 @@ def pond(tmp_path_factory: pytest.TempPathFactory, film: Film) -> Iterator[Pond]
     broken = {"url": str(folder / HOSTILE.replace("/", "")), "loop": True}
     with answering() as url:
         describe = {"url": url, "model": "any"}
-        more = {"zz-broken": broken}
+        more = {"zz-broken": broken, "zz-other": {"url": str(film.path), "loop": True}}
         with pond_daemon(folder, film, more, describe=describe, **kept) as pond:
             yield pond
 
@@ -211,3 +211,64 @@ def test_a_refusal_is_shown_as_worded_and_the_drawing_stays(address: str, browse
         page.wait_for_selector(".toast.alarming:has-text('cross')")
         assert page.is_visible("#zone-form")
         assert client.zones("pond").zones == []
+
+
+def test_a_zone_that_two_edit(address: str, browser: Any, client: Client) -> None:
+    """Who edits a zone is told that another changed or removed it; a name in use is no new zone's."""
+    square: list[tuple[float, float]] = [(20, 20), (200, 20), (200, 200)]
+    client.set_zone("pond", "bow", ZoneConfig(polygon=square))
+    with looking(browser, f"{address}s/pond") as page:
+        page.click("[aria-label='Edit zone bow']")
+        assert not page.is_editable("#zone-form [name=zone]")
+        client.set_zone("pond", "bow", ZoneConfig(polygon=[*square, (20, 200)]))
+        page.wait_for_selector("#zone-hint:has-text('changed it meanwhile')")
+        assert app(page, "app.zones.zones[0].settings.polygon.length") == 4
+        client.remove_zone("pond", "bow")
+        app(page, "app.refresh()")
+        page.wait_for_selector("#zone-hint:has-text('removed it meanwhile')")
+        page.click("#zone-form .main")
+        wait_until(lambda: [zone.settings.polygon for zone in client.zones("pond").zones] == [square])
+        page.click("#zone-line")
+        page.fill("#zone-points", "9,9 99,99")
+        page.fill("#zone-form [name=zone]", "bow")
+        page.click("#zone-form .main")
+        page.wait_for_selector(".toast:has-text('there is a zone bow')")
+        page.click("#zone-leave")
+        client.remove_zone("pond", "bow")
+        app(page, "app.refresh()")
+        page.wait_for_selector("#zones li", state="detached")
+
+
+def test_what_others_no_longer_wait_for_goes(address: str, browser: Any, client: Client, pond: Pond) -> None:
+    frame = client.snapshot("pond", pin_s=60).frame
+    watched = client.watch_for("a fish", stream="pond", box=box_around(pond, frame), frame=frame).watch
+    with looking(browser, address) as page:
+        page.wait_for_selector("#watched .name:text-is('a fish')")
+        client.stop_watching(watched)
+        app(page, "app.refresh()")
+        page.wait_for_selector("#no-watched")
+
+
+def test_a_stream_that_is_removed_while_it_is_frozen(address: str, browser: Any, client: Client) -> None:
+    """The page says so, and shows another one."""
+    with looking(browser, f"{address}s/zz-other") as page:
+        page.keyboard.press("f")
+        page.click("#zone-polygon")
+        client.remove_stream("zz-other")
+        page.wait_for_selector(".toast:has-text('the stream zz-other was removed')")
+        until(page, "app.selected === 'pond' && !app.hold.held && app.zones.draft === null")
+        assert page.is_hidden("#zone-form")
+        assert page.url == address
+        page.wait_for_selector("#view[data-frame]")
+
+
+def test_long_names_fit_a_narrow_phone(address: str, browser: Any, client: Client, pond: Pond) -> None:
+    frame = client.snapshot("pond", pin_s=60).frame
+    client.add("pond", frame=frame, points=[pond.inside(frame, 1)], label="W" * 256)
+    client.set_zone("pond", "w" * 64, ZoneConfig(polygon=[(20, 20), (200, 20), (200, 200)]))
+    with looking(browser, f"{address}s/pond", viewport={"width": 320, "height": 700}) as page:
+        page.wait_for_selector("#zones li")
+        page.wait_for_selector(".object .name:has-text('WWW')")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.locator(".object").bounding_box()["height"] < 300
+    client.remove_zone("pond", "w" * 64)

@@ -16,11 +16,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from helpers.fake_daemon import OBJECT, STREAM, FakeDaemon
+from helpers.fake_daemon import STREAM, FakeDaemon, tracks
 from helpers.pages import page_server
 from helpers.tracking import wait_until
 from tracker.errors import Forbidden
-from tracker.protocol.messages import DeviceMemory, FrameMessage, Status, StepTimes, Tracks
+from tracker.protocol.messages import DeviceMemory, FrameMessage, Status, StepTimes
 from tracker.web.patience import MAX_CONNECTIONS
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -75,13 +75,9 @@ def ask(connection: ClientConnection, op: str, **args: Any) -> dict[str, Any]:
             return message
 
 
-def publish(daemon: FakeDaemon, frame: int, tracks: bool = True, width: str = "320") -> None:
-    if tracks:
-        body = Tracks(
-            stream="cam1", frame=frame, step=frame, epoch=0, pts=None, time=1.0, camera_time=None, mono_ns=1,
-            size=(64, 48), dropped=0, objects=[OBJECT],
-        )  # fmt: skip
-        daemon.publisher.publish("tracks/cam1/", body)
+def publish(daemon: FakeDaemon, frame: int, with_tracks: bool = True, width: str = "320") -> None:
+    if with_tracks:
+        daemon.publisher.publish("tracks/cam1/", tracks(frame))
     message = FrameMessage(stream="cam1", frame=frame, time=1.0, size=(64, 48), format="jpeg")
     daemon.publisher.publish(f"frames/cam1/{width}/", message, b"\xff\xd8 %d" % frame)
 
@@ -289,7 +285,7 @@ def test_a_picture_brings_the_tracks_of_its_own_frame(address: str, daemon: Fake
         publish(daemon, 8)
         head, jpeg = receive_picture(connection)
         assert (head["frame"]["frame"], head["tracks"]["frame"], jpeg) == (8, 8, b"\xff\xd8 8")
-        publish(daemon, 9, tracks=False)  # its tracks were lost on the way
+        publish(daemon, 9, with_tracks=False)  # its tracks were lost on the way
         assert receive_picture(connection)[0]["tracks"] is None
 
 

@@ -17,6 +17,7 @@ the daemon end to end, geometry, bfloat16, what kill -9 loses, fleets.
     tools/bench fleet_nats [--seconds 60]
     tools/bench fleet_drain [--runs 6]
     tools/bench fleet_files [--pictures 300]
+    tools/bench beside   [--runs 6] [--seconds 20]
     tools/bench zones    [--model nano] [--scenes 20]
 
 Prints a Markdown table, and JSON with --json FILE. `wall` and every latency is what a clock says, and means nothing
@@ -166,6 +167,12 @@ def _looks(kinds: Any, module: Any) -> None:
     kind.add_argument("--looks", default="10000,100000", help="without --sets: a search (default: %(default)s)")
 
 
+def _beside(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "beside", module, module.rows)
+    kind.add_argument("--runs", type=int, default=6, help="pairs of measurements (default: %(default)s)")
+    kind.add_argument("--seconds", type=float, default=20.0, help="of each (default: %(default)s)")
+
+
 def _disk(kinds: Any, module: Any) -> None:
     kind = _kind(kinds, "disk", module, module.rows)
     kind.add_argument("--minutes", type=float, default=5, help="it is followed (default: %(default)s)")
@@ -189,6 +196,7 @@ KINDS: dict[str, Callable[[Any, Any], None]] = {
     "zones": _zones,
     "looks": _looks,
     "disk": _disk,
+    "beside": _beside,
 }
 
 

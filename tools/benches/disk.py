@@ -21,6 +21,7 @@ from tracker.client import Client
 from tracker.images.video_writer import VideoWriter
 from tracker.registry.similar import Look, Looks
 
+TRACKERD = str(Path(sys.executable).with_name("trackerd"))
 CLIP_DIMENSIONS = 512
 START_S = 120.0
 
@@ -35,30 +36,36 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
 
 def _followed(folder: Path, seconds: float) -> int:
     """Run a daemon on the pond; returns how many objects it followed."""
-    with VideoWriter(folder / "pond.mp4", (WIDTH, HEIGHT), FPS) as video:
-        for picture, _ in render():
-            video.write(picture)
+    film = pond_film(folder / "pond.mp4")
     endpoint = f"ipc://{folder}/control"
     settings = {
         "control": {"endpoint": endpoint},
         "publish": {"endpoint": f"ipc://{folder}/publish"},
         "engine": {"threads": 1},
         "persist": {"dir": str(folder / "state")},
-        "streams": {"pond": {"url": str(folder / "pond.mp4"), "loop": True}},
+        "streams": {"pond": {"url": str(film), "loop": True}},
     }
     config = folder / "trackerd.yaml"
     config.write_text(yaml.safe_dump(settings))
-    with subprocess.Popen([Path(sys.executable).with_name("trackerd"), "serve", "-c", config]) as process:
+    with subprocess.Popen([TRACKERD, "serve", "-c", config]) as process:
         try:
             with Client(endpoint, timeout_s=START_S) as client:
-                objects = _add_fish(client)
+                objects = add_fish(client)
                 time.sleep(seconds)
         finally:
             process.terminate()
     return objects
 
 
-def _add_fish(client: Client) -> int:
+def pond_film(path: Path) -> Path:
+    with VideoWriter(path, (WIDTH, HEIGHT), FPS) as video:
+        for picture, _ in render():
+            video.write(picture)
+    return path
+
+
+def add_fish(client: Client) -> int:
+    """Track all fish of a frame; how many they are."""
     while client.streams().streams[0].frame is None:
         time.sleep(0.1)
     frame = client.snapshot("pond", pin_s=60).frame

@@ -74,9 +74,9 @@ def encode(rgb_hwc: U8, format: Literal["jpeg", "png"], quality: int = 85) -> by
 
 
 def decode(data: bytes) -> U8:
-    """The pixels of a JPEG or PNG file, uint8 [h, w, 3]. Raises OSError where `data` is neither."""
+    """The pixels of a JPEG or PNG file, uint8 [h, w, 3], writable. Raises OSError where `data` is neither."""
     with Pil.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as picture:
-        return _u8(np.asarray(picture.convert("RGB")))
+        return _u8(np.array(picture.convert("RGB")))
 
 
 def _encode(suffix: str, rgb_hwc: U8, parameters: list[int]) -> bytes:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tracker.daemon.looks.look import Key
+from tracker.images.imaging import decode, encode_jpeg
 from tracker.registry.similar import Look
-from tracker.types import F32
+from tracker.types import F32, U8
 
 PER_OBJECT = 8  # looks kept of an object, the most different ones; and its last one
 LAST = PER_OBJECT  # the slot of that
@@ -26,12 +27,18 @@ class Known:
     vectors: dict[int, F32] = field(default_factory=dict)
     sharpness: dict[int, float] = field(default_factory=dict)
     last: Look | None = None
+    last_crop: bytes = b""  # of `last`, as CLIP would be shown it, where none of the slots has it: a JPEG
     sharpest: float = 0.0  # of late
     skipped: int = 0  # in a row
 
     def all_vectors(self) -> list[F32]:
         newest = [] if self.last is None else [self.last.vector_c]
         return [*self.vectors.values(), *newest]
+
+    def take_crop(self) -> U8 | None:
+        """What CLIP has not been shown of the newest look, once."""
+        crop, self.last_crop = self.last_crop, b""
+        return decode(crop) if crop else None
 
 
 class KeptLooks:
@@ -56,6 +63,7 @@ class KeptLooks:
         """Remember a look; returns the slot to keep it in, None where it adds nothing."""
         known = self._of((look.stream, look.object))
         known.last = look
+        known.last_crop = b""
         slot = slot_for(known.vectors, look.vector_c)
         if slot is None:
             slot = _sharper(known, look.vector_c, sharpness)
@@ -63,6 +71,11 @@ class KeptLooks:
             known.vectors[slot] = look.vector_c
             known.sharpness[slot] = sharpness
         return slot
+
+    def set_aside(self, key: Key, crop_hwc: U8 | None) -> None:
+        """Keep the newest look's crop: CLIP is shown it if it proves to be the object's last."""
+        if crop_hwc is not None:
+            self._of(key).last_crop = encode_jpeg(crop_hwc)
 
     def find(self, key: Key) -> Known | None:
         """What is at hand of an object that was looked at."""

@@ -28,7 +28,7 @@ from tracker.registry.similar import Look
 from tracker.registry.store import Store
 from tracker.threads import Failures, TaskThread
 from tracker.tracking.state import TrackedObject
-from tracker.types import F32, Frame, ObjectMask
+from tracker.types import F32, U8, Frame, ObjectMask
 
 PER_STEP = 2  # objects looked at in one step of the model: the main loop pools their features
 WAITING = 64  # tasks; each holds on to a frame
@@ -134,17 +134,21 @@ class LookMemory(TaskThread[Callable[[], None]]):
             return
         look = appearance_of(task, pixels, self.model)
         slot = self._kept.take(look, sharpness)
-        if slot is not None:
+        crop_hwc = self._crop_for_clip(pixels)
+        if slot is None:
+            self._kept.set_aside(task.key, crop_hwc)
+        else:
             self._save(look, slot)
-            self._embed(look, slot, pixels)
+            self._embed(look, slot, crop_hwc)
         if task.obj is not None:
             self.watched.compare(look, task.obj)
 
-    def _embed(self, look: Look, slot: int, pixels: SeenObject) -> None:
-        """Keep CLIP's vector of the same look beside it, where there is a CLIP; it comes when it comes."""
-        if self.clip.state in ("off", "failed"):
-            return
-        crop_hwc = masked_crop(pixels.rgb_hwc, pixels.mask_hw, CLIP_SIDE)
+    def _crop_for_clip(self, pixels: SeenObject) -> U8 | None:
+        has_clip = self.clip.state not in ("off", "failed")
+        return masked_crop(pixels.rgb_hwc, pixels.mask_hw, CLIP_SIDE) if has_clip else None
+
+    def _embed(self, look: Look, slot: int, crop_hwc: U8 | None) -> None:
+        """Keep CLIP's vector of the same look beside it; it comes when it comes."""
 
         def keep(found: Vector | None) -> None:
             if found is not None:
@@ -160,6 +164,7 @@ class LookMemory(TaskThread[Callable[[], None]]):
         if known is None or known.last is None:
             return
         self._save(known.last, LAST)
+        self._embed(known.last, LAST, known.take_crop())
         self._lost.put(key, known.all_vectors())
         if gone:
             self._kept.forget(key)

@@ -19,12 +19,14 @@ import { Zones } from "./zones.js";
 
 const HISTORY = 400; // frames whose tracks are kept for stepping back
 const KEPT_LATENCIES = 2000;
+const REFRESH_MS = 5000;
 
 class App {
   constructor() {
     this.selected = decodeURIComponent(location.pathname.match(/^\/s\/([^/]+)$/)?.[1] ?? "") || null;
     this.records = new Map(); // stream -> record
     this.tracks = new Map(); // stream -> the last tracks, the oldest first
+    this.instance = null; // of the daemon: another one since it was restarted
     this.latenciesS = [];
     this.drawnFrames = 0;
     const refused = (error) => toast(error.message, true);
@@ -47,7 +49,7 @@ class App {
     this.tiles.onlook = () => this.look();
     this.streams = new Streams(this.link, () => this.records.get(this.selected));
     this.controls = new Controls(this);
-    const go = (stream) => this.records.has(stream) && this.select(stream);
+    const go = (stream) => (this.records.has(stream) ? this.select(stream) : toast(`there is no stream ${stream} any more`, true));
     this.similar = new Similar(this.link, go);
     this.watchList = new WatchList(this.link, go);
     this.zones = new Zones(this.link, this.view, () => this.selected);
@@ -56,6 +58,7 @@ class App {
     this.pointing = new Pointing($("view"), { view, hold, prompt, everything, select, on: () => this.controls.on });
     new ResizeObserver(() => this.look()).observe($("view"));
     document.addEventListener("visibilitychange", () => this.look());
+    setInterval(() => this.refresh(), REFRESH_MS);
     window.addEventListener("popstate", () => location.reload());
   }
 
@@ -105,17 +108,20 @@ class App {
   }
 
   status(status) {
+    this.heard(status);
     this.takeStreams(status.streams);
   }
 
   takeStreams(records) {
     this.records = new Map(records.map((record) => [record.stream, record]));
+    for (const stream of this.tracks.keys()) if (!this.records.has(stream)) this.tracks.delete(stream);
     this.tiles.update(records);
     const missing = this.selected && !this.records.has(this.selected);
     const words = records.length ? `There is no stream ${this.selected}; choose one of these.` : "No streams yet. Add one.";
     text($("no-streams"), words);
     show($("no-streams"), !records.length || (missing && !this.view.picture));
     const gone = missing && this.view.picture?.stream === this.selected;
+    if (gone) this.sayRemoved();
     if ((!this.selected || gone) && records.length) this.select(records[0].stream, false);
     else if (gone) this.deselect();
     this.tiles.mark(this.selected);
@@ -123,6 +129,18 @@ class App {
     this.controls.update();
     this.look();
     this.fillEmpty();
+  }
+
+  /** Every message of the daemon says which run of it sent it. */
+  heard({ instance }) {
+    if (this.instance !== null && instance !== this.instance) this.everything.lose();
+    this.instance = instance;
+  }
+
+  /** What was drawn or marked on a stream that was removed goes with it. */
+  sayRemoved() {
+    toast(`the stream ${this.selected} was removed`, true);
+    history.replaceState(null, "", `/${location.search}`);
   }
 
   event(event) {
@@ -135,6 +153,7 @@ class App {
   /** A picture was decoded: keep its tracks, and show it where it belongs. */
   show(picture) {
     const { stream, tracks } = picture;
+    if (tracks) this.heard(tracks);
     if (tracks) this.keep(stream, tracks);
     const latencyS = this.link.since(picture.time);
     this.tiles.tiles.get(stream)?.show(picture, latencyS);
@@ -148,7 +167,6 @@ class App {
       picture.bitmap.close();
       return;
     }
-    this.view.picture?.bitmap.close();
     this.view.show(picture);
     this.drawnFrames += 1;
     this.latenciesS.push(this.link.since(picture.time));
@@ -192,9 +210,13 @@ class App {
 
   deselect() {
     this.prompt.leave();
+    this.everything.leave();
     this.selected = null;
     this.view.clear();
+    this.selectObject(null);
     this.objects.clear();
+    this.zones.leave();
+    this.zones.load();
     this.changed();
   }
 
@@ -213,8 +235,26 @@ class App {
     this.look();
   }
 
+  /** What others have changed without an event. */
+  refresh() {
+    if (document.hidden || document.body.dataset.daemon !== "answers" || !this.link.open) return;
+    this.zones.load();
+    this.watchList.load();
+  }
+
+  /** One request at a time, however many events come. */
   async listObjects() {
-    const stream = this.selected;
+    this.listWanted = true;
+    if (this.listing) return;
+    this.listing = true;
+    while (this.listWanted && this.selected) {
+      this.listWanted = false;
+      await this.fetchObjects(this.selected);
+    }
+    this.listing = false;
+  }
+
+  async fetchObjects(stream) {
     try {
       const { objects } = await this.link.call("objects.list", { stream });
       if (stream === this.selected) this.objects.update(objects);

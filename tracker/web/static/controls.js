@@ -3,6 +3,7 @@
 import { $, make, show, text } from "./dom.js";
 
 const FIGURES_MS = 250;
+const ZOOM = 1.5; // of a key
 
 export class Controls {
   constructor(app) {
@@ -19,7 +20,7 @@ export class Controls {
       accept: () => this.accept(),
       leave: () => this.leave(),
       help: () => this.help(),
-      fit: () => (view.fit(), view.draw(), app.look()),
+      fit: () => this.zoom(0),
     };
     for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
     $("buffer").addEventListener("input", ({ target }) => hold.goTo(Number(target.value)));
@@ -31,7 +32,7 @@ export class Controls {
   /** Keys that work everywhere but in fields, dialogs, and with a modifier that means something else. */
   key(event) {
     const { target, key } = event;
-    if (event.ctrlKey || event.metaKey || target.closest("input:not([type=range]), dialog, textarea")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input:not([type=range]), dialog, textarea")) return;
     const { hold, prompt, everything } = this.app;
     const keys = {
       Enter: () => this.accept(),
@@ -43,11 +44,15 @@ export class Controls {
       1: () => prompt.choose(0),
       2: () => prompt.choose(1),
       3: () => prompt.choose(2),
+      "+": () => this.zoom(ZOOM),
+      "-": () => this.zoom(1 / ZOOM),
+      0: () => this.zoom(0),
     };
     if (key === "Enter" && target.closest("button")) return; // it presses the button
-    if (!(key in keys)) return;
+    const name = key.length === 1 ? key.toLowerCase() : key;
+    if (!(name in keys)) return;
     event.preventDefault();
-    keys[key]();
+    keys[name]();
   }
 
   accept() {
@@ -64,6 +69,13 @@ export class Controls {
     prompt.leave();
     hold.release();
     this.turn(true);
+  }
+
+  /** By a factor, about the cursor or the middle; 0: the whole picture. */
+  zoom(factor) {
+    const { view, pointing } = this.app;
+    view.zoomBy(factor, pointing.cursor ?? view.middle);
+    this.app.look();
   }
 
   turn(on) {

@@ -1,5 +1,8 @@
 // Elements from code. Texts become text nodes, never markup; the page's policy would refuse markup anyway.
 
+const MOST_TOASTS = 4;
+const MOST_LETTERS = 40;
+
 export const $ = (id) => document.getElementById(id);
 
 /** An element with attributes, `on…` handlers given as functions, and children (texts or elements). */
@@ -18,12 +21,20 @@ export function text(element, value) {
   if (element.textContent !== value) element.textContent = value;
 }
 
+/** Words on the picture: the beginning of a long name. */
+export function shortened(words) {
+  const letters = [...words];
+  return letters.length > MOST_LETTERS ? `${letters.slice(0, MOST_LETTERS - 1).join("")}…` : words;
+}
+
 export function show(element, visible) {
   if (element.hidden === visible) element.hidden = !visible;
 }
 
-/** Says something to the user; a refusal stays longer than a success. */
+/** Says something to the user; a refusal stays longer than a success. What is said already is not said twice. */
 export function toast(message, alarming = false) {
+  for (const said of [...$("toasts").children]) if (said.textContent === message) said.remove();
+  while ($("toasts").children.length >= MOST_TOASTS) $("toasts").firstElementChild.remove();
   const note = make("p", { class: alarming ? "toast alarming" : "toast", role: alarming ? "alert" : "status" }, message);
   $("toasts").append(note);
   setTimeout(() => note.remove(), alarming ? 9000 : 4000);

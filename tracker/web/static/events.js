@@ -1,8 +1,9 @@
 // What happened, the newest first: told as it happens, and from the daemon's history where it keeps one.
 
-import { make } from "./dom.js";
+import { $, make, show } from "./dom.js";
 
 const KEPT = 200;
+const MOST_KNOWN = 10 * KEPT; // events that are not told twice
 const QUIET = new Set(["segment_progress"]);
 
 export class Events {
@@ -16,6 +17,8 @@ export class Events {
     const key = [event.stream, event.event, event.object, event.frame, event.time].join();
     if (QUIET.has(event.event) || this.known.has(key)) return;
     this.known.add(key);
+    show($("no-events"), false);
+    if (this.known.size > MOST_KNOWN) this.known.delete(this.known.values().next().value);
     this.told(event);
     const newer = [...this.list.children].find((item) => Number(item.dataset.time) <= event.time);
     this.list.insertBefore(item(event), newer ?? null);

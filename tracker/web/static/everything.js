@@ -95,6 +95,13 @@ export class Everything {
     this.leave();
   }
 
+  /** The daemon was restarted: it knows nothing of a search. */
+  lose() {
+    if (this.job === null) return;
+    this.leave();
+    this.refused(new Error("the search is lost: the daemon was restarted"));
+  }
+
   leave() {
     if (this.job) this.link.call("segment.cancel", { id: this.job }).catch(() => {});
     this.reset();

@@ -14,7 +14,8 @@ export class Hold {
     this.changed = changed;
     this.frame = null; // held
     this.stream = null;
-    this.steps = Promise.resolve();
+    this.steps = Promise.resolve(); // fetches, one after the other
+    this.wanted = null; // the frame to be fetched next: what is asked for meanwhile takes its place
     setInterval(() => this.renew(), RENEW_MS);
   }
 
@@ -36,6 +37,7 @@ export class Hold {
     if (!this.held) return;
     this.frame = null;
     this.stream = null;
+    this.wanted = null;
     this.changed();
   }
 
@@ -45,26 +47,31 @@ export class Hold {
     fetchFrame(this.stream, this.frame, options).catch(() => {}); // a prompt on a frame that is gone says so itself
   }
 
-  /** Shows another buffered frame; one after the other, however fast the keys come. */
+  /** Shows another buffered frame; of those asked for while one is on its way, only the last. */
   goTo(frame) {
     this.here();
-    const { stream } = this;
-    if (!stream) return this.steps;
-    this.steps = this.steps.then(() => this.fetch(stream, frame));
+    if (!this.held) return this.steps;
+    if (this.wanted === null) this.steps = this.steps.then(() => this.fetchWanted());
+    this.wanted = Math.max(0, frame);
     return this.steps;
   }
 
   step(count) {
     this.here();
-    this.steps = this.steps.then(() => this.held && this.fetch(this.stream, this.frame + count));
-    return this.steps;
+    return this.goTo((this.wanted ?? this.frame) + count);
+  }
+
+  fetchWanted() {
+    const frame = this.wanted;
+    this.wanted = null;
+    return this.held && this.fetch(this.stream, frame);
   }
 
   async fetch(stream, frame) {
     if (stream !== this.stream) return;
     try {
       const options = { pin_s: PIN_S, max_width: Math.max(320, this.view.sourceWidth) };
-      const picture = await fetchFrame(stream, Math.max(0, frame), options);
+      const picture = await fetchFrame(stream, frame, options);
       if (stream !== this.stream) return;
       this.frame = picture.frame;
       this.view.show({ ...picture, tracks: this.tracksOf(stream, picture.frame) });

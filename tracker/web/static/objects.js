@@ -13,11 +13,12 @@ export class Objects {
   constructor(list, empty, actions) {
     Object.assign(this, { list, empty, actions });
     this.rows = new Map(); // object id -> Row
+    this.inSight = new IntersectionObserver((entries) => this.note(entries)); // only there pictures and charts are drawn
     this.refreshedMs = 0;
   }
 
   clear() {
-    for (const row of this.rows.values()) row.element.remove();
+    for (const row of this.rows.values()) this.inSight.unobserve(row.element), row.element.remove();
     this.rows.clear();
     show(this.empty, true);
   }
@@ -37,16 +38,25 @@ export class Objects {
     show(this.empty, !this.rows.size);
   }
 
+  note(entries) {
+    for (const { target, isIntersecting } of entries) {
+      const row = this.rows.get(Number(target.dataset.object));
+      if (row) row.visible = isIntersecting;
+    }
+  }
+
   add(id) {
     const row = new Row(id, this.actions);
     this.rows.set(id, row);
     this.list.append(row.element);
+    this.inSight.observe(row.element);
     return row;
   }
 
   drop(id, row) {
     const next = row.element.nextElementSibling ?? row.element.previousElementSibling;
     if (row.element.contains(document.activeElement)) (next?.querySelector("button") ?? this.list).focus();
+    this.inSight.unobserve(row.element);
     row.element.remove();
     this.rows.delete(id);
   }
@@ -61,6 +71,7 @@ class Row {
     this.id = id;
     this.actions = actions;
     this.samples = [];
+    this.visible = false;
     this.picturedMs = -Infinity;
     this.chartedMs = -Infinity;
     this.thumbnail = make("canvas", { class: "thumbnail", width: 96, height: 96, "aria-hidden": "true" });
@@ -96,6 +107,7 @@ class Row {
     this.box = record.box;
     const guess = record.guess?.label;
     text(this.name, `${this.id} ${this.label}`.trim());
+    this.name.title = this.label;
     text(this.guess, guess ? `${guess}? ${Math.round(record.guess.confidence * 100)} %` : "");
     const score = record.score === null ? "" : ` · score ${record.score.toFixed(2)}`;
     const behind = record.behind ? ` · ${record.behind} frames behind` : "";
@@ -108,6 +120,7 @@ class Row {
 
   sample(record, picture, now) {
     keepMinute(this.samples, [picture.time, record.area, record.score]);
+    if (!this.visible) return;
     if (now - this.chartedMs > CHART_MS) {
       this.chartedMs = now;
       drawChart(this.chart, this.samples, colourOf(this.id));

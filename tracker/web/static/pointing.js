@@ -12,11 +12,12 @@ export class Pointing {
     this.start = null;
     this.cursor = null; // source pixel, moved by keys
     this.corner = null; // where a box began by key
+    this.fingers = new Map(); // pointer id -> where it is: with two the picture is zoomed and moved
     this.view.layers.push((context, scale) => this.drawCursor(context, scale));
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     canvas.addEventListener("pointerup", (event) => this.up(event));
-    canvas.addEventListener("pointercancel", () => this.cancel());
+    canvas.addEventListener("pointercancel", (event) => this.cancel(event));
     canvas.addEventListener("pointerleave", () => this.everything.hover(null));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
@@ -27,6 +28,8 @@ export class Pointing {
   down(event) {
     const at = this.view.sourceOf(event);
     if (!at || event.button === 1) return;
+    this.fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (this.fingers.size > 1) return this.forget(); // two fingers mark nothing
     this.canvas.focus({ preventScroll: true });
     this.setCursor(null);
     this.canvas.setPointerCapture(event.pointerId);
@@ -37,6 +40,7 @@ export class Pointing {
   }
 
   move(event) {
+    if (this.fingers.size > 1) return this.pinch(event);
     const at = this.view.sourceOf(event);
     if (!at) return;
     if (!this.start) {
@@ -50,7 +54,19 @@ export class Pointing {
     this.view.draw();
   }
 
+  /** One of several fingers moved: what was between them stays between them. */
+  pinch({ pointerId, clientX, clientY }) {
+    if (!this.fingers.has(pointerId)) return;
+    const before = spread(this.fingers);
+    this.fingers.set(pointerId, [clientX, clientY]);
+    const now = spread(this.fingers);
+    const at = this.view.sourceOf({ clientX: now.x, clientY: now.y });
+    this.view.pan(now.x - before.x, now.y - before.y);
+    if (at) this.view.zoomBy(now.distance / before.distance, at);
+  }
+
   up(event) {
+    this.fingers.delete(event.pointerId);
     const { start } = this;
     const at = this.view.sourceOf(event);
     this.start = null;
@@ -77,7 +93,13 @@ export class Pointing {
     return this.on();
   }
 
-  cancel() {
+  cancel(event) {
+    this.fingers.delete(event.pointerId);
+    this.forget();
+  }
+
+  /** A press that comes to nothing. */
+  forget() {
     const { start } = this;
     this.start = null;
     this.prompt.dragged = null;
@@ -96,7 +118,7 @@ export class Pointing {
   }
 
   key(event) {
-    const { key } = event;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (!this.view.picture) return;
     if (key in steps) this.moveCursor(steps[key], event.shiftKey);
@@ -115,6 +137,7 @@ export class Pointing {
     this.setCursor([clamp(x + dx * step, w), clamp(y + dy * step, h)]);
     if (this.corner) this.prompt.dragged = boxOf(this.corner, this.cursor);
     if (this.everything.active) this.everything.hover(this.cursor);
+    this.view.reveal(this.cursor);
     this.view.draw();
   }
 
@@ -163,6 +186,12 @@ export class Pointing {
 }
 
 const clamp = (value, end) => Math.min(Math.max(value, 0), end - 1);
+
+/** The middle of two fingers, and how far they are apart. */
+function spread(fingers) {
+  const [[x1, y1], [x2, y2]] = [...fingers.values()];
+  return { x: (x1 + x2) / 2, y: (y1 + y2) / 2, distance: Math.max(1, Math.hypot(x2 - x1, y2 - y1)) };
+}
 
 function boxOf([x1, y1], [x2, y2]) {
   return [Math.min(x1, x2), Math.min(y1, y2), Math.max(x1, x2), Math.max(y1, y2)];

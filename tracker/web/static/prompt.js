@@ -11,6 +11,7 @@ export class Prompt {
     Object.assign(this, { link, view, hold, changed, refused });
     this.correcting = null; // object id: marks correct it at once
     this.dragged = null; // box while it is drawn
+    this.asked = 0; // counts requests, so that a late answer is known as such
     this.added = null; // the daemon's answer for the last new object, on the frame of its marks
     this.reset();
     view.layers.push((context, scale) => this.draw(context, scale));
@@ -23,7 +24,6 @@ export class Prompt {
     this.candidates = [];
     this.chosen = 0;
     this.byChoice = false;
-    this.asked = 0;
     this.waiting = false;
   }
 
@@ -97,10 +97,11 @@ export class Prompt {
     const candidate = this.candidates[this.chosen];
     const size = this.view.picture.size;
     const marks = this.byChoice && candidate ? { drawing: { outline: candidate.outline, size } } : this.marks();
+    const { asked } = this;
     this.accepting = true;
     try {
       this.added = await this.link.call("objects.add", { stream, frame, ...marks });
-      this.leave();
+      if (asked === this.asked) this.leave();
     } catch (error) {
       this.refused(error);
     } finally {

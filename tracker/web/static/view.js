@@ -1,9 +1,11 @@
 // The large picture: one canvas, on which picture and outlines are drawn together, so that they cannot part.
 
+import { shortened } from "./dom.js";
 import { colourOf, dashOf } from "./palette.js";
 import { fill, pathOf, stroke } from "./outline.js";
 
 const MAX_ZOOM = 16;
+const inside = (share) => Math.min(Math.max(share, 0), 1);
 
 export class View {
   constructor(canvas) {
@@ -12,7 +14,8 @@ export class View {
     this.picture = null;
     this.selected = null; // object id
     this.hovered = null;
-    this.layers = []; // functions (context, scale) that draw in source pixels on top
+    this.under = []; // functions (context, scale) that draw in source pixels beneath the objects,
+    this.layers = []; // and on top
     this.zoom = 1;
     this.centre = [0.5, 0.5]; // of the source, at the canvas's middle
     this.drawn = 0;
@@ -53,6 +56,7 @@ export class View {
 
   show(picture) {
     if (this.picture?.stream !== picture.stream) this.fit();
+    if (this.picture && this.picture.bitmap !== picture.bitmap) this.picture.bitmap.close();
     this.picture = picture;
     this.draw();
     this.drawn += 1;
@@ -60,6 +64,7 @@ export class View {
   }
 
   clear() {
+    this.picture?.bitmap.close();
     this.picture = null;
     this.fit();
     delete this.canvas.dataset.frame;
@@ -78,6 +83,7 @@ export class View {
     context.setTransform(scale, 0, 0, scale, ...origin);
     context.drawImage(picture.bitmap, 0, 0, w, h);
     const ratio = window.devicePixelRatio;
+    for (const layer of this.under) layer(context, scale / ratio);
     for (const object of picture.tracks?.objects ?? []) this.drawObject(object, scale / ratio);
     for (const layer of this.layers) layer(context, scale / ratio);
   }
@@ -97,16 +103,17 @@ export class View {
     const { context } = this;
     const size = 13 / scale;
     context.font = `600 ${size}px system-ui, sans-serif`;
-    const shortened = words.length > 40 ? `${words.slice(0, 39)}…` : words;
-    const width = context.measureText(shortened).width + size * 0.7;
+    const said = shortened(words);
+    const width = context.measureText(said).width + size * 0.7;
+    const left = Math.max(0, Math.min(x, this.picture.size[0] - width)); // it stays on the picture
     const top = Math.max(0, y - size * 1.5);
     context.fillStyle = "rgb(11 13 16 / 78%)";
-    context.fillRect(x, top, width, size * 1.4);
+    context.fillRect(left, top, width, size * 1.4);
     context.fillStyle = colourOf(id);
-    context.fillRect(x, top, size * 0.25, size * 1.4);
+    context.fillRect(left, top, size * 0.25, size * 1.4);
     context.fillStyle = "#fff";
     context.textBaseline = "middle";
-    context.fillText(shortened, x + size * 0.45, top + size * 0.72);
+    context.fillText(said, left + size * 0.45, top + size * 0.72);
   }
 
   /** The source pixel under a pointer event, kept inside the frame; null without a picture. */
@@ -119,6 +126,29 @@ export class View {
     const x = ((event.clientX - bounds.left) * ratio - left) / this.scale;
     const y = ((event.clientY - bounds.top) * ratio - top) / this.scale;
     return [Math.min(Math.max(x, 0), w - 0.01), Math.min(Math.max(y, 0), h - 0.01)];
+  }
+
+  /** The source pixel in the middle of the canvas. */
+  get middle() {
+    const [w, h] = this.picture?.size ?? [0, 0];
+    return [this.centre[0] * w, this.centre[1] * h];
+  }
+
+  /** Moves what is seen of a zoomed picture by device-independent pixels of the window. */
+  pan(dx, dy) {
+    if (!this.picture) return;
+    const [w, h] = this.picture.size;
+    const perPixel = window.devicePixelRatio / this.scale;
+    this.centre = [inside(this.centre[0] - (dx * perPixel) / w), inside(this.centre[1] - (dy * perPixel) / h)];
+    if (this.zoom === 1) this.fit();
+  }
+
+  /** Brings a source pixel that is out of sight to the middle. */
+  reveal([x, y]) {
+    const [w, h] = this.picture.size;
+    const { width, height } = this.canvas;
+    const [left, top] = [this.origin[0] + x * this.scale, this.origin[1] + y * this.scale];
+    if (left < 0 || top < 0 || left > width || top > height) this.centre = [x / w, y / h];
   }
 
   /** The smallest of the drawn objects at a source pixel. */

@@ -4,6 +4,7 @@ import { $, make, show, text, toast } from "./dom.js";
 import { thumbnail } from "./thumbnail.js";
 
 const HITS = 5; // shown of each, the newest
+const MOST_WATCHED = 512; // whose hits are kept: twice as many as can be waited for
 const THRESHOLD = 0.9;
 
 export class WatchList {
@@ -35,6 +36,9 @@ export class WatchList {
   }
 
   take(watched) {
+    const shown = JSON.stringify([watched.map(({ watch }) => [watch, this.hits.get(watch)])]);
+    if (shown === this.shown) return; // the list is left alone, and who has the focus in it
+    this.shown = shown;
     this.watched = watched;
     show($("no-watched"), !watched.length);
     $("watched").replaceChildren(...watched.map((one) => this.item(one)));
@@ -44,10 +48,11 @@ export class WatchList {
   happened(event) {
     if (event.event !== "looks_like") return;
     const kept = this.hits.get(event.watch) ?? [];
-    if (kept.some((other) => other.time === event.time && other.stream === event.stream)) return;
+    if (kept.some((other) => other.time === event.time && other.stream === event.stream && other.object === event.object)) return;
     kept.push(event);
     kept.sort((a, b) => b.time - a.time);
     this.hits.set(event.watch, kept.slice(0, HITS));
+    if (this.hits.size > MOST_WATCHED) this.hits.delete(this.hits.keys().next().value);
     if (this.watched.some(({ watch }) => watch === event.watch)) this.take(this.watched);
     else this.load(); // somebody else added it
   }

@@ -1,6 +1,6 @@
 // Zones and lines of the stream on screen: drawn on the picture with their counts, set, edited and removed.
 
-import { $, make, show, text, toast } from "./dom.js";
+import { $, make, shortened, show, text, toast } from "./dom.js";
 
 const NEAR_PX = 12; // of a vertex that is to be moved
 
@@ -9,8 +9,9 @@ export class Zones {
   constructor(link, view, stream) {
     Object.assign(this, { link, view, stream });
     this.zones = [];
-    this.draft = null; // { line, points, moving }
-    view.layers.push((context, scale) => this.draw(context, scale));
+    this.draft = null; // { line, points, settings, moving, edited }; `edited`: the zone as it was when its editing began
+    view.under.push((context, scale) => this.draw(context, scale)); // no name hides an object's
+    view.layers.push((context, scale) => this.draft && this.drawDraft(context, scale));
     // Before the picture's own handlers: while a zone is drawn, a click is a vertex and no prompt.
     for (const kind of ["pointerdown", "pointermove", "pointerup"]) {
       view.canvas.addEventListener(kind, (event) => this.draft && this.point(event, kind), { capture: true });
@@ -35,9 +36,14 @@ export class Zones {
   }
 
   take(zones) {
+    const shapes = JSON.stringify(zones.map(({ stream, zone, settings }) => [stream, zone, settings]));
+    if (shapes === this.shapes) return; // the list is left alone, and who has the focus in it
+    this.shapes = shapes;
     this.zones = zones;
+    show($("no-zones"), !zones.length);
     $("zones").replaceChildren(...zones.map((zone) => this.item(zone)));
     this.counts = new Map(zones.map(({ zone }, k) => [zone, $("zones").children[k].querySelector(".counts")]));
+    this.compareDraft();
     this.view.draw();
   }
 
@@ -67,11 +73,13 @@ export class Zones {
 
   // -------------------------------------------------------------------------------------------- drawing and editing
 
-  begin(line, name = "", points = [], settings = {}) {
+  begin(line, name = "", points = [], settings = {}, edited = null) {
     if (!this.view.picture) return toast("there is no picture to draw on yet");
-    this.draft = { line, points, settings, moving: null };
+    this.draft = { line, points, settings, moving: null, edited };
     $("zone-form").elements.zone.value = name;
-    text($("zone-hint"), line ? "Click where the line begins and where it ends." : "Click the corners, one after the other.");
+    $("zone-form").elements.zone.readOnly = edited !== null;
+    const drawing = line ? "Click where the line begins and where it ends." : "Click the corners, one after the other.";
+    text($("zone-hint"), edited ? "Drag its corners." : drawing);
     show($("zone-form"), true);
     this.changed();
     this.view.canvas.focus();
@@ -82,7 +90,18 @@ export class Zones {
     const unit = settings.unit === "fraction" ? [w, h] : [1, 1];
     const points = (settings.line ?? settings.polygon).map(([x, y]) => [x * unit[0], y * unit[1]]);
     const { labels, min_area, share, at, loiter_s } = settings;
-    this.begin(Boolean(settings.line), name, points, { labels, min_area, share, at, loiter_s });
+    this.begin(Boolean(settings.line), name, points, { labels, min_area, share, at, loiter_s }, settings);
+  }
+
+  /** Says where somebody else has changed what is being edited here. */
+  compareDraft() {
+    const edited = this.draft?.edited;
+    if (!edited) return;
+    const name = $("zone-form").elements.zone.value;
+    const now = this.zones.find(({ zone }) => zone === name);
+    if (!now) text($("zone-hint"), "Somebody else has removed it meanwhile; Save sets it again.");
+    else if (JSON.stringify(now.settings) !== JSON.stringify(edited))
+      text($("zone-hint"), "Somebody else has changed it meanwhile; Save replaces that.");
   }
 
   leave() {
@@ -94,7 +113,7 @@ export class Zones {
   point(event, kind) {
     event.stopImmediatePropagation();
     const at = this.view.sourceOf(event);
-    if (!at || event.button === 1) return;
+    if (!at || event.button === 1 || !event.isPrimary) return;
     const { draft } = this;
     if (kind === "pointerdown") {
       draft.moving = this.near(at);
@@ -135,8 +154,11 @@ export class Zones {
   }
 
   async save() {
-    const { line, points, settings } = this.draft;
+    const { line, points, settings, edited } = this.draft;
     const zone = $("zone-form").elements.zone.value.trim();
+    if (!edited && this.zones.some((other) => other.zone === zone)) {
+      return toast(`there is a zone ${zone}: edit that one, or choose another name`, true);
+    }
     const shape = { [line ? "line" : "polygon"]: points.map(([x, y]) => [Math.round(x), Math.round(y)]) };
     try {
       await this.link.call("zones.set", { stream: this.stream(), zone, ...settings, ...shape });
@@ -159,8 +181,10 @@ export class Zones {
       const points = (settings.line ?? settings.polygon).map(([x, y]) => [x * unit[0], y * unit[1]]);
       trace(context, points, Boolean(settings.line), scale, zone, [w, h]);
     }
-    if (!this.draft) return;
-    trace(context, this.draft.points, this.draft.line, scale, "", [w, h]);
+  }
+
+  drawDraft(context, scale) {
+    trace(context, this.draft.points, this.draft.line, scale, "", this.view.picture.size);
     context.fillStyle = "#fff";
     for (const [x, y] of this.draft.points) context.fillRect(x - 4 / scale, y - 4 / scale, 8 / scale, 8 / scale);
   }
@@ -186,8 +210,9 @@ function trace(context, points, line, scale, name, [w, h]) {
   context.font = `600 ${13 / scale}px system-ui, sans-serif`;
   context.fillStyle = "#fff";
   context.textBaseline = "top";
+  const words = shortened(name);
   const [x, y] = [points[0][0] + 6 / scale, points[0][1] + 6 / scale]; // the name stays on the picture
-  context.fillText(name, Math.min(x, w - context.measureText(name).width - 6 / scale), Math.min(y, h - 20 / scale));
+  context.fillText(words, Math.min(x, w - context.measureText(words).width - 6 / scale), Math.min(y, h - 20 / scale));
 }
 
 /** An arrow's, at the second point. */
