@@ -117,11 +117,18 @@ def furnish(client: Client, pond: Pond) -> None:
     client.set_zone("pond", "inlet", ZoneConfig(line=((320, 20), (320, 340))))
     client.set_zone("pond", "reeds", ZoneConfig(polygon=[(420, 40), (620, 40), (620, 200), (420, 200)]))
     for stream, fish, label in (("pond", 1, "koi"), ("pond", 2, "carp"), ("gate", 1, "koi")):
-        frame = client.snapshot(stream, pin_s=60).frame
+        frame = frame_with(client, pond, stream, fish)
         client.add(stream, frame=frame, points=[pond.inside(frame, fish)], label=label)
     wait_until(lambda: len(client.similar(stream="pond", object=last(client, "pond")).hits) >= 2, timeout_s=60)
     client.pause_stream("gate")  # the model has time for what is looked at
     client.watch_for("the white koi", stream="pond", object=first(client, "pond"), threshold=0.85)
+
+
+def frame_with(client: Client, pond: Pond, stream: str, fish: int) -> int:
+    """A frame on which a fish is well in sight."""
+    while not pond.whole(frame := client.snapshot(stream, pin_s=60).frame, fish):
+        time.sleep(0.5)
+    return frame
 
 
 def first(client: Client, stream: str) -> int:
