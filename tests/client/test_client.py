@@ -327,7 +327,15 @@ def test_gaps_are_counted_by_topic_and_a_new_instance_begins_anew() -> None:
 
 @pytest.mark.parametrize(
     "parts",
-    [[b"tracks/cam1/"], [b"tracks/cam1/", b"\xc1"], [b"tracks/cam1/", b"\x80"], [b"new/", b"\x80"], [b"\xff", b""]],
+    [
+        [b"tracks/cam1/"],
+        [b"tracks/cam1/", b"\xc1"],
+        [b"tracks/cam1/", b"\x80"],
+        [b"tracks/cam1/", b"\x81\xa6stream\xa2\xff\xff"],  # no text
+        [b"tracks/cam1/", b"\x81\xa1x" + b"\x91" * 100_000 + b"\xc0"],  # too deep
+        [b"new/", b"\x80"],
+        [b"\xff", b""],
+    ],
 )
 def test_messages_of_another_protocol_are_refused(parts: list[bytes]) -> None:
     with pytest.raises(errors.TrackerError, match="is not of protocol version 1"):

@@ -33,8 +33,11 @@ async def _impossible_names(buckets: Buckets) -> None:
 
 
 async def _garbage_entries(buckets: Buckets) -> None:
+    deep = b'{"strange":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    no_text = b'{"kind":"\xff","owner":"\xff","stream":"\xff","box":"\xff"}'
     for bucket in (buckets.orders, buckets.boxes, buckets.where, buckets.claims):
-        await bucket.put("cam", b"\xff\x00{")
+        for name, value in (("cam", b"\xff\x00{"), ("deep", deep), ("text", no_text)):
+            await bucket.put(name, value)
     await buckets.orders.put("move.cam", b'{"kind":"move","time":1e300,"to":"south"}')
 
 

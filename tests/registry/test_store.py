@@ -190,6 +190,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "another program's": (_foreign, "another program's"),
     "a later version's": (_pragma("PRAGMA user_version = 99"), "has version 99"),
     "a row of rubbish": (_pragma("UPDATE objects SET record = x'c1'"), "a row that cannot be read"),
+    "a row without text": (_pragma("UPDATE objects SET record = x'81a1ffa1ff'"), "a row that cannot be read"),
 }
 
 

@@ -135,7 +135,7 @@ def _listed(path: Path) -> Iterator["Item"]:
             continue
         try:
             yield msgspec.json.decode(line, type=Item)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise SourceError(
                 f'{path}: line {number} is not {{"path": …, "box": [x1, y1, x2, y2]}}: {error}'
             ) from None

@@ -82,7 +82,7 @@ def read_result(payload: bytes, result: type[R]) -> R:
         answer = msgspec.msgpack.decode(payload, type=_Answer)
         if answer.ok:
             return msgspec.msgpack.decode(answer.result, type=result)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         raise TrackerError(
             f"the reply is not of protocol version {VERSION}; is it a daemon that answers?"
         ) from None
@@ -134,5 +134,5 @@ def _read_body(topic: str, parts: list[bytes]) -> Body:
     kind = topic.partition("/")[0]
     try:
         return msgspec.msgpack.decode(parts[0], type=_BODIES[kind])
-    except (msgspec.MsgspecError, KeyError, IndexError) as error:
+    except (ValueError, RecursionError, KeyError, IndexError) as error:
         raise TrackerError(f"a message of {topic!r} is not of protocol version {VERSION}") from error

@@ -39,7 +39,7 @@ async def get_bundle(js: JetStreamContext, stream: str, tokens: list[str]) -> Bu
             return msgspec.msgpack.decode(await stored_data(js, BUNDLES, bundle_name(stream, token)), type=Bundle)
         except (NotFoundError, ObjectNotFoundError, ObjectDeletedError):
             continue
-        except (BadObject, msgspec.MsgspecError) as error:
+        except (BadObject, ValueError, RecursionError) as error:
             log.error("%s: the objects stored by %s cannot be read: %s", stream, token, error)
     return Bundle()
 

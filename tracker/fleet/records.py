@@ -65,7 +65,7 @@ def decoded(data: bytes | None, kind: Any) -> Any:
     """None for what is no such record."""
     try:
         return msgspec.json.decode(data or b"", type=kind)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return None
 
 

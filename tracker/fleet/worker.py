@@ -75,7 +75,7 @@ class Child:
             await self._process.stdin.drain()
             line = await self._process.stdout.readline()
             return msgspec.json.decode(line, type=Answer)
-        except (OSError, ValueError, msgspec.MsgspecError):
+        except (OSError, ValueError, RecursionError):
             await self.stop()
             raise TrackerError("the process that worked on it ended") from None
 

@@ -95,7 +95,7 @@ def _image_part(jpeg: bytes) -> dict[str, Any]:
 def _text_of(answer: bytes) -> str:
     try:
         completion = msgspec.json.decode(answer, type=_Completion)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         raise Unavailable("the describing server's answer is not one of a chat") from None
     text = completion.choices[0].message.content if completion.choices else None
     if not text or not plain(text):

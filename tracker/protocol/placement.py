@@ -70,5 +70,5 @@ def where_of(data: bytes) -> Where | None:
     """None for what is no such record: others may write into the same NATS."""
     try:
         return msgspec.json.decode(data, type=Where)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return None

@@ -103,7 +103,7 @@ class Database:
             streams = self._records("streams", SavedStream)
             zones = self._records("zones", SavedZones)
             objects = _kept(self._all("SELECT record, memory FROM objects"))
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise Damaged("has a row that cannot be read") from error
         self._sweep({kept.memory_file for kept in objects})
         return Saved(streams, objects, zones)

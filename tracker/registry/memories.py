@@ -224,7 +224,7 @@ def _header(data: bytes) -> _Header:
     try:
         text = msgspec.json.decode(data[8 : 8 + size], type=_File).metadata[_HEADER_KEY]
         return msgspec.json.decode(text, type=_Header)
-    except (msgspec.DecodeError, KeyError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError, KeyError) as error:
         raise BadRequest("the memory's header is not one of tracker's; export it again") from error
 
 

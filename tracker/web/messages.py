@@ -107,5 +107,5 @@ def read(received: Mapping[str, Any]) -> FromPages:
         raise NotUnderstood("bytes where a text is taken")
     try:
         return _DECODER.decode(text)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise NotUnderstood(str(error)) from None

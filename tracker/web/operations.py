@@ -58,7 +58,7 @@ async def ask(client: AsyncClient, op: str, args: Raw) -> Struct:
         own = {key: fields.pop(key) for key in ("drawing", "job") if key in fields}
         wrapped = msgspec.convert(own, Wrapped)
         struct = msgspec.convert(fields, operation.args)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         place, words = place_and_words(error)
         raise BadRequest(f"{place.lstrip('.')}: {words}".removeprefix(": ")) from None
     if wrapped.drawing and "mask" not in operation.args.__struct_fields__:
