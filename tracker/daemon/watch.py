@@ -101,15 +101,18 @@ class Watch:
         while not self._ended.wait(LOOK_S):
             if self._stopping_s is not None:
                 self._look_at_stop(time.monotonic() - self._stopping_s)
-            if self._failed:
-                continue
-            try:
-                why = self._fault()
-            except Exception as error:
-                log.exception("the watch cannot look")
-                why = f"the watch cannot look: {type(error).__name__}"
-            if why is not None:
+            why = self._why_end()
+            if why is not None and not self._failed:
                 self._end_because(why)
+
+    def _why_end(self) -> str | None:
+        """Peers are looked at until the process has ended."""
+        try:
+            return self._fault()
+        except Exception as error:
+            if not self._failed:
+                log.exception("the watch cannot look")
+            return f"the watch cannot look: {type(error).__name__}"
 
     def _end_because(self, why: str) -> None:
         self._failed = True

@@ -15,7 +15,7 @@ export class Hold {
     this.frame = null; // held
     this.stream = null;
     this.steps = Promise.resolve(); // fetches, one after the other
-    this.wanted = null; // the frame to be fetched next: what is asked for meanwhile takes its place
+    this.target = null; // the frame that was asked for last, until it is shown
     setInterval(() => this.renew(), RENEW_MS);
   }
 
@@ -37,7 +37,7 @@ export class Hold {
     if (!this.held) return;
     this.frame = null;
     this.stream = null;
-    this.wanted = null;
+    this.target = null;
     this.changed();
   }
 
@@ -51,20 +51,23 @@ export class Hold {
   goTo(frame) {
     this.here();
     if (!this.held) return this.steps;
-    if (this.wanted === null) this.steps = this.steps.then(() => this.fetchWanted());
-    this.wanted = Math.max(0, frame);
+    const idle = this.target === null;
+    this.target = Math.max(0, frame);
+    if (idle) this.steps = this.steps.then(() => this.follow());
     return this.steps;
   }
 
   step(count) {
     this.here();
-    return this.goTo((this.wanted ?? this.frame) + count);
+    return this.goTo((this.target ?? this.frame) + count);
   }
 
-  fetchWanted() {
-    const frame = this.wanted;
-    this.wanted = null;
-    return this.held && this.fetch(this.stream, frame);
+  async follow() {
+    while (this.held && this.target !== null) {
+      const frame = this.target;
+      await this.fetch(this.stream, frame);
+      if (this.target === frame) this.target = null;
+    }
   }
 
   async fetch(stream, frame) {
