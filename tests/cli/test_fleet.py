@@ -18,6 +18,7 @@ from tracker.exports import MAX_PNG_OBJECT
 from tracker.fleet.work import FileTask, Work
 from tracker.fleet.worker import Order
 
+HELP = ["-h", "--help"]  # click keeps a command's first ones
 TRACKERD = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()"]
 
 
@@ -104,4 +105,5 @@ def test_everything_and_masks_are_what_a_box_can_do(command: click.Command, tmp_
     work = Work(kind=command.name, want=["masks"], everything=True)  # type: ignore[arg-type]
     task = FileTask(job="20261126-120000-0a1b2c", number=0, path=str(picture), work=work)
     typed = arguments(Order(task=task, folder=str(tmp_path), device="cpu"))
-    assert command.make_context(command.name, typed).params["max_masks"] == MAX_PNG_OBJECT
+    context = command.make_context(command.name, typed, help_option_names=HELP)
+    assert context.params["max_masks"] == MAX_PNG_OBJECT
