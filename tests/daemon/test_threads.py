@@ -16,6 +16,7 @@ from msgspec import structs
 
 from helpers.fakes import BlobEngine
 from helpers.tracking import Talk, blobs, configuration, wait_until
+from helpers.waiting import in_background
 from tracker.config import Config, KeysConfig
 from tracker.daemon import delivery, watch
 from tracker.daemon.daemon import Daemon
@@ -119,9 +120,8 @@ REQUESTS = {
 @contextmanager
 def prodded(run: Run) -> Iterator[None]:
     """Every thread has something to do, again and again."""
-    done = threading.Event()
 
-    def prod() -> None:
+    def prod(done: threading.Event) -> None:
         with zmq.Context() as context, context.socket(zmq.SUB) as sub, context.socket(zmq.DEALER) as dealer:
             sub.linger = dealer.linger = 0
             sub.subscribe("")
@@ -134,13 +134,8 @@ def prodded(run: Run) -> Iterator[None]:
                 while dealer.poll(20):
                     dealer.recv()
 
-    thread = threading.Thread(target=prod)
-    thread.start()
-    try:
+    with in_background(prod):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 # The thread, and what is made to raise in it.

@@ -66,6 +66,8 @@ DAMAGED = {
     "no chunks are there": lambda _: _record(size=10**15),
     "its digest is none": lambda info: _record(nuid=info.nuid),
     "its digest is another's": lambda info: _record(nuid=info.nuid, digest=f"SHA-256={'A' * 43}="),
+    "its size is no number": lambda info: _record(nuid=info.nuid, size="many"),
+    "its record is none": lambda _: b"{",
     "it has no digest": lambda info: _record(nuid=info.nuid, digest=None),
 }
 

@@ -141,6 +141,7 @@ class TestCredentials:
     [
         ("http://127.0.0.1", {}, "nats: 'http://127.0.0.1' is no server: write nats://HOST:4222"),
         ("", {}, "nats: '' is no server"),
+        ("TLS://host", {}, "nats: 'TLS://host' is no server"),
         ("nats://a,two words", {}, "nats: 'two words' is no server"),
         ("nats://host:99999", {}, "nats: 'nats://host:99999' is no server"),
         ("nats://user:secret@host:99999", {}, "nats: 'nats://…@host:99999' is no server"),

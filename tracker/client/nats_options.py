@@ -77,7 +77,8 @@ def _server_problem(server: str) -> str | None:
         host, port = parts.hostname, parts.port
     except ValueError:
         return rule
-    if parts.scheme not in SCHEMES or not host or re.search(r"\s", server) or port == 0:
+    is_known = "://" not in server or server.startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
+    if not is_known or not host or re.search(r"\s", server) or port == 0:
         return rule
     return None
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 from nats.js import JetStreamContext, api
-from nats.js.errors import BadObjectMetaError, NotFoundError, ObjectNotFoundError
+from nats.js.errors import NotFoundError, ObjectNotFoundError
 from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
 from tracker.errors import BadRequest, ConfigError
 from tracker.fleet.buckets import make
-from tracker.fleet.reading import all_entries, stored_data
+from tracker.fleet.reading import BadObject, all_entries, stored_data
 from tracker.fleet.records import ACK_WAIT_S
 from tracker.fleet.work import (
     JOB,
@@ -156,7 +156,7 @@ async def fetch(files: Files, job: str, folder: Path) -> int:
                 raise BadRequest(f"{name!r} would not be in {folder}")
             try:
                 data = await stored_data(files.js, RESULTS, f"{job}/{name}")
-            except (ObjectNotFoundError, BadObjectMetaError):
+            except (ObjectNotFoundError, BadObject):
                 missing.append(f"{name!r} is not in NATS; it is where jobs.results of box {done.box} says")
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)

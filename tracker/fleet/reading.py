@@ -26,13 +26,14 @@ SLOWEST_BYTES_S = 1e6  # of a network on which an object is waited for
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Changed = Callable[[str, bytes | None], None]
+
+# What nats-py raises of an object whose record or content others wrote.
+UNREADABLE = (BadObjectMetaError, DigestMismatchError, LinkIsABucketError, AttributeError, TypeError, ValueError)
 
 
 class BadObject(Exception):
     """An object that is stored and cannot be had."""
-
-
-Changed = Callable[[str, bytes | None], None]
 
 
 async def answered(ask: Callable[[], Awaitable[T]]) -> T:
@@ -128,16 +129,15 @@ def _is_deleted(headers: dict[str, str] | None) -> bool:
 async def stored_data(js: JetStreamContext, bucket: str, name: str) -> bytes:
     """An object's content. Raises ObjectNotFoundError, BadObject where it is not what its record says, and
     TimeoutError, also where it is replaced while it is read."""
-    stream = f"OBJ_{bucket}"
     store = await js.object_store(bucket)
-    info = await store.get_info(name)
-    if info.nuid:
-        chunks = f"$O.{bucket}.C.{info.nuid}"
-        held = (await js.stream_info(stream, subjects_filter=chunks)).state.subjects or {}
-        if held.get(chunks, 0) != info.chunks:  # nats-py would wait for ever for what is not there
-            raise BadObject(f"{name!r} is not whole")
     try:
+        info = await store.get_info(name)
+        if info.nuid:
+            chunks = f"$O.{bucket}.C.{info.nuid}"
+            held = (await js.stream_info(f"OBJ_{bucket}", subjects_filter=chunks)).state.subjects or {}
+            if held.get(chunks, 0) != info.chunks:  # nats-py would wait for ever for what is not there
+                raise BadObject(f"{name!r} is not whole")
         async with asyncio.timeout(READ_S + (info.size or 0) / SLOWEST_BYTES_S):
             return (await store.get(name)).data or b""
-    except (DigestMismatchError, BadObjectMetaError, LinkIsABucketError, AttributeError, ValueError) as error:
+    except UNREADABLE as error:
         raise BadObject(f"{name!r} cannot be read: {error}") from None
