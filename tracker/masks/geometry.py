@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tracker.masks.enlargement import Enlargement, bounds_of
 from tracker.masks.rle import rle_encode
-from tracker.types import F32, U8, Bool, Shape
+from tracker.masks.types import F32, U8, Bool, Shape
 
 Outline = list[list[list[int]]]
 _Ring = NDArray[np.int32]  # [n, 2] vertices, closed without repeating the first
