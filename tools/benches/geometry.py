@@ -13,7 +13,7 @@ import numpy as np
 
 from benches.report import Row
 from tracker.masks.geometry import shapes_of
-from tracker.types import F32, Shape
+from tracker.masks.types import F32, Shape
 
 SIZE_WH = (1920, 1080)
 

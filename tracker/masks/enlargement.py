@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.types import F32, Bool
+from tracker.masks.types import F32, Bool
 
 # Rows enlarged at a time. Whole crops at once take up to four times as long: what lies between is then so big
 # that the C library gives its memory back to the system each time.

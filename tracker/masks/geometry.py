@@ -14,7 +14,7 @@ from tracker.masks.enlargement import Enlargement, bounds_of
 from tracker.masks.rle import rle_encode
 from tracker.masks.sheet import Ring, Sheet, sheets
 from tracker.masks.simplification import simplified
-from tracker.types import F32, U8, Bool, Shape
+from tracker.masks.types import F32, U8, Bool, Shape
 
 Outline = list[list[list[int]]]
 

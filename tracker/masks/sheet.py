@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.types import Bool
+from tracker.masks.types import Bool
 
 Ring = NDArray[np.int32]  # [n, 2] vertices, closed without repeating the first
 SHEET_BYTES = 1 << 20  # what stays in a core's cache
@@ -85,8 +85,8 @@ def sheets(sizes_hw: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
 
 
 def edge_rings(contours: Sequence[Ring]) -> list[Ring]:
-    """Contours through all pixels of a border, int32 [n, 2] -> rings along the pixels' edges, each of whose vertices
-    is a corner."""
+    """Contours through all pixels of a border, int32 [n, 2] -> rings along the edges of those pixels, each of whose
+    vertices is a corner."""
     lengths = np.array([len(contour) for contour in contours])
     ends = np.cumsum(lengths)
     starts = ends - lengths

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.masks.sheet import Ring
-from tracker.types import F32
+from tracker.masks.types import F32
 
 Numbers = NDArray[np.int64]
 T = TypeVar("T", np.int32, np.int64)
@@ -98,9 +98,9 @@ def _places(vertices_xy: Ring, lengths: Numbers, corners_xy: Ring, sides: Number
 
 def _as_numbers(vertices_xy: Ring, lengths: Numbers) -> Numbers:
     """Each vertex as one number: its ring, y and x."""
-    rings = np.arange(len(lengths)).repeat(lengths)
-    y = vertices_xy[:, 1].astype(np.int64)
-    numbers: Numbers = (rings << 42) + (y << 21) + vertices_xy[:, 0]
+    rings: Numbers = np.arange(len(lengths)).repeat(lengths)
+    x, y = vertices_xy.astype(np.int64).T
+    numbers: Numbers = (rings << 42) + (y << 21) + x
     return numbers
 
 

@@ -1,17 +1,22 @@
 """Records of streams and objects: bookkeeping and masks in, protocol records out."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import UNSET, UnsetType, structs
 
 from tracker.masks.geometry import shapes_of
+from tracker.masks.types import ObjectMask, Shape
 from tracker.protocol.messages import FrameMessage, Tracks
 from tracker.protocol.object_record import object_record
 from tracker.protocol.records import BufferRecord, Description, Guess, ObjectRecord, StreamRecord, ZoneCounts
 from tracker.tracking.state import TrackedObject, TrackedStream
-from tracker.types import Frame, ObjectMask, Shape
+
+if TYPE_CHECKING:
+    from tracker.images.types import Frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
