@@ -3,6 +3,7 @@
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tracker.config import Config
@@ -14,6 +15,7 @@ from tracker.daemon.zones import Zones
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.memory import ObjectMemory
+from tracker.errors import FrameGone
 from tracker.images.types import Frame
 from tracker.labels.labeller import Labeller
 from tracker.masks.types import ObjectMask
@@ -27,7 +29,7 @@ from tracker.tracking.state import StreamTable, TrackedStream
 
 ENCODED_FRAMES = 4  # kept for further prompts on the same frame
 
-FrameKey = tuple[str, int, int]  # stream, capture index, and when it was decoded: numbers may begin anew
+FrameKey = tuple[str, int]  # stream and capture index, which never repeat
 
 
 @dataclass(eq=False)
@@ -123,7 +125,7 @@ class Context:
 
 
 def _key(frame: Frame) -> FrameKey:
-    return frame.stream, frame.index, frame.mono_ns
+    return frame.stream, frame.index
 
 
 def frame_of(stream: TrackedStream, index: int | None, time_s: float | None = None) -> Frame:
@@ -132,3 +134,11 @@ def frame_of(stream: TrackedStream, index: int | None, time_s: float | None = No
     if index is not None:
         return buffer.get(index)
     return buffer.newest() if time_s is None else buffer.nearest(time_s)
+
+
+def corrected_frame_of(stream: TrackedStream, index: int | None) -> Frame:
+    """The same for a correction: if it names none, the newest whose masks were published, since it is about those."""
+    if index is None:
+        with suppress(FrameGone):
+            return stream.source.buffer.get(stream.processed)
+    return frame_of(stream, index)
