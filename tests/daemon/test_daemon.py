@@ -370,7 +370,7 @@ class TestPast:
 
 
     def test_a_correction_of_what_was_seen_last_costs_no_encoding(self, video: Path) -> None:
-        """A correction that names no frame is about the newest whose masks were published, which the model has seen."""
+        """One that names no frame is about the newest whose masks were published, which the model has seen."""
         engine = BlobEngine()
         with serving(configuration(streams={"cam": {"url": str(video)}}), engine) as talk:
             wait_until(lambda: talk.ask("streams.list")["streams"][0]["state"] == "ended")

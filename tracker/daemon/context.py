@@ -50,7 +50,9 @@ class Context:
     described: Counter[str] = field(default_factory=Counter)  # questions to the describing server, by outcome
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[FrameKey, Features] = field(default_factory=OrderedDict)
-    _stepped: dict[FrameKey, int] = field(default_factory=dict)  # frames of the last step, by their place in its batch
+    _stepped: dict[FrameKey, int] = field(
+        default_factory=dict
+    )  # frames of the last step: places in its batch
     _step_features: Features | None = None
 
     @classmethod
@@ -137,7 +139,7 @@ def frame_of(stream: TrackedStream, index: int | None, time_s: float | None = No
 
 
 def corrected_frame_of(stream: TrackedStream, index: int | None) -> Frame:
-    """The same for a correction: if it names none, the newest whose masks were published, since it is about those."""
+    """The same for a correction: if it names none, the newest whose masks were published: it is about those."""
     if index is None:
         with suppress(FrameGone):
             return stream.source.buffer.get(stream.processed)
