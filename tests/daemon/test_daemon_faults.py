@@ -17,8 +17,8 @@ from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_
 from helpers.waiting import in_background
 from tracker.daemon.daemon import Daemon
 from tracker.errors import AtCapacity, BadRequest, TrackerError
+from tracker.images.types import Image
 from tracker.tracking.jobs import MAX_JOBS_OF_ONE, Jobs
-from tracker.types import Image
 
 MOVING = [20, 30]  # on frame 0
 RESTING = [120, 90]

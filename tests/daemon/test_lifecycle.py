@@ -12,12 +12,12 @@ from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.operations.objects import ObjectOperations
 from tracker.engine.engine import Engine
+from tracker.images.types import I420, Frame
 from tracker.protocol.messages import Event
 from tracker.protocol.object_requests import ObjectsAdd, ObjectsRefine
 from tracker.sockets.publisher import Publisher
 from tracker.tracking.records import ObjectSnapshot
 from tracker.tracking.state import Sighting, TrackedObject, TrackedStream
-from tracker.types import I420, Frame
 
 CENTRE = (28, 26)
 

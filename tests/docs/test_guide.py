@@ -31,8 +31,8 @@ from tracker.engine.engine import Engine
 from tracker.engine.models.build import load_model
 from tracker.exports import mask_of_record, read_json_lines
 from tracker.images.video_writer import VideoWriter
+from tracker.masks.types import U8
 from tracker.streams import sources
-from tracker.types import U8
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "guide.md").read_text()

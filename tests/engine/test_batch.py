@@ -22,7 +22,7 @@ from tracker.engine import memory as track_module
 from tracker.engine.forward import Features
 from tracker.engine.grouping import MAX_OBJECTS
 from tracker.engine.memory import ObjectMemory
-from tracker.types import Prompt
+from tracker.protocol.prompt import Prompt
 
 SHIFT = 5  # frames between what the streams show
 

@@ -24,7 +24,7 @@ from tracker.engine.forward import Features
 from tracker.engine.grouping import MAX_OBJECTS, STEADY
 from tracker.engine.layers import linear, memory_attention
 from tracker.engine.memory import ObjectMemory
-from tracker.types import Prompt
+from tracker.protocol.prompt import Prompt
 
 FULL = 16  # steps until the memory is
 

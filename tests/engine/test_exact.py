@@ -9,7 +9,7 @@ import pytest
 from helpers.sides import FRAMES, SIZE_WH, Difference, Official, Ours, Pair, compare
 from tracker.engine import memory as track_module
 from tracker.engine.memory import MemoryBank, ObjectMemory
-from tracker.types import Prompt
+from tracker.protocol.prompt import Prompt
 
 Side = Ours | Official
 Scenario = Callable[[Side], None]

@@ -10,7 +10,7 @@ from tracker.config import EngineConfig
 from tracker.engine.engine import Engine
 from tracker.engine.memory import CONDITIONING, MEMORIES, POINTERS, FrameMemory, ObjectMemory, nbytes
 from tracker.engine.models.build import Model
-from tracker.types import Prompt
+from tracker.protocol.prompt import Prompt
 
 HISTORY = 8
 

@@ -14,7 +14,7 @@ from tracker.engine.memory import ObjectMemory
 from tracker.engine.models import build as models
 from tracker.engine.models import zoo
 from tracker.errors import ModelError
-from tracker.types import Prompt
+from tracker.protocol.prompt import Prompt
 
 
 @pytest.fixture(scope="module")

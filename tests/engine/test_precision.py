@@ -17,7 +17,7 @@ from tracker.engine.engine import Engine
 from tracker.engine.layers import linear, memory_attention
 from tracker.engine.preprocess import normalise
 from tracker.images import imaging
-from tracker.types import Prompt
+from tracker.protocol.prompt import Prompt
 from training.prompts import box_of
 
 DISCS = [(2, 12, 78, 84), (90, 36, 159, 108)]  # of the pictures in `sides.video`, on the first frame

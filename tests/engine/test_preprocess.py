@@ -8,7 +8,7 @@ import torch
 
 from tracker.engine.preprocess import at_size, at_size_on, model_input, normalise
 from tracker.images import imaging
-from tracker.types import I420, Colour, Image, Matrix, Rgb
+from tracker.images.types import I420, Colour, Image, Matrix, Rgb
 
 CPU = torch.device("cpu")
 SIZES_WH = [(1920, 1080), (641, 359), (640, 481), (97, 53), (64, 64), (33, 200), (3, 5), (2, 1), (1, 1)]

@@ -13,7 +13,8 @@ from tracker.engine.engine import Engine
 from tracker.engine.memory import ObjectMemory
 from tracker.engine.models.build import Model
 from tracker.errors import AtCapacity, BadPrompt, FrameGone
-from tracker.types import Prompt, Rgb
+from tracker.images.types import Rgb
+from tracker.protocol.prompt import Prompt
 
 ONE = np.ones(1, np.int32)
 HERE = np.array([[40, 48]], np.float32)

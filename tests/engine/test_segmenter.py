@@ -15,7 +15,8 @@ from tracker.engine.engine import Engine
 from tracker.engine.models.build import Model
 from tracker.engine.segmenter import Segmenter, mask_logits
 from tracker.errors import BadPrompt, RefGone
-from tracker.types import Prompt, Rgb
+from tracker.images.types import Rgb
+from tracker.protocol.prompt import Prompt
 
 MODELS = [("nano", 128), ("sam2.1_hiera_tiny", 96)]
 IMAGE = Rgb(picture())

@@ -23,11 +23,11 @@ from tracker.exports import (
 )
 from tracker.masks.geometry import fill, shape_of_mask
 from tracker.masks.rle import rle_encode
+from tracker.masks.types import Bool
 from tracker.protocol.fields import Rle
 from tracker.protocol.messages import Tracks
 from tracker.protocol.records import ObjectRecord
 from tracker.streams import sources
-from tracker.types import Bool
 
 TRUTH = Path(__file__).resolve().parents[3] / "shared" / "clips" / "dogs-jump" / "masks"
 # pycocotools is not yet up to date with numpy 2.

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from helpers.streams import Watched, running
-from tracker.types import Frame
+from tracker.images.types import Frame
 
 
 def main(url: str, clock: Path) -> None:

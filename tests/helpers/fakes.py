@@ -13,8 +13,10 @@ from tracker.config import StreamConfig
 from tracker.engine.cost import StepCost
 from tracker.engine.memory import FrameMemory, MemoryLayout, ObjectMemory, TensorKind
 from tracker.images import imaging
+from tracker.images.types import I420, Frame, Image
+from tracker.masks.types import ObjectMask
+from tracker.protocol.prompt import Prompt
 from tracker.streams.buffer import RollingBuffer
-from tracker.types import I420, Frame, Image, ObjectMask, Prompt
 
 SIDE = 64  # of the fake engine's logits
 

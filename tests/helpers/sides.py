@@ -25,7 +25,8 @@ from tracker.engine.memory import ObjectMemory
 from tracker.engine.models import build as models
 from tracker.engine.models import zoo
 from tracker.engine.preprocess import normalise
-from tracker.types import F32, Prompt
+from tracker.masks.types import F32
+from tracker.protocol.prompt import Prompt
 
 SIZE_WH = (160, 120)  # of the source frames that prompts are given on
 FRAMES = 18  # the 15 pointers are full at the 17th

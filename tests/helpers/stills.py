@@ -9,7 +9,7 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 from helpers.sides import random_network
 from tracker.engine.models import build as models
 from tracker.engine.models import zoo
-from tracker.types import U8
+from tracker.masks.types import U8
 
 SIZE_WH = (150, 110)
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from tracker.config import StreamConfig
+from tracker.images.types import Frame
 from tracker.streams.stream import Stream
-from tracker.types import Frame
 
 
 class Watched:

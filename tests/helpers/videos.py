@@ -8,7 +8,7 @@ from typing import cast
 import av
 import numpy as np
 
-from tracker.types import I420
+from tracker.images.types import I420
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as Pil
 
 from tracker.images import imaging
-from tracker.types import I420, Colour, Rgb
+from tracker.images.types import I420, Colour, Rgb
 
 COLOURS = {
     "black": (0, 0, 0),

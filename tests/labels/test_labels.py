@@ -32,9 +32,9 @@ from tracker.labels.crops import GREY, masked_crop
 from tracker.labels.labeller import Labeller, guess_of
 from tracker.labels.waiting import LabelTask, Vector, VectorTask, Waiting
 from tracker.masks.rle import rle_decode
+from tracker.masks.types import ObjectMask
 from tracker.threads import Failures
 from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
-from tracker.types import ObjectMask
 
 TEXTS = ("cat", "dog", "forklift", "a person on a bicycle", "box")
 PATIENCE_S = 30.0

@@ -19,10 +19,11 @@ from tracker.errors import BadPrompt, SourceError
 from tracker.exports import read_json_lines
 from tracker.images import imaging
 from tracker.images.stills import read_still
+from tracker.images.types import Rgb
 from tracker.masks.geometry import mask_of
 from tracker.offline import images
+from tracker.protocol.prompt import Prompt
 from tracker.protocol.requests import Prompted, SegmentAll
-from tracker.types import Prompt, Rgb
 
 # pycocotools is not yet up to date with numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -27,14 +27,15 @@ from tracker.engine.models import build, zoo
 from tracker.errors import BadPrompt, SourceError
 from tracker.exports import read_json_lines
 from tracker.images.overlay import palette
+from tracker.images.types import Frame, Rgb
 from tracker.images.video_writer import VideoWriter
 from tracker.masks.rle import rle_decode
+from tracker.masks.types import ObjectMask
 from tracker.offline import entries, video
 from tracker.offline.entries import PromptEntry
 from tracker.offline.video import Outcome
 from tracker.protocol.fields import Rle
 from tracker.streams import sources
-from tracker.types import Frame, ObjectMask, Rgb
 
 CLIP = Path(__file__).resolve().parents[3] / "shared" / "clips" / "car-shadow" / "frames"
 SIZE_WH = (96, 64)

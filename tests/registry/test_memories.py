@@ -13,9 +13,10 @@ from tracker.engine.engine import Engine
 from tracker.engine.memory import ObjectMemory
 from tracker.engine.models.build import load_model
 from tracker.errors import BadRequest
+from tracker.images.types import Rgb
+from tracker.protocol.prompt import Prompt
 from tracker.registry import memories
 from tracker.registry.memories import ModelId, OtherModel
-from tracker.types import Prompt, Rgb
 
 SIZE_WH = (160, 120)
 

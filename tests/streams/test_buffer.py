@@ -6,9 +6,9 @@ import pytest
 
 from helpers.videos import black
 from tracker.errors import FrameGone, NoFrame
+from tracker.images.types import Frame
 from tracker.streams.budget import BufferBudget
 from tracker.streams.buffer import RollingBuffer
-from tracker.types import Frame
 
 IMAGE = black((4, 2))  # 12 bytes
 SECOND_NS = 10**9

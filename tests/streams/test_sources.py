@@ -18,10 +18,10 @@ from helpers import videos
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.images import imaging
+from tracker.images.types import I420, Colour, Rgb
 from tracker.streams import decoder, sources
 from tracker.streams.allowlist import allowed
 from tracker.streams.pacing import RateCap
-from tracker.types import I420, Colour, Rgb
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
 GREEN_709 = (173, 42, 26)  # pure green in BT.709, limited range

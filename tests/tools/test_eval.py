@@ -9,7 +9,7 @@ import pytest
 from evaluation.clips import from_folder, rendered
 from evaluation.follow import apart, first_prompt
 from evaluation.measures import contour, contour_f, region_j
-from tracker.types import ObjectMask
+from tracker.masks.types import ObjectMask
 from training.textures import load_clips
 
 

@@ -14,7 +14,8 @@ from tracker.config import EngineConfig, ModelConfig
 from tracker.engine.engine import Engine
 from tracker.engine.memory import ObjectMemory
 from tracker.engine.models.build import load_model
-from tracker.types import Prompt, Rgb
+from tracker.images.types import Rgb
+from tracker.protocol.prompt import Prompt
 from training.calibrate import fit
 from training.export import Shift, export
 from training.model import build

@@ -8,9 +8,9 @@ import pytest
 from helpers.fakes import FakeStream
 from tracker.config import StreamConfig
 from tracker.engine.memory import ObjectMemory
+from tracker.masks.types import ObjectMask
 from tracker.tracking.scheduler import ScheduledFrame, Scheduler, frames_behind, live_work
 from tracker.tracking.state import TrackedObject, TrackedStream
-from tracker.types import ObjectMask
 
 NOTHING = ObjectMask(np.zeros((1, 1), np.float32), 0.0, 0.0)
 

@@ -8,11 +8,12 @@ import pytest
 
 from benches import zones as scenes
 from tracker.config import ZoneConfig
+from tracker.images.types import I420, Frame
 from tracker.masks.geometry import shape_of_mask
 from tracker.masks.regions import region_problem
+from tracker.masks.types import Shape
 from tracker.tracking.zone import SeenObject, ZoneChange
 from tracker.tracking.zones import StreamZones
-from tracker.types import I420, Frame, Shape
 
 SIZE_WH = (100, 80)
 ROOM = ZoneConfig(polygon=[(40, 0), (80, 0), (80, 80), (40, 80)])

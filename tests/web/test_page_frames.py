@@ -14,7 +14,7 @@ from helpers.pages import app, chromium, open_page, page_server, until
 from helpers.tracking import Talk, configuration, serving
 from tracker.engine.memory import ObjectMemory
 from tracker.images.video_writer import VideoWriter
-from tracker.types import ObjectMask
+from tracker.masks.types import ObjectMask
 
 pytestmark = pytest.mark.browser
 

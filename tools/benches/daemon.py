@@ -31,8 +31,8 @@ from benches.report import Row
 from tracker.client import Client
 from tracker.errors import Timeout
 from tracker.images.video_writer import VideoWriter
+from tracker.masks.types import U8
 from tracker.protocol.messages import Status, Tracks
-from tracker.types import U8
 
 SIZE_WH = (1920, 1080)
 MAX_OBJECTS = 8

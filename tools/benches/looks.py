@@ -18,8 +18,9 @@ from tracker.config import EngineConfig, ModelConfig
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import load_model
 from tracker.images import looks
+from tracker.images.types import Rgb
+from tracker.masks.types import F32, U8, Bool
 from tracker.registry.similar import Look, LookQuery, Looks
-from tracker.types import F32, U8, Bool, Rgb
 
 SMALLEST_PX = 100  # objects below are not looked at
 DIMENSIONS = 384

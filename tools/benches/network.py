@@ -11,7 +11,7 @@ from tracker.engine.forward import Features
 from tracker.engine.memory import ObjectMemory
 from tracker.engine.models import build as models
 from tracker.engine.models import zoo
-from tracker.types import Prompt
+from tracker.protocol.prompt import Prompt
 
 SIZE_WH = (100, 100)
 

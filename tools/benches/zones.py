@@ -14,10 +14,12 @@ from tracker.config import EngineConfig, ModelConfig, ZoneConfig
 from tracker.engine.engine import Engine
 from tracker.engine.memory import ObjectMemory
 from tracker.engine.models.build import load_model
+from tracker.images.types import I420, Frame, Rgb
 from tracker.masks.geometry import shape_of, shape_of_mask
+from tracker.masks.types import ObjectMask, Shape
+from tracker.protocol.prompt import Prompt
 from tracker.tracking.zone import SeenObject
 from tracker.tracking.zones import StreamZones
-from tracker.types import I420, Frame, ObjectMask, Prompt, Rgb, Shape
 
 SIZE_WH = (320, 240)
 FPS = 20.0

@@ -10,7 +10,9 @@ from evaluation.clips import TrueClip
 from evaluation.measures import contour_f, region_j
 from tracker.engine.engine import Engine
 from tracker.engine.memory import ObjectMemory
-from tracker.types import ObjectMask, Prompt, Rgb
+from tracker.images.types import Rgb
+from tracker.masks.types import ObjectMask
+from tracker.protocol.prompt import Prompt
 from training.prompts import box_of, inner_point
 
 

@@ -15,8 +15,8 @@ from tracker.client.client import Client
 from tracker.errors import TrackerError
 from tracker.images import imaging
 from tracker.masks.rle import rle_decode
+from tracker.masks.types import U8, Bool
 from tracker.protocol.messages import FrameMessage, Tracks
-from tracker.types import U8, Bool
 
 FPS = 6.0
 LABEL = "compared"

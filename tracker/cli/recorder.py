@@ -16,10 +16,10 @@ from tracker.client.messages import Message
 from tracker.errors import TrackerError
 from tracker.exports import WRITERS, FrameResult, OverlayVideo
 from tracker.images import imaging
+from tracker.images.types import U8
 from tracker.images.video_writer import VideoWriter
 from tracker.protocol.messages import FrameMessage, Tracks
 from tracker.protocol.records import ObjectRecord
-from tracker.types import U8
 
 KEPT = 64  # frames that wait for their picture
 JPEG_QUALITY = 95

@@ -22,8 +22,8 @@ from tracker.cli.options import (
 )
 from tracker.cli.outputs import OUT_FOLDER, OVERWRITE, OutFile, check_paths, naming, say_done, saying_what_is_whole
 from tracker.errors import SourceError
+from tracker.images.types import U8
 from tracker.protocol.requests import SegmentAll
-from tracker.types import U8
 
 if TYPE_CHECKING:  # torch takes seconds to import, OpenCV and PIL a tenth of one: only when there is work
     from rich.progress import Progress

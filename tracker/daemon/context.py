@@ -13,14 +13,16 @@ from tracker.daemon.zones import Zones
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.memory import ObjectMemory
+from tracker.images.types import Frame
 from tracker.labels.labeller import Labeller
+from tracker.masks.types import ObjectMask
+from tracker.protocol.prompt import Prompt
 from tracker.registry.similar import model_key
 from tracker.registry.store import Store
 from tracker.sockets.publisher import Publisher
 from tracker.threads import Failures
 from tracker.tracking.records import ShapeOptions
 from tracker.tracking.state import StreamTable, TrackedStream
-from tracker.types import Frame, ObjectMask, Prompt
 
 ENCODED_FRAMES = 4  # kept for further prompts on the same frame
 

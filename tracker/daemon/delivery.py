@@ -11,6 +11,8 @@ from msgspec import UNSET, UnsetType
 from tracker.daemon.context import Context
 from tracker.errors import TrackerError
 from tracker.images import imaging
+from tracker.images.types import Frame
+from tracker.masks.types import Shape
 from tracker.protocol.fields import PICTURE_WIDTHS
 from tracker.protocol.records import ZoneCounts
 from tracker.threads import NamedThread
@@ -22,7 +24,6 @@ from tracker.tracking.records import (
     tracks_message,
 )
 from tracker.tracking.state import Sighting
-from tracker.types import Frame, Shape
 
 STUCK_S = 30.0  # of waiting for it; then it will not come back
 STOP_S = 1.0
@@ -125,7 +126,7 @@ class Delivery:
         options = ShapeOptions(
             self._config.outline_tolerance_px, outline=wanted or zoned, rle=wanted and self._config.masks == "rle"
         )
-        shapes = [options.shape(seen.mask, frame.size_wh) for seen in processed.seen]
+        shapes = options.shapes([seen.mask for seen in processed.seen], frame.size_wh)
         self._report(processed, shapes)
         zones = self._count(processed, shapes) if zoned else UNSET
         if wanted:

@@ -5,14 +5,15 @@ import contextlib
 from tracker.daemon.context import Context
 from tracker.daemon.pictures import mask_on
 from tracker.errors import NoObject, TrackerError
+from tracker.images.types import Frame
 from tracker.labels.describer import STABLE_FRAMES, Describer, Question
+from tracker.masks.types import ObjectMask
 from tracker.protocol.fields import EventName
 from tracker.protocol.operations import OBJECTS_DESCRIBE
 from tracker.protocol.records import Description
 from tracker.protocol.replies import DescribedObject
 from tracker.sockets.request import Request
 from tracker.tracking.state import TrackedObject
-from tracker.types import Frame, ObjectMask
 
 MOMENTS = 2  # the newest and the oldest that are at hand
 

@@ -17,11 +17,13 @@ from tracker.engine import automatic
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import TrackerError
 from tracker.images import imaging
+from tracker.images.types import Frame
+from tracker.masks.types import Bool, ObjectMask
+from tracker.protocol.prompt import Prompt
 from tracker.protocol.replies import Empty
 from tracker.protocol.requests import SearchOptions
 from tracker.tracking.jobs import Jobs, Slices
 from tracker.tracking.state import TrackedStream
-from tracker.types import Bool, Frame, ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
 

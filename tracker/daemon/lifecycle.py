@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from tracker.daemon.events import Events
 from tracker.daemon.persistence import Persistence
 from tracker.errors import UnknownStream
+from tracker.images.types import Frame
+from tracker.masks.types import ObjectMask
 from tracker.protocol.fields import EventName
 from tracker.registry.rows import SavedObject
 from tracker.tracking.scheduler import frames_behind
 from tracker.tracking.state import Sighting, StreamTable, TrackedObject, TrackedStream
-from tracker.types import Frame, ObjectMask
 
 if TYPE_CHECKING:
     from tracker.engine.memory import ObjectMemory

@@ -3,9 +3,10 @@
 import cv2
 import numpy as np
 
+from tracker.images.types import Frame
 from tracker.masks.geometry import mask_of
+from tracker.masks.types import F32, Bool, ObjectMask
 from tracker.tracking.state import TrackedObject, TrackedStream
-from tracker.types import F32, Bool, Frame, ObjectMask
 
 # Masks are compared at this size whatever the video's: every object against every detection at 1080p would take
 # longer than tracking them.

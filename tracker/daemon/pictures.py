@@ -12,6 +12,8 @@ from tracker.daemon.context import Context, frame_of
 from tracker.daemon.fairness import FairRequests
 from tracker.errors import TrackerError
 from tracker.images import imaging, overlay
+from tracker.images.types import Frame
+from tracker.masks.types import ObjectMask
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import FRAMES_GET
 from tracker.sockets.request import Request
@@ -20,7 +22,6 @@ from tracker.tracking.records import ShapeOptions
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.tracking.zone import vertices_px
 from tracker.tracking.zones import count_text
-from tracker.types import Frame, ObjectMask
 
 AT_WORK = 2  # pictures handed over; all others wait as requests, which hold no frame
 

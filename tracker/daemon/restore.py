@@ -13,13 +13,14 @@ from tracker.daemon.context import Context
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadRequest, TrackerError
 from tracker.masks.geometry import mask_of
+from tracker.masks.types import ObjectMask
+from tracker.protocol.prompt import Prompt
 from tracker.registry import memories
 from tracker.registry.memories import OtherModel
 from tracker.registry.rows import KeptObject
 from tracker.streams.allowlist import refusal
 from tracker.tracking.ids import UsedIds
 from tracker.tracking.state import TrackedStream
-from tracker.types import ObjectMask, Prompt
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from tracker.daemon.looks.memory import LookMemory, failed_by
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import AtCapacity, BadRequest, NoObject, TooLarge, Unavailable, UnknownObject
 from tracker.images.stills import decode_still
+from tracker.images.types import Frame, Rgb
 from tracker.labels.waiting import Vector
 from tracker.protocol import look_replies, look_requests
 from tracker.protocol.operations import SEARCH_SIMILAR, WATCH_ADD, WATCH_LIST, WATCH_REMOVE
@@ -20,7 +21,6 @@ from tracker.protocol.prompts import prompt_of
 from tracker.registry.rows import DropWatchedLook, PutWatchedLook
 from tracker.registry.similar import Look, LookHit, LookQuery, WatchedLook
 from tracker.sockets.request import Request
-from tracker.types import Frame, Rgb
 
 MAX_PICTURE_PIXELS = 4 * 2**20  # of an uploaded one
 MAX_WATCHED = 256

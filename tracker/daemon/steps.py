@@ -10,10 +10,11 @@ from tracker.daemon.faults import Faults
 from tracker.engine.forward import Features
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import AtCapacity
+from tracker.images.types import Frame
+from tracker.masks.types import ObjectMask
 from tracker.tracking.records import ObjectSnapshot
 from tracker.tracking.scheduler import ScheduledFrame, Scheduler
 from tracker.tracking.state import TrackedObject, TrackedStream
-from tracker.types import Frame, ObjectMask
 
 TIMES_KEPT = 1000  # of the steps between two status messages
 

@@ -13,7 +13,9 @@ from msgspec import UNSET, UnsetType
 from tracker.config import MAX_ZONES, ZoneConfig
 from tracker.daemon.events import Events
 from tracker.errors import AtCapacity, BadRequest, UnknownZone
+from tracker.images.types import Frame
 from tracker.masks.regions import region_problem
+from tracker.masks.types import Shape
 from tracker.protocol.records import ZoneCounts
 from tracker.protocol.replies import ZoneRecord
 from tracker.registry.rows import DropZones, PutZones, SavedZones
@@ -22,7 +24,6 @@ from tracker.streams.stream import Stream
 from tracker.tracking.records import ObjectSnapshot
 from tracker.tracking.zone import SeenObject, ZoneChange
 from tracker.tracking.zones import StreamZones
-from tracker.types import Frame, Shape
 
 
 @dataclass(slots=True, eq=False)

@@ -27,8 +27,8 @@ from tracker.engine.found_masks import Crop, Found, best_first, distinct, withou
 from tracker.engine.segmenter import decode, encode
 from tracker.errors import AtCapacity
 from tracker.masks.rle import rle_encode
+from tracker.masks.types import F32, U8
 from tracker.protocol.requests import SearchOptions
-from tracker.types import F32, U8
 
 FIRST_BATCH = 8  # points, where batches are bounded by time
 SLICE_S = 0.02  # of a search beside tracking

@@ -15,7 +15,7 @@ from torch import Tensor
 from tracker.config import LabelsConfig
 from tracker.engine.models.build import pick_device
 from tracker.errors import ModelError
-from tracker.types import F32, U8
+from tracker.masks.types import F32, U8
 
 # Short names for OpenAI's models, which `transformers` takes as they are published.
 NAMES = {

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tracker.types import F32
+from tracker.masks.types import F32
 
 
 class Said(NamedTuple):

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from tracker.engine.forward import Features
-from tracker.types import F32, Bool
+from tracker.masks.types import F32, Bool
 
 
 @torch.inference_mode()

@@ -36,7 +36,9 @@ from tracker.engine.precision import Precision, of_config
 from tracker.engine.prompting import Prompter, checked_prompt
 from tracker.engine.propagation import Propagator
 from tracker.errors import AtCapacity
-from tracker.types import F32, U8, Bool, Image, ObjectMask, Prompt
+from tracker.images.types import Image
+from tracker.masks.types import F32, U8, Bool, ObjectMask
+from tracker.protocol.prompt import Prompt
 
 log = logging.getLogger(__name__)
 

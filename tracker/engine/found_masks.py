@@ -10,8 +10,8 @@ from sam2.utils.amg import batched_mask_to_box, remove_small_regions
 from torch import Tensor
 
 from tracker.masks.rle import rle_decode, rle_encode
+from tracker.masks.types import Bool
 from tracker.protocol.requests import SearchOptions
-from tracker.types import Bool
 
 Crop = tuple[int, int, int, int]  # x1, y1, x2, y2
 

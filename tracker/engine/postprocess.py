@@ -6,7 +6,7 @@ The official code does it with a CUDA extension and, where that is missing, not 
 import cv2
 import numpy as np
 
-from tracker.types import F32
+from tracker.masks.types import F32
 
 FILLED = 0.1  # the logit that upstream gives a filled pixel
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tracker.images import imaging
-from tracker.types import I420, Colour, Image, Rgb
+from tracker.images.types import I420, Colour, Image, Rgb
 
 MEAN_RGB = (0.485, 0.456, 0.406)
 STD_RGB = (0.229, 0.224, 0.225)

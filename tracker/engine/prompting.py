@@ -10,8 +10,8 @@ from tracker.engine.models.build import Model
 from tracker.engine.postprocess import fill_holes
 from tracker.engine.prompts import Points
 from tracker.errors import FrameGone, FrameMarked
+from tracker.protocol.prompt import Prompt
 from tracker.protocol.prompts import checked
-from tracker.types import Prompt
 
 CLAMP = 32.0  # of the logits that a correction starts from, as upstream
 

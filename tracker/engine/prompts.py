@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tracker.types import Bool, Prompt
+from tracker.masks.types import Bool
+from tracker.protocol.prompt import Prompt
 
 BOX_LABELS = (2, 3)  # SAM takes a box as two points: its top-left and its bottom-right corner
 

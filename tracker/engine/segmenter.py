@@ -21,8 +21,10 @@ from tracker.engine.preprocess import moments
 from tracker.engine.prompting import CLAMP
 from tracker.errors import RefGone
 from tracker.images import imaging
+from tracker.images.types import Image
+from tracker.masks.types import F32, U8, Bool
+from tracker.protocol.prompt import Prompt
 from tracker.protocol.prompts import checked
-from tracker.types import F32, U8, Bool, Image, Prompt
 
 KEPT_PICTURES = 8  # 16 MB each at 1024 pixels
 KEPT_LOGITS = 64  # 256 KB each at 1024 pixels

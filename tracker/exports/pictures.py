@@ -8,8 +8,8 @@ from PIL import Image
 
 from tracker.exports.results import FrameResult, ids_of
 from tracker.images.overlay import Drawing, draw, palette
+from tracker.masks.types import U8
 from tracker.protocol.records import ObjectRecord
-from tracker.types import U8
 
 if TYPE_CHECKING:
     from tracker.images.video_writer import VideoWriter

@@ -10,10 +10,10 @@ import numpy as np
 from tracker.errors import BadRequest
 from tracker.masks.geometry import fill
 from tracker.masks.rle import rle_decode, rle_encode
+from tracker.masks.types import U8, Bool
 from tracker.protocol.fields import Rle
 from tracker.protocol.messages import Tracks
 from tracker.protocol.records import ObjectRecord
-from tracker.types import U8, Bool
 
 MAX_PNG_OBJECT = 255  # an indexed PNG's pixel is one byte, and 0 is the background
 

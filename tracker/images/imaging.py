@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pil
 
-from tracker.types import I420, U8, Colour, Image, Rgb
+from tracker.images.types import I420, Colour, Image, Rgb
+from tracker.masks.types import U8
 
 # Kr and Kb of ITU-R BT.601, BT.709 and BT.2020: red's and blue's parts of luma.
 _LUMA_PARTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}

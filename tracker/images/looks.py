@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from tracker.images.imaging import encode_jpeg
-from tracker.types import F32, U8, Bool
+from tracker.masks.types import F32, U8, Bool
 
 BINS_HSV = (16, 4, 4)
 THUMBNAIL_PX = 96  # of the longer side

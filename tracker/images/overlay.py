@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.types import U8, Shape
+from tracker.masks.types import U8, Shape
 
 # Sasha Trubetskoy's list of distinct colours, the most distinct first, without black, white, grey and what is
 # too dark to see on a picture.

@@ -11,7 +11,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from tracker.errors import SourceError
 from tracker.images.limits import MAX_PIXELS, oversize
-from tracker.types import U8
+from tracker.masks.types import U8
 
 FORMATS = ["JPEG", "PNG", "TIFF", "WEBP", "BMP"]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"}

@@ -11,7 +11,7 @@ from av.video import VideoStream
 from av.video.reformatter import ColorRange, Colorspace
 
 from tracker.errors import SourceError
-from tracker.types import U8
+from tracker.masks.types import U8
 
 TIME_BASE = Fraction(1, 90_000)
 FRAGMENT_S = 2.0  # a fragment is written when the next one begins: what is lost where a file is never closed

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from tracker.types import U8, Bool
+from tracker.masks.types import U8, Bool
 
 MARGIN = 0.1  # of the longer side, on each side: some surroundings help to tell what a thing is
 BLUR = 1 / 16  # of the crop's side: what is not the object is colours and rough shapes

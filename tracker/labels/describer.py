@@ -3,6 +3,8 @@
 A server that is down, slow or answers rubbish costs a line, a figure and a growing pause; tracking never waits.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import queue
@@ -11,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -19,13 +21,16 @@ import numpy as np
 from tracker.config import DescribeConfig
 from tracker.errors import AtCapacity, TrackerError, Unavailable
 from tracker.images import imaging
+from tracker.images.types import Frame
 from tracker.labels.crops import masked_crop
 from tracker.labels.provider import Provider
 from tracker.masks.geometry import mask_of
+from tracker.masks.types import U8, Bool, ObjectMask
 from tracker.protocol.records import Description
 from tracker.threads import NamedThread
-from tracker.tracking.state import TrackedObject
-from tracker.types import U8, Bool, Frame, ObjectMask
+
+if TYPE_CHECKING:
+    from tracker.tracking.state import TrackedObject
 
 log = logging.getLogger(__name__)
 

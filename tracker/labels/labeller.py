@@ -1,11 +1,13 @@
 """Labelling beside tracking: a thread that looks at objects when they are new, and now and then after that."""
 
+from __future__ import annotations
+
 import logging
 import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -16,10 +18,12 @@ from tracker.images import imaging
 from tracker.labels.crops import masked_crop
 from tracker.labels.waiting import LabelTask, Vector, VectorTask, Waiting
 from tracker.masks.geometry import mask_of
+from tracker.masks.types import F32, U8
 from tracker.protocol.records import Guess
 from tracker.threads import Failures, NamedThread
-from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
-from tracker.types import F32, U8
+
+if TYPE_CHECKING:
+    from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
 
 log = logging.getLogger(__name__)
 

@@ -1,12 +1,18 @@
 """What waits for CLIP's thread: objects to be labelled, and pictures and texts that others want as vectors."""
 
+from __future__ import annotations
+
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tracker.tracking.state import TrackedObject
-from tracker.types import F32, U8, Frame, ObjectMask
+from tracker.images.types import Frame
+from tracker.masks.types import F32, U8, ObjectMask
+
+if TYPE_CHECKING:
+    from tracker.tracking.state import TrackedObject
 
 OBJECTS = 16  # each holds on to its frame
 VECTORS = 64  # each holds a crop, or a text

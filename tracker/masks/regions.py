@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from tracker.types import Shape
+from tracker.masks.types import Shape
 
 FOOT = 0.1  # of an object's height: its lowest part, which it stands on
 FOOT_RADIUS = 0.05  # of an object's height: a disc rather than a point, so that an edge does not tremble

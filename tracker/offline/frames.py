@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from tracker.errors import SourceError
 from tracker.images.imaging import resize_rgb, to_rgb
+from tracker.images.types import Frame
+from tracker.masks.types import U8
 from tracker.streams import sources
-from tracker.types import U8, Frame
 
 
 class FileFacts(NamedTuple):

@@ -10,13 +10,14 @@ from tracker.engine.segmenter import Segmenter
 from tracker.errors import SourceError
 from tracker.exports import FrameResult
 from tracker.images.stills import SUFFIXES
+from tracker.images.types import Rgb
 from tracker.masks.geometry import mask_of, shape_of_mask
+from tracker.masks.types import U8, Bool
 from tracker.protocol.object_record import object_record
 from tracker.protocol.prompts import prompt_of
 from tracker.protocol.records import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
 from tracker.streams.folder import is_picture, pictures_in, refuse_twins
-from tracker.types import U8, Bool, Rgb
 
 Scored = tuple[Bool, float]  # a mask [h, w] and the model's own predicted IoU
 

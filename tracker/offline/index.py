@@ -12,11 +12,12 @@ from tracker.engine.engine import Engine
 from tracker.errors import SourceError
 from tracker.images import looks
 from tracker.images.stills import read_still
+from tracker.images.types import Rgb
+from tracker.masks.types import U8, Bool
 from tracker.offline.images import segment_everything, segment_prompted
 from tracker.protocol.prompts import box_of
 from tracker.protocol.requests import Prompted, SegmentAll
 from tracker.registry.similar import Look, LookHit, LookQuery, Looks, model_key
-from tracker.types import U8, Bool, Rgb
 
 KIND = "appearance"
 APPLICATION_ID = 0x74726B69  # "trki"

@@ -8,7 +8,8 @@ from typing import Self
 
 import numpy as np
 
-from tracker.types import U8, ObjectMask, Rgb
+from tracker.images.types import Rgb
+from tracker.masks.types import U8, ObjectMask
 
 Masks = Mapping[int, ObjectMask]  # by object id
 

@@ -20,8 +20,10 @@ from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt, FrameMarked, SourceError
 from tracker.exports import FrameResult, stem_of
 from tracker.images.imaging import to_rgb
+from tracker.images.types import Frame, Image
 from tracker.masks.geometry import Crop, shape_of, upsample
 from tracker.masks.rle import rle_encode
+from tracker.masks.types import F32, U8, ObjectMask
 from tracker.offline.entries import PromptEntry
 from tracker.offline.frames import steady_frames
 from tracker.offline.images import segment_everything
@@ -33,7 +35,6 @@ from tracker.protocol.records import ObjectRecord
 from tracker.protocol.requests import SegmentAll
 from tracker.streams import sources
 from tracker.streams.folder import is_picture
-from tracker.types import F32, U8, Frame, Image, ObjectMask
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,9 @@ from typing import Any, TypedDict, Unpack
 
 from msgspec import UNSET, UnsetType
 
+from tracker.masks.types import Shape
 from tracker.protocol.fields import Rle
 from tracker.protocol.records import Description, Guess, ObjectRecord
-from tracker.types import Shape
 
 
 class RecordFields(TypedDict, total=False):

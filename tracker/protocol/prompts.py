@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from tracker.errors import BadPrompt
 from tracker.masks.rle import rle_decode
+from tracker.masks.types import F32, Bool
 from tracker.protocol.fields import MAX_PROMPT_POINTS, Rle
+from tracker.protocol.prompt import Prompt
 from tracker.protocol.requests import Prompted
-from tracker.types import F32, Bool, Prompt
 
 
 def prompt_of(args: Prompted, size_wh: tuple[int, int], *, correction: bool = False) -> Prompt:

@@ -29,7 +29,7 @@ from tracker.engine.memory import (
     TensorKind,
 )
 from tracker.errors import BadRequest
-from tracker.types import ObjectMask
+from tracker.masks.types import ObjectMask
 
 if TYPE_CHECKING:
     from torch import Tensor

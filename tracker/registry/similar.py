@@ -14,7 +14,7 @@ import numpy as np
 import sqlite_vec
 from msgspec import Struct, structs
 
-from tracker.types import F32
+from tracker.masks.types import F32
 
 MAX_FOUND = 4096  # vectors taken into account for one query
 MOST_OF_ONE = 9  # looks that are kept of one object

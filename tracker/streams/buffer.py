@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from tracker.errors import FrameGone, NoFrame
-from tracker.types import Frame
+from tracker.images.types import Frame
 
 PINNED_PART = 0.25  # of the buffer's bytes, at most, for pinned frames that are older than its other ones
 GRACE_S = 1.0  # the frame that somebody saw can be this much younger than the time that they name

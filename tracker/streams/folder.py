@@ -9,8 +9,8 @@ from typing import Self
 from tracker.images.imaging import resize_rgb
 from tracker.images.limits import enlarged_too_far
 from tracker.images.stills import SUFFIXES, natural_order, read_still
+from tracker.images.types import U8, Rgb
 from tracker.streams.picture import Misconfigured, Picture
-from tracker.types import U8, Rgb
 
 DEFAULT_FPS = 25.0
 _NAMED = 3  # of the files that were passed over, the notice names so many

@@ -8,7 +8,7 @@ import av
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 
-from tracker.types import U8
+from tracker.images.types import U8
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from tracker.errors import SourceError
 from tracker.images.limits import enlarged_too_far
+from tracker.images.types import I420, U8, Colour, Image, Matrix
 from tracker.streams.orientation import Orientation, orientation_of
-from tracker.types import I420, U8, Colour, Image, Matrix
 
 
 class Misconfigured(SourceError):

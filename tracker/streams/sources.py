@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracker.config import StreamConfig
+from tracker.images.types import Frame
 from tracker.streams.decoder import VideoSource
 from tracker.streams.folder import FolderSource
 from tracker.streams.opening import Admitted
 from tracker.streams.picture import Picture, Source
 from tracker.streams.urls import local_path
-from tracker.types import Frame
 
 
 def open_source(

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
+from tracker.images.types import Frame
 from tracker.streams.arrivals import Arrivals
 from tracker.streams.budget import BufferBudget
 from tracker.streams.buffer import RollingBuffer
@@ -20,7 +21,6 @@ from tracker.streams.picture import Misconfigured, Picture, Source
 from tracker.streams.sources import open_source, stamped
 from tracker.streams.urls import is_live, redacted
 from tracker.threads import NamedThread
-from tracker.types import Frame
 
 State = Literal["connecting", "live", "stalled", "paused", "ended", "failed"]
 

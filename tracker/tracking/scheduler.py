@@ -6,13 +6,18 @@ Objects that were added or corrected in the past are led through the buffered fr
 that the live frames leave or, where they leave none, in `catch_up_fraction` of it, with a stride that arrives.
 """
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tracker.tracking.state import TrackedObject, TrackedStream
-from tracker.types import Frame
+
+if TYPE_CHECKING:
+    from tracker.images.types import Frame
 
 ARRIVE_S = 2.0  # a stride is chosen so that the live edge is reached within about this time
 MAX_CREDIT_S = 0.5  # catch-up time saved up while there was nothing to catch up

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET, UnsetType
 
 from tracker.errors import AlreadyExists, BadRequest, UnknownObject, UnknownStream
+from tracker.masks.types import ObjectMask
 from tracker.protocol.fields import MAX_OBJECT
 from tracker.protocol.records import Description, Guess
 from tracker.tracking.ids import UsedIds
-from tracker.types import Frame, ObjectMask
 
 if TYPE_CHECKING:
     from tracker.engine.memory import ObjectMemory
+    from tracker.images.types import Frame
     from tracker.streams.stream import Stream
 
 

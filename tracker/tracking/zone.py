@@ -5,16 +5,20 @@ a row show it and the share is well past the threshold, so that neither a trembl
 for a frame is counted. While an object is lost nothing changes; where it is found decides.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from msgspec import Struct, structs
 
-from tracker.config import ZoneConfig
 from tracker.masks.regions import Figure, Reading, Region, Xy
+from tracker.masks.types import Shape
 from tracker.protocol.records import ZoneCounts
-from tracker.types import Shape
+
+if TYPE_CHECKING:
+    from tracker.config import ZoneConfig
 
 CONFIRM = 2  # frames in a row
 STAY = 0.6  # of the share that lets an object in: it has left below that

@@ -1,14 +1,19 @@
 """All zones of a stream: what happens at them, frame by frame."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from tracker.config import ZoneConfig
 from tracker.masks.regions import Figure
 from tracker.protocol.records import ZoneCounts
 from tracker.tracking.zone import Moment, SeenObject, Zone, ZoneChange, ZoneState
-from tracker.types import Frame
+
+if TYPE_CHECKING:
+    from tracker.config import ZoneConfig
+    from tracker.images.types import Frame
 
 MAX_PTS_GAP_S = 60.0  # a longer one between two frames is the source's mistake
 

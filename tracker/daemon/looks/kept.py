@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from tracker.daemon.looks.look import Key
 from tracker.images.imaging import decode, encode_jpeg
+from tracker.masks.types import F32, U8
 from tracker.registry.similar import Look
-from tracker.types import F32, U8
 
 PER_OBJECT = 8  # looks kept of an object, the most different ones; and its last one
 LAST = PER_OBJECT  # the slot of that

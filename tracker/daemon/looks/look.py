@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracker.images import imaging, looks
+from tracker.images.types import Frame
 from tracker.masks.geometry import mask_of
+from tracker.masks.types import F32, U8, Bool, ObjectMask
 from tracker.registry.similar import Look
 from tracker.tracking.state import TrackedObject
-from tracker.types import F32, U8, Bool, Frame, ObjectMask
 
 APPEARANCE = "appearance"  # the tracking model's features and the colours inside the mask: always there
 CLIP = "clip"  # CLIP's vector of a crop, where it is configured: comparable with texts

@@ -5,8 +5,8 @@ import time
 from collections import OrderedDict
 
 from tracker.daemon.looks.look import Key
+from tracker.masks.types import F32
 from tracker.protocol.replies import Maybe
-from tracker.types import F32
 
 RECENT = 64  # lost objects of a stream that may come back
 RECENT_S = 600.0

@@ -18,9 +18,11 @@ from tracker.daemon.looks.reader import LookReader
 from tracker.daemon.looks.watched import WatchedLooks
 from tracker.errors import TrackerError
 from tracker.images.looks import sharpness_of
+from tracker.images.types import Frame
 from tracker.labels.crops import masked_crop
 from tracker.labels.labeller import Labeller
 from tracker.labels.waiting import Vector
+from tracker.masks.types import F32, U8, ObjectMask
 from tracker.protocol.fields import EventName
 from tracker.protocol.replies import Maybe
 from tracker.registry.rows import PutLook
@@ -28,7 +30,6 @@ from tracker.registry.similar import Look
 from tracker.registry.store import Store
 from tracker.threads import Failures, TaskThread
 from tracker.tracking.state import TrackedObject
-from tracker.types import F32, U8, Frame, ObjectMask
 
 PER_STEP = 2  # objects looked at in one step of the model: the main loop pools their features
 WAITING = 64  # tasks; each holds on to a frame

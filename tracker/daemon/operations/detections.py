@@ -10,13 +10,15 @@ from tracker.daemon.context import Context, frame_of
 from tracker.daemon.matching import matched, near, small
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt
+from tracker.images.types import Frame
+from tracker.masks.types import F32, Bool, ObjectMask
 from tracker.protocol import replies
 from tracker.protocol.object_requests import Detection, ObjectsAddMany
 from tracker.protocol.operations import OBJECTS_ADD_MANY
+from tracker.protocol.prompt import Prompt
 from tracker.protocol.prompts import box_of
 from tracker.tracking.jobs import Slices
 from tracker.tracking.state import TrackedStream
-from tracker.types import F32, Bool, Frame, ObjectMask, Prompt
 
 Boxes = dict[int, F32]  # by the detections' places in the request
 Matches = dict[int, replies.Match]

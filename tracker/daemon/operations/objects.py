@@ -9,12 +9,13 @@ from tracker.daemon.answers import answers
 from tracker.daemon.context import Context, frame_of
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt, FrameGone, FrameMarked, NoObject
+from tracker.images.types import Frame
+from tracker.masks.types import ObjectMask, Shape
 from tracker.protocol import object_requests, replies
 from tracker.protocol.operations import OBJECTS_ADD, OBJECTS_LIST, OBJECTS_REFINE, OBJECTS_REMOVE, OBJECTS_UPDATE
 from tracker.protocol.prompts import prompt_of
 from tracker.tracking.records import ObjectSnapshot, snapshot_record
 from tracker.tracking.state import TrackedObject
-from tracker.types import Frame, ObjectMask, Shape
 
 
 class ObjectOperations:

@@ -14,13 +14,15 @@ from tracker.engine.found_masks import Found, chosen
 from tracker.engine.memory import ObjectMemory
 from tracker.engine.segmenter import Candidate, Segmenter
 from tracker.images import imaging
+from tracker.images.types import Frame
 from tracker.masks.geometry import shape_of, shape_of_mask
+from tracker.masks.types import Bool, ObjectMask
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import SEGMENT_ALL, SEGMENT_CANCEL, SEGMENT_PROMPT
+from tracker.protocol.prompt import Prompt
 from tracker.protocol.prompts import prompt_of
 from tracker.tracking.jobs import Slices
 from tracker.tracking.state import TrackedObject, TrackedStream
-from tracker.types import Bool, Frame, ObjectMask, Prompt
 
 Prompted = tuple[ObjectMemory, ObjectMask]
 
