@@ -89,5 +89,3 @@ def test_an_object_on_a_paused_stream_is_drawn_once_it_is_added(tmp_path: Path) 
         until(page, f"app.view.picture.tracks?.objects.some(({{ object }}) => object === {added})")
         talk.ask("objects.remove", stream="cam", object=added)
         until(page, "app.view.picture.tracks?.objects.length === 0")
-
-
