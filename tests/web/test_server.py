@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from socket import SO_RCVBUF, SOL_SOCKET, create_connection
-from socket import socket as Socket  # noqa: N812 - a class
+from socket import socket as Socket
 from typing import Any
 from urllib.parse import urlsplit
 

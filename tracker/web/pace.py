@@ -1,8 +1,8 @@
 """How many pictures may be under way to one browser, and how wide they may be: as its confirmations tell.
 
-A picture's way is the time from sending it to its confirmation, less the round trip of a message without weight: what
-its own bytes, those before it, and drawing took. What waits in the network's buffers makes all that follows it late,
-so that more is sent at once only while ways stay short.
+A picture's way is the time from sending it to its confirmation, less the round trip of a message without weight:
+what its own bytes, those before it, and drawing took. What waits in the network's buffers makes all that follows it
+late, so that more is sent at once only while ways stay short.
 """
 
 from collections.abc import Iterable
@@ -93,7 +93,7 @@ class Pace:
             self.window = min(MOST, max(self.window, count + 1))
 
     def _adapt_width(self, way_s: float, sent: _Sent, now_s: float) -> None:
-        """Narrower where a picture was slow by itself, wider where the widest ones that there are would be in time."""
+        """Narrower where a picture was slow by itself, wider where wider ones would be in time."""
         if way_s > SLOW_S and sent.alone:
             self._slow += 2 if way_s > VERY_SLOW_S else 1
             if self._slow >= 2 and 0 < sent.place <= self._widest:

@@ -1,7 +1,7 @@
 """One browser's WebSocket: what it asks for, what it is told, and the newest picture of each stream it looks at.
 
-Nothing queues up for a slow browser. As many pictures are under way as it confirms in time; meanwhile a newer picture
-takes the place of the one that waits, and a newer status that of the last.
+Nothing queues up for a slow browser. As many pictures are under way as it confirms in time; meanwhile a newer
+picture takes the place of the one that waits, and a newer status that of the last.
 """
 
 import asyncio
