@@ -32,8 +32,7 @@ def daemon_of_still_streams(folder: Path) -> Iterator[Talk]:
     film, gone = blobs(folder / "film.mp4"), blobs(folder / "gone.mp4")
     with faulty_camera(video_stops_after=8) as camera:
         urls = {"paused": film, "ended": film, "failed": gone, "stalled": camera.url}
-        streams = {name: {"url": str(url)} for name, url in urls.items()}
-        streams["paused"] |= {"loop": True}
+        streams = {name: {"url": str(url), "loop": name == "paused"} for name, url in urls.items()}
         with serving(configuration(streams=streams)) as talk:
             wait_until(lambda: state_of(talk, "failed") == "ended")
             gone.unlink()
