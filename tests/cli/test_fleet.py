@@ -15,8 +15,8 @@ from tracker.cli.track import track
 from tracker.cli.trackerd import trackerd
 from tracker.errors import TrackerError
 from tracker.exports import MAX_PNG_OBJECT
+from tracker.fleet.child import Order
 from tracker.fleet.work import FileTask, Work
-from tracker.fleet.worker import Order
 
 HELP = ["-h", "--help"]  # click keeps a command's first ones
 TRACKERD = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()"]

@@ -319,14 +319,14 @@ class TestPublished:
 
     def test_nothing_is_computed_for_nobody(self, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
         outlines: list[bool] = []
-        real = geometry.shape_of
+        real = geometry.shapes_of
 
-        def shape_of(*args: Any, outline: bool, **kwargs: Any) -> Any:
+        def shapes_of(*args: Any, outline: bool, **kwargs: Any) -> Any:
             outlines.append(outline)
             return real(*args, outline=outline, **kwargs)
 
         talk.ask("objects.add", stream="cam", points=[RESTING])
-        monkeypatch.setattr(records, "shape_of", shape_of)
+        monkeypatch.setattr(records, "shapes_of", shapes_of)
         wait_until(lambda: len(outlines) > 5)
         assert not any(outlines)
 

@@ -14,7 +14,7 @@ from helpers.listeners import listening, owner_of
 from helpers.waiting import wait_until
 from tracker.client import AsyncClient, Client
 from tracker.errors import BadRequest, ConfigError, UnknownStream
-from tracker.fleet import people
+from tracker.fleet import moves
 from tracker.fleet.bundles import get_bundle
 from tracker.fleet.settings import WantedStream
 
@@ -85,7 +85,7 @@ class TestAClientOfAFleet:
                 assert added.durable
                 async with client.tracks("cam1", timeout_s=START_S) as tracks, client.subscribe("cam1") as messages:
                     first = await anext(tracks)
-                    await asyncio.to_thread(fleet.do, partial(people.move, stream="cam1", to=None))
+                    await asyncio.to_thread(fleet.do, partial(moves.move, stream="cam1", to=None))
                     while not (message := await anext(messages)).moved:
                         pass
                     while (last := await anext(tracks)).owner == first.owner:

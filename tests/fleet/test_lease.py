@@ -78,7 +78,7 @@ async def _change(buckets: Buckets) -> None:
 
 
 CASES: dict[str, tuple[Meanwhile, list[list[str]]]] = {
-    "it is wanted no longer": (lambda buckets: people.remove(buckets, "cam"), [[]]),
+    "it is wanted no longer": (lambda buckets: people.remove(buckets, ["cam"]), [[]]),
     "another box claims it": (_claim_elsewhere, [[]]),
     "its settings change": (_change, [[SECOND]]),
     "NATS fails, and hands it out again": (_fail, [[], [FIRST]]),

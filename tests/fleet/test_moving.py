@@ -14,7 +14,7 @@ from helpers.listeners import Ear, ear
 from helpers.waiting import wait_until
 from tracker.client import Client
 from tracker.errors import BadRequest, UnknownStream
-from tracker.fleet import people
+from tracker.fleet import moves, people
 from tracker.fleet.records import ACK_WAIT_S
 from tracker.fleet.settings import WantedStream
 
@@ -42,7 +42,7 @@ class TestDraining:
             added = {name: client.add(name, box=RESTING) for name in streams}
             ears = [stack.enter_context(ear(fleet.nats.url, name)) for name in streams]
             moved = [name for name, at in fleet.live().items() if at == box]
-            fleet.do(lambda buckets: people.drain(buckets, box))
+            fleet.do(lambda buckets: moves.drain(buckets, box))
             fleet.wait_for(lambda live: len(live) == len(streams) and box not in live.values())
             with fleet.client(box) as drained:
                 wait_until(lambda: drained.streams().streams == [], START_S)
@@ -59,12 +59,12 @@ class TestDraining:
         fleet.apply({f"more{i}": WantedStream(url=str(film), loop=True) for i in range(4)})
         fleet.wait_for(lambda live: len(live) == 10)
         assert "north-1" not in fleet.live().values()
-        fleet.do(lambda buckets: people.drain(buckets, "north-1", undo=True))
+        fleet.do(lambda buckets: moves.undo_drain(buckets, "north-1"))
         fleet.wait_for_boxes(["north-1"])
 
     def test_no_other_box_can_be_drained(self, fleet: TestFleet) -> None:
         with pytest.raises(BadRequest, match="no box is called 'west'; there: north-1, north-2"):
-            fleet.do(lambda buckets: people.drain(buckets, "west"))
+            fleet.do(lambda buckets: moves.drain(buckets, "west"))
 
 
 @pytest.mark.usefixtures("streams")
@@ -72,13 +72,13 @@ class TestMoving:
     def test_a_stream_goes_to_the_box_that_is_named(self, fleet: TestFleet) -> None:
         target = next(box for box in fleet.boxes if box != fleet.live()["cam0"])
         others = {name: owner for name, owner in owners(fleet).items() if name != "cam0"}
-        fleet.do(lambda buckets: people.move(buckets, "cam0", target))
+        fleet.do(lambda buckets: moves.move(buckets, "cam0", target))
         fleet.wait_for(lambda live: live.get("cam0") == target)
         assert {name: owner for name, owner in owners(fleet).items() if name != "cam0"} == others
 
     def test_or_to_any_other(self, fleet: TestFleet) -> None:
         before = fleet.live()["cam1"]
-        fleet.do(lambda buckets: people.move(buckets, "cam1", None))
+        fleet.do(lambda buckets: moves.move(buckets, "cam1", None))
         fleet.wait_for(lambda live: live.get("cam1", before) != before)
 
     def test_a_stream_that_is_removed_and_wanted_anew_begins_from_nothing(
@@ -88,7 +88,7 @@ class TestMoving:
         with Client(fleet=fleet.nats.url) as client, fleet.client(box) as old:
             assert client.add("cam2", box=RESTING).durable
             fleet.boxes[box].signal(signal.SIGSTOP)  # its owner hears of it when it is another's already
-            fleet.do(partial(people.remove, stream="cam2"))
+            fleet.do(partial(people.remove, streams=["cam2"]))
             fleet.apply({"cam2": WantedStream(url=str(film), loop=True)})
             fleet.wait_for(lambda live: live.get("cam2", box) != box)
             fleet.boxes[box].signal(signal.SIGCONT)
@@ -107,7 +107,7 @@ class TestMoving:
         ]
         for stream, to, kind, says in refusals:
             with pytest.raises(kind, match=says):
-                fleet.do(partial(people.move, stream=stream, to=to))
+                fleet.do(partial(moves.move, stream=stream, to=to))
 
 
 def _notes(fleet: TestFleet, box: str) -> dict[str, str]:

@@ -80,7 +80,7 @@ class TestThreeBoxes:
         from tracker.fleet import people
 
         box = fleet.live()["cam2"]
-        fleet.do(lambda buckets: people.remove(buckets, "cam2"))
+        fleet.do(lambda buckets: people.remove(buckets, ["cam2"]))
         with fleet.client(box) as client:
             fleet.wait_for(lambda live: "cam2" not in live and _fps(client, "cam2") is None)
 

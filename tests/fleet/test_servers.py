@@ -19,7 +19,7 @@ from tracker.client.nats_connection import connect_nats
 from tracker.client.nats_options import NatsOptions
 from tracker.client.whereabouts import Whereabouts
 from tracker.errors import BadRequest, ConfigError, UnknownStream
-from tracker.fleet import people
+from tracker.fleet import moves, people
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.settings import NatsConfig, WantedStream
 from tracker.protocol.placement import Where
@@ -93,7 +93,7 @@ class TestCredentials:
                 try:
                     where = await whereabouts.where("gate")
                     assert await whereabouts.save(where)
-                    await people.remove(buckets, "gate")
+                    await people.remove(buckets, ["gate"])
                     await until(lambda: _is_gone(whereabouts, "gate"))
                 finally:
                     await whereabouts.close()
@@ -168,11 +168,11 @@ def test_a_plain_server_is_told_nothing_where_tls_is_wanted(tmp_path: Path, by: 
 
 def test_names_that_stand_for_more_than_one_are_refused(tmp_path: Path) -> None:
     rule = "must be 1 to 64 of a-z"
-    refusals: list[tuple[Callable[[Buckets], Awaitable[None]], str]] = [
-        (lambda buckets: people.remove(buckets, "*"), f"stream: {rule}"),
-        (lambda buckets: people.move(buckets, "a b", None), f"stream: {rule}"),
-        (lambda buckets: people.drain(buckets, "*", undo=True), f"box: {rule}"),
-        (lambda buckets: people.drain(buckets, "north", undo=True), "box: 'north' is not drained"),
+    refusals: list[tuple[Callable[[Buckets], Awaitable[object]], str]] = [
+        (lambda buckets: people.remove(buckets, ["*"]), f"stream: {rule}"),
+        (lambda buckets: moves.move(buckets, "a b", None), f"stream: {rule}"),
+        (lambda buckets: moves.undo_drain(buckets, "*"), f"box: {rule}"),
+        (lambda buckets: moves.undo_drain(buckets, "north"), "box: 'north' is not drained"),
     ]
 
     async def work(url: str) -> None:

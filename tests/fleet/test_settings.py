@@ -1,10 +1,12 @@
 """What boxes and people write down is refused with what is wrong and what would be right."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from tracker.errors import BadRequest, ConfigError
+from tracker.fleet.metrics import Figures, serving
 from tracker.fleet.records import needs_key, satisfied
 from tracker.fleet.settings import WantedStream, load_box, load_cameras, to_json
 from tracker.protocol.placement import Token, key_of, name_of
@@ -18,6 +20,8 @@ BOXES = [
     ("mirror: often", "mirror: must be true or false, not text"),
     ("labels: [north]", "labels: must be a map, not a list"),
     ("metrics: {endpoint: everywhere}", "metrics.endpoint"),
+    ("advertise: {publish: 10.0.0.5}", "advertise.publish: must be text that begins with tcp:// or ipc://"),
+    ("room: {streams: 99999999999999999999}", "room.streams: must be a whole number of at most 2147483647"),
     ("a: [", "not valid YAML"),
     ("daemon: {control: here}", "daemon.control: must be text that begins with tcp:// or ipc://"),
     ("5", "file.yaml: must be a map, not int"),
@@ -30,6 +34,7 @@ CAMERAS = [
     ("streams: {Cam: {url: x}}", "streams.Cam: a stream's name must be"),
     ("streams: {cam1: {}}", "streams.cam1.url: is missing"),
     ("streams: {cam1: {url: x, needs: {site: [a]}}}", "streams.cam1.needs"),
+    ("streams: {cam1: {url: x, size: [99999999999999999999, 1]}}", "must be a whole number of at most 2147483647"),
     ("streams: {cam1: {url: x, fsp: 3}}", "streams.cam1.fsp: unknown key; did you mean 'fps'?"),
     ('streams: {cam1: {url: "\\ud800"}}', "a character that has no place in a text (line 1, column 23)"),
     ("streams: {cam1: {url: 9999-99-99}}", "'9999-99-99' looks like a number or a date, and is none"),
@@ -101,3 +106,17 @@ def test_tokens_are_in_order_of_sequence_and_then_of_deliveries() -> None:
 def test_names_become_one_token_of_a_subject() -> None:
     assert key_of("hall.door-2_a") == "hall=door-2_a"
     assert name_of(key_of("hall.door")) == "hall.door"
+
+
+def test_an_endpoint_for_metrics_that_cannot_be_had_is_said_in_words() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        cases = [
+            (f"127.0.0.1:{taken.getsockname()[1]}", "Address already in use"),
+            ("127.0.0.1:99999", "there is no such port"),
+        ]
+        for endpoint, says in cases:
+            with pytest.raises(ConfigError) as refused, serving(endpoint, Figures(dict)):
+                pass
+            assert refused.value.problems == [f"metrics.endpoint: {endpoint} cannot be bound: {says}"]

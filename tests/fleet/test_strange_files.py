@@ -39,6 +39,17 @@ JOB = "20261126-120000-0a1b2c"
 ESCAPE = "\x1b]0;mine\x07"
 JUNK = [b"", b"\xff\xfe\x00", b"5", b"null", b"{}", b'{"x":' + b"[" * 20_000, b"9" * 5000]
 
+# What JetStream says by itself where there is no message.
+LIKE_JETSTREAM: list[dict[str, str] | None] = [
+    None,
+    {"Status": "404", "Description": "No Messages"},
+    {"Status": "408"},
+    {"Status": "409", "Description": "Consumer Deleted"},
+    {"Status": "503"},
+    {"Status": "100"},
+    {"Status": "\x1b[31m"},
+]
+
 # A child that answers as the real one does, and works on nothing.
 CHILD = """
 import json, pathlib, sys
@@ -66,7 +77,7 @@ def ask(server: NatsServer, work: Callable[[Files], Awaitable[R]]) -> R:
         connection = await connect_nats(NatsOptions([server.url]), "test")
         try:
             await Buckets.create(connection, 1)
-            return await work(await Files.create(connection.jetstream(), 1))
+            return await work(await Files.create(connection, 1))
         finally:
             await close_nats(connection)
 
@@ -105,7 +116,8 @@ def work_off(
 
     async def work(there: Files) -> list[FileDone]:
         for number, message in enumerate(messages):
-            await there.js.publish(f"{FILES_SUBJECT}.strange.{number}", message)
+            headers = LIKE_JETSTREAM[number % len(LIKE_JETSTREAM)]
+            await there.js.publish(f"{FILES_SUBJECT}.strange.{number}", message, headers=headers)
         job = await files.submit(there, EVERYTHING, job_paths)
 
         async def is_empty() -> bool:
@@ -168,7 +180,7 @@ class TestTasks:
         monkeypatch.setattr("tracker.fleet.worker.RETRY_S", 0.01)
         if child is not None:
             script = CHILD.replace("\n    {work}", child)
-            monkeypatch.setattr("tracker.fleet.worker.COMMAND", [sys.executable, "-c", script])
+            monkeypatch.setattr("tracker.fleet.child.COMMAND", [sys.executable, "-c", script])
         (failed,) = work_off(server, JobsConfig(inputs=[inputs]), [], [tmp_path / "picture.png"])
         assert failed.tries == MAX_TRIES
         assert re.search(says, failed.error or "")
@@ -177,24 +189,71 @@ class TestTasks:
 def test_a_fault_of_the_box_itself_does_not_end_its_work(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever it is: here no outcome can be written."""
-    monkeypatch.setattr("tracker.fleet.worker.MAX_TRIES", 1)
+    """Whatever it is: here no outcome can be written. The files are tried a few times, and then given up."""
+    monkeypatch.setattr("tracker.fleet.worker.RETRY_S", 0.01)
 
-    async def work(there: Files) -> None:
-        await files.submit(there, EVERYTHING, [tmp_path / "first.png", tmp_path / "second.png"])
+    async def work(there: Files) -> list[FileDone]:
+        job = await files.submit(there, EVERYTHING, [tmp_path / "first.png", tmp_path / "second.png"])
+        faulty = msgspec.structs.replace(there, jobs=None)
 
-        async def were_both_tried() -> bool:
-            told = [
-                record.getMessage() for record in caplog.records if "is handed out again" in record.getMessage()
-            ]
-            return {name for name in ("first", "second") for text in told if name in text} == {"first", "second"}
+        async def is_empty() -> bool:
+            return await queued(there.js) == 0
 
-        async with worker_of(msgspec.structs.replace(there, jobs=None), JobsConfig(inputs=["/nowhere"])) as running:
-            await until(were_both_tried)
+        async with worker_of(faulty, JobsConfig(inputs=["/nowhere"])) as running:
+            await until(is_empty)
             assert not running.done()
+        return await files.failures(there, job.job)
 
     with caplog.at_level(logging.ERROR):
-        ask(server, work)
+        lost = ask(server, work)
+    given_up = [text for text in caplog.messages if "is given up after 6 tries: AttributeError" in text]
+    assert [name in text for name, text in zip(("first", "second"), sorted(given_up), strict=True)] == [True] * 2
+    assert [one.error for one in lost] == [files.LOST] * 2
+
+
+async def _fill_up(there: Files) -> None:
+    """Nothing more goes into the bucket of jobs."""
+    info = await there.js.stream_info(f"KV_{JOBS}")
+    await there.js.update_stream(info.config.evolve(max_bytes=info.state.bytes + 1))
+
+
+def test_outcomes_that_nats_never_takes_are_tried_a_few_times_and_then_said_to_be_lost(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.fleet.worker.RETRY_S", 0.01)
+
+    async def work(there: Files) -> str:
+        job = await files.submit(there, EVERYTHING, [tmp_path / "first.png", tmp_path / "second.png"])
+        await _fill_up(there)
+
+        async def is_empty() -> bool:
+            return await queued(there.js) == 0
+
+        (before,) = await files.progress(there)
+        async with worker_of(there, JobsConfig(inputs=["/nowhere"])):
+            await until(is_empty)
+        (after,) = await files.progress(there)
+        assert (before.files, before.failed, before.queued) == (2, 0, 2)
+        assert (after.files, after.failed, after.queued) == (2, 2, 0)
+        return job.job
+
+    listed = told(server, ask(server, work)).stdout
+    assert [f"file {number} of the job" in listed for number in range(3)] == [True, True, False]
+    assert "it left the queue without an outcome, which NATS did not take" in listed
+
+
+def test_an_outcome_that_is_too_large_for_nats_is_listed_as_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may take less than others."""
+    monkeypatch.setattr("tracker.fleet.worker.RETRY_S", 0.01)
+    script = CHILD.replace("\n    {work}", TOO_MANY.replace("400", "10"))
+    monkeypatch.setattr("tracker.fleet.child.COMMAND", [sys.executable, "-c", script])
+    settings = tmp_path / "nats.conf"
+    settings.write_text("max_payload: 8192\n")
+    with nats_server(tmp_path, ["-c", str(settings)]) as small:
+        (failed,) = work_off(small, JobsConfig(inputs=["/"]), [], [tmp_path / "picture.png"])
+    assert (failed.tries, failed.error) == (MAX_TRIES, "NATS does not take it: maximum payload exceeded")
 
 
 def told(server: NatsServer, *words: str) -> Result:

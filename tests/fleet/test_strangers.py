@@ -12,7 +12,7 @@ from helpers.fleets import nats_server
 from tracker.client.nats_options import NatsOptions
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets
-from tracker.fleet.records import QUEUE_SUBJECT
+from tracker.fleet.records import QUEUE, QUEUE_SUBJECT
 from tracker.fleet.settings import NatsConfig, WantedStream
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
@@ -32,6 +32,12 @@ async def _impossible_names(buckets: Buckets) -> None:
         await buckets.js.publish(f"{QUEUE_SUBJECT}.any.{name}", b"")
 
 
+async def _like_jetstream(buckets: Buckets) -> None:
+    """Messages of the queue with the header by which JetStream says that there is none."""
+    for name, status in (("x", "404"), ("Upper", "409 Consumer Deleted"), ("cam", "503"), ("y", "100")):
+        await buckets.js.publish(f"{QUEUE_SUBJECT}.any.{name}", b"", headers={"Status": status})
+
+
 async def _garbage_entries(buckets: Buckets) -> None:
     deep = b'{"strange":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     no_text = b'{"kind":"\xff","owner":"\xff","stream":"\xff","box":"\xff"}'
@@ -44,6 +50,7 @@ async def _garbage_entries(buckets: Buckets) -> None:
 WRITTEN: dict[str, Callable[[Buckets], Awaitable[None]]] = {
     "needs that are none": _garbage_needs,
     "names that no stream has": _impossible_names,
+    "messages that say there is none": _like_jetstream,
     "entries that are none": _garbage_entries,
 }
 
@@ -60,11 +67,17 @@ def test_what_strangers_write(what: str, tmp_path: Path) -> None:
                 return [record.stream for record in await daemon.streams()] == ["cam"] and "cam" in box.leases
 
             await until(is_served)
+            await until(lambda: is_queued_alone(buckets))
             loops = [task for task in asyncio.all_tasks() if task.get_name().startswith("pull-")]
             assert [task.get_name() for task in loops] == ["pull-any"]
 
     with nats_server(tmp_path) as server:
         asyncio.run(asyncio.wait_for(work(server.url), PATIENCE_S))
+
+
+async def is_queued_alone(buckets: Buckets) -> bool:
+    """What nobody wants is handed to no box again."""
+    return (await buckets.js.stream_info(QUEUE)).state.messages == 1
 
 
 def test_two_boxes_of_one_name_are_told(tmp_path: Path) -> None:

@@ -20,11 +20,13 @@ TRY_AGAIN_S = 0.5
 
 
 @asynccontextmanager
-async def box_of(nats: NatsConfig, daemon: SimulatedDaemon, name: str = "north") -> AsyncIterator[Box]:
+async def box_of(
+    nats: NatsConfig, daemon: SimulatedDaemon, name: str = "north", **settings: Any
+) -> AsyncIterator[Box]:
     """Alone in its fleet, it need not wait for owners who are away."""
     monkeypatched = pytest.MonkeyPatch()
     monkeypatched.setattr("tracker.fleet.box.ACK_WAIT_S", 0.0)
-    box = Box(BoxConfig(box=name, nats=nats), daemon)
+    box = Box(BoxConfig(box=name, nats=nats, **settings), daemon)
     running = asyncio.ensure_future(box.run())
     try:
         yield box

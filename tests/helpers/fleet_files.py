@@ -64,7 +64,7 @@ def wait_for_all(fleet: TestFleet, job: Job) -> Progress:
 
 def with_files(fleet: TestFleet, work: Callable[[Files], Awaitable[R]]) -> R:
     async def ask(buckets: Buckets) -> R:
-        return await work(await Files.open(buckets.js))
+        return await work(await Files.open(buckets.nats))
 
     return fleet.do(ask)
 

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tracker.masks.geometry import fill, mask_of, shape_of, shape_of_mask, upsample
+from tracker.masks import sheet
+from tracker.masks.geometry import fill, mask_of, shape_of, shape_of_mask, shapes_of, upsample
 from tracker.masks.rle import rle_decode
+from tracker.masks.simplification import distances_px
 
 MASKS = st.tuples(st.integers(1, 14), st.integers(1, 14)).flatmap(lambda hw: arrays(np.bool_, hw))
 
@@ -204,3 +206,63 @@ def test_fill_clips_what_lies_outside():
     assert np.array_equal(fill([[[-5, -5, 2, -5, 2, 9, -5, 9]]], (4, 3)), picture(["##..", "##..", "##.."]))
     assert not fill([[[9, 9, 12, 9, 12, 12]]], (4, 3)).any()
     assert not fill([], (4, 3)).any()
+
+
+def test_many_masks_on_one_sheet_are_those_of_each_alone(monkeypatch):
+    rng = np.random.default_rng(11)
+    logits = [blobs(rng, 48, 48, share, 3) for share in (0.02, 0.3, 0.9, 0.1)]
+    logits.insert(2, np.full((48, 48), -1024, np.float32))
+    size_wh = (320, 180)
+    for tolerance_px in (0, 1.0):
+        alone = [asdict(shape_of(each_hw, size_wh, tolerance_px=tolerance_px, rle=True)) for each_hw in logits]
+        for sheet_bytes in (1, 1 << 14, 1 << 20):
+            monkeypatch.setattr(sheet, "SHEET_BYTES", sheet_bytes)
+            together = shapes_of(logits, size_wh, tolerance_px=tolerance_px, rle=True)
+            assert list(map(asdict, together)) == alone
+    assert shapes_of([], size_wh, tolerance_px=1.0) == []
+
+
+@pytest.mark.parametrize(
+    ("sizes_hw", "together"),
+    [
+        ([], []),
+        ([(9, 10)], [[0]]),
+        ([(4, 10), (4, 10)], [[0, 1]]),
+        ([(4, 10), (5, 10)], [[0], [1]]),
+        ([(500, 500), (1, 1), (1, 1)], [[0], [1, 2]]),
+        ([(1, 1), (1, 90), (1, 1)], [[0], [1], [2]]),
+    ],
+)
+def test_a_sheet_holds_what_stays_in_the_cache_and_one_mask_at_least(monkeypatch, sizes_hw, together):
+    monkeypatch.setattr(sheet, "SHEET_BYTES", 100)
+    assert list(sheet.sheets(sizes_hw)) == together
+
+
+@given(MASKS)
+def test_a_ring_turns_at_each_of_its_vertices(mask_hw):
+    on_sheet = sheet.Sheet([mask_hw.shape])
+    on_sheet.part(0)[:] = mask_hw
+    for ring in on_sheet.traced()[0].rings:
+        sides = np.roll(ring, -1, 0) - ring
+        across = sides[:, 0] != 0
+        assert (across != np.roll(across, 1)).all()
+
+
+RECTANGLE = np.array([[0, 0], [0, 6], [4, 6], [4, 5], [5, 5], [5, 0]], np.int32)
+
+
+@pytest.mark.parametrize(
+    ("fewer", "expected"),
+    [
+        (RECTANGLE, 0),
+        (np.roll(RECTANGLE, 2, 0), 0),
+        (RECTANGLE[[5, 0, 1, 2]], np.hypot(1, 1) * np.sin(np.arctan2(6, 1) - np.pi / 4)),
+        (RECTANGLE[::-1], np.inf),
+        (RECTANGLE[[0, 1, 1, 3]], np.inf),
+    ],
+    ids=["itself", "begun elsewhere", "without two corners", "backwards", "a corner twice"],
+)
+def test_how_far_a_simplified_ring_is_off(fewer, expected):
+    square = np.array([[9, 9], [9, 12], [12, 12], [12, 9]], np.int32)
+    off_px = distances_px([square, RECTANGLE, square], [square, np.ascontiguousarray(fewer), square])
+    assert off_px == pytest.approx([0, expected, 0])

@@ -24,9 +24,10 @@ INFO = replies.ServerInfo(
 
 
 class SimulatedDaemon:
-    """Takes every stream and calls it live."""
+    """Takes every stream and calls it live; one that is away says nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_away: bool = False) -> None:
+        self._is_away = is_away
         self.info: replies.ServerInfo | None = None
         self.status: messages.Status | None = None
         self.on_message: Callable[[Message], None] = lambda _: None
@@ -34,6 +35,8 @@ class SimulatedDaemon:
         self._streams: dict[str, records.StreamRecord] = {}
 
     async def run(self) -> None:
+        if self._is_away:
+            await asyncio.Event().wait()
         self.info = INFO
         self.on_change()
         memory = messages.DeviceMemory(device="none", used_bytes=0, total_bytes=0)

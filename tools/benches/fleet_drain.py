@@ -13,7 +13,7 @@ from benches.fleet_of_three import BOXES, STREAMS, Three, three_boxes
 from benches.report import Row
 from helpers.fleets import START_S
 from helpers.waiting import wait_until
-from tracker.fleet import people
+from tracker.fleet import moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,13 @@ def _drained(three: Three, box: str) -> Drained:
     theirs = three.on(box)
     with three.heard() as ears, fleet.client(box) as old:
         began_s = time.monotonic()
-        fleet.do(partial(people.drain, box=box))
+        fleet.do(partial(moves.drain, box=box))
         three.are_elsewhere(box)
         wait_until(lambda: not old.streams().streams, START_S)
         seconds = time.monotonic() - began_s
     objects = {stream: {entry.object for entry in three.client.objects(stream).objects} for stream in STREAMS}
     lost = sum(three.objects[stream] not in objects[stream] for stream in STREAMS)
-    fleet.do(partial(people.drain, box=box, undo=True))
+    fleet.do(partial(moves.undo_drain, box=box))
     fleet.wait_for_boxes(BOXES)
     silences_s = {stream: heard.longest_s for stream, heard in ears.items()}
     return Drained(

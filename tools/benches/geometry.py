@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from benches.report import Row
-from tracker.masks.geometry import shape_of
+from tracker.masks.geometry import shapes_of
 from tracker.masks.types import F32, Shape
 
 SIZE_WH = (1920, 1080)
@@ -48,6 +48,6 @@ def _timed(logits: list[F32], tolerance_px: float, rounds: int) -> tuple[list[Sh
     seconds = []
     for _ in range(rounds):
         started_s = time.thread_time()
-        shapes = [shape_of(each, SIZE_WH, tolerance_px=tolerance_px) for each in logits]
+        shapes = shapes_of(logits, SIZE_WH, tolerance_px=tolerance_px)
         seconds.append(time.thread_time() - started_s)
     return shapes, statistics.median(seconds)

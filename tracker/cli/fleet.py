@@ -102,26 +102,25 @@ def list_(as_json: bool, **nats: Any) -> None:
 @fleet.command()
 @click.argument("box")
 @click.option("--undo", is_flag=True, help="Let it take streams again.")
-@click.option("--wait", is_flag=True, help="Until it has no streams any more.")
+@click.option("--wait", is_flag=True, help="Until it has no streams, or nobody took one for 30 s.")
 @nats_options
 def drain(box: str, undo: bool, wait: bool, **nats: Any) -> None:
     """Have a box give its streams to others, and take none."""
-    from tracker.fleet import people
+    from tracker.fleet import moves
 
     if undo and wait:
         raise click.UsageError("--undo gives a box nothing to wait for: leave --wait out")
 
+    def tell(left: list[str]) -> None:
+        show.say(f"still on {box}, until another box takes them: {moves.shown(left)}")
+
     async def work(buckets: "Buckets") -> None:
-        await people.drain(buckets, box, undo=undo)
-        told: list[str] = []
-        while wait:
-            left = [placed.stream for placed in (await people.state(buckets)).streams if placed.box == box]
-            if not left:
-                return
-            if left != told:
-                show.say(f"still on {box}, until another box takes them: {', '.join(left)}")
-            told = left
-            await asyncio.sleep(0.5)
+        if undo:
+            await moves.undo_drain(buckets, box)
+            return
+        await moves.drain(buckets, box)
+        if wait:
+            await moves.until_drained(buckets, box, tell)
 
     _ask(work, nats)
 
@@ -131,10 +130,11 @@ def drain(box: str, undo: bool, wait: bool, **nats: Any) -> None:
 @click.option("--to", help="The box that it is to go to; absent: any other.")
 @nats_options
 def move(stream: str, to: str | None, **nats: Any) -> None:
-    """Have a stream go to another box."""
-    from tracker.fleet import people
+    """Have a stream go to another box, and say to which it went. It stays where no other takes it."""
+    from tracker.fleet import moves
 
-    _ask(lambda buckets: people.move(buckets, stream, to), nats)
+    box = _ask(lambda buckets: moves.move(buckets, stream, to), nats)
+    show.line(f"{stream} is on {box}")
 
 
 @fleet.command()
@@ -144,11 +144,7 @@ def rm(streams: tuple[str, ...], **nats: Any) -> None:
     """Want streams no longer."""
     from tracker.fleet import people
 
-    async def work(buckets: "Buckets") -> None:
-        for stream in streams:
-            await people.remove(buckets, stream)
-
-    _ask(work, nats)
+    _ask(lambda buckets: people.remove(buckets, streams), nats)
 
 
 @fleet.command()
@@ -193,9 +189,7 @@ def jobs(job: str | None, fetch: Path | None, as_json: bool, **nats: Any) -> Non
         raise click.UsageError("--fetch: name the job whose results are wanted")
     if job is None:
         found = _ask_files(files.progress, nats)
-        rows: list[tuple[Any, ...]] = [
-            (p.job, p.kind, p.files, p.done, p.failed, max(0, p.files - p.done - p.failed)) for p in found
-        ]
+        rows: list[tuple[Any, ...]] = [(p.job, p.kind, p.files, p.done, p.failed, p.queued) for p in found]
         columns: tuple[str, ...] = ("job", "kind", "files", "done", "failed", "to do")
     else:
         found = _ask_files(lambda there: files.failures(there, job), nats)
@@ -239,7 +233,7 @@ def _ask_files(work: "Callable[[Files], Awaitable[Any]]", nats: dict[str, Any]) 
     async def ask(buckets: "Buckets") -> Any:
         from tracker.fleet.files import Files
 
-        return await work(await Files.open(buckets.js))
+        return await work(await Files.open(buckets.nats))
 
     return _ask(ask, nats)
 

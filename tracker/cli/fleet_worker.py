@@ -15,8 +15,8 @@ from tracker.cli.track import track
 from tracker.config.wording import printable
 from tracker.errors import TrackerError
 from tracker.exports import MAX_PNG_OBJECT
+from tracker.fleet.child import Answer, Order
 from tracker.fleet.work import MAX_ERROR_CHARS, Work
-from tracker.fleet.worker import Answer, Order
 
 
 def run() -> None:

@@ -13,7 +13,7 @@ PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 PointsPerSide = Annotated[int, Meta(ge=1, le=64)]
 

@@ -126,7 +126,7 @@ class Delivery:
         options = ShapeOptions(
             self._config.outline_tolerance_px, outline=wanted or zoned, rle=wanted and self._config.masks == "rle"
         )
-        shapes = [options.shape(seen.mask, frame.size_wh) for seen in processed.seen]
+        shapes = options.shapes([seen.mask for seen in processed.seen], frame.size_wh)
         self._report(processed, shapes)
         zones = self._count(processed, shapes) if zoned else UNSET
         if wanted:

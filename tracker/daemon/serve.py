@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+import cv2
+
 from tracker.daemon.checks import check
 from tracker.daemon.daemon import Daemon
 from tracker.daemon.state_folder import open_store
@@ -38,6 +40,9 @@ def serve(path: str | Path) -> None:
 def _prepare_process() -> None:
     # Decoding needs the interpreter between two calls of FFmpeg; at the default it waits 5 ms for a busy thread.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # OpenCV's own threads spin while they wait for each other, and take the cores from the model; what is given to
+    # it here takes a millisecond.
+    cv2.setNumThreads(1)
     _raise_descriptor_limit()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to apply a new configuration to
 

@@ -80,7 +80,7 @@ class Box:
                 self._spawn(self._mirror.run())
             if self._config.jobs.inputs:
                 replicas = self._config.nats.replicas
-                files = await answered(lambda: Files.create(self._buckets.js, replicas))
+                files = await answered(lambda: Files.create(self._nats, replicas))
                 self._spawn(Worker(self.name, self._config.jobs, self._daemon, files, self._may_work).run())
             await self._tick()
 

@@ -20,7 +20,6 @@ from nats.js.object_store import ObjectStore
 
 from tracker.errors import ConfigError
 from tracker.fleet.records import (
-    ACK_WAIT_S,
     BOX_TTL_S,
     BOXES,
     BUNDLES,
@@ -30,7 +29,6 @@ from tracker.fleet.records import (
     QUEUE,
     QUEUE_SUBJECT,
     WANTED,
-    needs_key,
 )
 from tracker.protocol.placement import WHERE, WHERE_TTL_S
 
@@ -53,6 +51,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Buckets:
+    nats: Nats
     js: JetStreamContext
     wanted: KeyValue
     needs: KeyValue
@@ -73,7 +72,7 @@ class Buckets:
             raise ConfigError(
                 ["there is no fleet in this NATS yet: start a box first, trackerd fleet serve"]
             ) from None
-        return cls(js, wanted, needs, claims, where, boxes, orders, bundles)
+        return cls(nats, js, wanted, needs, claims, where, boxes, orders, bundles)
 
     @classmethod
     async def create(cls, nats: Nats, replicas: int) -> "Buckets":
@@ -93,7 +92,6 @@ class Buckets:
         for name, ttl_s in TTL_S.items():
             await make(js.create_key_value(bucket=name, ttl=ttl_s, history=1, replicas=replicas))
         await make(js.create_object_store(BUNDLES, config=api.ObjectStoreConfig(replicas=replicas)))
-        await ensure_consumer(js, {})
         return await cls.open(nats)
 
 
@@ -104,23 +102,6 @@ async def make(making: Awaitable[Any]) -> None:
     except APIError as error:
         if error.err_code != ALREADY_THERE:
             raise
-
-
-async def ensure_consumer(js: JetStreamContext, needs: dict[str, Any]) -> None:
-    """Who has what is needed pulls from it: one queue for each set of needs."""
-    key = needs_key(needs)
-    await js.add_consumer(
-        QUEUE,
-        api.ConsumerConfig(
-            name=key,
-            durable_name=key,
-            filter_subject=f"{QUEUE_SUBJECT}.{key}.>",
-            ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_S,
-            max_ack_pending=-1,
-            max_waiting=4096,
-        ),
-    )
 
 
 async def entry_of(bucket: KeyValue, key: str) -> Entry:

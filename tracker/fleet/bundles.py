@@ -3,15 +3,17 @@
 import base64
 import contextlib
 import logging
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError, ObjectDeletedError, ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
 from tracker.fleet.reading import BadObject, stored_data
 from tracker.fleet.records import BUNDLES, bundle_name
+from tracker.protocol.fields import MAX_ITEMS, ObjectId
 from tracker.protocol.placement import Token
 from tracker.protocol.records import MovedObject
 
@@ -24,8 +26,8 @@ class StoredObject(Struct, frozen=True):
 
 
 class Bundle(Struct, frozen=True):
-    objects: list[StoredObject] = []
-    next_object: int = 1  # no object ever had this id or a greater one
+    objects: Annotated[list[StoredObject], Meta(max_length=MAX_ITEMS)] = []
+    next_object: ObjectId = 1  # no object ever had this id or a greater one
 
 
 async def put_bundle(store: ObjectStore, stream: str, token: Token, bundle: Bundle) -> None:

@@ -4,7 +4,7 @@ import msgspec
 from msgspec import structs
 
 from tracker.fleet.buckets import Buckets, compare_and_delete, compare_and_set, entry_of
-from tracker.fleet.records import EPOCHS_BLOCK, FRAMES_BLOCK, Claim, decoded
+from tracker.fleet.records import EPOCHS_BLOCK, FRAMES_BLOCK, MAX_MESSAGE_CHARS, MAX_NUMBER, Claim, decoded
 from tracker.protocol.placement import Token, Where, key_of, where_of
 from tracker.protocol.records import StreamRecord
 
@@ -39,8 +39,8 @@ class Ownership:
         claim = Claim(
             owner=str(self.token),
             box=box,
-            frames_end=(before.frames_end if before else 0) + FRAMES_BLOCK,
-            epochs_end=(before.epochs_end if before else 0) + EPOCHS_BLOCK,
+            frames_end=_end_of_next(before.frames_end if before else 0, FRAMES_BLOCK),
+            epochs_end=_end_of_next(before.epochs_end if before else 0, EPOCHS_BLOCK),
             bundle=before.bundle if before else None,
         )
         self._claim_revision = entry.revision
@@ -61,22 +61,29 @@ class Ownership:
 
     async def refuse(self, message: str) -> None:
         """Say why the stream is not served."""
-        await self._write(structs.replace(self.claim, message=message))
+        await self._write(structs.replace(self.claim, message=message[:MAX_MESSAGE_CHARS]))
 
     async def reserve(self, record: StreamRecord) -> None:
         """Move the block of our numbers up where the daemon counts from higher ones."""
         frames_end = max(self.claim.frames_end, record.decoded + FRAMES_BLOCK // 2)
         epochs_end = max(self.claim.epochs_end, record.epoch + EPOCHS_BLOCK // 2)
-        claim = structs.replace(self.claim, frames_end=frames_end, epochs_end=epochs_end)
+        claim = structs.replace(
+            self.claim, frames_end=min(frames_end, MAX_NUMBER), epochs_end=min(epochs_end, MAX_NUMBER)
+        )
         if claim != self.claim:
             await self._write(claim)
 
+    @property
+    def first_numbers(self) -> tuple[int, int]:
+        """The first frame and epoch of the block of numbers that was reserved last."""
+        return self.claim.frames_end - FRAMES_BLOCK, self.claim.epochs_end - EPOCHS_BLOCK
+
     async def next_block(self) -> tuple[int, int]:
         """The first frame and epoch of a new block of numbers."""
-        first_frame, epoch = self.claim.frames_end, self.claim.epochs_end
-        frames_end, epochs_end = first_frame + FRAMES_BLOCK, epoch + EPOCHS_BLOCK
+        frames_end = _end_of_next(self.claim.frames_end, FRAMES_BLOCK)
+        epochs_end = _end_of_next(self.claim.epochs_end, EPOCHS_BLOCK)
         await self._write(structs.replace(self.claim, frames_end=frames_end, epochs_end=epochs_end))
-        return first_frame, epoch
+        return self.first_numbers
 
     async def point_at_own_bundle(self) -> None:
         """Say that the objects stored under our token are those that count."""
@@ -131,3 +138,8 @@ class Ownership:
         if claim is None or claim.token != self.token:
             raise Superseded
         return entry.revision
+
+
+def _end_of_next(end: int, block: int) -> int:
+    """Of the block of numbers after this one. Only what a stranger wrote comes to the end of all numbers."""
+    return end + block if end + block <= MAX_NUMBER else block

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
+from nats.aio.client import Client as Nats
 from nats.js import JetStreamContext, api
 from nats.js.errors import NotFoundError, ObjectNotFoundError
 from nats.js.kv import KeyValue
@@ -19,7 +20,6 @@ from tracker.fleet.buckets import make
 from tracker.fleet.reading import BadObject, all_entries, stored_data
 from tracker.fleet.records import ACK_WAIT_S
 from tracker.fleet.work import (
-    JOB,
     JOB_NAME,
     MAX_FILES,
     FileDone,
@@ -34,13 +34,16 @@ from tracker.fleet.work import (
 
 FILES = "tracker-files"  # the work queue
 FILES_SUBJECT = "tracker-fleet.files"  # FILES_SUBJECT.<job>.<number>
-CONSUMER = "boxes"
+CONSUMER = api.ConsumerConfig(
+    name="boxes", durable_name="boxes", ack_policy=api.AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S, max_ack_pending=-1
+)
 JOBS = "tracker-jobs"  # bucket: <job> -> Job, <job>.done.<number> and <job>.failed.<number> -> FileDone
 RESULTS = "tracker-results"  # object store: <job>/<file>/<what>
 KEPT_S = 30 * 86400.0  # what is known of a job, and its results in NATS
 MAX_TRIES = 3
 
-KEY = re.compile(rf"(?P<job>{JOB})(?:\.(?P<fate>done|failed)\.(?:0|[1-9][0-9]{{0,4}}))?")  # of the bucket
+LOST = "it left the queue without an outcome, which NATS did not take; the log of its box says why"
+FILE_NUMBER = r"^(?:0|[1-9][0-9]{0,4})\Z"
 
 log = logging.getLogger(__name__)
 
@@ -52,27 +55,31 @@ class Progress(Struct, frozen=True, kw_only=True):
     files: int
     done: int
     failed: int
+    queued: int
 
 
 class Files(Struct, frozen=True):
     """The queue, what is known of jobs, and their results."""
 
+    nats: Nats
     js: JetStreamContext
     jobs: KeyValue
     results: ObjectStore
 
     @classmethod
-    async def open(cls, js: JetStreamContext) -> "Files":
+    async def open(cls, nats: Nats) -> "Files":
         """Raises ConfigError where no box was ever started."""
+        js = nats.jetstream()
         try:
-            return cls(js, await js.key_value(JOBS), await js.object_store(RESULTS))
+            return cls(nats, js, await js.key_value(JOBS), await js.object_store(RESULTS))
         except NotFoundError:
             raise ConfigError(
                 ["there is no fleet in this NATS yet: start a box first, trackerd fleet serve"]
             ) from None
 
     @classmethod
-    async def create(cls, js: JetStreamContext, replicas: int) -> "Files":
+    async def create(cls, nats: Nats, replicas: int) -> "Files":
+        js = nats.jetstream()
         retention = api.RetentionPolicy.WORK_QUEUE
         queue = api.StreamConfig(
             name=FILES, subjects=[f"{FILES_SUBJECT}.>"], retention=retention, num_replicas=replicas
@@ -81,15 +88,7 @@ class Files(Struct, frozen=True):
         await make(js.create_key_value(bucket=JOBS, ttl=KEPT_S, history=1, replicas=replicas))
         store = api.ObjectStoreConfig(replicas=replicas, ttl=int(KEPT_S))
         await make(js.create_object_store(RESULTS, config=store))
-        consumer = api.ConsumerConfig(
-            name=CONSUMER,
-            durable_name=CONSUMER,
-            ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_S,
-            max_ack_pending=-1,
-        )
-        await js.add_consumer(FILES, consumer)
-        return await cls.open(js)
+        return await cls.open(nats)
 
 
 async def submit(files: Files, work: Work, paths: Sequence[Path]) -> Job:
@@ -101,40 +100,53 @@ async def submit(files: Files, work: Work, paths: Sequence[Path]) -> Job:
     check_work(work)
     check_paths(paths)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-    job = Job(job=name, time=time.time(), work=work, files=len(paths))
-    await files.jobs.put(name, msgspec.json.encode(job))
+    begun = Job(job=name, time=time.time(), work=work, files=0)
+    await files.jobs.put(name, msgspec.json.encode(begun))
     for number, path in enumerate(paths):
         task = FileTask(job=name, number=number, path=str(path), work=work)
         await files.js.publish(f"{FILES_SUBJECT}.{name}.{number}", msgspec.json.encode(task))
+    job = structs.replace(begun, files=len(paths))  # from now on a file that is neither queued nor told of is lost
+    await files.jobs.put(name, msgspec.json.encode(job))
     return job
 
 
 async def progress(files: Files) -> list[Progress]:
     """Of all jobs, the newest first."""
-    counts: dict[tuple[str, str], int] = {}
-    jobs: list[Job] = []
-    for key in await _keys(files):
-        job, fate = key["job"], key["fate"]
-        if fate is not None:
-            counts[job, fate] = counts.get((job, fate), 0) + 1
-        elif (found := await _job(files, job)) is not None:
-            jobs.append(found)
-    return [
-        Progress(
-            job=job.job,
-            time=job.time,
-            kind=job.work.kind,
-            files=job.files,
-            done=counts.get((job.job, "done"), 0),
-            failed=counts.get((job.job, "failed"), 0),
-        )
-        for job in sorted(jobs, key=lambda job: -job.time)
-    ]
+    jobs = [await _job(files, name) for name in await _names(files)]
+    found = [await _progress(files, job) for job in jobs if job is not None]
+    return sorted(found, key=lambda one: -one.time)
+
+
+async def _progress(files: Files, job: Job) -> Progress:
+    queued = await _queued(files, job.job)  # first: what leaves the queue after this, was told of before
+    done, failed = await _told(files, job.job, "done"), await _told(files, job.job, "failed")
+    numbers = set(range(job.files)) or queued | done | failed  # while it is submitted there are more and more
+    failed -= done
+    queued -= done | failed
+    lost = numbers - queued - done - failed
+    return Progress(
+        job=job.job,
+        time=job.time,
+        kind=job.work.kind,
+        files=len(numbers),
+        done=len(numbers & done),
+        failed=len(numbers & failed) + len(lost),
+        queued=len(numbers & queued),
+    )
 
 
 async def failures(files: Files, job: str) -> list[FileDone]:
     """Raises BadRequest where there is no such job."""
-    return await _done(files, job, "failed")
+    found = await _known(files, job)
+    queued = await _queued(files, job)
+    told = await _told(files, job, "done") | await _told(files, job, "failed")
+    lost = sorted(set(range(found.files)) - queued - told)
+    return await _done(files, job, "failed") + [_lost(number) for number in lost]
+
+
+def _lost(number: int) -> FileDone:
+    """A file whose outcome NATS never took."""
+    return FileDone(path=f"file {number} of the job", box="", seconds=0, tries=0, error=LOST)
 
 
 async def outcomes(files: Files, job: str) -> list[FileDone]:
@@ -168,15 +180,22 @@ async def fetch(files: Files, job: str, folder: Path) -> int:
     return number
 
 
+async def _known(files: Files, job: str) -> Job:
+    """Raises BadRequest where there is no such job."""
+    found = await _job(files, job) if re.match(JOB_NAME, job) else None
+    if found is None:
+        raise BadRequest(f"job: the fleet has no job {job!r}; trackerd fleet jobs lists all of the last 30 days")
+    return found
+
+
 async def _done(files: Files, job: str, fate: str) -> list[FileDone]:
     """Raises BadRequest where there is no such job."""
-    if re.match(JOB_NAME, job) is None or await _job(files, job) is None:
-        raise BadRequest(f"job: the fleet has no job {job!r}; trackerd fleet jobs lists all of the last 30 days")
+    await _known(files, job)
     found: list[FileDone] = []
     strange = 0
     for key, data in (await all_entries(files.js, JOBS, f"{job}.{fate}.*")).items():
         try:
-            if KEY.fullmatch(key) is not None:
+            if re.match(FILE_NUMBER, key.rpartition(".")[2]):
                 found.append(read(data, FileDone))
         except ValueError:
             strange += 1
@@ -195,9 +214,26 @@ async def _job(files: Files, name: str) -> Job | None:
     return job if job.job == name else None
 
 
-async def _keys(files: Files) -> list["re.Match[str]"]:
-    """Those of jobs; others can be in the bucket too."""
-    prefix = f"$KV.{JOBS}."
-    info = await files.js.stream_info(f"KV_{JOBS}", subjects_filter=f"{prefix}>")
-    keys = [KEY.fullmatch(subject.removeprefix(prefix)) for subject in info.state.subjects or {}]
-    return [key for key in keys if key is not None]
+async def _names(files: Files) -> list[str]:
+    """Of jobs; other keys can be in the bucket too."""
+    keys = await _last_parts(files.js, f"KV_{JOBS}", f"$KV.{JOBS}.*")
+    return [key for key in keys if re.match(JOB_NAME, key)]
+
+
+async def _told(files: Files, job: str, fate: str) -> set[int]:
+    """The numbers of the files that have this outcome."""
+    return _numbers(await _last_parts(files.js, f"KV_{JOBS}", f"$KV.{JOBS}.{job}.{fate}.*"))
+
+
+async def _queued(files: Files, job: str) -> set[int]:
+    """The numbers of the files that are waiting, or that a box has."""
+    return _numbers(await _last_parts(files.js, FILES, f"{FILES_SUBJECT}.{job}.*"))
+
+
+async def _last_parts(js: JetStreamContext, stream: str, subjects: str) -> list[str]:
+    info = await js.stream_info(stream, subjects_filter=subjects)
+    return [subject.rpartition(".")[2] for subject in info.state.subjects or {}]
+
+
+def _numbers(parts: list[str]) -> set[int]:
+    return {int(part) for part in parts if re.match(FILE_NUMBER, part)}

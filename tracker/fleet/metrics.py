@@ -38,11 +38,17 @@ def serving(endpoint: str | None, figures: Figures) -> Iterator[None]:
     registry.register(figures)
     try:
         server, thread = start_http_server(int(port), host or "0.0.0.0", registry)
-    except (OSError, OverflowError) as error:
-        raise ConfigError([f"metrics.endpoint: {endpoint} cannot be bound: {error}"]) from None
+    except OverflowError:
+        raise _unbound(endpoint, "there is no such port") from None
+    except OSError as error:
+        raise _unbound(endpoint, str(error.strerror)) from None
     try:
         yield
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _unbound(endpoint: str, why: str) -> ConfigError:
+    return ConfigError([f"metrics.endpoint: {endpoint} cannot be bound: {why}"])

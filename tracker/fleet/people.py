@@ -1,10 +1,10 @@
 """What people ask of a fleet: which streams are wanted, where they are, and that a box or a stream is moved."""
 
-import time
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-import msgspec
 from msgspec import Struct
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
@@ -15,24 +15,10 @@ from tracker.client.nats_options import NatsOptions
 from tracker.config import STREAM_NAME
 from tracker.config.wording import name_problem
 from tracker.errors import BadRequest, ConfigError, UnknownStream
-from tracker.fleet.buckets import Buckets, ensure_consumer, entry_of
-from tracker.fleet.reading import NO_JETSTREAM, all_entries
-from tracker.fleet.records import (
-    BOXES,
-    CLAIMS,
-    NEEDS,
-    ORDERS,
-    QUEUE,
-    QUEUE_SUBJECT,
-    WANTED,
-    BoxRecord,
-    Claim,
-    Order,
-    decoded,
-    needs_key,
-    queue_subject,
-    satisfied,
-)
+from tracker.fleet.buckets import Buckets, entry_of
+from tracker.fleet.queueing import forget_needs, forget_other_subjects, queue_missing, unqueue
+from tracker.fleet.reading import NO_JETSTREAM, READ_S, all_entries
+from tracker.fleet.records import BOXES, CLAIMS, ORDERS, WANTED, BoxRecord, Claim, decoded
 from tracker.fleet.settings import WantedStream, to_json
 from tracker.protocol.placement import WHERE, Where, key_of, name_of, where_of
 
@@ -80,8 +66,7 @@ async def ask(options: NatsOptions, work: Callable[[Buckets], Awaitable[R]]) -> 
 
 async def apply(buckets: Buckets, wanted: dict[str, WantedStream], *, prune: bool) -> Applied:
     """Want these streams; with `prune`, no others. What is as wanted already stays as it is."""
-    for bucket in (buckets.wanted, buckets.claims, buckets.where, buckets.orders):
-        await bucket.purge_deletes(MARKS_S)
+    await _forget_marks(buckets)
     before = await all_entries(buckets.js, WANTED)
     added: list[str] = []
     changed: list[str] = []
@@ -92,96 +77,45 @@ async def apply(buckets: Buckets, wanted: dict[str, WantedStream], *, prune: boo
         (changed if old else added).append(stream)
         await buckets.wanted.put(key_of(stream), to_json(settings))
         if old is not None:
-            await _forget_other_subjects(buckets, stream, settings)
-    await _queue_missing(buckets)
-    surplus = [name_of(key) for key in before if prune and name_of(key) not in wanted]
+            await forget_other_subjects(buckets, stream, settings)
+    await queue_missing(buckets)
+    there = [name for name in map(name_of, before) if name_problem(name, STREAM_NAME) is None]
+    surplus = [name for name in there if prune and name not in wanted]
     for stream in surplus:
-        await remove(buckets, stream)
+        await _remove(buckets, stream)
+    await forget_needs(buckets)
     return Applied(added=added, changed=changed, removed=surplus)
 
 
-async def _forget_other_subjects(buckets: Buckets, stream: str, settings: WantedStream) -> None:
-    """Where the needs changed, boxes are to hear of the stream by its new ones alone."""
-    for subject in await _queued(buckets, f"{QUEUE_SUBJECT}.*.{key_of(stream)}"):
-        if subject != queue_subject(stream, settings.needs):
-            await buckets.js.purge_stream(QUEUE, subject=subject)
+async def remove(buckets: Buckets, streams: Sequence[str]) -> None:
+    """Want streams no longer. Raises BadRequest, UnknownStream, and then removes none."""
+    for stream in streams:
+        check_name("stream", stream)
+        if (await entry_of(buckets.wanted, key_of(stream))).value is None:
+            await _no_such_stream(buckets, stream)
+    for stream in streams:
+        await _remove(buckets, stream)
+    await forget_needs(buckets)
 
 
-async def _queue_missing(buckets: Buckets) -> None:
-    """A message in the work queue for each wanted stream that has none: new ones, and those of an `apply` that was
-    cut short."""
-    known_needs = await all_entries(buckets.js, NEEDS)
-    queued = await _queued(buckets, f"{QUEUE_SUBJECT}.>")
-    for key, data in (await all_entries(buckets.js, WANTED)).items():
-        settings: WantedStream | None = decoded(data, WantedStream)
-        if settings is None:
-            continue
-        needs = needs_key(settings.needs)
-        if needs not in known_needs:
-            await ensure_consumer(buckets.js, settings.needs)
-            known_needs[needs] = msgspec.json.encode(settings.needs)
-            await buckets.needs.put(needs, known_needs[needs])
-        subject = f"{QUEUE_SUBJECT}.{needs}.{key}"
-        if subject not in queued:
-            await buckets.js.publish(subject, b"")
+async def _remove(buckets: Buckets, stream: str) -> None:
+    """Out of the queue first: nobody takes it anew. Who takes it when it is wanted again, begins from nothing."""
+    key = key_of(stream)
+    await unqueue(buckets, stream)
+    await buckets.claims.purge(key)
+    await buckets.wanted.purge(key)
+    await buckets.orders.purge(f"move.{key}")
 
 
-async def _queued(buckets: Buckets, subjects: str) -> set[str]:
-    info = await buckets.js.stream_info(QUEUE, subjects_filter=subjects)
-    return set(info.state.subjects or {})
+async def _forget_marks(buckets: Buckets) -> None:
+    """What removed entries leave. nats-py would wait for ever for the last one where the connection is lost."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(READ_S):
+            for bucket in (buckets.wanted, buckets.claims, buckets.where, buckets.orders, buckets.needs):
+                await bucket.purge_deletes(MARKS_S)
 
 
-async def remove(buckets: Buckets, stream: str) -> None:
-    """Want a stream no longer. Raises BadRequest, UnknownStream."""
-    _check_name("stream", stream)
-    entry = await entry_of(buckets.wanted, key_of(stream))
-    if entry.value is None:
-        await _no_such_stream(buckets, stream)
-    await buckets.js.purge_stream(
-        QUEUE, subject=f"{QUEUE_SUBJECT}.*.{key_of(stream)}"
-    )  # first: nobody takes it anew
-    await buckets.claims.purge(
-        key_of(stream)
-    )  # whoever takes the stream when it is wanted anew, begins from nothing
-    await buckets.wanted.purge(key_of(stream))
-    await buckets.orders.purge(f"move.{key_of(stream)}")
-
-
-async def drain(buckets: Buckets, box: str, *, undo: bool = False) -> None:
-    """Have a box give all its streams to others, and take none until `undo`. Raises BadRequest."""
-    _check_name("box", box)
-    key = f"drain.{key_of(box)}"
-    if undo:
-        if (await entry_of(buckets.orders, key)).value is None:
-            raise BadRequest(f"box: {box!r} is not drained")
-        await buckets.orders.purge(key)
-        return
-    if box not in [record.box for record in await boxes(buckets)]:
-        names = ", ".join(sorted(record.box for record in await boxes(buckets))) or "none"
-        raise BadRequest(f"box: no box is called {box!r}; there: {names}")
-    await buckets.orders.put(key, msgspec.json.encode(Order(kind="drain", time=time.time(), box=box)))
-
-
-async def move(buckets: Buckets, stream: str, to: str | None) -> None:
-    """Have a stream go to another box: `to`, or any. Raises UnknownStream, BadRequest."""
-    _check_name("stream", stream)
-    where = await whereabouts(buckets, stream)
-    known = {record.box: record for record in await boxes(buckets)}
-    if to is not None:
-        if to not in known:
-            raise BadRequest(f"to: no box is called {to!r}; there: {', '.join(sorted(known)) or 'none'}")
-        if to == where.box:
-            raise BadRequest(f"to: stream {stream!r} is on {to} already")
-        wanted = decoded((await entry_of(buckets.wanted, key_of(stream))).value, WantedStream)
-        if wanted is not None and not satisfied(wanted.needs, known[to].labels):
-            raise BadRequest(f"to: {to} has not what stream {stream!r} needs: {wanted.needs}")
-        if known[to].message:
-            raise BadRequest(f"to: {to} takes no streams: {known[to].message}")
-    order = Order(kind="move", time=time.time(), box=where.box, to=to)
-    await buckets.orders.put(f"move.{key_of(stream)}", msgspec.json.encode(order))
-
-
-def _check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
     """Before it is part of a subject, where it might stand for others as well."""
     if (problem := name_problem(name, STREAM_NAME)) is not None:
         raise BadRequest(f"{what}: {problem}")

@@ -15,19 +15,20 @@ from tracker.config.wording import name_problem
 from tracker.errors import TrackerError
 from tracker.fleet.buckets import Buckets, entry_of
 from tracker.fleet.daemon_link import Daemon
-from tracker.fleet.records import QUEUE, Order, decoded, needs_key, satisfied
-from tracker.fleet.settings import RoomConfig
+from tracker.fleet.pulling import Pull
+from tracker.fleet.queueing import consumer_of
+from tracker.fleet.records import ANY, QUEUE, Order, decoded, needs_key, satisfied
+from tracker.fleet.settings import Labels, RoomConfig
 from tracker.protocol.placement import key_of, name_of
 
 log = logging.getLogger(__name__)
 
-PULL_S = 1.0  # a request for a stream is open for so long
+SILENT_S = 1.0  # between two requests where NATS does not answer
 FILL_S = 5.0  # an empty box takes at least so long to fill up, so that others, as empty, get their share
 IDLE_PAUSE_S = 0.5  # between two requests of a full box; of an empty one none: emptier boxes pull sooner
 DECLINED_S = 60.0  # a stream that this box could not serve is left to others for so long
 OFFER_AGAIN_S = 1.0  # what is not for this box is offered again after so long
 MAX_NEEDS = 256  # different ones
-ANY = needs_key({})
 MOVED_S = 60.0  # an order to move a stream counts for so long
 
 
@@ -94,7 +95,7 @@ class Placing:
 
     def needs_changed(self, key: str, data: bytes | None) -> None:
         """Others may write into the same NATS: what is not kept under its own key are no needs."""
-        needs = decoded(data, dict)
+        needs = decoded(data, Labels)
         if key == ANY or (data is not None and (needs is None or needs_key(needs) != key)):
             return
         fits = needs is not None and satisfied(needs, self.labels)
@@ -129,24 +130,26 @@ class Placing:
         return f"drain.{key_of(self.box)}" in self.orders
 
     async def _pull(self, needs: str) -> None:
-        pulled = await self.buckets.js.pull_subscribe_bind(consumer=needs, stream=QUEUE)
-        while True:
-            await self._until_there_is_room()
-            try:
-                (message,) = await pulled.fetch(1, timeout=PULL_S)
-            except TimeoutError:
-                await asyncio.sleep(IDLE_PAUSE_S * self.room.fill)
-                continue
-            except (NatsError, OSError) as error:
-                log.debug("nothing can be pulled: %s", error)
-                await asyncio.sleep(PULL_S)
-                continue
-            if time.monotonic() < self.pulls_from_s:
-                continue  # it was asked for before NATS was away; it is handed out again
-            with contextlib.suppress(NatsError, TimeoutError, OSError):  # it is handed out again
-                if not await self._offered(message):
-                    await asyncio.sleep(OFFER_AGAIN_S)  # others ask meanwhile
-            await asyncio.sleep(FILL_S / self.room.config.streams * (0.5 + self.room.fill))
+        async with Pull(self.buckets.nats, QUEUE, consumer_of(needs)) as pull:
+            while True:
+                await self._until_there_is_room()
+                try:
+                    message = await pull.next()
+                except (NatsError, TimeoutError, OSError) as error:
+                    log.debug("nothing can be pulled: %s", error)
+                    await asyncio.sleep(SILENT_S)
+                    continue
+                if message is None:
+                    await asyncio.sleep(IDLE_PAUSE_S * self.room.fill)
+                elif time.monotonic() >= self.pulls_from_s:  # else it was asked for before NATS was away
+                    await self._offer(message)
+
+    async def _offer(self, message: Msg) -> None:
+        """And wait for a moment, in which others ask."""
+        with contextlib.suppress(NatsError, TimeoutError, OSError):  # it is handed out again
+            if not await self._offered(message):
+                await asyncio.sleep(OFFER_AGAIN_S)
+        await asyncio.sleep(FILL_S / self.room.config.streams * (0.5 + self.room.fill))
 
     async def _until_there_is_room(self) -> None:
         while True:

@@ -1,11 +1,13 @@
 """What the boxes of a fleet keep in NATS besides `where`: names, subjects, and a record for each bucket."""
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from tracker.config import STREAM_NAME
+from tracker.fleet.settings import Labels
 from tracker.protocol.placement import Token, TokenText, key_of
 
 QUEUE = "tracker-queue"  # the work queue of wanted streams, a message for each
@@ -22,17 +24,26 @@ PROGRESS_S = 1.0
 BOX_TTL_S = 10.0
 FRAMES_BLOCK = 2**26  # frame numbers of one owner: 25 days at 30 frames/s
 EPOCHS_BLOCK = 2**16
+MAX_NUMBER = 2**52  # of frames and epochs, as streams.add takes them
+MAX_MESSAGE_CHARS = 2000
+
+Name = Annotated[str, Meta(pattern=STREAM_NAME)]
+Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+Amount = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+UnixSeconds = Annotated[float, Meta(ge=0, le=1e11)]
+Message = Annotated[str, Meta(max_length=MAX_MESSAGE_CHARS)]
+ShortText = Annotated[str, Meta(max_length=64)]
 
 
 class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who owns a stream: written by compare-and-set, so that of two who think so one is right."""
 
     owner: TokenText
-    box: str
-    frames_end: int  # all frames of this owner have lower numbers
-    epochs_end: int
+    box: Name
+    frames_end: Number  # all frames of this owner have lower numbers
+    epochs_end: Number
     bundle: TokenText | None = None  # of the newest objects that are surely stored
-    message: str | None = None  # why the stream is not served
+    message: Message | None = None  # why the stream is not served
 
     @property
     def token(self) -> Token:
@@ -40,25 +51,25 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BoxRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    box: str
-    time: float  # Unix seconds
-    labels: dict[str, Any] = {}
-    streams: int = 0
-    streams_room: int = 0
-    objects: int = 0
-    objects_room: int = 0
-    version: str = ""
-    message: str | None = None  # why it takes no streams, where it does not
-    instance: str = ""  # of the process: two with one name would write one record in turn
+    box: Name
+    time: UnixSeconds
+    labels: Labels = {}
+    streams: Amount = 0
+    streams_room: Amount = 0
+    objects: Amount = 0
+    objects_room: Amount = 0
+    version: ShortText = ""
+    message: Message | None = None  # why it takes no streams, where it does not
+    instance: ShortText = ""  # of the process: two with one name would write one record in turn
 
 
 class Order(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What people want done: drain a box, or move a stream off its box."""
 
     kind: Literal["drain", "move"]
-    time: float
-    box: str  # that is drained, or left
-    to: str | None = None  # the box that the stream is to go to; None: any other
+    time: UnixSeconds
+    box: Name  # that is drained, or left
+    to: Name | None = None  # the box that the stream is to go to; None: any other
 
 
 def decoded(data: bytes | None, kind: Any) -> Any:
@@ -69,10 +80,13 @@ def decoded(data: bytes | None, kind: Any) -> Any:
         return None
 
 
+ANY = "any"  # key of no needs
+
+
 def needs_key(needs: dict[str, Any]) -> str:
     """One token of a subject, the same for the same needs."""
     if not needs:
-        return "any"
+        return ANY
     return hashlib.sha256(msgspec.json.encode(needs, order="sorted")).hexdigest()[:16]
 
 

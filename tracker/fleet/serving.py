@@ -8,6 +8,7 @@ from tracker.config import StreamConfig
 from tracker.errors import BadRequest
 from tracker.fleet.bundles import Bundle, StoredObject
 from tracker.fleet.daemon_link import Daemon
+from tracker.protocol.fields import StreamState
 from tracker.protocol.placement import Token
 from tracker.protocol.records import StreamRecord
 
@@ -27,7 +28,7 @@ class Serving:
         self._missing = 0  # statuses without it
 
     @property
-    def state(self) -> str:
+    def state(self) -> StreamState:
         """Of the stream, as heard last."""
         return self._last.state if self._last else "connecting"
 

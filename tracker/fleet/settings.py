@@ -14,6 +14,7 @@ from tracker.client.nats_options import NatsOptions
 from tracker.config import STREAM_NAME, Count, Section, StreamConfig, Unit, struct_problems
 from tracker.config.wording import NAME_RULE, name_problem, why_unreadable
 from tracker.errors import ConfigError
+from tracker.protocol.placement import Endpoint
 
 MAX_LABELS = 16
 Text = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -38,15 +39,15 @@ class NatsConfig(Section, frozen=True):
 class DaemonConfig(Section, frozen=True):
     """The box's own daemon."""
 
-    control: Annotated[str, Meta(pattern=r"^(tcp|ipc)://.+\Z")] = CONTROL
+    control: Endpoint = CONTROL
     key: str | None = None  # a key file that the daemon allows for both sockets
 
 
 class AdvertiseConfig(Section, frozen=True):
     """Endpoints at which readers on other machines reach the daemon; None: those by which it is reached here."""
 
-    control: str | None = None
-    publish: str | None = None
+    control: Endpoint | None = None
+    publish: Endpoint | None = None
 
 
 class RoomConfig(Section, frozen=True):

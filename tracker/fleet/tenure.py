@@ -67,9 +67,8 @@ class Tenure:
         before = await self.ownership.make(self._ground.box)
         claimed.set()
         bundle = await self.keeping.of_the_owner_before(before)
-        first_frame, epoch = (before.frames_end, before.epochs_end) if before else (0, 0)
         try:
-            await self._serve(wanted, bundle, first_frame, epoch)
+            await self._serve(wanted, bundle, *self.ownership.first_numbers)
         except TrackerError as error:
             await self._refuse(error)
         else:

@@ -10,8 +10,8 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from tracker.config import STREAM_NAME
 from tracker.errors import BadRequest
+from tracker.fleet.records import Name, UnixSeconds
 from tracker.protocol.fields import MAX_PROMPT_POINTS
 
 MAX_FILES = 100_000  # of one job
@@ -29,7 +29,6 @@ FilePath = Annotated[str, Meta(pattern=ABSOLUTE, max_length=MAX_PATH_CHARS)]
 ResultName = Annotated[str, Meta(pattern=INSIDE, max_length=MAX_PATH_CHARS)]
 FileNumber = Annotated[int, Meta(ge=0, lt=MAX_FILES)]
 FileCount = Annotated[int, Meta(ge=0, le=MAX_FILES)]
-UnixSeconds = Annotated[float, Meta(ge=0, le=1e11)]
 
 Kind = Literal["track", "segment", "index"]
 Want = Literal["masks", "coco", "overlays", "jsonl", "looks"]
@@ -83,7 +82,7 @@ class FileDone(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A file that no box will look at again."""
 
     path: FilePath
-    box: Annotated[str, Meta(pattern=STREAM_NAME)]
+    box: Name
     seconds: UnixSeconds
     tries: Annotated[int, Meta(ge=0, le=2**53)]
     results: list[ResultName] = []

@@ -5,86 +5,38 @@ import contextlib
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import structs
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
+from nats.js.errors import APIError
 
 from tracker.config.wording import place_and_words, printable
 from tracker.errors import TrackerError
+from tracker.fleet.child import Child, Order
 from tracker.fleet.daemon_link import Daemon
 from tracker.fleet.files import CONSUMER, FILES, MAX_TRIES, Files
+from tracker.fleet.pulling import Pull
 from tracker.fleet.records import PROGRESS_S
 from tracker.fleet.settings import JobsConfig
 from tracker.fleet.work import MAX_ERROR_CHARS, FileDone, FileTask, read
 
 log = logging.getLogger(__name__)
 
-COMMAND = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()", "fleet", "worker"]
-PULL_S = 1.0
+IDLE_S = 1.0  # between two looks whether the box may work, or NATS answers
 BUSY = 0.5  # of the time in steps of the model: above, live streams need the box
-MAX_DELIVERIES = 2 * MAX_TRIES  # a file whose boxes die is not tried for ever
+MAX_DELIVERIES = 2 * MAX_TRIES  # a file whose boxes die, or whose outcome NATS refuses, is not tried for ever
 CHILD_IDLE_S = 5.0
 RETRY_S = 2.0
-NICE = 10  # live streams come first
-MAX_LINE_BYTES = 2**16
 MAX_NAMES_BYTES = 500_000  # of a file's results, which are told in one message; NATS takes 1 MiB
 MAX_SHOWN_CHARS = 200  # of what strangers wrote
-
-
-class Order(Struct, frozen=True, kw_only=True):
-    """A line to the child."""
-
-    task: FileTask
-    folder: str  # that its results go into
-    device: str
-
-
-class Answer(Struct, frozen=True, kw_only=True):
-    """A line from the child."""
-
-    error: str | None = None
-
-
-class Child:
-    """`trackerd fleet worker`: loaded once, then it takes a line for each file."""
-
-    def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def do(self, order: Order) -> Answer:
-        """Raises TrackerError where the child ended over it."""
-        if self._process is None:
-            self._process = await asyncio.create_subprocess_exec(
-                *COMMAND,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=MAX_LINE_BYTES,
-                preexec_fn=lambda: os.nice(NICE) and None,
-            )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(msgspec.json.encode(order) + b"\n")
-            await self._process.stdin.drain()
-            line = await self._process.stdout.readline()
-            return msgspec.json.decode(line, type=Answer)
-        except (OSError, ValueError, RecursionError):
-            await self.stop()
-            raise TrackerError("the process that worked on it ended") from None
-
-    async def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+REFUSALS = (APIError, MaxPayloadError)  # by NATS, which is there
 
 
 class Worker:
@@ -103,23 +55,27 @@ class Worker:
 
     async def run(self) -> None:
         """For ever."""
-        pulled = await self._files.js.pull_subscribe_bind(consumer=CONSUMER, stream=FILES)
         try:
-            while True:
-                if not (self._may_work() and self._is_idle()):
-                    await asyncio.sleep(PULL_S)
-                    continue
-                try:
-                    (message,) = await pulled.fetch(1, timeout=PULL_S)
-                except TimeoutError:
-                    await self._rest()
-                    continue
-                except (NatsError, OSError):
-                    await asyncio.sleep(PULL_S)
-                    continue
-                await self._take(message)
+            async with Pull(self._files.nats, FILES, CONSUMER) as pull:
+                while True:
+                    await self._work_off(pull)
         finally:
             await self._child.stop()
+
+    async def _work_off(self, pull: Pull) -> None:
+        """One file, where there is one."""
+        if not (self._may_work() and self._is_idle()):
+            await asyncio.sleep(IDLE_S)
+            return
+        try:
+            message = await pull.next()
+        except (NatsError, TimeoutError, OSError):
+            await asyncio.sleep(IDLE_S)
+            return
+        if message is None:
+            await self._rest()
+        else:
+            await self._take(message)
 
     def _is_idle(self) -> bool:
         status = self._daemon.status
@@ -141,38 +97,64 @@ class Worker:
             with contextlib.suppress(NatsError, OSError):
                 await message.term()
             return
-        try:
-            await self._work(task, message)
-        except (NatsError, OSError):
-            pass  # it is handed out again
-        except Exception:
-            log.exception("%s is not done, and is handed out again", printable(task.path))
-
-    async def _work(self, task: FileTask, message: Msg) -> None:
-        tries = message.metadata.num_delivered
-        began_s = time.monotonic()
         beating = asyncio.create_task(_keep_alive(message))
+        tries = message.metadata.num_delivered
         try:
-            if tries > MAX_DELIVERIES:
-                raise TrackerError(f"{tries - 1} boxes that had it fell silent over it")
-            results = await self._results_of(task)
-        except NatsError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one bad file must not cost the others
-            why_not = _why_not(error)
-            log.warning("%s: %s", printable(task.path), why_not)
-            if tries < MAX_TRIES:
-                await message.nak(RETRY_S)
-                return
-            done = self._done(task, began_s, tries, error=why_not)
-        else:
-            done = self._done(task, began_s, tries, results=results)
+            await self._work(task, message, tries)
+        except Exception as error:
+            if not isinstance(error, (NatsError, OSError)):
+                log.exception("%s is not done, and is handed out again", printable(task.path))
+            await self._again(task, message, tries, _why_not(error))
         finally:
             beating.cancel()
             self._worked_s = time.monotonic()
+
+    async def _work(self, task: FileTask, message: Msg, tries: int) -> None:
+        done = await self._outcome(task, tries)
+        if done.error is not None and tries < MAX_TRIES:
+            await message.nak(RETRY_S)
+            return
+        refused = await self._record(task, done)
+        if refused is not None and done.error is None and tries >= MAX_TRIES:
+            refused = await self._record(task, structs.replace(done, results=[], error=refused))
+        if refused is None:
+            await message.ack_sync()
+        else:
+            await self._again(task, message, tries, refused)
+
+    async def _again(self, task: FileTask, message: Msg, tries: int, why: str) -> None:
+        """Have the file handed out again, later and later; in the end nobody gets it, which shows in its job."""
+        with contextlib.suppress(NatsError, OSError):
+            if tries <= MAX_DELIVERIES:
+                await message.nak(RETRY_S * 4 ** max(0, tries - MAX_TRIES))
+                return
+            log.error("%s is given up after %d tries: %s", printable(task.path), MAX_DELIVERIES, why)
+            await message.term()
+
+    async def _outcome(self, task: FileTask, tries: int) -> FileDone:
+        """Raises the errors of NATS where it is away."""
+        began_s = time.monotonic()
+        try:
+            if tries > MAX_DELIVERIES:
+                raise TrackerError(f"it was handed out {tries - 1} times, and no box could write what became of it")
+            return self._done(task, began_s, tries, results=await self._results_of(task))
+        except Exception as error:
+            if isinstance(error, NatsError) and not isinstance(error, REFUSALS):
+                raise
+            why_not = _why_not(error)  # one bad file must not cost the others
+            log.warning("%s: %s", printable(task.path), why_not)
+            return self._done(task, began_s, tries, error=why_not)
+
+    async def _record(self, task: FileTask, done: FileDone) -> str | None:
+        """Why NATS does not take it; None: it does. Raises the errors of NATS where it is away."""
         fate = "failed" if done.error else "done"
-        await self._files.jobs.put(f"{task.job}.{fate}.{task.number}", msgspec.json.encode(done))
-        await message.ack_sync()
+        try:
+            await self._files.jobs.put(f"{task.job}.{fate}.{task.number}", msgspec.json.encode(done))
+        except REFUSALS as error:
+            why_not = _why_not(error)
+            log.warning("%s: its outcome is not kept: %s", printable(task.path), why_not)
+            return why_not
+        return None
 
     def _done(
         self, task: FileTask, began_s: float, tries: int, results: list[str] | None = None, error: str | None = None
@@ -221,8 +203,11 @@ class Worker:
 
 def _why_not(error: Exception) -> str:
     """In words that can be kept, whatever stood in the file's name."""
-    expected = isinstance(error, (TrackerError, OSError))
-    text = str(error) if expected else f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, REFUSALS):
+        text = f"NATS does not take it: {getattr(error, 'description', None) or str(error).removeprefix('nats: ')}"
+    elif isinstance(error, (TrackerError, OSError)):
+        text = str(error)
     return printable(text)[:MAX_ERROR_CHARS] or type(error).__name__
 
 

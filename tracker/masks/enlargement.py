@@ -11,7 +11,7 @@ from tracker.masks.types import F32, Bool
 
 # Rows enlarged at a time. Whole crops at once take up to four times as long: what lies between is then so big
 # that the C library gives its memory back to the system each time.
-_BAND_ROWS = 64
+_BAND_ROWS = 128
 
 
 class Enlargement(NamedTuple):
@@ -39,21 +39,23 @@ class Enlargement(NamedTuple):
         rows = Axis.of(n_rows, h).touching(top, bottom)
         inner_hw = np.ascontiguousarray(logits_hw[rows.cells, columns.cells], np.float32)
         # Few rows yet: a small matrix product beats gathering columns. Many columns then: rows are gathered whole.
-        wide_hw = inner_hw @ columns.weights().T
+        wide_hw = inner_hw @ columns.weights(n_columns, w).T
         step_hw = _steps(wide_hw)
         minus_hw = np.negative(wide_hw, out=wide_hw)
         return Enlargement(step_hw, minus_hw, rows, columns.start, rows.start)
 
-    def rows_joined(self, join: np.ufunc, dtype: type[np.generic]) -> NDArray[Any]:
-        """The output's rows, [h, w] of `dtype`, where `join` takes a row's two parts."""
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return len(self.rows.first), self.step_hw.shape[1]
+
+    def join_rows(self, join: np.ufunc, joined_hw: NDArray[Any]) -> None:
+        """Write the output's rows, [h, w], where `join` takes a row's two parts."""
         first, fraction_h1 = self.rows.first, self.rows.fraction[:, None]
-        joined_hw = np.empty((len(first), self.step_hw.shape[1]), dtype)
         for top in range(0, len(first), _BAND_ROWS):
             band = slice(top, top + _BAND_ROWS)
             part_hw = self.step_hw.take(first[band], 0)
             part_hw *= fraction_h1[band]
             join(part_hw, self.minus_hw.take(first[band], 0), out=joined_hw[band])
-        return joined_hw
 
 
 def _steps(rows_hw: F32) -> F32:
@@ -91,13 +93,19 @@ class Axis(NamedTuple):
         used = slice(max(first_cell - 1, 0), min(end_cell + 1, self.cells.stop))
         return Axis(self.first[start:stop] - used.start, self.fraction[start:stop], start, used)
 
-    def weights(self) -> F32:
-        """[n_out, n_in]: this part of the resize as a matrix."""
-        n_out, n_in = len(self.first), self.cells.stop - self.cells.start
-        weights = np.zeros((n_out, n_in), np.float32)
-        weights[np.arange(n_out), self.first] = 1 - self.fraction
-        weights[np.arange(n_out), np.minimum(self.first + 1, n_in - 1)] += self.fraction
-        return weights
+    def weights(self, n_in: int, n_out: int) -> F32:
+        """[n, cells]: this part of the resize from `n_in` to `n_out` as a matrix."""
+        return _weights(n_in, n_out)[self.start : self.start + len(self.first), self.cells]
+
+
+@lru_cache(maxsize=8)
+def _weights(n_in: int, n_out: int) -> F32:
+    """[n_out, n_in]: a bilinear resize of one axis as a matrix."""
+    axis = Axis.of(n_in, n_out)
+    weights = np.zeros((n_out, n_in), np.float32)
+    weights[np.arange(n_out), axis.first] = 1 - axis.fraction
+    weights[np.arange(n_out), np.minimum(axis.first + 1, n_in - 1)] += axis.fraction
+    return weights
 
 
 def bounds_of(mask_hw: Bool) -> tuple[int, int, int, int] | None:

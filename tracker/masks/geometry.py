@@ -3,19 +3,20 @@
 Everything happens inside the crop that can be positive, so that the cost follows the object and not the picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from tracker.masks.enlargement import Enlargement, bounds_of
 from tracker.masks.rle import rle_encode
+from tracker.masks.sheet import Ring, Sheet, sheets
+from tracker.masks.simplification import simplified
 from tracker.masks.types import F32, U8, Bool, Shape
 
 Outline = list[list[list[int]]]
-_Ring = NDArray[np.int32]  # [n, 2] vertices, closed without repeating the first
 
 
 class Crop(NamedTuple):
@@ -34,29 +35,62 @@ def upsample(logits_hw: F32, size_wh: tuple[int, int]) -> Crop | None:
     the crop: its part of the whole picture's weights is used as it is.
     """
     part = Enlargement.of(logits_hw, size_wh)
-    return part and Crop(part.rows_joined(np.subtract, np.float32), part.x, part.y)
+    if part is None:
+        return None
+    values_hw = np.empty(part.size_hw, np.float32)
+    part.join_rows(np.subtract, values_hw)
+    return Crop(values_hw, part.x, part.y)
 
 
 def mask_of(logits_hw: F32, size_wh: tuple[int, int]) -> Bool:
     """Low-resolution logits -> bool [h, w] at source size."""
-    return _paste(*_positive(logits_hw, size_wh), size_wh)
+    mask_hw = np.zeros((size_wh[1], size_wh[0]), np.bool_)
+    part = Enlargement.of(logits_hw, size_wh)
+    if part is not None:
+        h, w = part.size_hw
+        part.join_rows(np.greater, mask_hw[part.y : part.y + h, part.x : part.x + w])
+    return mask_hw
+
+
+def shapes_of(
+    logits: Sequence[F32],
+    size_wh: tuple[int, int],
+    *,
+    tolerance_px: float,
+    outline: bool = True,
+    rle: bool = False,
+) -> list[Shape]:
+    """Low-resolution logits of a picture's objects -> box, area, outline and RLE of each at source size `(w, h)`.
+
+    Rings run along pixel edges; outer borders have a positive shoelace sum, holes a negative one. With
+    `tolerance_px` 0 the outline says exactly what the mask is; above 0 it is simplified to within that distance.
+    """
+    parts: list[_Part | None] = []
+    for logits_hw in logits:
+        enlarged = Enlargement.of(logits_hw, size_wh)
+        parts.append(
+            enlarged and _Part(enlarged.size_hw, enlarged.x, enlarged.y, partial(enlarged.join_rows, np.greater))
+        )
+    return _shapes(parts, size_wh, tolerance_px, outline, rle)
 
 
 def shape_of(
     logits_hw: F32, size_wh: tuple[int, int], *, tolerance_px: float, outline: bool = True, rle: bool = False
 ) -> Shape:
-    """Low-resolution logits -> box, area, outline and RLE at source size `(w, h)`.
-
-    Rings run along pixel edges; outer borders have a positive shoelace sum, holes a negative one. With
-    `tolerance_px` 0 the outline says exactly what the mask is; above 0 it is simplified to within that distance.
-    """
-    return _shape(*_positive(logits_hw, size_wh), size_wh, tolerance_px, outline, rle)
+    """The same of one object."""
+    return shapes_of([logits_hw], size_wh, tolerance_px=tolerance_px, outline=outline, rle=rle)[0]
 
 
 def shape_of_mask(mask_hw: Bool, *, tolerance_px: float, outline: bool = True, rle: bool = False) -> Shape:
     """The same of a mask at source size, bool [h, w]."""
     size_wh = (mask_hw.shape[1], mask_hw.shape[0])
-    return _shape(mask_hw, (0, 0), size_wh, tolerance_px, outline, rle)
+    bounds = bounds_of(mask_hw)
+    part = None
+    if bounds is not None:
+        left, top, right, bottom = bounds
+        tight_hw = mask_hw[top:bottom, left:right]
+        part = _Part(tight_hw.shape, left, top, lambda to_hw: np.copyto(to_hw, tight_hw))
+    return _shapes([part], size_wh, tolerance_px, outline, rle)[0]
 
 
 def fill(outline: Sequence[Sequence[Sequence[int]]], size_wh: tuple[int, int]) -> Bool:
@@ -77,13 +111,13 @@ def fill(outline: Sequence[Sequence[Sequence[int]]], size_wh: tuple[int, int]) -
     return mask_hw
 
 
-def _rings(outline: Sequence[Sequence[Sequence[int]]]) -> list[_Ring]:
+def _rings(outline: Sequence[Sequence[Sequence[int]]]) -> list[Ring]:
     """All rings of an outline, int32 [n, 2] each."""
     flat = (ring for polygon in outline for ring in polygon)
     return [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for ring in flat]
 
 
-def _filled(rings: list[_Ring], size_hw: tuple[int, ...]) -> U8:
+def _filled(rings: list[Ring], size_hw: tuple[int, ...]) -> U8:
     """1 inside the rings, uint8 [h, w]. fillPoly also paints the rings themselves: with coordinates doubled they
     lie on even rows and columns."""
     height, width = size_hw
@@ -93,121 +127,73 @@ def _filled(rings: list[_Ring], size_hw: tuple[int, ...]) -> U8:
     return twice_hw[1::2, 1::2]
 
 
-def _positive(logits_hw: F32, size_wh: tuple[int, int]) -> tuple[Bool, tuple[int, int]]:
-    """Where `upsample` is above 0, to the last bit: a part of the mask, and where its top-left pixel lies."""
-    part = Enlargement.of(logits_hw, size_wh)
-    if part is None:
-        return np.zeros((0, 0), np.bool_), (0, 0)
-    return part.rows_joined(np.greater, np.bool_), (part.x, part.y)
-
-
-def _shape(
-    mask_hw: Bool,
-    origin_xy: tuple[int, int],
-    size_wh: tuple[int, int],
-    tolerance_px: float,
-    outline: bool,
-    rle: bool,
-) -> Shape:
-    """Geometry of a part of a mask that holds all of it, its top-left pixel at `origin_xy`."""
-    counts = rle_encode(_paste(mask_hw, origin_xy, size_wh)) if rle else None
-    bounds = bounds_of(mask_hw)
-    if bounds is None:
-        return Shape(size_wh, rle_counts=counts)
-    tight_hw = mask_hw[bounds[1] : bounds[3], bounds[0] : bounds[2]]
-    x, y = origin_xy[0] + bounds[0], origin_xy[1] + bounds[1]
-    return Shape(
-        size_wh,
-        box_xyxy=(x, y, x + tight_hw.shape[1], y + tight_hw.shape[0]),
-        area=int(np.count_nonzero(tight_hw)),
-        outline=_outline(tight_hw, (x, y), tolerance_px) if outline else [],
-        rle_counts=counts,
-    )
-
-
-def _paste(mask_hw: Bool, origin_xy: tuple[int, int], size_wh: tuple[int, int]) -> Bool:
+def _paste(part_hw: Bool, origin_xy: tuple[int, int], size_wh: tuple[int, int]) -> Bool:
     whole_hw = np.zeros((size_wh[1], size_wh[0]), np.bool_)
-    (x, y), (h, w) = origin_xy, mask_hw.shape
-    whole_hw[y : y + h, x : x + w] = mask_hw
+    (x, y), (h, w) = origin_xy, part_hw.shape
+    whole_hw[y : y + h, x : x + w] = part_hw
     return whole_hw
 
 
-def _outline(mask_hw: Bool, origin_xy: tuple[int, int], tolerance_px: float) -> Outline:
-    contours, hierarchy = cv2.findContours(_enlarged_twice(mask_hw), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    rings = [_simplified(_edge_ring(_int32(contour)), tolerance_px) + origin_xy for contour in contours]
-    children: dict[int, list[int]] = {}
-    for i, (_, _, _, parent) in enumerate(hierarchy[0].tolist()):
-        children.setdefault(parent, []).append(i)
-    # Backwards, so that outer borders come out positive.
-    return [[rings[i][::-1].ravel().tolist() for i in (outer, *children.get(outer, ()))] for outer in children[-1]]
+class _Part(NamedTuple):
+    """A part of a picture that holds all of a mask: its top-left pixel is (x, y), and `draw` writes the mask into a
+    bool [h, w]."""
+
+    size_hw: tuple[int, int]
+    x: int
+    y: int
+    draw: Callable[[Bool], None]
 
 
-def _enlarged_twice(mask_hw: Bool) -> U8:
-    """Nearest neighbour, times two: each pixel is a pair of bytes, each row is written twice."""
-    h, w = mask_hw.shape
-    pairs = np.empty((h, 2, w), np.uint16)
-    np.multiply(mask_hw.view(np.uint8)[:, None, :], np.uint16(0x0101), out=pairs)
-    return pairs.view(np.uint8).reshape(2 * h, 2 * w)
+def _shapes(
+    parts: Sequence[_Part | None], size_wh: tuple[int, int], tolerance_px: float, outline: bool, rle: bool
+) -> list[Shape]:
+    """Geometry of masks of one picture; None: nothing is in it."""
+    nothing = rle_encode(np.zeros((size_wh[1], size_wh[0]), np.bool_)) if rle and None in parts else None
+    shapes = [Shape(size_wh, rle_counts=nothing) for _ in parts]
+    there = [k for k, part in enumerate(parts) if part is not None]
+    drawn = [part for part in parts if part is not None]
+    for together in sheets([part.size_hw for part in drawn]):
+        on_it = [drawn[i] for i in together]
+        sheet = Sheet([part.size_hw for part in on_it])
+        for place, part in enumerate(on_it):
+            part.draw(sheet.part(place))
+        outlines = _outlines(sheet, on_it, tolerance_px) if outline else [[] for _ in on_it]
+        for place, i in enumerate(together):
+            part = on_it[place]
+            counts = rle_encode(_paste(sheet.part(place), (part.x, part.y), size_wh)) if rle else None
+            shapes[there[i]] = _shape(sheet.part(place), part, size_wh, outlines[place], counts)
+    return shapes
 
 
-def _edge_ring(contour: NDArray[np.int32]) -> _Ring:
-    """A contour through the pixels of the enlarged mask -> its ring along pixel edges."""
-    vertices = ((contour[:, 0] + 1) >> 1).view(np.int64)  # x and y at once
-    fresh = np.empty(len(vertices), np.bool_)
-    fresh[0] = vertices[0] != vertices[-1]
-    np.not_equal(vertices[1:, 0], vertices[:-1, 0], out=fresh[1:])
-    return vertices.compress(fresh, 0).view(np.int32)
+def _shape(
+    mask_hw: Bool, part: _Part, size_wh: tuple[int, int], outline: Outline, rle_counts: bytes | None
+) -> Shape:
+    bounds = bounds_of(mask_hw)
+    if bounds is None:
+        return Shape(size_wh, rle_counts=rle_counts)
+    left, top, right, bottom = bounds
+    box_xyxy = (part.x + left, part.y + top, part.x + right, part.y + bottom)
+    area = int(np.count_nonzero(mask_hw[top:bottom, left:right]))
+    return Shape(size_wh, box_xyxy, area, outline, rle_counts)
 
 
-def _simplified(ring: _Ring, tolerance_px: float) -> _Ring:
-    """The ring within `tolerance_px`; as it was where it would collapse, so that no part and no hole is lost."""
-    if tolerance_px == 0 or len(ring) <= 4:
-        return ring
-    # The clean-up at the end of approxPolyDP can go past its epsilon; seen up to 1.2 times.
-    for epsilon_px in (tolerance_px, tolerance_px / 2):
-        fewer = _int32(cv2.approxPolyDP(ring, epsilon_px, closed=True))[:, 0]
-        if len(fewer) < 3 or cv2.contourArea(fewer) == 0:
-            return ring
-        if _distance_px(ring, fewer) <= tolerance_px + 1e-3:
-            return fewer
-    return ring
+def _outlines(sheet: Sheet, parts: Sequence[_Part], tolerance_px: float) -> list[Outline]:
+    """The outline of each mask on a sheet, in pixels of the picture."""
+    traced = sheet.traced()
+    fewer = iter(simplified([ring for of_mask in traced for ring in of_mask.rings], tolerance_px))
+    outlines = []
+    for of_mask, part, top in zip(traced, parts, sheet.tops, strict=False):
+        origin_xy = np.array([part.x, part.y - top], np.int32)
+        # Backwards, so that outer borders come out positive.
+        rings = [(next(fewer)[::-1] + origin_xy).ravel().tolist() for _ in of_mask.rings]
+        outlines.append(_polygons(rings, of_mask.around))
+    return outlines
 
 
-def _distance_px(ring: _Ring, fewer: _Ring) -> float:
-    """How far a vertex of `ring` lies at most from the side of `fewer` that replaces it; infinite where unclear."""
-    ring = _beginning_at(ring, fewer[0])
-    counts = _replaced(ring, fewer)
-    if counts.min() <= 0:  # a ring that touches itself, taken up at the wrong end
-        return np.inf
-    sides = np.diff(fewer, axis=0, append=fewer[:1]).astype(np.float32)
-    lengths = np.hypot(sides[:, 0], sides[:, 1])
-    sides /= lengths[:, None]
-    along_x, along_y = sides.repeat(counts, 0).T
-    away_x, away_y = (ring - fewer.repeat(counts, 0)).T
-    distances = np.abs(away_x * along_y - away_y * along_x)
-    return float(distances.max())
-
-
-def _beginning_at(ring: _Ring, vertex: NDArray[np.int32]) -> _Ring:
-    """The same ring from one of its vertices on."""
-    is_first = _as_numbers(ring) == _as_numbers(vertex[None])
-    start = int(np.flatnonzero(is_first)[0])
-    return np.concatenate((ring[start:], ring[:start]))
-
-
-def _replaced(ring: _Ring, fewer: _Ring) -> NDArray[np.int64]:
-    """How many vertices of `ring` each side of `fewer` stands for, int64 [len(fewer)]."""
-    vertices = _as_numbers(ring)
-    order = np.argsort(vertices)
-    places = np.searchsorted(vertices, _as_numbers(fewer), sorter=order)
-    return np.diff(order[places], append=len(ring))
-
-
-def _as_numbers(ring: _Ring) -> NDArray[np.int64]:
-    """Each vertex as one number, x and y at once."""
-    return np.ascontiguousarray(ring).view(np.int64)[:, 0]
-
-
-def _int32(vertices: object) -> NDArray[np.int32]:
-    """For the type checker: what OpenCV makes of int32 vertices are int32 vertices."""
-    return np.asarray(vertices, np.int32)
+def _polygons(rings: Sequence[list[int]], around: Sequence[int]) -> Outline:
+    """Each outer border with its holes."""
+    holes: dict[int, list[list[int]]] = {}
+    for ring, outer in zip(rings, around, strict=True):
+        if outer >= 0:
+            holes.setdefault(outer, []).append(ring)
+    return [[ring, *holes.get(i, ())] for i, ring in enumerate(rings) if around[i] < 0]

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from tracker.errors import BadRequest
+from tracker.protocol.fields import StreamId, StreamState
 from tracker.protocol.records import Record
 
 WHERE = "tracker-where"  # stream -> Where; an entry that its owner does not renew ends after WHERE_TTL_S
@@ -17,7 +18,7 @@ SAVE = "tracker-fleet.save"  # SAVE.<stream>: a request to the stream's owner, a
 MIRROR = "tracker"  # MIRROR.<stream>.tracks, .events and .status, where boxes mirror them
 
 
-TOKEN = r"^[0-9]{1,19}\.[0-9]{1,19}\Z"
+TOKEN = r"^[0-9]{1,15}\.[0-9]{1,15}\Z"
 
 
 class Token(NamedTuple):
@@ -41,16 +42,21 @@ class Token(NamedTuple):
 TokenText = Annotated[str, Meta(pattern=TOKEN)]
 
 
+ENDPOINT = r"(tcp|ipc)://[^\x00-\x1f\x7f]{1,300}"
+Endpoint = Annotated[str, Meta(pattern=rf"^{ENDPOINT}\Z")]
+EndpointOrNone = Annotated[str, Meta(pattern=rf"^({ENDPOINT})?\Z")]  # "": it is not known
+
+
 class Where(Record, frozen=True, kw_only=True):
     """Where a stream is served."""
 
-    stream: str
-    box: str
+    stream: StreamId
+    box: StreamId
     owner: TokenText  # stands in all messages of the stream
-    control: str  # endpoints of the daemon, as others reach them
-    publish: str
-    key: str | None = None  # the daemon's CURVE public key; nil: it has none
-    state: str = "connecting"  # of the stream, as last seen
+    control: Endpoint  # of the daemon, as others reach it
+    publish: EndpointOrNone
+    key: Annotated[str, Meta(min_length=40, max_length=40)] | None = None  # of the daemon, public; nil: none
+    state: StreamState = "connecting"  # of the stream, as last seen
 
     @property
     def token(self) -> Token:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import UNSET, UnsetType, structs
 
-from tracker.masks.geometry import shape_of
+from tracker.masks.geometry import shapes_of
 from tracker.masks.types import ObjectMask, Shape
 from tracker.protocol.messages import FrameMessage, Tracks
 from tracker.protocol.object_record import object_record
@@ -59,9 +60,22 @@ class ShapeOptions:
 
     def shape(self, mask: ObjectMask, size_wh: tuple[int, int]) -> Shape:
         """The geometry at source size; empty where the model says that the object is not there."""
-        if mask.presence <= 0:
-            return Shape(size_wh)
-        return shape_of(mask.logits_hw, size_wh, tolerance_px=self.tolerance_px, outline=self.outline, rle=self.rle)
+        return self.shapes([mask], size_wh)[0]
+
+    def shapes(self, masks: Sequence[ObjectMask], size_wh: tuple[int, int]) -> list[Shape]:
+        """The same of all objects of a frame, which takes less time than one by one."""
+        there = [k for k, mask in enumerate(masks) if mask.presence > 0]
+        made = shapes_of(
+            [masks[k].logits_hw for k in there],
+            size_wh,
+            tolerance_px=self.tolerance_px,
+            outline=self.outline,
+            rle=self.rle,
+        )
+        shapes = [Shape(size_wh)] * len(masks)
+        for k, shape in zip(there, made, strict=True):
+            shapes[k] = shape
+        return shapes
 
 
 def snapshot_record(seen: ObjectSnapshot, shape: Shape) -> ObjectRecord:

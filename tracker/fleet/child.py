@@ -1,0 +1,65 @@
+"""A box's child process for files, which has the models: a line of JSON for each file, and one back."""
+
+import asyncio
+import contextlib
+import os
+import sys
+
+import msgspec
+from msgspec import Struct
+
+from tracker.errors import TrackerError
+from tracker.fleet.work import FileTask
+
+COMMAND = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()", "fleet", "worker"]
+NICE = 10  # live streams come first
+MAX_LINE_BYTES = 2**16
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """A line to the child."""
+
+    task: FileTask
+    folder: str  # that its results go into
+    device: str
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """A line from the child."""
+
+    error: str | None = None
+
+
+class Child:
+    """`trackerd fleet worker`: loaded once, then it takes a line for each file."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def do(self, order: Order) -> Answer:
+        """Raises TrackerError where the child ended over it."""
+        if self._process is None:
+            self._process = await asyncio.create_subprocess_exec(
+                *COMMAND,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=MAX_LINE_BYTES,
+                preexec_fn=lambda: os.nice(NICE) and None,
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(msgspec.json.encode(order) + b"\n")
+            await self._process.stdin.drain()
+            line = await self._process.stdout.readline()
+            return msgspec.json.decode(line, type=Answer)
+        except (OSError, ValueError, RecursionError):
+            await self.stop()
+            raise TrackerError("the process that worked on it ended") from None
+
+    async def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

@@ -1,0 +1,118 @@
+"""The work queue of wanted streams: a message for each, and a consumer for each set of needs that streams have.
+
+Boxes make the consumers that they pull from; here they end. A consumer that was removed and made anew would count
+its deliveries from one again, which are part of a stream's token: so it goes when the queue holds nothing for it.
+"""
+
+import contextlib
+import re
+
+import msgspec
+from nats.js import api
+from nats.js.errors import NotFoundError
+
+from tracker.fleet.buckets import Buckets, compare_and_delete, entry_of
+from tracker.fleet.reading import all_entries
+from tracker.fleet.records import (
+    ACK_WAIT_S,
+    ANY,
+    NEEDS,
+    QUEUE,
+    QUEUE_SUBJECT,
+    WANTED,
+    decoded,
+    needs_key,
+    queue_subject,
+)
+from tracker.fleet.settings import WantedStream
+from tracker.protocol.placement import key_of
+
+NEEDS_KEY = r"^[0-9a-f]{16}\Z"
+
+
+def consumer_of(needs: str) -> api.ConsumerConfig:
+    """By the key of the needs: who has what is needed pulls from it."""
+    return api.ConsumerConfig(
+        name=needs,
+        durable_name=needs,
+        filter_subject=f"{QUEUE_SUBJECT}.{needs}.>",
+        ack_policy=api.AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT_S,
+        max_ack_pending=-1,
+        max_waiting=4096,
+    )
+
+
+async def queue_missing(buckets: Buckets) -> None:
+    """A message for each wanted stream that has none: new ones, and those of an `apply` that was cut short.
+
+    The entry of their needs is written first, also where it is there: who is about to delete it, since no stream
+    had them, sees that by its revision.
+    """
+    queued = await _queued(buckets, f"{QUEUE_SUBJECT}.>")
+    known = await all_entries(buckets.js, NEEDS)
+    missing: list[str] = []
+    unknown: dict[str, bytes] = {}
+    for key, data in (await all_entries(buckets.js, WANTED)).items():
+        settings: WantedStream | None = decoded(data, WantedStream)
+        if settings is None:
+            continue
+        needs, needs_data = needs_key(settings.needs), msgspec.json.encode(settings.needs)
+        subject = f"{QUEUE_SUBJECT}.{needs}.{key}"
+        if subject not in queued:
+            missing.append(subject)
+        if needs != ANY and (subject not in queued or known.get(needs) != needs_data):
+            unknown[needs] = needs_data
+    for needs, needs_data in unknown.items():
+        await buckets.needs.put(needs, needs_data)
+    for subject in missing:
+        await buckets.js.publish(subject, b"")
+
+
+async def forget_other_subjects(buckets: Buckets, stream: str, settings: WantedStream) -> None:
+    """Where the needs changed, boxes are to hear of the stream by its new ones alone."""
+    for subject in await _queued(buckets, f"{QUEUE_SUBJECT}.*.{key_of(stream)}"):
+        if subject != queue_subject(stream, settings.needs):
+            await buckets.js.purge_stream(QUEUE, subject=subject)
+
+
+async def unqueue(buckets: Buckets, stream: str) -> None:
+    await buckets.js.purge_stream(QUEUE, subject=f"{QUEUE_SUBJECT}.*.{key_of(stream)}")
+
+
+async def forget_needs(buckets: Buckets) -> None:
+    """What no wanted stream needs any more: boxes stop pulling for it, and its consumer ends."""
+    keys = [key for key in await all_entries(buckets.js, NEEDS) if re.match(NEEDS_KEY, key)]
+    revisions = {key: (await entry_of(buckets.needs, key)).revision for key in keys}
+    wanted = await _wanted_needs(buckets)  # after the revisions: who wants a stream meanwhile writes its needs anew
+    for key in revisions.keys() - wanted:
+        await compare_and_delete(buckets.needs, key, revisions[key])
+    for consumer in await _consumers(buckets):
+        if consumer not in wanted and await _is_idle(buckets, consumer):
+            with contextlib.suppress(NotFoundError):  # somebody else did it
+                await buckets.js.delete_consumer(QUEUE, consumer)
+
+
+async def _wanted_needs(buckets: Buckets) -> set[str]:
+    found = [decoded(data, WantedStream) for data in (await all_entries(buckets.js, WANTED)).values()]
+    return {needs_key(settings.needs) for settings in found if settings is not None}
+
+
+async def _consumers(buckets: Buckets) -> list[str]:
+    """Those of needs, by the key of these."""
+    names: list[str] = []
+    while infos := await buckets.js.consumers_info(QUEUE, offset=len(names)):
+        names += [info.name for info in infos]
+    return [name for name in names if re.match(NEEDS_KEY, name)]
+
+
+async def _is_idle(buckets: Buckets, needs: str) -> bool:
+    """Nobody has written of these needs, and nothing is queued for who has them."""
+    if (await entry_of(buckets.needs, needs)).value is not None:
+        return False
+    return not await _queued(buckets, f"{QUEUE_SUBJECT}.{needs}.>")
+
+
+async def _queued(buckets: Buckets, subjects: str) -> set[str]:
+    info = await buckets.js.stream_info(QUEUE, subjects_filter=subjects)
+    return set(info.state.subjects or {})
