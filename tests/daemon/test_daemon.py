@@ -368,7 +368,6 @@ class TestPast:
             assert code == "frame_gone"
             assert "engine.history_frames" in message
 
-
     def test_a_correction_of_what_was_seen_last_costs_no_encoding(self, video: Path) -> None:
         """One that names no frame is about the newest whose masks were published, which the model has seen."""
         engine = BlobEngine()

@@ -50,9 +50,7 @@ class Context:
     described: Counter[str] = field(default_factory=Counter)  # questions to the describing server, by outcome
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[FrameKey, Features] = field(default_factory=OrderedDict)
-    _stepped: dict[FrameKey, int] = field(
-        default_factory=dict
-    )  # frames of the last step: places in its batch
+    _stepped: dict[FrameKey, int] = field(default_factory=dict)  # frames of the last step: places in its batch
     _step_features: Features | None = None
 
     @classmethod
