@@ -1,12 +1,14 @@
 """Measures the page: 1080p, 8 objects, 25 frames/s, a fake model; drawn frames, latency, processor time, viewers.
 
-    PYTHONPATH=tests:tools .venv/bin/python -m helpers.page_speed
+    PYTHONPATH=tests:tools .venv/bin/python -m helpers.page_speed [--link BYTES_S]
 
+`--link`: instead one browser behind a link of so many bytes a second, which holds all that is sent faster.
 Latency goes from the decoded frame to the drawn picture, by the clock of this machine, which browser, server and
 daemon share. `jpeg_core` is the daemon's delivery thread (geometry, records, JPEGs), `server_core` the page's
 server, `browser_core` all of Chromium, which draws in software here: processor seconds a second.
 """
 
+import argparse
 import json
 import math
 import sys
@@ -15,6 +17,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -22,6 +25,7 @@ import psutil
 
 from helpers.fakes import BlobEngine
 from helpers.pages import app, chromium, open_page, page_server, until
+from helpers.proxies import proxied
 from helpers.tracking import Talk, configuration, serving
 from tracker.images.video_writer import VideoWriter
 
@@ -48,6 +52,9 @@ def film(path: Path) -> Path:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--link", type=int, metavar="BYTES_S")
+    link_bytes_s = parser.parse_args().link
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         url = str(film(Path(folder) / "film.mp4"))
         config = configuration(streams={"cam": {"url": url, "loop": True, "buffer": {"seconds": 2}}})
@@ -59,10 +66,22 @@ def main() -> None:
                 talk.ask("objects.add", stream="cam", frame=frame, points=[place(k, phase)])
             server = psutil.Process().children()
             pid = next(child.pid for child in server if "web" in child.cmdline())
+            if link_bytes_s is not None:
+                say(behind_link(browser, talk, address, pid, link_bytes_s))
+                return
             for viewers, width in ((1, 1280), (1, 1920), (10, 1280)):
-                line = measured(browser, talk, address, pid, viewers, width)
-                sys.stdout.write(f"{json.dumps(line)}\n")
-                sys.stdout.flush()
+                say(measured(browser, talk, address, pid, viewers, width))
+
+
+def say(line: dict[str, Any]) -> None:
+    sys.stdout.write(f"{json.dumps(line)}\n")
+    sys.stdout.flush()
+
+
+def behind_link(browser: Any, talk: Talk, address: str, pid: int, bytes_s: int) -> dict[str, Any]:
+    with proxied(urlsplit(address).port or 80, bytes_s) as proxy:
+        line = measured(browser, talk, f"http://127.0.0.1:{proxy.port}/", pid, 1, 1280)
+    return {"link_bytes_s": bytes_s, **line}
 
 
 def measured(browser: Any, talk: Talk, address: str, pid: int, viewers: int, width: int) -> dict[str, Any]:

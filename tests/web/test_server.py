@@ -4,23 +4,27 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from socket import create_connection
+from socket import SO_RCVBUF, SOL_SOCKET, create_connection
+from socket import socket as Socket
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from msgspec import structs
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from helpers.fake_daemon import STREAM, FakeDaemon, tracks
 from helpers.pages import page_server
+from helpers.proxies import proxied
 from helpers.tracking import wait_until
 from tracker.errors import Forbidden
 from tracker.protocol.messages import DeviceMemory, FrameMessage, Status, StepTimes
+from tracker.protocol.records import StreamRecord
 from tracker.web.patience import MAX_CONNECTIONS
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -60,6 +64,16 @@ def socket(address: str, origin: str | None = None) -> ClientConnection:
     return connect(f"{address.replace('http', 'ws')}ws", origin=named, proxy=None, compression=None)
 
 
+def deaf_socket(address: str) -> ClientConnection:
+    """Takes next to nothing off the network until it is asked."""
+    place = urlsplit(address)
+    raw = Socket()
+    raw.setsockopt(SOL_SOCKET, SO_RCVBUF, 65536)
+    raw.connect((place.hostname, place.port))
+    origin = Origin(address.rstrip("/"))
+    return connect(f"{address.replace('http', 'ws')}ws", sock=raw, origin=origin, compression=None, max_queue=1)
+
+
 def receive(connection: ClientConnection, kind: str) -> dict[str, Any]:
     while True:
         data = connection.recv(timeout=10)
@@ -82,9 +96,9 @@ def publish(daemon: FakeDaemon, frame: int, with_tracks: bool = True, width: str
     daemon.publisher.publish(f"frames/cam1/{width}/", message, b"\xff\xd8 %d" % frame)
 
 
-def publish_status(daemon: FakeDaemon) -> None:
+def publish_status(daemon: FakeDaemon, streams: Sequence[StreamRecord] = (STREAM,), time: float = 1.0) -> None:
     memory = DeviceMemory(device="cpu", used_bytes=0, total_bytes=0)
-    daemon.publisher.publish("status/", Status(time=1.0, streams=[STREAM], memory=memory, steps=StepTimes()))
+    daemon.publisher.publish("status/", Status(time=time, streams=[*streams], memory=memory, steps=StepTimes()))
 
 
 def picture(data: str | bytes) -> tuple[dict[str, Any], bytes]:
@@ -227,12 +241,13 @@ def test_a_stream_is_looked_at_once_a_status_has_it(daemon: FakeDaemon) -> None:
         connection.send(json.dumps({"kind": "look", "streams": {"cam1": 640}}))
         assert ask(connection, "objects.list")["kind"] == "answer"  # so it was read
         assert not daemon.publisher.wanted("frames/cam1/640/")
+        wait_until(lambda: is_looked_at(daemon, "640"))
 
-        def is_looked_at() -> bool:
-            publish_status(daemon)  # again: one before the page has subscribed is lost
-            return daemon.publisher.wanted("frames/cam1/640/")
 
-        wait_until(is_looked_at)
+def is_looked_at(daemon: FakeDaemon, width: str) -> bool:
+    """Says the status as well, again and again: one before the page has subscribed is lost."""
+    publish_status(daemon)
+    return daemon.publisher.wanted(f"frames/cam1/{width}/")
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +300,7 @@ def test_a_picture_brings_the_tracks_of_its_own_frame(address: str, daemon: Fake
         publish(daemon, 8)
         head, jpeg = receive_picture(connection)
         assert (head["frame"]["frame"], head["tracks"]["frame"], jpeg) == (8, 8, b"\xff\xd8 8")
+        connection.send(json.dumps({"kind": "drawn", "stream": "cam1"}))
         publish(daemon, 9, with_tracks=False)  # its tracks were lost on the way
         assert receive_picture(connection)[0]["tracks"] is None
 
@@ -304,15 +320,63 @@ def test_a_slow_browser_gets_the_newest_picture_not_a_queue(address: str, daemon
     with socket(address) as connection:
         connection.send(json.dumps({"kind": "look", "streams": {"cam1": 320}}))
         wait_until(lambda: daemon.publisher.wanted("frames/cam1/320/"))
-        for frame in range(3):
-            publish(daemon, frame)
-            assert receive_picture(connection)[0]["frame"]["frame"] == frame
-        for frame in range(3, 40):
+        publish(daemon, 0)
+        assert receive_picture(connection)[0]["frame"]["frame"] == 0
+        for frame in range(1, 40):
             publish(daemon, frame)
         with pytest.raises(TimeoutError):  # nothing was confirmed, so nothing more is on its way
             connection.recv(timeout=0.5)
         connection.send(json.dumps({"kind": "drawn", "stream": "cam1"}))
         assert receive_picture(connection)[0]["frame"]["frame"] == 39
+
+
+def test_behind_a_slow_link_pictures_come_in_smaller_widths(daemon: FakeDaemon) -> None:
+    """Two seconds for a picture at least, however busy this machine is."""
+    with (
+        page_server(daemon.control.endpoint) as address,
+        proxied(urlsplit(address).port or 0, bytes_s=8000) as proxy,
+        socket(f"http://127.0.0.1:{proxy.port}/") as connection,
+    ):
+        connection.send(json.dumps({"kind": "look", "streams": {"cam1": 1300}}))
+        wait_until(lambda: is_looked_at(daemon, "full"))
+        message = FrameMessage(stream="cam1", frame=1, time=1.0, size=(64, 48), format="jpeg")
+        daemon.publisher.publish("frames/cam1/full/", message, bytes(16_000))
+        assert len(receive_picture(connection)[1]) == 16_000
+        connection.send(json.dumps({"kind": "drawn", "stream": "cam1"}))
+        wait_until(lambda: not daemon.publisher.wanted("frames/cam1/full/"))
+        smaller = ("frames/cam1/640/", "frames/cam1/320/")
+        wait_until(lambda: any(map(daemon.publisher.wanted, smaller)))
+
+
+@pytest.fixture
+def own_daemon() -> Iterator[FakeDaemon]:
+    """One that no other page listens to."""
+    daemon = FakeDaemon()
+    yield daemon
+    daemon.stop()
+
+
+def test_of_statuses_a_browser_that_reads_nothing_gets_the_newest(own_daemon: FakeDaemon) -> None:
+    many = [structs.replace(STREAM, stream=f"cam{i}", error="x" * 1000) for i in range(100)]
+    sent = 60
+    with (
+        page_server(own_daemon.control.endpoint) as address,
+        deaf_socket(address) as deaf,
+        socket(address) as other,
+    ):
+        wait_until(lambda: own_daemon.publisher.wanted("status/"))
+        for time in range(sent):
+            publish_status(own_daemon, many, time=time)
+        statuses_until(other, sent - 1)
+        assert len(statuses_until(deaf, sent - 1)) < sent / 2
+
+
+def statuses_until(connection: ClientConnection, last: float) -> list[float]:
+    """Times of the statuses that come, up to that one."""
+    times = [receive(connection, "status")["status"]["time"]]
+    while times[-1] != last:
+        times.append(receive(connection, "status")["status"]["time"])
+    return times
 
 
 def test_many_viewers_share_one_subscription(address: str, daemon: FakeDaemon) -> None:

@@ -42,9 +42,10 @@ class Drawn(FromPage, frozen=True, tag="drawn"):
 
 
 class Ping(FromPage, frozen=True, tag="ping"):
-    """The page compares its clock with the server's."""
+    """The page compares its clock with the server's, and says how long the shortest of its pings was under way."""
 
     sent: float
+    round_trip_s: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class ToPage(Struct, frozen=True, tag_field="kind", kw_only=True):

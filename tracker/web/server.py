@@ -16,6 +16,7 @@ from tracker.web.patience import PatientProtocol
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 2**20
+MAX_UNSENT_BYTES = 2**16  # in the kernel, of a connection: what waits there can't be replaced by what is newer
 CLOSE_S = 1
 
 
@@ -54,9 +55,11 @@ def _settings(control: str, access: Access) -> uvicorn.Config:
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=128)
+        bound = socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise ConfigError([f"web.endpoint: cannot listen on {host}:{port}: {error.strerror}"]) from None
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)  # connections inherit it
+    return bound
 
 
 def _stop_with_stdin(server: uvicorn.Server) -> None:

@@ -1,13 +1,13 @@
 """One browser's WebSocket: what it asks for, what it is told, and the newest picture of each stream it looks at.
 
-Nothing queues up for a slow browser. Of each stream at most IN_FLIGHT pictures are under way that it has not
-confirmed; meanwhile a newer picture takes the place of the one that waits.
+Nothing queues up for a slow browser. As many pictures are under way as it confirms in time; meanwhile a newer
+picture takes the place of the one that waits, and a newer status that of the last.
 """
 
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 
 import msgspec
 from msgspec import Struct
@@ -17,10 +17,10 @@ from tracker.errors import TrackerError
 from tracker.web import messages as m
 from tracker.web.hub import Hub
 from tracker.web.operations import ask
+from tracker.web.pace import Pace
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT = 3  # pictures; one is drawn, one is on its way, one makes up for unsteady networks
 MAX_TEXTS = 1000  # a browser that is so far behind is disconnected; it comes back and asks anew
 MAX_CALLS = 32
 TOO_SLOW = 1013
@@ -31,8 +31,9 @@ class Viewer:
         self._socket = socket
         self._hub = hub
         self._texts: deque[bytes] = deque()
+        self._status: bytes | None = None  # the newest that was not sent
         self._pictures: dict[str, bytes] = {}  # the newest of each stream that was not sent
-        self._unconfirmed: Counter[str] = Counter()
+        self._pace = Pace()
         self._wanted: dict[str, int] = {}  # stream -> width in device pixels, as the page asked
         self._looks: dict[str, str] = {}  # those of them that are there -> published width
         self._calls: set[asyncio.Task[None]] = set()
@@ -57,18 +58,21 @@ class Viewer:
             await self._look({})
 
     def tell(self, message: Struct) -> None:
+        text = msgspec.json.encode(message)
         if isinstance(message, m.StatusSeen):
             self._look_at_those_there()
-        if len(self._texts) >= MAX_TEXTS:
+            self._status = text
+        elif len(self._texts) >= MAX_TEXTS:
             self._overrun = True
         else:
-            self._texts.append(msgspec.json.encode(message))
+            self._texts.append(text)
         self._something.set()
 
     def show(self, stream: str, packed: bytes) -> None:
         """Send a picture when the browser is ready for it, unless a newer one comes first."""
-        self._pictures[stream] = packed
-        self._something.set()
+        if stream in self._looks:
+            self._pictures[stream] = packed
+            self._something.set()
 
     async def _send(self) -> None:
         while not self._overrun:
@@ -76,11 +80,17 @@ class Viewer:
             self._something.clear()
             while self._texts:
                 await self._socket.send_text(self._texts.popleft().decode())
-            for stream in list(self._pictures):
-                if self._unconfirmed[stream] < IN_FLIGHT and (packed := self._pictures.pop(stream, None)):
-                    self._unconfirmed[stream] += 1
-                    await self._socket.send_bytes(packed)
+            if status := self._status:
+                self._status = None
+                await self._socket.send_text(status.decode())
+            await self._send_pictures()
         await self._socket.close(TOO_SLOW)
+
+    async def _send_pictures(self) -> None:
+        while stream := self._pace.next_of(self._pictures, self._wanted, time.monotonic()):
+            packed = self._pictures.pop(stream)
+            self._pace.sent(stream, self._looks[stream], time.monotonic())
+            await self._socket.send_bytes(packed)
 
     async def _receive(self) -> None:
         while True:
@@ -90,11 +100,13 @@ class Viewer:
             message = m.read(received)
             match message:
                 case m.Drawn(stream):
-                    self._unconfirmed[stream] = max(0, self._unconfirmed[stream] - 1)
+                    if self._pace.confirmed(stream, time.monotonic()):
+                        await self._look(self._wanted)
                     self._something.set()
                 case m.Look(streams):
                     await self._look(streams)
-                case m.Ping(sent):
+                case m.Ping(sent, round_trip_s):
+                    self._pace.round_trip_s = round_trip_s
                     self.tell(m.Pong(sent=sent, time=time.time()))
                 case m.Call():
                     self._call(message)
@@ -119,6 +131,7 @@ class Viewer:
             self.tell(m.Answer(id=call.id, result=result))
 
     async def _look(self, streams: dict[str, int]) -> None:
+        self._pace.forget(self._wanted.keys() - streams)
         self._wanted = streams
         before, self._looks = self._looks, {}
         self._look_at_those_there()
@@ -132,4 +145,4 @@ class Viewer:
         there = self._hub.there()
         for stream, width in self._wanted.items():
             if stream in there and stream not in self._looks:
-                self._looks[stream] = self._hub.look(stream, width, self.show)
+                self._looks[stream] = self._hub.look(stream, self._pace.bounded(width), self.show)

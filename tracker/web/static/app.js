@@ -7,7 +7,7 @@ import { Everything } from "./everything.js";
 import { Hold } from "./hold.js";
 import { Link } from "./link.js";
 import { Objects } from "./objects.js";
-import { Pictures, fetchFrame } from "./pictures.js";
+import { Pictures, fetchLast } from "./pictures.js";
 import { Pointing } from "./pointing.js";
 import { Prompt } from "./prompt.js";
 import { Similar } from "./similar.js";
@@ -45,7 +45,7 @@ class App {
     this.everything = new Everything(this.link, this.view, this.hold, changed, refused);
     this.objects = new Objects($("objects"), $("no-objects"), this.objectActions());
     this.events = new Events($("events"), (event) => this.watchList.happened(event));
-    this.tiles = new Tiles($("tiles"), (stream) => this.select(stream));
+    this.tiles = new Tiles($("tiles"), this.link, (stream) => this.select(stream));
     this.tiles.onlook = () => this.look();
     this.streams = new Streams(this.link, () => this.records.get(this.selected));
     this.controls = new Controls(this);
@@ -257,7 +257,9 @@ class App {
   async fetchObjects(stream) {
     try {
       const { objects } = await this.link.call("objects.list", { stream });
-      if (stream === this.selected) this.objects.update(objects);
+      if (stream !== this.selected) return;
+      this.objects.update(objects);
+      if (this.records.get(stream)?.state !== "live") this.showLast(); // no picture comes that would have them
     } catch (error) {
       if (!["unavailable", "unknown_stream"].includes(error.code)) toast(error.message, true);
     }
@@ -265,16 +267,30 @@ class App {
 
   /** A stream that is paused or over sends nothing; its last picture is asked for. */
   fillEmpty() {
-    const stream = this.selected;
-    const record = this.records.get(stream);
-    if (this.view.picture || this.filling || record?.frame == null) return;
+    this.tiles.fillEmpty();
+    if (!this.view.picture) this.showLast();
+  }
+
+  /** The last frame of the selected stream, unless a newer picture comes first. */
+  async showLast() {
+    this.lastWanted = true;
+    if (this.filling) return;
     this.filling = true;
-    fetchFrame(stream, "newest", { max_width: Math.max(320, this.view.sourceWidth) })
-      .then((picture) => {
-        if (stream === this.selected && !this.view.picture) this.view.show(picture);
-      })
-      .catch(() => {}) // the state says why there is none
-      .finally(() => (this.filling = false));
+    while (this.lastWanted && this.records.get(this.selected)?.buffer.newest != null) {
+      this.lastWanted = false;
+      await this.fetchLast(this.selected, this.view.picture);
+    }
+    this.filling = false;
+  }
+
+  async fetchLast(stream, before) {
+    const wanted = fetchLast(this.link, stream, Math.max(320, this.view.sourceWidth));
+    const picture = await wanted.catch(() => null); // the state says why there is none
+    if (!picture) return;
+    const late = stream !== this.selected || this.view.picture !== before || this.hold.held;
+    if (late) return picture.bitmap.close();
+    this.tiles.tiles.get(stream)?.draw(picture);
+    this.view.show(picture);
   }
 
   /** Tells the server what is on screen, and how large. */
@@ -283,6 +299,7 @@ class App {
     const looks = document.body.classList.contains("kiosk") ? {} : this.tiles.looks();
     if (this.selected && this.records.has(this.selected)) looks[this.selected] = this.view.sourceWidth;
     this.link.look(looks);
+    this.tiles.fillEmpty();
   }
 
   changed() {

@@ -95,9 +95,15 @@ export class Controls {
     if (now - this.tickedMs < FIGURES_MS) return;
     this.tickedMs = now;
     text($("frame-number"), `frame ${picture.frame}`);
-    text($("latency"), `${Math.round(latencyS * 1000)} ms`);
+    text($("latency"), `${Math.round(latencyS * 1000)} ms${this.reduced(picture)}`);
     $("buffer").max = picture.frame;
     $("buffer").value = picture.frame;
+  }
+
+  /** The server sends smaller pictures than are looked at where the network is slow. */
+  reduced({ bitmap, size }) {
+    const wanted = Math.min(size[0], this.app.view.sourceWidth);
+    return bitmap.width < wanted / 2 ? ` · slow connection: ${bitmap.width} pixels wide` : "";
   }
 
   update() {

@@ -81,7 +81,8 @@ export class Link {
   }
 
   ping() {
-    this.send({ kind: "ping", sent: performance.now() });
+    const known = Number.isFinite(this.bestTripMs) ? { round_trip_s: this.bestTripMs / 1000 } : {};
+    this.send({ kind: "ping", sent: performance.now(), ...known });
   }
 
   read(message) {

@@ -50,3 +50,13 @@ export async function fetchFrame(stream, frame, options = {}) {
   const bitmap = await createImageBitmap(await response.blob());
   return { stream, frame: Number(response.headers.get("x-frame")), size, bitmap, tracks: null };
 }
+
+/** The last frame that a stream has buffered, with the objects that were seen on it: what there is to show of a
+ * stream that sends nothing new, be it paused, over, stalled or failed. */
+export async function fetchLast(link, stream, maxWidth) {
+  const { objects } = await link.call("objects.list", { stream });
+  const options = { max_width: maxWidth };
+  const tracked = objects.length ? Math.max(...objects.map(({ frame }) => frame)) : "newest";
+  const picture = await fetchFrame(stream, tracked, options).catch(() => fetchFrame(stream, "newest", options));
+  return { ...picture, tracks: { objects: objects.filter(({ frame }) => frame === picture.frame) } };
+}

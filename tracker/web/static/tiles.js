@@ -2,15 +2,19 @@
 
 import { make, text } from "./dom.js";
 import { colourOf } from "./palette.js";
+import { fetchLast } from "./pictures.js";
 import { pathOf, stroke } from "./outline.js";
 
 const WINDOW_MS = 2000; // over which frames a second are counted
+const WIDTH = 320; // of a tile's picture
 
 export class Tiles {
-  constructor(list, choose) {
+  constructor(list, link, choose) {
     this.list = list;
+    this.link = link;
     this.choose = choose;
     this.tiles = new Map();
+    this.filling = false;
     this.seen = new IntersectionObserver((entries) => this.noteVisible(entries));
     this.onlook = () => {};
   }
@@ -48,7 +52,15 @@ export class Tiles {
   looks() {
     const width = Math.round(200 * window.devicePixelRatio);
     const visible = [...this.tiles.values()].filter((tile) => tile.visible);
-    return Object.fromEntries(visible.map((tile) => [tile.name, Math.min(width, 320)]));
+    return Object.fromEntries(visible.map((tile) => [tile.name, Math.min(width, WIDTH)]));
+  }
+
+  /** Asks for the last frames of streams of which no picture comes, one after the other. */
+  async fillEmpty() {
+    if (this.filling) return;
+    this.filling = true;
+    for (const tile of [...this.tiles.values()]) if (tile.lacksPicture) await tile.fill(this.link);
+    this.filling = false;
   }
 
   mark(selected) {
@@ -63,7 +75,9 @@ class Tile {
     this.times = []; // of pictures, ms
     this.latencyS = null;
     this.record = null;
-    this.canvas = make("canvas", { width: 320, height: 180, "aria-hidden": "true" });
+    this.filled = false; // some picture is shown
+    this.askedFrame = null; // the newest that was buffered when one was asked for in vain
+    this.canvas = make("canvas", { width: WIDTH, height: 180, "aria-hidden": "true" });
     this.state = make("span", { class: "state" });
     this.figures = make("span", { class: "figures" });
     const caption = make("span", { class: "caption" }, make("strong", {}, name), this.state, this.figures);
@@ -87,16 +101,34 @@ class Tile {
     return (this.times.length * 1000) / WINDOW_MS;
   }
 
+  get lacksPicture() {
+    const newest = this.record?.buffer.newest ?? null;
+    return this.visible && !this.filled && newest !== null && newest !== this.askedFrame;
+  }
+
+  async fill(link) {
+    this.askedFrame = this.record.buffer.newest;
+    const picture = await fetchLast(link, this.name, WIDTH).catch(() => null); // the state says why there is none
+    if (picture && !this.filled) this.draw(picture);
+    picture?.bitmap.close();
+  }
+
+  /** A picture as it came. */
   show(picture, latencyS) {
     this.times.push(performance.now());
     this.latencyS = latencyS;
+    this.draw(picture);
+  }
+
+  draw(picture) {
+    this.filled = true;
     const [w, h] = picture.size;
-    const height = Math.round((320 * h) / w);
+    const height = Math.round((WIDTH * h) / w);
     if (this.canvas.height !== height) this.canvas.height = height;
     const context = this.canvas.getContext("2d", { alpha: false });
     context.setTransform(1, 0, 0, 1, 0, 0);
-    context.drawImage(picture.bitmap, 0, 0, 320, height);
-    const scale = 320 / w;
+    context.drawImage(picture.bitmap, 0, 0, WIDTH, height);
+    const scale = WIDTH / w;
     context.setTransform(scale, 0, 0, scale, 0, 0);
     for (const { object, outline } of picture.tracks?.objects ?? []) {
       stroke(context, pathOf(outline), colourOf(object), { width: 1.5, scale });
