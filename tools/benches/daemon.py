@@ -7,10 +7,10 @@ time (`model`, resizing included) and without what the frame waited while the mo
 reader. Columns with p50 and p99 are milliseconds by the clock.
 
 `cpu_beside` is processor milliseconds a frame of what every frame passes through beside the model: `delivery`
-(geometry, records) and `sockets` by their threads' names, and `loop`, what the main thread used outside of the model's
-steps. `cpu_looks` and `cpu_watch` go by the clock: what objects look like, every two seconds of each, and twenty looks
-a second at the process itself. `cpu_model` is the steps, resizing included, and torch's own threads, `cpu_decode` the
-decoder's threads.
+(geometry, records) and `sockets` by their threads' names, and `loop`, what the main thread used outside of the
+model's steps. `cpu_looks` and `cpu_watch` go by the clock: what objects look like, every two seconds of each, and
+twenty looks a second at the process itself. `cpu_model` is the steps, resizing included, and torch's own threads,
+`cpu_decode` the decoder's threads.
 """
 
 import argparse
