@@ -1,5 +1,6 @@
 """`trackerd fleet` for people: what it says where there is no fleet, no NATS or no such file."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,12 @@ from tracker.cli.fleet_worker import arguments
 from tracker.cli.segment import segment
 from tracker.cli.track import track
 from tracker.cli.trackerd import trackerd
+from tracker.client import nats_connection
+from tracker.client.nats_connection import close_nats, connect_nats
+from tracker.client.nats_options import NatsOptions
 from tracker.errors import TrackerError
 from tracker.exports import MAX_PNG_OBJECT
+from tracker.fleet.buckets import Buckets
 from tracker.fleet.child import Order
 from tracker.fleet.work import FileTask, Work
 
@@ -27,9 +32,11 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_it_says_where_nats_is_not() -> None:
-    code, said = run("ls", "--nats", f"nats://127.0.0.1:{free_port()}")
-    assert (code, "NATS is not to be had there" in said) == (1, True)
+def test_it_says_where_nats_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nats_connection, "PATIENCE_S", 1.0)
+    result = CliRunner().invoke(trackerd, ["fleet", "ls", "--nats", f"nats://127.0.0.1:{free_port()}"])
+    assert isinstance(result.exception, TrackerError)
+    assert "NATS is not to be had there: no answer" in result.exception.message
 
 
 @pytest.mark.nats
@@ -38,6 +45,20 @@ def test_it_says_that_there_is_no_fleet(tmp_path: Path) -> None:
         for command in (["ls"], ["jobs"], ["rm", "cam1"], ["drain", "north-1"], ["move", "cam1"]):
             code, said = run(*command, "--nats", nats.url)
             assert (code, "start a box first, trackerd fleet serve" in said) == (1, True), said
+
+
+@pytest.mark.nats
+def test_it_says_that_no_box_works_on_files(tmp_path: Path) -> None:
+    async def boxes_alone() -> None:
+        connection = await connect_nats(NatsOptions([nats.url]), "test")
+        await Buckets.create(connection, 1)
+        await close_nats(connection)
+
+    with nats_server(tmp_path) as nats:
+        asyncio.run(boxes_alone())
+        result = CliRunner().invoke(trackerd, ["fleet", "jobs", "--nats", nats.url])
+    assert isinstance(result.exception, TrackerError)
+    assert "no box of this fleet works on files yet: start one with jobs.inputs" in result.exception.message
 
 
 @pytest.mark.parametrize(

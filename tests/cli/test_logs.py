@@ -84,6 +84,6 @@ def test_the_daemon_logs_as_it_is_told(tmp_path: Path) -> None:
         service.wait_for(lambda said: "dead failed" in said)
         wait_until(lambda: "stream dead: failed" in service.log())  # said by another thread than the status
         lines = [json.loads(line) for line in service.log().splitlines()]
-    assert {"level": "warning", "logger": "tracker.streams.stream"}.items() <= next(
+    assert {"level": "warning", "logger": "tracker.streams.course"}.items() <= next(
         line for line in lines if line["message"].startswith("stream dead: failed")
     ).items()

@@ -368,6 +368,19 @@ class TestPast:
             assert code == "frame_gone"
             assert "engine.history_frames" in message
 
+    def test_a_correction_of_what_was_seen_last_costs_no_encoding(self, video: Path) -> None:
+        """One that names no frame is about the newest whose masks were published, which the model has seen."""
+        engine = BlobEngine()
+        with serving(configuration(streams={"cam": {"url": str(video)}}), engine) as talk:
+            wait_until(lambda: talk.ask("streams.list")["streams"][0]["state"] == "ended")
+            talk.subscribe("events/")
+            talk.ask("objects.add", stream="cam", frame=0, points=[RESTING])
+            last = talk.receive_until(lambda m: m["event"] == "object_caught_up")["frame"]
+            before = len(engine.encoded)
+            corrected = talk.ask("objects.refine", stream="cam", object=1, points=[RESTING])
+            assert corrected["frame"] == last == 59
+            assert len(engine.encoded) == before
+
 
 class TestFrames:
     @pytest.mark.parametrize(("format", "magic"), [("jpeg", b"\xff\xd8"), ("png", b"\x89PNG")])

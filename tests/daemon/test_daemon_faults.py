@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
-import numpy as np
 import pytest
 import zmq
 
-from helpers.fakes import BlobEngine
+from helpers.fakes import BlobEngine, Blobs
 from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
 from helpers.waiting import in_background
 from tracker.daemon.daemon import Daemon
@@ -39,12 +38,12 @@ class Fragile(BlobEngine):
         self.most_objects = 99
         self.poisoned: int | None = None  # memories with so many prompts
 
-    def encode(self, images: Sequence[Image]) -> list[np.ndarray]:
+    def encode(self, images: Sequence[Image]) -> Blobs:
         if any(image.size_wh == self.bad_size for image in images):
             raise ValueError("a bad picture")
         return super().encode(images)
 
-    def propagate(self, items: Any, features: list[np.ndarray]) -> Any:
+    def propagate(self, items: Any, features: Blobs) -> Any:
         if any(memory.prompts == self.poisoned for memory, _, _ in items):
             raise ValueError("a poisoned object")
         if any(frame in self.bad_frames for _, _, frame in items):

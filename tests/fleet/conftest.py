@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from helpers.fleets import TestFleet, running
+from helpers.hasty import forked
 from helpers.tracking import blobs
 
 
@@ -21,12 +22,17 @@ def shared_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory, film: Path, shared_results: Path) -> Iterator[TestFleet]:
+def machine(
+    tmp_path_factory: pytest.TempPathFactory,
+    film: Path,
+    shared_results: Path,
+    preloaded: None,  # noqa: ARG001 - it is to be there
+) -> Iterator[TestFleet]:
     jobs = {"inputs": [str(film.parent)], "results": str(shared_results), "device": "cpu"}
     settings = {name: {"jobs": jobs, "mirror": True} for name in ("north-1", "north-2")}
     settings["south.1"] = {"jobs": jobs, "mirror": True, "labels": {"site": "south"}}
     folder = tmp_path_factory.mktemp("fleet")
-    with running(folder, ["north-1", "north-2", "south.1"], film.parent, settings) as fleet:
+    with running(folder, ["north-1", "north-2", "south.1"], film.parent, settings, launch=forked) as fleet:
         yield fleet
 
 

@@ -12,7 +12,7 @@ import pytest
 from helpers.fleets import START_S, TestFleet, free_port
 from helpers.listeners import listening, owner_of
 from helpers.waiting import wait_until
-from tracker.client import AsyncClient, Client
+from tracker.client import AsyncClient, Client, nats_connection
 from tracker.errors import BadRequest, ConfigError, UnknownStream
 from tracker.fleet import moves
 from tracker.fleet.bundles import get_bundle
@@ -66,8 +66,10 @@ class TestAClientOfAFleet:
 
     @pytest.mark.parametrize("is_closed_early", [True, False])
     def test_one_for_asyncio_is_made_where_there_is_no_fleet_and_says_so_when_asked(
-        self, is_closed_early: bool
+        self, is_closed_early: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(nats_connection, "PATIENCE_S", 1.0)
+
         async def use() -> None:
             async with AsyncClient(fleet=f"nats://127.0.0.1:{free_port()}") as client:
                 if not is_closed_early:

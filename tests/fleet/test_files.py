@@ -1,13 +1,16 @@
 """Files that are submitted are done once or again by idle boxes: none is missing, none half-written."""
 
+import asyncio
 import json
-import subprocess
-from collections.abc import Iterator
+import threading
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from helpers.boxes import until
 from helpers.fleet_files import (
     failures,
     pictures_in,
@@ -19,77 +22,69 @@ from helpers.fleet_files import (
     working,
     wrong_results,
 )
-from helpers.fleets import LOOK_S, START_S, TRACKERD, TestFleet
+from helpers.fleets import LOOK_S, START_S, TestFleet, nats_server
 from helpers.waiting import wait_until
+from helpers.workers import ask, worker_of
+from tracker.cli.trackerd import trackerd
 from tracker.errors import BadRequest
-from tracker.fleet import files
-from tracker.fleet.work import Work
+from tracker.fleet import child, files
+from tracker.fleet.files import Files, Progress
+from tracker.fleet.settings import JobsConfig
+from tracker.fleet.work import FileDone, Job, Work
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(900)]  # daemons start slowly on a busy machine
 
 PICTURES = 24
 
 
-@pytest.fixture(scope="class")
+@pytest.fixture(scope="module")
 def pictures(film: Path) -> list[Path]:
     return pictures_in(film.parent / "pictures", PICTURES)
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A job that all boxes worked on, one of which was killed over it."""
+
+    job: Job
+    progress: Progress
+    failed: dict[str, FileDone]  # by the file's name
+
+
 @pytest.fixture(scope="class")
-def one_box_without_a_folder(fleet: TestFleet) -> Iterator[None]:
-    """All results go into NATS."""
-    for box in fleet.boxes.values():
-        box.kill_fleet()
-    box, settings = fleet.boxes["north-2"], fleet.boxes["north-2"].settings
-    box.settings = {**settings, "jobs": {**settings["jobs"], "results": None}}
-    box.start_fleet()
-    yield
-    box.kill_fleet()
-    box.settings = settings
-    fleet.start_what_is_not_running()
-
-
-def run(*words: str) -> str:
-    """`trackerd` as somebody types it."""
-    return subprocess.run([*TRACKERD, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+def done(fleet: TestFleet, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Done:
+    broken = pictures[0].parent / "broken.png"
+    broken.write_bytes(b"no picture")
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "secret.png"
+    elsewhere.write_bytes(b"")
+    job = submit(fleet, segmenting("coco", "masks"), [*pictures, broken, elsewhere])
+    wait_until(lambda: progress(fleet, job).done >= 2, 2 * START_S, LOOK_S)
+    fleet.boxes["north-1"].kill()
+    after = wait_for_all(fleet, job)
+    failed = {Path(one.path).name: one for one in failures(fleet, job)}
+    wait_until(lambda: not working(fleet), START_S)  # who has nothing to do ends the process that works
+    return Done(job, after, failed)
 
 
 class TestFiles:
     def test_are_done_by_all_boxes_though_one_is_killed(
-        self, fleet: TestFleet, pictures: list[Path], shared_results: Path
+        self, done: Done, pictures: list[Path], shared_results: Path
     ) -> None:
-        job = submit(fleet, segmenting("coco", "masks"), pictures)
-        wait_until(lambda: progress(fleet, job).done >= 2, 2 * START_S, LOOK_S)
-        fleet.boxes["north-1"].kill()
-        assert wait_for_all(fleet, job).done == PICTURES
-        assert wrong_results(shared_results / job.job, pictures) == []
-        wait_until(lambda: not working(fleet), START_S)  # who has nothing to do ends the process that works
+        assert done.progress.done == PICTURES
+        assert wrong_results(shared_results / done.job.job, pictures) == []
 
-    def test_that_cannot_be_done_are_listed_with_the_reason(
-        self, fleet: TestFleet, film: Path, tmp_path: Path
-    ) -> None:
-        broken = film.parent / "pictures" / "broken.png"
-        broken.write_bytes(b"no picture")
-        elsewhere = tmp_path / "secret.png"
-        elsewhere.write_bytes(b"")
-        job = submit(fleet, segmenting("coco"), [broken, elsewhere])
-        assert wait_for_all(fleet, job).failed == 2
-        failed = failures(fleet, job)
-        wait_until(lambda: not working(fleet), START_S)
-        reasons = {Path(one.path).name: (one.tries, one.error or "") for one in failed}
+    @pytest.mark.parametrize(("name", "says"), [("broken.png", "could not be read"), ("secret.png", "jobs.inputs")])
+    def test_that_cannot_be_done_are_listed_with_the_reason(self, done: Done, name: str, says: str) -> None:
+        assert sorted(done.failed) == ["broken.png", "secret.png"]
         # More where a slow box let a file go meanwhile: that counts as a delivery too.
-        assert all(tries >= files.MAX_TRIES for tries, _ in reasons.values())
-        assert "could not be read" in reasons["broken.png"][1]
-        assert "jobs.inputs" in reasons["secret.png"][1]
+        assert done.failed[name].tries >= files.MAX_TRIES
+        assert says in (done.failed[name].error or "")
 
     def test_whose_results_are_in_a_folder_are_not_fetched_out_of_nats(
-        self, fleet: TestFleet, pictures: list[Path], tmp_path: Path
+        self, fleet: TestFleet, done: Done, tmp_path: Path
     ) -> None:
-        job = submit(fleet, segmenting("coco"), pictures[:1])
-        wait_for_all(fleet, job)
         with pytest.raises(BadRequest, match=r"is not in NATS; it is where jobs\.results of box"):
-            with_files(fleet, partial(files.fetch, job=job.job, folder=tmp_path))
-        wait_until(lambda: not working(fleet), START_S)
+            with_files(fleet, partial(files.fetch, job=done.job.job, folder=tmp_path))
 
     @pytest.mark.parametrize(
         ("task", "says"),
@@ -108,18 +103,40 @@ class TestFiles:
             submit(fleet, task, [])
 
 
-@pytest.mark.usefixtures("one_box_without_a_folder")
-class TestFilesWithoutASharedFolder:
-    def test_are_indexed_fetched_out_of_nats_and_searched(
-        self, fleet: TestFleet, pictures: list[Path], tmp_path: Path
-    ) -> None:
-        few, nats = pictures[:3], ("--nats", fleet.nats.url)
-        name = run("fleet", "submit", "index", *map(str, few), "--image-size", "64", *nats).strip()
-        wait_until(lambda: len(with_files(fleet, partial(files.outcomes, job=name))) == 3, START_S, LOOK_S)
-        run("fleet", "jobs", name, "--fetch", str(tmp_path / "results"), *nats)
-        run("index", "--from", str(tmp_path / "results"), "--db", str(tmp_path / "looks.db"))
-        model = ("--db", str(tmp_path / "looks.db"), "--image-size", "64", "--device", "cpu")
-        hits = json.loads(run("similar", str(few[0]), *model, "--json"))["hits"]
-        assert sorted(hit["path"] for hit in hits) == sorted(map(str, few))
-        assert hits[0]["path"] == str(few[0])
-        wait_until(lambda: not working(fleet), START_S)
+def typed(*words: str) -> str:
+    result = CliRunner().invoke(trackerd, list(words), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_without_a_shared_folder_files_are_indexed_fetched_out_of_nats_and_searched(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "NICE", 0)
+    few, fetched, index = pictures[:3], tmp_path / "results", ("--db", str(tmp_path / "looks.db"))
+    model = ("--image-size", "64")
+
+    def submit_and_fetch(url: str, is_done: threading.Event) -> None:
+        nats = ("--nats", url)
+        name = typed("fleet", "submit", "index", *map(str, few), *model, *nats).strip()
+        assert is_done.wait(START_S)
+        typed("fleet", "jobs", name, "--fetch", str(fetched), *nats)
+
+    async def work(there: Files) -> None:
+        is_done = threading.Event()
+
+        async def are_done() -> bool:
+            return [one.done for one in await files.progress(there)] == [len(few)]
+
+        async with worker_of(there, JobsConfig(inputs=[str(few[0].parent)], device="cpu")):
+            people = asyncio.ensure_future(asyncio.to_thread(submit_and_fetch, server.url, is_done))
+            await until(are_done)
+            is_done.set()
+            await people
+
+    with nats_server(tmp_path) as server:
+        ask(server, work, 2 * START_S)
+    typed("index", "--from", str(fetched), *index)
+    hits = json.loads(typed("similar", str(few[0]), *index, *model, "--device", "cpu", "--json"))["hits"]
+    assert sorted(hit["path"] for hit in hits) == sorted(map(str, few))
+    assert hits[0]["path"] == str(few[0])

@@ -11,6 +11,7 @@ import pytest
 
 from helpers.certificates import Authority, Certificate, authority
 from helpers.fleets import START_S, TRACKERD, TestBox, TestFleet, free_port, nats_server, started
+from helpers.hasty import forked
 from helpers.listeners import listening
 from helpers.proxies import proxied
 from tracker.client import AsyncClient, Client
@@ -53,7 +54,7 @@ def secured_box(name: str, folder: Path, nats: dict[str, Any], sources: Path, re
         "publish": {"endpoint": publish},
     }
     settings = {"nats": nats, "daemon": {"control": control, "key": str(box_key)}}
-    return TestBox(name, folder, "", sources, settings, daemon_settings)
+    return TestBox(name, folder, "", sources, settings, daemon_settings, launch=forked)
 
 
 def server_arguments(ca: Authority, server: Certificate) -> list[str]:
@@ -63,7 +64,11 @@ def server_arguments(ca: Authority, server: Certificate) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory, film: Path) -> Iterator[Secured]:
+def secured(
+    tmp_path_factory: pytest.TempPathFactory,
+    film: Path,
+    preloaded: None,  # noqa: ARG001 - it is to be there
+) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("secured")
     ca = authority(folder)
     server, client = ca.certify("server"), ca.certify("client")

@@ -3,30 +3,34 @@
 import asyncio
 import re
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
 
 from benches.fleet_boxes import SimulatedDaemon
 from helpers.boxes import asked, box_of, until
 from helpers.certificates import authority
 from helpers.fleets import TRACKERD, NatsServer, free_port, nats_server
 from helpers.nats_accounts import Account, account
-from tracker.client.nats_connection import connect_nats
+from tracker.client.nats_connection import close_nats, connect_nats
 from tracker.client.nats_options import NatsOptions
 from tracker.client.whereabouts import Whereabouts
 from tracker.errors import BadRequest, ConfigError, UnknownStream
 from tracker.fleet import moves, people
 from tracker.fleet.buckets import Buckets
+from tracker.fleet.records import QUEUE
 from tracker.fleet.settings import NatsConfig, WantedStream
 from tracker.protocol.placement import Where
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(300)]
 
 PATIENCE_S = 240.0
+BRIEFLY_S = 0.5
 WANTED = WantedStream(url="file:///film.mp4")
 
 
@@ -199,11 +203,34 @@ def three_servers(folder: Path) -> Iterator[list[NatsServer]]:
         yield servers
 
 
+async def has_leader(js: JetStreamContext, name: str, but: str = "") -> bool:
+    """A stream, by the word of a server that is asked briefly: one without a leader does not answer."""
+    try:
+        info = await js.stream_info(name)
+    except (NatsError, TimeoutError):
+        return False
+    return info.cluster is not None and info.cluster.leader not in (None, "", but)
+
+
+async def until_agreed(urls: Sequence[str]) -> None:
+    """The servers have found each other, and make streams."""
+    connection = await connect_nats(NatsOptions(urls), "test")
+    js = connection.jetstream(timeout=BRIEFLY_S)
+    try:
+        while True:
+            with suppress(NatsError, TimeoutError):
+                await js.add_stream(name="of-this-test", subjects=["of-this-test"], num_replicas=3)
+                return
+    finally:
+        await close_nats(connection)
+
+
 def test_one_of_three_replicated_servers_is_lost(tmp_path: Path) -> None:
     """What is wanted and what is owned is kept, streams go on, and new ones are placed."""
 
     async def work(servers: list[NatsServer]) -> None:
         urls = tuple(server.url for server in servers)
+        await until_agreed(urls)
         nats = NatsConfig(servers=urls, replicas=3)
         daemon = SimulatedDaemon()
         async with box_of(nats, daemon), asked(NatsOptions(urls)) as buckets:
@@ -214,6 +241,9 @@ def test_one_of_three_replicated_servers_is_lost(tmp_path: Path) -> None:
             assert info.cluster is not None
             leader = next(server for server in servers if server.folder.name == info.cluster.leader)
             leader.stop()
+            brief = buckets.nats.jetstream(timeout=BRIEFLY_S)
+            for name in ("KV_tracker-wanted", "KV_tracker-needs", "KV_tracker-claims", QUEUE):
+                await until(partial(has_leader, brief, name, leader.folder.name))
 
             async def is_wanted() -> bool:
                 try:

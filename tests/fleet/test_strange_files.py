@@ -1,12 +1,10 @@
 """Whoever reaches NATS can write tasks and records of jobs: they reach no folder, stop no box and hide no job."""
 
-import asyncio
 import json
 import logging
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,19 +13,15 @@ import pytest
 from click.testing import CliRunner, Result
 from nats.js import JetStreamContext
 
-from benches.fleet_boxes import SimulatedDaemon
 from helpers.boxes import until
 from helpers.fleets import NatsServer, nats_server
+from helpers.workers import ask, worker_of
 from tracker.cli.trackerd import trackerd
-from tracker.client.nats_connection import close_nats, connect_nats
-from tracker.client.nats_options import NatsOptions
 from tracker.errors import BadRequest
 from tracker.fleet import files
-from tracker.fleet.buckets import Buckets
 from tracker.fleet.files import FILES, FILES_SUBJECT, JOBS, MAX_TRIES, Files
 from tracker.fleet.settings import JobsConfig
 from tracker.fleet.work import FileDone, Job, Work
-from tracker.fleet.worker import Worker
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(120)]
 
@@ -70,34 +64,6 @@ ESCAPES = """
 def server(tmp_path: Path) -> Iterator[NatsServer]:
     with nats_server(tmp_path) as server:
         yield server
-
-
-def ask(server: NatsServer, work: Callable[[Files], Awaitable[R]]) -> R:
-    async def asked() -> R:
-        connection = await connect_nats(NatsOptions([server.url]), "test")
-        try:
-            await Buckets.create(connection, 1)
-            return await work(await Files.create(connection, 1))
-        finally:
-            await close_nats(connection)
-
-    return asyncio.run(asyncio.wait_for(asked(), PATIENCE_S))
-
-
-@asynccontextmanager
-async def worker_of(there: Files, config: JobsConfig) -> AsyncIterator["asyncio.Future[None]"]:
-    """A box at files, with a daemon that is idle."""
-    daemon = SimulatedDaemon()
-    worker = Worker("north", config, daemon, there, lambda: True)
-    running = [asyncio.ensure_future(work) for work in (daemon.run(), worker.run())]
-    try:
-        yield running[1]
-    finally:
-        for task in running:
-            task.cancel()
-        for task in running:
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 async def queued(js: JetStreamContext) -> int:

@@ -50,6 +50,13 @@ class FakeStream:
             self.buffer.put(grey_frame(index, corrupt=corrupt))
 
 
+class Blobs(list[np.ndarray]):
+    """What `BlobEngine` takes for features: where each picture is bright, bool [SIDE, SIDE]."""
+
+    def of(self, i: int) -> "Blobs":
+        return Blobs([self[i]])
+
+
 class BlobEngine:
     """Stands in for `Engine`: an object is the bright blob that was prompted, then the one nearest to where it was.
 
@@ -76,11 +83,11 @@ class BlobEngine:
     def memory(self) -> dict[str, Any]:
         return {"device": "cpu", "used_bytes": 1, "total_bytes": 2}
 
-    def encode(self, images: Sequence[Image]) -> list[np.ndarray]:
+    def encode(self, images: Sequence[Image]) -> Blobs:
         self.encoded.append(len(images))
-        return [cv2.resize(imaging.to_rgb(image)[..., 0], (SIDE, SIDE)) > 150 for image in images]
+        return Blobs(cv2.resize(imaging.to_rgb(image)[..., 0], (SIDE, SIDE)) > 150 for image in images)
 
-    def look(self, features: list[np.ndarray], i: int, inside_hw: np.ndarray) -> np.ndarray:
+    def look(self, features: Blobs, i: int, inside_hw: np.ndarray) -> np.ndarray:
         """All alike: what tells them apart in tests are their colours."""
         assert len(features) > i
         return np.ones(8, np.float32) * inside_hw.any()
@@ -88,7 +95,7 @@ class BlobEngine:
     def prompt(
         self,
         track: ObjectMemory,
-        features: list[np.ndarray],
+        features: Blobs,
         i: int,
         frame: int,
         prompt: Prompt,
@@ -104,7 +111,7 @@ class BlobEngine:
         return track.with_prompt(entry), _mask(entry)
 
     def propagate(
-        self, items: Sequence[tuple[ObjectMemory, int, int]], features: list[np.ndarray]
+        self, items: Sequence[tuple[ObjectMemory, int, int]], features: Blobs
     ) -> list[tuple[ObjectMemory, ObjectMask]]:
         return [self._followed(track, features[i], frame) for track, i, frame in items]
 

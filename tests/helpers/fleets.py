@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import yaml
 
@@ -27,10 +27,31 @@ from tracker.fleet.settings import WantedStream
 
 R = TypeVar("R")
 
+Words = Sequence[str | Path]
 TRACKERD = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()"]
 START_S = 240.0  # for a daemon, on a busy machine
 LOOK_S = 0.1  # between two looks at the fleet, each of which makes NATS work
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+class Process(Protocol):
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int) -> None: ...
+    def kill(self) -> None: ...
+
+
+Launch = Callable[[Words, Path], Process]  # `trackerd` with these words, writing into this log
+
+
+def spawned(words: Words, log: Path) -> Process:
+    """As people start it."""
+    with log.open("ab") as written:
+        return subprocess.Popen(
+            [*TRACKERD, *map(str, words)], stdout=written, stderr=written, env={**os.environ, **ONE_THREAD}
+        )
 
 
 def free_port() -> int:
@@ -96,8 +117,9 @@ class TestBox:
     sources: Path
     settings: dict[str, Any] = field(default_factory=dict)
     daemon_settings: dict[str, Any] = field(default_factory=dict)
-    daemon: "subprocess.Popen[bytes] | None" = None
-    fleet: "subprocess.Popen[bytes] | None" = None
+    launch: Launch = spawned
+    daemon: Process | None = None
+    fleet: Process | None = None
 
     @property
     def control(self) -> str:
@@ -115,7 +137,7 @@ class TestBox:
             "publish": {"endpoint": f"ipc://{self.folder}/{self.name}.publish"},
             **self.daemon_settings,
         }
-        self.daemon = self._run("serve", self._write("daemon", config))
+        self.daemon = self.launch(("serve", "-c", self._write("daemon", config)), self._log)
 
     def start_fleet(self) -> None:
         config = {
@@ -124,7 +146,7 @@ class TestBox:
             "daemon": {"control": self.control},
             **self.settings,
         }
-        self.fleet = self._run("fleet", "serve", self._write("box", config))
+        self.fleet = self.launch(("fleet", "serve", "-c", self._write("box", config)), self._log)
 
     def signal(self, number: int) -> None:
         for process in (self.fleet, self.daemon):
@@ -146,19 +168,16 @@ class TestBox:
             self.fleet = None
 
     def log(self) -> str:
-        return (self.folder / f"{self.name}.log").read_text(errors="replace")
+        return self._log.read_text(errors="replace")
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / f"{self.name}.log"
 
     def _write(self, what: str, config: dict[str, Any]) -> Path:
         path = self.folder / f"{self.name}-{what}.yaml"
         path.write_text(yaml.safe_dump(config))
         return path
-
-    def _run(self, *command: str | Path) -> "subprocess.Popen[bytes]":
-        *words, config = command
-        with (self.folder / f"{self.name}.log").open("ab") as log:
-            return subprocess.Popen(
-                [*TRACKERD, *words, "-c", str(config)], stdout=log, stderr=log, env={**os.environ, **ONE_THREAD}
-            )
 
 
 @dataclass
@@ -255,12 +274,14 @@ def running(
     names: Sequence[str],
     sources: Path,
     settings: dict[str, dict[str, Any]] | None = None,
-    **daemon: Any,
+    *,
+    launch: Launch = spawned,
 ) -> Iterator[TestFleet]:
     """A fleet of boxes, all of which would take streams; `settings` are those of single boxes."""
     with nats_server(folder) as nats, proxied(nats.port) as network:
         boxes = {
-            name: TestBox(name, folder, nats.url, sources, (settings or {}).get(name, {}), daemon) for name in names
+            name: TestBox(name, folder, nats.url, sources, (settings or {}).get(name, {}), launch=launch)
+            for name in names
         }
         boxes[names[-1]].nats = f"nats://127.0.0.1:{network.port}"
         with started(TestFleet(nats, boxes, network, NatsOptions([nats.url]))) as fleet:

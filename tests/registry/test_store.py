@@ -218,7 +218,7 @@ def test_a_folder_that_vanished_gets_everything_when_it_can(tmp_path: Path) -> N
     folder = tmp_path / "state"
     told: list[str | None] = []
     with opened(folder) as (store, _):
-        store.on_failure = told.append
+        store.on_failure(told.append)
         assert written(store, PutStream(CAM), put(1))
         folder.rename(tmp_path / "away")
         assert not written(store, put(2))

@@ -24,7 +24,7 @@ def impatient(monkeypatch):
     """Time-outs of a second or less, so that they can be waited for."""
     monkeypatch.setattr("tracker.streams.decoder.OPEN_TIMEOUT_S", 1.0)
     monkeypatch.setattr("tracker.streams.stream.STALL_S", 0.5)
-    monkeypatch.setattr("tracker.streams.stream.BACK_OFF_S", (0.05, 0.1))
+    monkeypatch.setattr("tracker.streams.course.BACK_OFF_S", (0.05, 0.1))
 
 
 @pytest.mark.usefixtures("impatient")
@@ -113,7 +113,7 @@ def test_a_decoder_that_is_inside_ffmpeg_does_not_hold_the_process():
 
 @pytest.mark.usefixtures("impatient")
 def test_every_change_of_state_is_logged_once(caplog):
-    caplog.set_level(logging.INFO, "tracker.streams.stream")
+    caplog.set_level(logging.INFO, "tracker.streams.course")
     with faulty_camera(video_stops_after=8) as camera, running(camera.url) as cam:
         cam.wait_event("stream_live", count=2)
         cam.stream.pause()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from helpers.fakes import BlobEngine
+from helpers.fakes import BlobEngine, Blobs
 from helpers.pages import app, chromium, open_page, page_server, until
 from helpers.tracking import Talk, configuration, serving
 from tracker.engine.memory import ObjectMemory
@@ -27,7 +27,7 @@ class SlowEngine(BlobEngine):
     """Takes three frames' time for a step, so that frames pass by while it works."""
 
     def propagate(
-        self, items: Sequence[tuple[ObjectMemory, int, int]], features: list[np.ndarray]
+        self, items: Sequence[tuple[ObjectMemory, int, int]], features: Blobs
     ) -> list[tuple[ObjectMemory, ObjectMask]]:
         time.sleep(DELAY_S)
         return super().propagate(items, features)

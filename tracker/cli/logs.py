@@ -43,14 +43,14 @@ def is_journal() -> bool:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-26 04:03:36,963 WARNING tracker.streams.stream: stream cam: stalled`"""
+    """`2026-11-26 04:03:36,963 WARNING tracker.streams.course: stream cam: stalled`"""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"{self.formatTime(record)} {record.levelname} {record.name}: {one_line(record)}"
 
 
 class JournalFormatter(logging.Formatter):
-    """`<4>tracker.streams.stream: stream cam: stalled`: the journal has the time, and takes the priority off."""
+    """`<4>tracker.streams.course: stream cam: stalled`: the journal has the time, and takes the priority off."""
 
     def format(self, record: logging.LogRecord) -> str:
         priority = next((p for level, p in PRIORITIES.items() if record.levelno >= level), 7)

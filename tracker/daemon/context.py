@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tracker.config import Config
@@ -13,6 +15,7 @@ from tracker.daemon.zones import Zones
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.memory import ObjectMemory
+from tracker.errors import FrameGone
 from tracker.images.types import Frame
 from tracker.labels.labeller import Labeller
 from tracker.masks.types import ObjectMask
@@ -25,6 +28,8 @@ from tracker.tracking.records import ShapeOptions
 from tracker.tracking.state import StreamTable, TrackedStream
 
 ENCODED_FRAMES = 4  # kept for further prompts on the same frame
+
+FrameKey = tuple[str, int]  # stream and capture index, which never repeat
 
 
 @dataclass(eq=False)
@@ -44,7 +49,9 @@ class Context:
     looks: LookMemory = field(init=False)
     described: Counter[str] = field(default_factory=Counter)  # questions to the describing server, by outcome
     started_ns: int = field(default_factory=time.monotonic_ns)
-    _encoded: OrderedDict[tuple[str, int], Features] = field(default_factory=OrderedDict)
+    _encoded: OrderedDict[FrameKey, Features] = field(default_factory=OrderedDict)
+    _stepped: dict[FrameKey, int] = field(default_factory=dict)  # frames of the last step: places in its batch
+    _step_features: Features | None = None
 
     @classmethod
     def of(cls, config: Config, engine: Engine, store: Store | None, publisher: Publisher) -> "Context":
@@ -75,9 +82,26 @@ class Context:
         publish = self.config.publish
         return ShapeOptions(publish.outline_tolerance_px, rle=publish.masks == "rle")
 
+    def step_features(self, frames: Sequence[Frame]) -> Features:
+        """A step's frames as the model sees them, encoded in one pass.
+
+        They are kept until the next step: a prompt mostly is about the frame that was processed last. One that was
+        prompted before its step is not encoded again.
+        """
+        if len(frames) == 1 and _key(frames[0]) in self._encoded:
+            return self._encoded[_key(frames[0])]
+        self._step_features = None  # its memory is free before the next one is asked for
+        self._stepped = {}
+        features = self.engine.encode([frame.image for frame in frames])
+        self._step_features = features
+        self._stepped = {_key(frame): i for i, frame in enumerate(frames)}
+        return features
+
     def features(self, frame: Frame) -> Features:
-        """The frame as the model sees it; a second prompt on it costs no second encoding."""
-        key = frame.stream, frame.index
+        """The frame as the model sees it; neither a second prompt on it nor its step costs a second encoding."""
+        key = _key(frame)
+        if self._step_features is not None and key in self._stepped:
+            return self._step_features.of(self._stepped[key])
         if key not in self._encoded:
             self._encoded[key] = self.engine.encode([frame.image])
         self._encoded.move_to_end(key)
@@ -100,9 +124,21 @@ class Context:
         return found
 
 
+def _key(frame: Frame) -> FrameKey:
+    return frame.stream, frame.index
+
+
 def frame_of(stream: TrackedStream, index: int | None, time_s: float | None = None) -> Frame:
     """The buffered frame that a request names; the newest if it names none. Raises NoFrame, FrameGone."""
     buffer = stream.source.buffer
     if index is not None:
         return buffer.get(index)
     return buffer.newest() if time_s is None else buffer.nearest(time_s)
+
+
+def corrected_frame_of(stream: TrackedStream, index: int | None) -> Frame:
+    """The same for a correction: if it names none, the newest whose masks were published: it is about those."""
+    if index is None:
+        with suppress(FrameGone):
+            return stream.source.buffer.get(stream.processed)
+    return frame_of(stream, index)

@@ -57,7 +57,7 @@ class Persistence:
         self.more: Callable[[], Sequence[Change]] = list  # what others keep, for a folder that begins anew
         self._set_aside: queue.SimpleQueue[list[KeptObject] | None] = queue.SimpleQueue()  # from the store's thread
         if store is not None:
-            store.on_failure = self.failures.append
+            store.on_failure(self.failures.append)
 
     # ------------------------------------------------------------------------------------------- what changed
 

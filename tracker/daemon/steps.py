@@ -75,7 +75,7 @@ class Steps:
     def _follow(self, batch: list[ScheduledFrame]) -> None:
         """All images in one encoder pass, all objects on to their next frames."""
         engine = self._context.engine
-        features = engine.encode([work.frame.image for work in batch])
+        features = self._context.step_features([work.frame for work in batch])
         moves = [(obj, i, work.frame) for i, work in enumerate(batch) for obj in work.objects]
         items = [(obj.memory, i, frame.index) for obj, i, frame in moves]
         results = engine.propagate(items, features)

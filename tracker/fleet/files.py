@@ -68,14 +68,12 @@ class Files(Struct, frozen=True):
 
     @classmethod
     async def open(cls, nats: Nats) -> "Files":
-        """Raises ConfigError where no box was ever started."""
+        """Raises ConfigError where no box for files was ever started."""
         js = nats.jetstream()
         try:
             return cls(nats, js, await js.key_value(JOBS), await js.object_store(RESULTS))
         except NotFoundError:
-            raise ConfigError(
-                ["there is no fleet in this NATS yet: start a box first, trackerd fleet serve"]
-            ) from None
+            raise ConfigError(["no box of this fleet works on files yet: start one with jobs.inputs"]) from None
 
     @classmethod
     async def create(cls, nats: Nats, replicas: int) -> "Files":

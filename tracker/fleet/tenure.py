@@ -25,6 +25,7 @@ from tracker.fleet.keeping import Keeping
 from tracker.fleet.records import decoded
 from tracker.fleet.serving import Serving
 from tracker.fleet.settings import WantedStream
+from tracker.protocol.fields import StreamState
 from tracker.protocol.placement import Token, Where, key_of
 
 log = logging.getLogger(__name__)
@@ -167,6 +168,8 @@ class Tenure:
         with contextlib.suppress(TrackerError):
             await self._ground.daemon.remove_stream(self._stream)
         await self.ownership.refuse(f"{self._ground.box}: {error}")
+        if self.is_served:
+            await self._announce("failed")
         self._ground.on_served(self._stream, str(error), self._wanted_revision)
         await self._message.nak(REFUSED_S)
         self.state = "ended"
@@ -187,6 +190,11 @@ class Tenure:
     async def _renew(self) -> None:
         """The stream's place."""
         self.renew_due_s = time.monotonic() + RENEW_S
+        if not await self._announce(self.serving.state):
+            self.renew_due_s = 0.0
+
+    async def _announce(self, state: StreamState) -> bool:
+        """False where it is to be tried again."""
         where = Where(
             stream=self._stream,
             box=self._ground.box,
@@ -194,7 +202,6 @@ class Tenure:
             control=self._ground.control,
             publish=self._ground.publish(),
             key=self._ground.key,
-            state=self.serving.state,
+            state=state,
         )
-        if not await self.ownership.announce(where):
-            self.renew_due_s = 0.0
+        return await self.ownership.announce(where)

@@ -5,36 +5,31 @@ by one, the newest of each. Where the disk fails, everything goes on without it:
 durable, `wants_everything` asks the main loop for all there is, and that is tried again every second.
 """
 
-import errno
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import apsw
 from msgspec import structs
 
 from tracker.config import LooksConfig
 from tracker.protocol.messages import Event
-from tracker.registry.database import Damaged, Database, HistoryQuery
-from tracker.registry.folder import MEMORIES, FolderLock, read_file, set_aside
+from tracker.registry.database import Database, HistoryQuery
+from tracker.registry.disk import Disk
+from tracker.registry.folder import MEMORIES, read_file
 from tracker.registry.rows import Change, DropObject, DropZones, KeptObject, PutLook, PutObject, PutZones, Saved
-from tracker.registry.similar import LookKey
+from tracker.registry.waiting_looks import WaitingLooks
 from tracker.threads import NamedThread
 
 log = logging.getLogger(__name__)
 
-FAILURES = (apsw.Error, OSError)
 MAX_WAITING = 1024  # units; with a disk that hangs, further ones are not durable
-MAX_LOOKS = 2048  # not written yet, also while the disk fails; beyond, the oldest are lost
-LOOKS = 32  # of one transaction: requests wait for it
 MAX_EVENTS = 4096  # not written yet; beyond, the oldest are lost
 EVENTS_S = 1.0  # events are written with the next change, at the latest after so long
-RETRY_S = 1.0
 TRIM_S = 60.0
 
 Then = Callable[[bool], None]  # told, from the writer's thread, whether it is on disk
@@ -50,7 +45,7 @@ class _Unit:
 
 
 class Store:
-    """`on_failure` is called by the writer: with a text when the disk fails, with None when it is back."""
+    """`looks`: how many looks are kept, and for how long."""
 
     def __init__(
         self, folder: Path, history_days: float, history_nbytes: int, looks: LooksConfig | None = None
@@ -58,21 +53,15 @@ class Store:
         self.folder = folder
         self.busy_since_s: float | None = None  # a disk that hangs costs what it would keep, not the tracking
         self.saved = Saved([], [])  # what it held when it was opened
-        self.on_failure: Callable[[str | None], None] | None = None
+        self.saves = 0  # transactions that went well
         self._history_days, self._history_nbytes = history_days, history_nbytes
         self._looks_config = looks or LooksConfig()
-        self._lock = FolderLock(folder)
-        self._database: Database | None = None
-        self._read = False  # what the folder held at the start is known
-        self._failure: str | None = None
-        self._looks_failure: str | None = None  # of the last looks: logged once
-        self.saves, self.failures = 0, 0  # transactions that went well, and those that did not
-        self._retry_s = self._looks_retry_s = 0.0
+        self._disk = Disk(folder)
+        self._looks = WaitingLooks(self._disk)
         self._changed = threading.Condition()  # of everything below; guards it too
         self._units: deque[_Unit] = deque()
         self._memories: dict[tuple[str, int], PutObject] = {}
         self._zones: dict[str, PutZones | DropZones] = {}  # the newest of each stream
-        self._looks: OrderedDict[LookKey, PutLook] = OrderedDict()  # the newest of each slot
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._questions: deque[Question] = deque()
         self._due = 0  # questions that came before what was written last
@@ -84,10 +73,7 @@ class Store:
     def open(self) -> None:
         """Lock the folder and read it. Raises ConfigError where another daemon has it; a disk that fails is only
         logged, and tried again later."""
-        try:
-            self.saved = self._opened()
-        except FAILURES as error:
-            self._fail(error)
+        self.saved = self._disk.open()
 
     def memory(self, name: str) -> bytes:
         """A memory file's bytes. Raises OSError."""
@@ -101,7 +87,16 @@ class Store:
     @property
     def failed(self) -> bool:
         """Whether nothing reaches the disk now."""
-        return self._failure is not None
+        return self._disk.failure is not None
+
+    @property
+    def failures(self) -> int:
+        """Transactions that did not go well."""
+        return self._disk.failures + self._looks.failures
+
+    def on_failure(self, tell: Callable[[str | None], None]) -> None:
+        """Have the writer call `tell` from its start on: with a text when the disk fails, None when it is back."""
+        self._disk.on_failure = tell
 
     def is_alive(self) -> bool:
         return self._thread.is_alive()
@@ -123,14 +118,13 @@ class Store:
         try:
             self._write_next()
         finally:
-            self._close()
-            self._lock.release()
+            self._disk.close()
         return True
 
     @property
     def wants_everything(self) -> bool:
         """Whether the disk failed, and it is time to try it again with all there is."""
-        return self._failure is not None and time.monotonic() >= self._retry_s
+        return self._disk.is_due
 
     def write(self, changes: list[Change], then: Then | None = None, *, everything: bool = False) -> None:
         """All of the changes together or none; then `then`, after all that was written before."""
@@ -142,7 +136,7 @@ class Store:
                 self._units.append(_Unit([self._with_memory(change) for change in changes], then, everything))
                 self._changed.notify()
         if everything:
-            self._retry_s = time.monotonic() + RETRY_S
+            self._disk.put_off()
         if full and then is not None:
             then(False)
 
@@ -171,10 +165,8 @@ class Store:
     def save_look(self, change: PutLook) -> None:
         """In the time that requests leave, and once the disk is back where it fails; a newer look takes the place
         of the one that waits for its slot."""
+        self._looks.put(change)
         with self._changed:
-            self._looks[change.look.key] = change
-            while len(self._looks) > MAX_LOOKS:
-                self._looks.popitem(last=False)
             self._changed.notify()
 
     def record(self, event: Event) -> None:
@@ -198,8 +190,8 @@ class Store:
                 nonlocal found
                 found = read(database)
 
-            if self._failure is None:
-                self._try(look)
+            if not self.failed:
+                self._disk.attempt(look)
             answer(found)
 
         with self._changed:
@@ -212,11 +204,12 @@ class Store:
         trim_s = 0.0
         while self._wait():
             self._write_next()
-            self._write_looks()
+            if not self._units:  # nobody waits for an answer
+                self._looks.write()
             self._answer_questions()
-            if self._database is not None and time.monotonic() >= trim_s:
+            if self._disk.database is not None and time.monotonic() >= trim_s:
                 trim_s = time.monotonic() + TRIM_S
-                self._try(self._trim)
+                self._disk.attempt(self._trim)
 
     def _trim(self, database: Database) -> None:
         database.trim_history(self._history_days, self._history_nbytes)
@@ -229,12 +222,11 @@ class Store:
                 lambda: self._units or self._anything_waits() or self._questions or self._stopping, EVENTS_S
             )
             waiting = self._anything_waits() or self._events
-            left = self._units or self._questions or (waiting and self._failure is None)
+            left = self._units or self._questions or (waiting and not self.failed)
             return bool(left) or not self._stopping
 
     def _anything_waits(self) -> bool:
-        looks = self._looks and self._failure is None and time.monotonic() >= self._looks_retry_s
-        return bool(self._memories or self._zones or looks)
+        return bool(self._memories or self._zones or self._looks.is_due)
 
     def _write_next(self) -> None:
         """One transaction: all units that wait, else one memory; and zones and events so far."""
@@ -251,60 +243,17 @@ class Store:
         if everything:  # all that came before is in it
             changes = [change for unit in units[everything[-1] :] for change in unit.changes]
         changes += more
-        durable = self._failure is None or bool(everything)
+        durable = not self.failed or bool(everything)
         if durable and (changes or events):
-            durable = self._try(lambda database: database.apply(changes, events), everything=bool(everything))
+            durable = self._disk.attempt(
+                lambda database: database.apply(changes, events), everything=bool(everything)
+            )
             if durable:
                 self.saves += 1
                 self._forget(events)
         for unit in units:
             if unit.then is not None:
                 unit.then(durable)
-
-    def _write_looks(self) -> None:
-        """In a transaction of their own, when nobody waits for an answer: no request fails for want of room for a
-        look. Those that find none wait."""
-        with self._changed:
-            pausing = self._failure is not None or time.monotonic() < self._looks_retry_s
-            if self._units or pausing or self._database is None:
-                return
-            looks = list(self._looks.values())[:LOOKS]
-        if not looks:
-            return
-        try:
-            # Without anything of others in the log, it can be given back whatever becomes of this.
-            self._database.empty_log()
-            self._database.apply(list(looks), [])
-        except FAILURES as error:
-            self._put_looks_off(error)
-        except Exception as error:  # noqa: BLE001 - what no disk is to blame for fails each time
-            log.warning("%s: %d looks are dropped: %s: %s", self.folder, len(looks), type(error).__name__, error)
-            self.failures += 1
-            self._forget_looks(looks)
-        else:
-            self._looks_failure = None
-            self._forget_looks(looks)
-
-    def _put_looks_off(self, error: Exception) -> None:
-        """Looks could not be written; what their transaction took of the disk is given back."""
-        text = f"{type(error).__name__}: {error}"
-        if text != self._looks_failure:
-            log.warning("%s: looks cannot be kept for now: %s", self.folder, text)
-        self._looks_failure = text
-        self._looks_retry_s = time.monotonic() + RETRY_S
-        self.failures += 1
-        try:
-            self._opened()
-        except Exception as worse:  # noqa: BLE001 - whatever it is, tracking goes on without being saved
-            self._close()
-            self._fail(worse)
-
-    def _forget_looks(self, looks: list[PutLook]) -> None:
-        """They are written; what took a look's place meanwhile is not."""
-        with self._changed:
-            for change in looks:
-                if self._looks.get(change.look.key) is change:
-                    del self._looks[change.look.key]
 
     def _forget(self, events: list[Event]) -> None:
         with self._changed:
@@ -317,75 +266,3 @@ class Store:
             with self._changed:
                 ask = self._questions.popleft()
             ask()
-
-    def _try(self, work: Callable[[Database], None], *, everything: bool = False) -> bool:
-        """Whether it went well. `everything`: `work` writes all there is, so the folder may be another one now."""
-        try:
-            self._attempt(work, everything)
-        except Exception as error:  # noqa: BLE001 - whatever it is, tracking goes on without being saved
-            self._close()
-            self._fail(error)
-            self.failures += 1
-            return False
-        if self._failure is not None:
-            log.warning("%s can be written again: everything is saved", self.folder)
-            self._failure = None
-            self._tell(None)
-        return True
-
-    def _attempt(self, work: Callable[[Database], None], everything: bool) -> None:
-        """On a full disk once more, when SQLite has given back its log."""
-        if everything:
-            self._opened()
-        if self._database is None or not self._lock.still_there():
-            raise FileNotFoundError(f"{self.folder} is gone")
-        try:
-            work(self._database)
-        except FAILURES as error:
-            if not _is_full(error):
-                raise
-            self._opened()
-            work(self._database)
-
-    def _opened(self) -> Saved:
-        self._close()
-        if not self._lock.still_there():
-            self._lock.acquire()
-        for _ in range(2):
-            try:
-                self._database = Database(self.folder)
-                saved = self._database.load()
-                if self._thread.is_alive() and not self._read and (saved.streams or saved.objects):
-                    raise Damaged("could not be read when the daemon started")
-            except Damaged as error:
-                self._close()
-                log.info("%s: %s: %s", self.folder, error, error.__cause__)
-                set_aside(self.folder, str(error))
-            else:
-                self._read = True
-                return saved
-        raise OSError("a fresh database is damaged at once")
-
-    def _fail(self, error: Exception) -> None:
-        news, self._failure = self._failure is None, f"{type(error).__name__}: {error}"
-        self._retry_s = time.monotonic() + RETRY_S
-        if news:
-            log.error("%s cannot be written, so nothing is saved for now: %s", self.folder, self._failure)
-            self._tell(self._failure)
-
-    def _tell(self, failure: str | None) -> None:
-        if self.on_failure is not None:
-            self.on_failure(failure)
-
-    def _close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-
-def _is_full(error: BaseException | None) -> bool:
-    """Whether it is for want of room. A transaction that has ended itself then fails once more when it is ended."""
-    if error is None:
-        return False
-    no_room = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return no_room or isinstance(error, apsw.FullError) or _is_full(error.__context__)

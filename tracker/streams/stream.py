@@ -5,7 +5,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import UNSET, UnsetType
 
@@ -15,6 +15,7 @@ from tracker.images.types import Frame
 from tracker.streams.arrivals import Arrivals
 from tracker.streams.budget import BufferBudget
 from tracker.streams.buffer import RollingBuffer
+from tracker.streams.course import Course, State
 from tracker.streams.opening import Admitted
 from tracker.streams.pacing import Pacer
 from tracker.streams.picture import Misconfigured, Picture, Source
@@ -22,11 +23,8 @@ from tracker.streams.sources import open_source, stamped
 from tracker.streams.urls import is_live, redacted
 from tracker.threads import NamedThread
 
-State = Literal["connecting", "live", "stalled", "paused", "ended", "failed"]
-
 # Beside one busy Python thread, a decoder at Python's own 5 ms waits for the GIL ten times per frame.
 SWITCH_INTERVAL_S = 0.0002
-BACK_OFF_S = (0.25, 10.0)  # the first wait before trying again, doubled up to the last
 STALL_S = 2.0
 STALL_INTERVALS = 3.0
 # A silent camera is given up later than it is called stalled: reconnecting costs it a discontinuity.
@@ -54,16 +52,15 @@ class Stream:
         admitted: Admitted | None = None,
         budget: BufferBudget | None = None,
     ) -> None:
-        self._admitted = admitted
-        self._budget = budget
         self.name = name
         self.config = config
         self.url = redacted(config.url)
-        self.buffer = RollingBuffer(config.buffer.seconds, round(config.buffer.mib * 2**20), self._why_empty)
+        self._course = Course(name, self._publish_event)
+        self._changed = self._course.changed  # guards everything below
+        self.buffer = RollingBuffer(config.buffer.seconds, round(config.buffer.mib * 2**20), self._course.why_empty)
+        self._budget = budget
         if budget is not None:
             budget.join(self.buffer)
-        self.state: State = "connecting"
-        self.error: str | None = None  # why it is not live; None while it is
         self.size_wh: tuple[int, int] | None = None
         self.epoch = 0
         self.decoded = 0  # frames; the newest one's capture index plus one
@@ -71,21 +68,28 @@ class Stream:
         self.corrupt = 0  # frames that the decoder marked, and packets that gave none
         self.reconnects = 0  # times that frames came back
         self.owner: str | UnsetType = UNSET  # who placed it here, said in all its messages
+        self._admitted = admitted
         self._on_frame = on_frame
         self._on_event = on_event
         self._nominal_fps: float | None = config.fps
         self._live = is_live(config)
-        self._desired: Literal["run", "pause", "rest", "stop"] = "run"
-        self._changed = threading.Condition()  # of everything above; guards it too
         self._kept = Arrivals()  # frames of this connection
         self._arrived = Arrivals()  # the same with the pictures that `fps` leaves out
-        self._back_off_s = BACK_OFF_S[0]
         self._reopened = False
         self._notice: str | None = None
         self._due = Pacer()
         self._threads = [NamedThread(target=self._run, name=f"source-{name}", daemon=True)]
         if self._live:
             self._threads.append(NamedThread(target=self._watch, name=f"watch-{name}", daemon=True))
+
+    @property
+    def state(self) -> State:
+        return self._course.state
+
+    @property
+    def error(self) -> str | None:
+        """Why it is not live; None while it is."""
+        return self._course.error
 
     @property
     def fps(self) -> float:
@@ -110,27 +114,18 @@ class Stream:
 
     def pause(self) -> None:
         """A camera is let go; a file stays where it is."""
-        with self._changed:
-            if self._desired in ("run", "rest"):
-                self._desired = "pause"
-                self._enter("paused", "stream_paused")
+        self._course.pause()
 
     def resume(self) -> None:
         """Go on after a pause; after an end or a failure, from the start."""
-        with self._changed:
-            if self._desired in ("pause", "rest"):
-                self._desired = "run"
-                self._back_off_s = BACK_OFF_S[0]
-                self._enter("connecting")
+        self._course.resume()
 
     def stop(self, timeout_s: float | None = None) -> bool:
         """Ask the thread to end, and wait at most `timeout_s` for it (0: not at all). Returns whether it has ended.
 
         A thread inside FFmpeg on a silent camera ends when its time-out comes, which nothing can shorten.
         """
-        with self._changed:
-            self._desired = "stop"
-            self._changed.notify_all()
+        self._course.stop()
         deadline_s = time.monotonic() + (timeout_s if timeout_s is not None else threading.TIMEOUT_MAX / 2)
         for thread in self._threads:
             if thread.is_alive():
@@ -140,7 +135,7 @@ class Stream:
     # The source's thread, from here on.
 
     def _run(self) -> None:
-        while self._wait_while("pause", "rest"):
+        while self._course.wait_while("pause", "rest"):
             try:
                 self._follow_source()
             except Exception as error:  # noqa: BLE001
@@ -151,14 +146,14 @@ class Stream:
             if self._read():
                 self._at_end()
         except SourceError as error:
-            self._at_error(str(error), hopeless=isinstance(error, Misconfigured) or not self._live)
+            self._course.failed(str(error), hopeless=isinstance(error, Misconfigured) or not self._live)
 
     def _fail(self, error: Exception) -> None:
         """An error of this program's own costs this stream alone, which says so and can be resumed. The exception's
         text may hold the URL with its password."""
         log.error("stream %s: %s\n%s", self.name, type(error).__name__, _where(error))
         try:
-            self._at_error(f"internal error: {type(error).__name__}", hopeless=True)
+            self._course.failed(f"internal error: {type(error).__name__}", hopeless=True)
         except Exception as worse:  # noqa: BLE001 - even saying so fails: `streams.list` shows it
             log.error("stream %s: %s\n%s", self.name, type(worse).__name__, _where(worse))
 
@@ -191,27 +186,27 @@ class Stream:
     def _await_turn(self, picture: Picture, source: Source) -> bool:
         """Hold a file's picture until it is due, or until the one before it was taken. False: stop reading."""
         if source.live:
-            return self._desired == "run"
-        if not self._wait_while("pause"):
+            return self._course.wish == "run"
+        if not self._course.wait_while("pause"):
             return False
         if self.config.pace == "real":
-            self._wait_until(self._due.next_ns(picture.pts, 1 / (source.fps or 25.0)))
+            self._course.wait_until(self._due.next_ns(picture.pts, 1 / (source.fps or 25.0)))
         else:
-            self.buffer.wait_consumed(self.decoded - 1, cancelled=lambda: self._desired == "stop")
-        return self._wait_while("pause")
+            self.buffer.wait_consumed(self.decoded - 1, cancelled=lambda: self._course.wish == "stop")
+        return self._course.wait_while("pause")
 
     def _pass_over(self, source: Source) -> bool:
         """A picture that `fps` leaves out shows that the stream lives. False: stop reading."""
         with self._changed:
-            if self._live and self._desired == "run":
+            if self._live and self._course.wish == "run":
                 self._arrived.add(time.monotonic_ns())
-                self._came()
-        return self._desired == "run" if source.live else self._wait_while("pause")
+                self._course.came()
+        return self._course.wish == "run" if source.live else self._course.wait_while("pause")
 
     def _take(self, picture: Picture, source: Source) -> bool:
         """Stamp a picture, put it into the buffer, and say what has changed."""
         with self._changed:
-            if self._desired not in ("run", "pause") or (self._desired == "pause" and source.live):
+            if self._course.wish not in ("run", "pause") or (self._course.wish == "pause" and source.live):
                 return False
             size_wh = picture.image.size_wh
             resized = self.size_wh not in (None, size_wh)
@@ -223,8 +218,8 @@ class Stream:
             self._reopened = False
             frame = self._keep(picture, source)
             if resized:
-                self._publish_event("stream_resized")
-            self._came()
+                self._publish_event("stream_resized", {})
+            self._course.came()
         if frame.corrupt:
             self.buffer.consumed(frame.index)  # nobody will: the model is not shown it
         self._on_frame(frame)
@@ -244,57 +239,17 @@ class Stream:
         self._arrived.add(frame.mono_ns)
         return frame
 
-    def _came(self) -> None:
-        """A picture came: the stream lives."""
-        if self.state in ("connecting", "stalled"):
-            self.error = None
-            self._back_off_s = BACK_OFF_S[0]
-            self._enter("live", "stream_live")
-
     def _at_end(self) -> None:
         if self._live:
             raise SourceError(f"{self.url}: the camera ended the stream")
         if self.config.loop:
             return
-        with self._changed:
-            if self._desired == "run":
-                self._desired = "rest"
-                self._enter("ended", "stream_ended")
-
-    def _at_error(self, text: str, hopeless: bool) -> None:
-        """After a fault: wait and try again, or rest where that is of no use."""
-        with self._changed:
-            if self._desired != "run":
-                return
-            news, self.error = text != self.error, text
-            if hopeless:
-                self._desired = "rest"
-                self._enter("failed", "stream_failed", error=text)
-                return
-            self._enter("connecting", "stream_down" if news else None, error=text)
-        self._wait_until(time.monotonic_ns() + round(self._next_back_off_s() * 1e9))
-
-    def _next_back_off_s(self) -> float:
-        """Twice as long each time; short again once frames have come."""
-        wait_s, self._back_off_s = self._back_off_s, min(BACK_OFF_S[1], 2 * self._back_off_s)
-        return wait_s
-
-    def _wait_while(self, *wishes: str) -> bool:
-        """Block while one of `wishes` holds. Returns whether to run now."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._desired not in wishes)
-            return self._desired == "run"
-
-    def _wait_until(self, due_ns: int) -> None:
-        with self._changed:
-            left_s = (due_ns - time.monotonic_ns()) / 1e9
-            if left_s > 0:
-                self._changed.wait_for(lambda: self._desired != "run", left_s)
+        self._course.ended()
 
     def _watch(self) -> None:
         """See a stall while the source's thread blocks inside FFmpeg."""
         with self._changed:
-            while not self._changed.wait_for(lambda: self._desired == "stop", 0.25):
+            while not self._changed.wait_for(lambda: self._course.wish == "stop", 0.25):
                 try:
                     self._look_for_stall()
                 except Exception as error:  # noqa: BLE001
@@ -305,32 +260,14 @@ class Stream:
         if not self._live or self.state != "live" or silent_s is None:
             return
         if silent_s > self._stall_s():
-            self.error = f"no frame for {silent_s:.1f} s"
-            self._enter("stalled", "stream_stalled", error=self.error)
+            self._course.stalled(silent_s)
 
     def _stall_s(self) -> float:
         """How long a camera may be silent: by the rate at which it sends, or by the one that is expected of it."""
         fps = self._arrived.rate or self.config.fps or self._nominal_fps
         return max(STALL_S, STALL_INTERVALS / fps) if fps else STALL_S
 
-    def _enter(self, state: State, event: str | None = None, **details: Any) -> None:
-        """Change the state, and say so: in the log once, to subscribers where there is an `event`."""
-        is_news = state != self.state or event is not None
-        self.state = state
-        self._changed.notify_all()
-        if is_news:
-            self._log(state, details.get("error"))
-        if event:
-            self._publish_event(event, **details)
-
-    def _log(self, state: State, error: str | None) -> None:
-        level = logging.INFO if error is None else logging.WARNING
-        log.log(level, "stream %s: %s%s", self.name, state, "" if error is None else f": {error}")
-
-    def _why_empty(self) -> str:
-        return self.state if self.error is None else f"{self.state}: {self.error}"
-
-    def _publish_event(self, event: str, **details: Any) -> None:
+    def _publish_event(self, event: str, details: dict[str, Any]) -> None:
         if self.size_wh:
             details["size"] = list(self.size_wh)
         self._on_event(self, event, details)

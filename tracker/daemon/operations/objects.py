@@ -6,7 +6,7 @@ from msgspec import UNSET, structs
 
 from tracker.daemon.admission import admit
 from tracker.daemon.answers import answers
-from tracker.daemon.context import Context, frame_of
+from tracker.daemon.context import Context, corrected_frame_of, frame_of
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import BadPrompt, FrameGone, FrameMarked, NoObject
 from tracker.images.types import Frame
@@ -56,7 +56,7 @@ class ObjectOperations:
     def objects_refine(self, args: object_requests.ObjectsRefine) -> replies.ObjectResult:
         stream = self._context.table.stream(args.stream)
         obj = stream.object(args.object)
-        frame = frame_of(stream, args.frame)
+        frame = corrected_frame_of(stream, args.frame)
         prompt = prompt_of(args, frame.size_wh, correction=True)
         try:
             memory, mask = self._context.prompted(frame, prompt, self._led_to(obj, frame))
