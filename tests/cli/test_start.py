@@ -64,3 +64,17 @@ def test_ctrl_c_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     (tmp_path / "goes_on.py").write_text(f"{loading}def main():\n{running}")
     ignoring = ["env", "--ignore-signal=INT", sys.executable]
     assert ended(tmp_path, *ignoring, "-m", "tracker.cli.start", "goes_on") == (0, "done\n")
+
+
+@pytest.mark.parametrize(("before", "seen"), [(None, "1"), ("4", "4")], ids=["not set", "set by the user"])
+def test_numpy_has_one_thread_beside_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, seen: str
+) -> None:
+    """The number is read as numpy is loaded: what stands in its place here says what it would find."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if before is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", before)
+    saying = "import os\nprint(os.environ.get('OPENBLAS_NUM_THREADS'), flush=True)\nos._exit(0)\n"
+    (tmp_path / "numpy.py").write_text(saying)
+    trackerd = str(Path(sys.executable).with_name("trackerd"))
+    assert ended(tmp_path, *PYTHON, trackerd, "check", "--help") == (0, f"{seen}\n")

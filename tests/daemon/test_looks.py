@@ -17,9 +17,16 @@ from helpers.clips import save_tiny_clip
 from helpers.tracking import Message, Talk, configuration, serving, wait_until
 from tracker.config import Config, LabelsConfig, LooksConfig
 from tracker.daemon.looks.kept import LAST, PATIENCE, PER_OBJECT, KeptLooks, slot_for
+from tracker.daemon.looks.look import LookTask, appearance_of
+from tracker.daemon.looks.look import seen as seen_object
 from tracker.engine.clip import Clip
-from tracker.images.looks import sharpness_of
+from tracker.images import imaging
+from tracker.images.looks import sharpness_of, thumbnail
+from tracker.images.types import I420, Frame, Rgb
 from tracker.images.video_writer import VideoWriter
+from tracker.labels.crops import masked_crop
+from tracker.masks.geometry import mask_of
+from tracker.masks.types import ObjectMask
 from tracker.registry.similar import Look, opened_for_reading
 
 ORANGE, CYAN = (255, 200, 160), (200, 255, 255)  # bright enough for the fake engine
@@ -436,3 +443,50 @@ def test_a_clip_that_is_not_there_is_said(config: Config, tmp_path: Path) -> Non
         code, message = talk.refused("search.similar", text="a box")
         assert code == "unavailable"
         assert "could not be loaded" in message
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        ((20, 30), (40, 55)),
+        ((0, 6), (0, 4)),
+        ((40, 48), (60, 64)),
+        ((23, 24), (0, 64)),
+        ((0, 48), (30, 31)),
+        ((0, 48), (0, 64)),
+    ],
+    ids=["inside", "a corner", "the other corner", "a wide one", "a tall one", "all of it"],
+)
+@pytest.mark.parametrize("kind", ["I420", "Rgb"])
+def test_what_is_around_an_object_is_all_that_a_look_takes(
+    kind: str, rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    width, height = size_wh = 321, 241
+    rng = np.random.default_rng(2)
+    planes = rng.integers(0, 256, (height, width), np.uint8), *rng.integers(0, 256, (2, 121, 161), np.uint8)
+    image = I420(*planes) if kind == "I420" else Rgb(rng.integers(0, 256, (height, width, 3), np.uint8))
+    logits_hw = np.full((48, 64), -1, np.float32)
+    logits_hw[slice(*rows), slice(*columns)] = 1
+    frame = Frame("cam", 7, 0, None, 1.5, 0, None, image)
+    task = LookTask(("cam", 1), None, frame, ObjectMask(logits_hw, 0.9, 5.0), np.ones(4, np.float32))
+
+    pixels = seen_object(task)
+    assert pixels is not None
+    rgb_hwc, mask_hw = imaging.to_rgb(image), mask_of(logits_hw, size_wh)
+    x, y, w, h = cv2.boundingRect(mask_hw.view(np.uint8))
+    assert pixels.box_xyxy == (x, y, x + w, y + h)
+    assert np.array_equal(pixels.crop_hwc, rgb_hwc[y : y + h, x : x + w])
+    assert np.array_equal(pixels.part_hw, mask_hw[y : y + h, x : x + w])
+    look = appearance_of(task, pixels, "nano")
+    assert look.thumbnail == thumbnail(rgb_hwc, pixels.box_xyxy)
+    for_clip_hwc = masked_crop(pixels.rgb_hwc, pixels.mask_hw, 64)
+    of_whole_hwc = masked_crop(rgb_hwc, mask_hw, 64)
+    assert for_clip_hwc is not None
+    assert of_whole_hwc is not None
+    assert np.array_equal(for_clip_hwc, of_whole_hwc)
+
+
+def test_an_empty_mask_is_no_look() -> None:
+    frame = Frame("cam", 7, 0, None, 1.5, 0, None, Rgb(np.zeros((6, 8, 3), np.uint8)))
+    nothing = ObjectMask(np.full((48, 64), -1024, np.float32), 0.9, 5.0)
+    assert seen_object(LookTask(("cam", 1), None, frame, nothing, np.ones(4, np.float32))) is None

@@ -155,3 +155,22 @@ def test_encoded_pictures_come_back():
 def test_what_is_no_picture_is_refused():
     with pytest.raises(OSError, match="cannot identify"):
         imaging.decode(b"GIF89a and more")
+
+
+@pytest.mark.parametrize("box_xyxy", [(0, 0, 9, 7), (2, 4, 9, 7), (4, 2, 7, 5), (0, 0, 1, 1), (8, 6, 9, 7)])
+def test_a_part_of_a_picture_has_its_pixels(box_xyxy):
+    left, top, right, bottom = box_xyxy
+    rng = np.random.default_rng(5)
+    y_hw = rng.integers(0, 256, (7, 9), np.uint8)
+    u_hw, v_hw = rng.integers(0, 256, (2, 4, 5), np.uint8)
+    for image in (I420(y_hw, u_hw, v_hw, Colour("bt709")), Rgb(rng.integers(0, 256, (7, 9, 3), np.uint8))):
+        part = imaging.part_of(image, box_xyxy)
+        assert part.size_wh == (right - left, bottom - top)
+        assert np.array_equal(imaging.to_rgb(part), imaging.to_rgb(image)[top:bottom, left:right])
+
+
+@pytest.mark.parametrize("box_xyxy", [(1, 0, 3, 3), (0, 1, 3, 3)])
+def test_a_part_begins_where_chroma_does(box_xyxy):
+    planes = np.zeros((4, 4), np.uint8), np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8)
+    with pytest.raises(ValueError, match="even"):
+        imaging.part_of(I420(*planes), box_xyxy)

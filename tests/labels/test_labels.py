@@ -23,14 +23,14 @@ from helpers.fakes import FakeStream, grey_frame
 from helpers.tracking import blobs, configuration, serving, wait_until
 from tracker import config
 from tracker.config import LabelsConfig, StreamConfig
-from tracker.engine.clip import Clip, source_of
+from tracker.engine.clip import Clip, _loaded, picture_dtype, source_of
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import ConfigError, ModelError
 from tracker.images.imaging import decode
 from tracker.labels.check import check
 from tracker.labels.crops import GREY, masked_crop
 from tracker.labels.labeller import Labeller, guess_of
-from tracker.labels.waiting import LabelTask, Vector, VectorTask, Waiting
+from tracker.labels.waiting import LabelTask, Taken, Vector, VectorTask, Waiting
 from tracker.masks.rle import rle_decode
 from tracker.masks.types import ObjectMask
 from tracker.threads import Failures
@@ -38,6 +38,14 @@ from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
 
 TEXTS = ("cat", "dog", "forklift", "a person on a bicycle", "box")
 PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_float32() -> Iterator[None]:
+    """On every machine, so that numbers can be compared with the official ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tracker.engine.clip.CPU_INFO", Path("/nowhere"))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -538,10 +546,45 @@ def test_waiting_keeps_the_newest_of_each_and_of_all() -> None:
     ]
     for task in tasks:
         waiting.put(task)
-    assert waiting.take(8) == ([], tasks[2:])
+    assert waiting.take(8).objects == tasks[2:]
     waiting.put(tasks[0])
     waiting.close()
-    assert waiting.take(8) == ([], [])
+    assert not waiting.take(8)
+
+
+def test_what_has_time_waits_while_clip_rests() -> None:
+    stream = stream_of(StreamTable(), 2)
+    new, again = (
+        LabelTask(stream.objects[i], 0, grey_frame(0), stream.objects[i].mask, (), has_time=i == 2) for i in (1, 2)
+    )
+    text, look = (VectorTask(what, lambda _: None) for what in ("a dog", np.zeros((8, 8, 3), np.uint8)))
+    waiting = Waiting()
+    waiting.rest(3600)
+    assert waiting.put_look("dog", look)
+    waiting.put(again)
+    waiting.put(new)
+    assert waiting.put_vector(text)
+    assert waiting.take(8) == Taken([text], [], [new])
+    assert waiting.close() == [look]
+    waiting = Waiting()
+    waiting.rest(0.02)
+    waiting.put(again)
+    assert waiting.take(8) == Taken([], [], [again])  # once it has rested
+
+
+def test_of_an_objects_looks_the_newest_waits_in_the_place_of_the_first() -> None:
+    told: list[str] = []
+
+    def task(name: str) -> VectorTask:
+        return VectorTask(np.zeros((8, 8, 3), np.uint8), lambda _: told.append(name))
+
+    waiting = Waiting(looks=2)
+    first, other, newer = task("first"), task("other"), task("newer")
+    assert [waiting.put_look("a", first), waiting.put_look("b", other), waiting.put_look("a", newer)] == [True] * 3
+    assert told == ["first"]  # that nobody will make it
+    assert not waiting.put_look("c", task("no room"))
+    assert waiting.take(1).looks == [newer]
+    assert waiting.take(1).looks == [other]
 
 
 # -------------------------------------------------------------------------------------------- the whole daemon
@@ -566,11 +609,37 @@ class TestVectors:
         np.testing.assert_allclose(clip.picture_vectors(crops), official.image_embeds.numpy(), atol=1e-5)
         np.testing.assert_allclose(clip.text_vectors(texts), official.text_embeds.numpy(), atol=1e-5)
 
-    def test_their_key_is_that_of_the_weights(self, settings: LabelsConfig, clip: Clip) -> None:
-        again, other = Clip.load(settings), Clip.load(settings)
-        other._net.logit_scale.data += 1
-        assert again.key == clip.key != other.key
+    def test_their_key_is_that_of_the_weights(self, settings: LabelsConfig, clip: Clip, tmp_path: Path) -> None:
+        save_tiny_clip(tmp_path, seed=1)
+        other = Clip.load(msgspec.structs.replace(settings, model=str(tmp_path)))
+        assert Clip.load(settings).key == clip.key != other.key
         assert len(clip.key) == 64
+
+    def test_in_bfloat16_they_are_the_same_but_for_rounding(self, settings: LabelsConfig, clip: Clip) -> None:
+        half = Clip(*_loaded(str(settings.model)), settings.template, torch.bfloat16)
+        crops = [noise(seed, 224) for seed in range(4)]
+        alike_n = (clip.picture_vectors(crops) * half.picture_vectors(crops)).sum(1)
+        assert alike_n.min() > 0.995
+        assert half.key == clip.key
+
+    @pytest.mark.parametrize(
+        ("flags", "device", "dtype"),
+        [
+            ("flags : avx512f avx512_bf16 fma", "cpu", torch.bfloat16),
+            ("flags : amx_bf16", "cpu", torch.bfloat16),
+            ("flags : avx2 fma", "cpu", torch.float32),
+            ("flags : avx512_bf16", "meta", torch.float32),
+            (None, "cpu", torch.float32),
+        ],
+    )
+    def test_bfloat16_is_for_processors_that_have_it(
+        self, flags: str | None, device: str, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        info = tmp_path / "cpuinfo"
+        if flags is not None:
+            info.write_text(flags)
+        monkeypatch.setattr("tracker.engine.clip.CPU_INFO", info)
+        assert picture_dtype(torch.device(device)) == dtype
 
     def test_they_come_beside_the_labels(self, labeller: Labeller, table: StreamTable) -> None:
         stream = stream_of(table, 1)
@@ -585,6 +654,19 @@ class TestVectors:
         assert ask_vectors(labeller, "one", "two") == [None, None]
         oracle.trouble = None
         assert ask_vectors(labeller, "one") == [("k" * 64, [3, 1])]
+
+    def test_a_rest_follows_what_looks_took_and_who_waits_is_not_kept(
+        self, labeller: Labeller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tracker.labels.labeller.SHARE", 1e-9)  # whatever it took: the longest rest
+        crop = np.full((8, 8, 3), 3, np.uint8)
+        assert ask_vectors(labeller, crop) == [("k" * 64, [3, 1])]
+        told: list[Vector | None] = []
+        assert labeller.embed_look("later", crop, told.append)
+        assert ask_vectors(labeller, "four") == [("k" * 64, [4, 1])]
+        assert not told
+        labeller.stop()
+        assert told == [None]
 
     def test_a_model_that_cannot_be_loaded_leaves_nobody_waiting(self, table: StreamTable) -> None:
         gate = threading.Event()
@@ -616,7 +698,7 @@ class TestVectors:
         waiting = Waiting(vectors=2)
         tasks = [VectorTask(text, lambda _: None) for text in "abc"]
         assert [waiting.put_vector(task) for task in tasks] == [True, True, False]
-        assert waiting.take(1) == (tasks[:1], [])
+        assert waiting.take(1).texts == tasks[:1]
         assert waiting.close() == tasks[1:2]
         assert not waiting.put_vector(tasks[2])
 
@@ -625,7 +707,8 @@ def ask_vectors(labeller: Labeller, *wanted: Any) -> list[Any]:
     """Keys and numbers of what was asked for, once all of it was answered."""
     told: dict[int, Vector | None] = {}
     for k, what in enumerate(wanted):
-        assert labeller.embed(what, partial(told.__setitem__, k))
+        then = partial(told.__setitem__, k)
+        assert labeller.embed(what, then) if isinstance(what, str) else labeller.embed_look(k, what, then)
     wait_until(lambda: len(told) == len(wanted))
     return [found and (found.model, found.vector_c.tolist()) for _, found in sorted(told.items())]
 

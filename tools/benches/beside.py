@@ -1,5 +1,6 @@
 """Tracking's rate with all that is seen beside it against without: looks by appearance and by a CLIP of ViT-B/32's
-size with random weights, as often as they are by default, a watch list, zones.
+size with random weights and guesses, as often as they are by default, a watch list, zones, and descriptions of what
+is stable or lost by a stub of a provider.
 
 Two daemons follow the pond's fish with the same model. Only one of them has an open stream at a time, in turn for
 some seconds each, so that other work on the machine meets both. Rates are processed frames a second by the clock,
@@ -7,11 +8,14 @@ in the median; `cpu ms a frame` is processor time of the whole daemon, which hol
 """
 
 import argparse
+import json
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
 from subprocess import Popen
@@ -19,11 +23,13 @@ from typing import Any
 
 import psutil
 import yaml
+from msgspec import UNSET
 
 from benches.disk import TRACKERD, add_fish, pond_film
 from benches.report import Row
 from tracker.client import Client
 from tracker.config import ZoneConfig
+from tracker.errors import Unavailable
 
 START_S = 300.0
 SETTLE_S = 1.0  # after a stream is opened
@@ -51,16 +57,18 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
         folder = Path(name)
         film = pond_film(folder / "pond.mp4")
         random_clip(folder / "clip")
-        labels = {"model": str(folder / "clip"), "device": "cpu"}
-        with_all = stack.enter_context(daemon(folder / "on", film, labels=labels))
+        labels = {"model": str(folder / "clip"), "device": "cpu", "texts": ["a koi", "a carp", "a stone"]}
+        describe = {"url": stack.enter_context(provider()), "model": "stub", "when": ["stable", "lost"]}
+        with_all = stack.enter_context(daemon(folder / "on", film, labels=labels, describe=describe))
         without = stack.enter_context(daemon(folder / "off", film, looks={"every_s": NEVER_S}))
         look_around(with_all.client)
         pairs = [(measured(with_all, args.seconds), measured(without, args.seconds)) for _ in range(args.runs)]
         found = with_all.client.similar(text="a fish").hits
-        yield _row(pairs, len(found))
+        entries = with_all.client.objects("pond").objects
+        yield _row(pairs, len(found), sum(entry.description is not UNSET for entry in entries))
 
 
-def _row(pairs: list[tuple[Rate, Rate]], found: int) -> Row:
+def _row(pairs: list[tuple[Rate, Rate]], found: int, described: int) -> Row:
     on, off = zip(*pairs, strict=True)
     rate_on, rate_off = (median(one.frames_s for one in side) for side in (on, off))
     cpu_on, cpu_off = (median(one.cpu_ms for one in side) for side in (on, off))
@@ -73,6 +81,8 @@ def _row(pairs: list[tuple[Rate, Rate]], found: int) -> Row:
         "shares of single runs": f"{shares[0]:.2f} to {shares[-1]:.2f}",
         "cpu ms a frame with": round(cpu_on, 1),
         "cpu ms without": round(cpu_off, 1),
+        "share by cpu": round(cpu_off / cpu_on, 3),
+        "described": described,
         "objects that CLIP found": found,
     }
 
@@ -103,12 +113,54 @@ def daemon(folder: Path, film: Path, **sections: Any) -> Iterator[Daemon]:
             process.terminate()
 
 
+class Stub(BaseHTTPRequestHandler):
+    """Answers whatever it is asked as a provider would."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        message = {"role": "assistant", "content": "A fish."}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "stub", "choices": [choice]}
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def provider() -> Iterator[str]:
+    """Its base URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stub) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def look_around(client: Client) -> None:
-    """A watch list, and zones."""
+    """A watch list, and zones; once CLIP is there."""
+    while not _reads_texts(client):
+        time.sleep(0.5)
     for name, zone in ZONES.items():
         client.set_zone("pond", name, zone)
     for fish in client.objects("pond").objects:
         client.watch_for(f"fish {fish.object}", stream="pond", object=fish.object)
+
+
+def _reads_texts(client: Client) -> bool:
+    try:
+        client.similar(text="a fish")
+    except Unavailable:
+        return False
+    return True
 
 
 def measured(daemon: Daemon, seconds: float) -> Rate:

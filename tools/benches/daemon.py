@@ -6,9 +6,11 @@ time (`model`, resizing included) and without what the frame waited while the mo
 `beyond`, which has three parts: `begin` until the model began, `shape` from its end to sending, `wire` to the
 reader. Columns with p50 and p99 are milliseconds by the clock.
 
-`cpu_beside` is processor milliseconds a frame of everything that is not the model: `delivery` (geometry, records)
-and `sockets` by their threads' names, and `loop`, what the main thread used outside of the model's steps. Not in it
-are the decoder's threads (`decode`) and the model (`model`: the steps, resizing included, and torch's own threads).
+`cpu_beside` is processor milliseconds a frame of what every frame passes through beside the model: `delivery`
+(geometry, records) and `sockets` by their threads' names, and `loop`, what the main thread used outside of the
+model's steps. `cpu_looks` and `cpu_watch` go by the clock: what objects look like, every two seconds of each, and
+twenty looks a second at the process itself. `cpu_model` is the steps, resizing included, and torch's own threads,
+`cpu_decode` the decoder's threads.
 """
 
 import argparse
@@ -173,7 +175,7 @@ def _part(name: str) -> str:
         return "decode"
     if name in ("control", "publish") or name.startswith("ZMQ"):
         return "sockets"
-    return name if name in ("delivery", "labels") else "workers"
+    return name if name in ("delivery", "labels", "looks", "watch") else "workers"
 
 
 def latency(heard: Heard) -> Row:
@@ -212,5 +214,5 @@ def processor(heard: Heard) -> Row:
     frames = len(heard.tracks)
     return {
         f"cpu_{part}": round(ms[part] / frames, 2)
-        for part in ("beside", "loop", "delivery", "sockets", "model", "decode")
+        for part in ("beside", "loop", "delivery", "sockets", "looks", "watch", "model", "decode")
     }

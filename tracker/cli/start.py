@@ -6,6 +6,7 @@ Loading takes up to seconds, and an exception raised inside of it can come out o
 So until `main` runs, the signal ends the process by itself. This module imports nothing that takes time.
 """
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -15,6 +16,9 @@ ENDED_BY_CTRL_C = 128 + signal.SIGINT  # as a shell counts it
 
 def trackerd() -> None:
     """The console script."""
+    # Read when numpy is loaded, whose products are small beside the model's: a second thread of its own spins while
+    # it waits for a core that the model has.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     run("tracker.cli.trackerd")
 
 

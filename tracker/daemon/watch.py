@@ -166,7 +166,14 @@ def resident_bytes() -> int:
     """Resident memory of this process; the last known figure where no descriptor is left to read it."""
     global _last_resident_bytes
     with contextlib.suppress(OSError):
-        _last_resident_bytes = int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE_BYTES
+        fd = os.open(
+            "/proc/self/statm", os.O_RDONLY
+        )  # twenty times a second: a file object takes ten times as long
+        try:
+            pages = int(os.read(fd, 128).split()[1])
+        finally:
+            os.close(fd)
+        _last_resident_bytes = pages * _PAGE_BYTES
     return _last_resident_bytes
 
 

@@ -37,6 +37,18 @@ def to_rgb(image: Image) -> U8:
     return rgb_hwc
 
 
+def part_of(image: Image, box_xyxy: tuple[int, int, int, int]) -> Image:
+    """The pixels inside a box, not copied. Its left and its top have to be even: they are where chroma begins."""
+    left, top, right, bottom = box_xyxy
+    if isinstance(image, Rgb):
+        return Rgb(image.rgb_hwc[top:bottom, left:right])
+    if left % 2 or top % 2:
+        raise ValueError(f"a part of a picture begins at ({left}, {top}): both have to be even")
+    half = slice(top // 2, (bottom + 1) // 2), slice(left // 2, (right + 1) // 2)
+    y_hw = image.y_hw[top:bottom, left:right]
+    return I420(y_hw, image.u_hw[half], image.v_hw[half], image.colour)
+
+
 def _full_size(image: I420, top: int, count: int) -> U8:
     """`count` rows of a picture from the even row `top` on, its chroma repeated: Y, U, V, uint8 [count, w, 3]."""
     w, _ = image.size_wh

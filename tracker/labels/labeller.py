@@ -1,11 +1,18 @@
-"""Labelling beside tracking: a thread that looks at objects when they are new, and now and then after that."""
+"""Labelling beside tracking: a thread that looks at objects when they are new, and now and then after that.
+
+It takes turns with rests, so that what has time costs tracking next to nothing; what somebody waits for is done at
+once.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import queue
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -16,7 +23,7 @@ from tracker.engine.clip import Clip
 from tracker.errors import FrameGone, ModelError, NoFrame
 from tracker.images import imaging
 from tracker.labels.crops import masked_crop
-from tracker.labels.waiting import LabelTask, Vector, VectorTask, Waiting
+from tracker.labels.waiting import LabelTask, Taken, Vector, VectorTask, Waiting
 from tracker.masks.geometry import mask_of
 from tracker.masks.types import F32, U8
 from tracker.protocol.records import Guess
@@ -28,6 +35,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 8
+SHARE = 0.01  # of a core's time, for what has time: looks, and objects that were guessed at before
+MOST_REST_S = 60.0  # after many new objects at once
+NICE = 10  # of the thread, where threads have priorities: tracking goes first
 AGAIN_S = 1.0  # what still waits is replaced by how the object looks now
 RUNNERS_UP = 3
 STOP_S = 1.0  # a thread that still loads a model dies with the process
@@ -92,10 +102,15 @@ class Labeller:
         if self._thread.is_alive():
             self._thread.join(STOP_S)
 
-    def embed(self, what: U8 | str, then: Callable[[Vector | None], None]) -> bool:
-        """Have a vector made of a crop, uint8 [side, side, 3], or of a text. Returns whether there is room for it;
-        only then `then` is called, in CLIP's thread, with None where it could not be made."""
-        return self._waiting.put_vector(VectorTask(what, then))
+    def embed(self, text: str, then: Callable[[Vector | None], None]) -> bool:
+        """Have a vector made of a text, at once. Returns whether there is room for it; only then `then` is called,
+        in CLIP's thread, with None where it could not be made."""
+        return self._waiting.put_vector(VectorTask(text, then))
+
+    def embed_look(self, key: Hashable, crop_hwc: U8, then: Callable[[Vector | None], None]) -> bool:
+        """The same of an object's look, uint8 [side, side, 3], when there is time; a newer look of the same key
+        takes its place until then."""
+        return self._waiting.put_look(key, VectorTask(crop_hwc, then))
 
     def tick(self) -> None:
         """Hand over the objects whose turn it is. Waits for nothing."""
@@ -130,16 +145,18 @@ class Labeller:
         except (FrameGone, NoFrame):
             return  # a later frame will do
         obj.guess_due_s = now_s + AGAIN_S
-        self._waiting.put(LabelTask(obj, obj.revision, frame, obj.mask, texts))
+        has_time = isinstance(obj.guess, Guess)
+        self._waiting.put(LabelTask(obj, obj.revision, frame, obj.mask, texts, has_time))
 
     # -------------------------------------------------------------------------------------- the thread of its own
 
     def _run(self) -> None:
+        _go_last()
         try:
             clip = self._loaded()
             self.state = "ready"
-            while any(taken := self._waiting.take(BATCH)):
-                self._answer(clip, *taken)
+            while taken := self._waiting.take(BATCH):
+                self._answer(clip, taken)
         except ModelError as error:
             log.error("labelling is off, tracking goes on: %s", error)
             self.state = "failed"
@@ -149,13 +166,17 @@ class Labeller:
             self.state = "failed"
         self._give_up()
 
-    def _answer(self, clip: LikelyTexts, wanted: list[VectorTask], tasks: list[LabelTask]) -> None:
-        self._embed(clip, [task for task in wanted if isinstance(task.what, str)])
-        self._embed(clip, [task for task in wanted if not isinstance(task.what, str)])
-        for task in tasks:
+    def _answer(self, clip: LikelyTexts, taken: Taken) -> None:
+        """What somebody waits for first; then a rest that makes up for what pictures took."""
+        self._embed(clip, taken.texts)
+        began_s = time.thread_time()
+        for task in taken.objects:
             self._results.put(LabelResult(task))
         with self._failures.spared("labels"):
-            self._label(clip, tasks)
+            self._label(clip, taken.objects)
+        self._embed(clip, taken.looks)
+        if taken.objects or taken.looks:
+            self._waiting.rest(min((time.thread_time() - began_s) / SHARE, MOST_REST_S))
 
     def _give_up(self) -> None:
         for task in self._waiting.close():
@@ -193,6 +214,11 @@ class Labeller:
         for (task, _), likely_t in zip(crops, answers, strict=True):
             guess = guess_of(task.texts, likely_t, self._config.min_confidence)
             self._results.put(LabelResult(task, guess))
+
+
+def _go_last() -> None:
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def guess_of(texts: tuple[str, ...], likely_t: F32, min_confidence: float) -> Guess:

@@ -52,6 +52,28 @@ def mask_of(logits_hw: F32, size_wh: tuple[int, int]) -> Bool:
     return mask_hw
 
 
+class TightMask(NamedTuple):
+    """The part of a mask that all of it is in, bool [h, w], whose top-left pixel is (x, y)."""
+
+    mask_hw: Bool
+    x: int
+    y: int
+
+
+def tight_mask(logits_hw: F32, size_wh: tuple[int, int]) -> TightMask | None:
+    """The mask of low-resolution logits at source size, inside its box; None where it is empty."""
+    part = Enlargement.of(logits_hw, size_wh)
+    if part is None:
+        return None
+    mask_hw = np.empty(part.size_hw, np.bool_)
+    part.join_rows(np.greater, mask_hw)
+    bounds = bounds_of(mask_hw)
+    if bounds is None:
+        return None
+    left, top, right, bottom = bounds
+    return TightMask(mask_hw[top:bottom, left:right], part.x + left, part.y + top)
+
+
 def shapes_of(
     logits: Sequence[F32],
     size_wh: tuple[int, int],

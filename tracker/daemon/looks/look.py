@@ -6,13 +6,18 @@ import numpy as np
 
 from tracker.images import imaging, looks
 from tracker.images.types import Frame
-from tracker.masks.geometry import mask_of
+from tracker.labels.crops import MARGIN
+from tracker.masks.geometry import tight_mask
 from tracker.masks.types import F32, U8, Bool, ObjectMask
 from tracker.registry.similar import Look
 from tracker.tracking.state import TrackedObject
 
 APPEARANCE = "appearance"  # the tracking model's features and the colours inside the mask: always there
 CLIP = "clip"  # CLIP's vector of a crop, where it is configured: comparable with texts
+
+# Of the longer side of a mask's box, on each side of it: what a look takes in at most. That is CLIP's square with
+# its margin around a box as thin as can be.
+AROUND = 0.5 + MARGIN
 
 Key = tuple[str, int]  # stream, object
 
@@ -31,34 +36,48 @@ class LookTask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeenObject:
-    """An object's pixels: the whole picture, the mask at its size, and the mask's box."""
+    """An object's pixels and mask in a part of the picture: as much around the object as anybody looks at.
+    `left` and `top` are where that part lies, `box_xyxy` is the mask's box in the picture."""
 
     rgb_hwc: U8
     mask_hw: Bool
+    left: int
+    top: int
     box_xyxy: tuple[int, int, int, int]
 
     @property
-    def inside(self) -> tuple[slice, slice]:
+    def box_inside_xyxy(self) -> tuple[int, int, int, int]:
+        """The mask's box in the part."""
         x1, y1, x2, y2 = self.box_xyxy
-        return slice(y1, y2), slice(x1, x2)
+        return x1 - self.left, y1 - self.top, x2 - self.left, y2 - self.top
 
     @property
     def crop_hwc(self) -> U8:
-        return np.ascontiguousarray(self.rgb_hwc[self.inside])
+        x1, y1, x2, y2 = self.box_inside_xyxy
+        return np.ascontiguousarray(self.rgb_hwc[y1:y2, x1:x2])
 
     @property
     def part_hw(self) -> Bool:
-        return np.ascontiguousarray(self.mask_hw[self.inside])
+        x1, y1, x2, y2 = self.box_inside_xyxy
+        return np.ascontiguousarray(self.mask_hw[y1:y2, x1:x2])
 
 
 def seen(task: LookTask) -> SeenObject | None:
     """None where the mask is empty."""
-    mask_hw = mask_of(task.mask.logits_hw, task.frame.size_wh)
-    rows, columns = np.flatnonzero(mask_hw.any(1)), np.flatnonzero(mask_hw.any(0))
-    if not len(rows):
+    width, height = size_wh = task.frame.size_wh
+    tight = tight_mask(task.mask.logits_hw, size_wh)
+    if tight is None:
         return None
-    box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-    return SeenObject(imaging.to_rgb(task.frame.image), mask_hw, box)
+    h, w = tight.mask_hw.shape
+    around = round(AROUND * max(h, w)) + 2
+    # Even, as chroma has half of the picture's resolution.
+    left, top = max(0, tight.x - around) // 2 * 2, max(0, tight.y - around) // 2 * 2
+    right, bottom = min(width, tight.x + w + around), min(height, tight.y + h + around)
+    part = imaging.part_of(task.frame.image, (left, top, right, bottom))
+    mask_hw = np.zeros((bottom - top, right - left), np.bool_)
+    mask_hw[tight.y - top :, tight.x - left :][:h, :w] = tight.mask_hw
+    box_xyxy = tight.x, tight.y, tight.x + w, tight.y + h
+    return SeenObject(imaging.to_rgb(part), mask_hw, left, top, box_xyxy)
 
 
 def appearance_of(task: LookTask, pixels: SeenObject, model: str) -> Look:
@@ -76,6 +95,6 @@ def appearance_of(task: LookTask, pixels: SeenObject, model: str) -> Look:
         time=task.frame.time,
         box=pixels.box_xyxy,
         label=task.label,
-        thumbnail=looks.thumbnail(pixels.rgb_hwc, pixels.box_xyxy),
+        thumbnail=looks.thumbnail(pixels.rgb_hwc, pixels.box_inside_xyxy),
         vector=vector_c.tobytes(),
     )

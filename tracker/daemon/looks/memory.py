@@ -149,7 +149,7 @@ class LookMemory(TaskThread[Callable[[], None]]):
         return masked_crop(pixels.rgb_hwc, pixels.mask_hw, CLIP_SIDE) if has_clip else None
 
     def _embed(self, look: Look, slot: int, crop_hwc: U8 | None) -> None:
-        """Keep CLIP's vector of the same look beside it; it comes when it comes."""
+        """Keep CLIP's vector of the same look beside it; it comes when there is time, if none comes before."""
 
         def keep(found: Vector | None) -> None:
             if found is not None:
@@ -157,7 +157,7 @@ class LookMemory(TaskThread[Callable[[], None]]):
                 self._save(structs.replace(look, kind=CLIP, model=found.model, vector=vector), slot)
 
         if crop_hwc is not None:
-            self.clip.embed(crop_hwc, keep)
+            self.clip.embed_look((look.stream, look.object), crop_hwc, keep)
 
     def _lose(self, key: Key, *, gone: bool) -> None:
         """Keep how it looked last, and expect it back."""
