@@ -333,7 +333,7 @@ def test_one_file_that_fails_does_not_end_the_others(daemon: FakeDaemon, tmp_pat
     ("arguments", "code", "said"),
     [
         ([], 2, "nothing to write: give --export, --video, --frames or --overlay"),
-        (["--export", "a.gif"], 2, "'a.gif' is no format's; The ending tells the format"),
+        (["--export", "a.gif"], 2, "'a.gif' is no format's; the ending tells the format"),
         (["--export", "gif=a.gif"], 2, "'gif=a.gif' is no format's"),
         (["--export", "jsonl="], 2, "'jsonl=' is no format's"),
         (["--export", "jsonl=a.txt"], 2, "'jsonl=a.txt': what jsonl writes has to end in .jsonl"),
