@@ -81,7 +81,7 @@ BAD = {
     "stream without url": ("streams: {cam1: {loop: true}}", ["streams.cam1.url: is missing"]),
     "stream with an empty url": (
         "streams: {a: {url: ''}}",
-        ["streams.a.url: must be text of at least 1 characters"],
+        ["streams.a.url: must be text of at least 1 character"],
     ),
     "capital in a stream's name": (
         "streams: {Cam1: {url: x}}",

@@ -89,7 +89,7 @@ def test_every_format_holds_the_same_frames(talk: Talk, tmp_path: Path, capsys: 
     result = record(talk.daemon.control.endpoint, *exports, *media, "--count", 10)
     assert result.exit_code == 0, result.output
     assert "10 frames of cam1 recorded, 0 missed" in result.output
-    assert "1 objects, none lost in the end" in result.output
+    assert "1 object, none lost in the end" in result.output
     assert str(plain) in result.output
     read = list(read_json_lines(paths["jsonl"]))
     numbers = list(range(10))

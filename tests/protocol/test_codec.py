@@ -143,7 +143,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str, str]] = [
         "objects.add_many",
         CAM | {"detections": []},
         "bad_request",
-        "args.detections: must be a list of at least 1 items",
+        "args.detections: must be a list of at least 1 item",
     ),
     (
         "objects.add_many",

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 import click
 
 from tracker.cli import show
-from tracker.config.wording import printable
+from tracker.config.wording import counted, printable
 from tracker.errors import SourceError
 
 P = ParamSpec("P")
@@ -166,5 +166,5 @@ def say_done(frames: str, seconds: float, rate: float, paths: Sequence[Path], *m
 def objects_text(objects: Sequence[int], lost: Sequence[int]) -> str:
     """How many objects there were, and which were lost in the end."""
     if not lost:
-        return f"{len(objects)} objects, none lost in the end"
-    return f"{len(objects)} objects, lost in the end: {', '.join(map(str, lost))}"
+        return f"{counted(len(objects), 'object')}, none lost in the end"
+    return f"{counted(len(objects), 'object')}, lost in the end: {', '.join(map(str, lost))}"

@@ -21,6 +21,7 @@ from tracker.cli.options import (
     progress_bar,
 )
 from tracker.cli.outputs import OUT_FOLDER, OVERWRITE, OutFile, check_paths, naming, say_done, saying_what_is_whole
+from tracker.config.wording import counted
 from tracker.errors import BadPrompt, SourceError
 from tracker.images.types import U8
 from tracker.protocol.requests import SegmentAll
@@ -92,7 +93,8 @@ class Report:
     def say(self, paths: Sequence[Path]) -> None:
         """The last line. Raises SourceError where pictures could not be read."""
         seconds = time.monotonic() - self.begun_s
-        say_done(f"{self.pictures} pictures", seconds, self.pictures / seconds, paths, f"{self.masks} masks")
+        pictures, masks = counted(self.pictures, "picture"), counted(self.masks, "mask")
+        say_done(pictures, seconds, self.pictures / seconds, paths, masks)
         if self.failed:
             count = self.pictures + self.failed
             raise SourceError(f"{self.failed} of {count} pictures were passed over")

@@ -113,7 +113,12 @@ def _limits(limits: str, kinds: str) -> str:
     for sign, word in _BOUNDS.items():
         words = re.sub(rf" {re.escape(sign)} ", f" {word} ", words)
     exactly = " of" if re.match(r" \d", words) else ""
-    return f"{exactly}{words}{unit}"
+    return f"{exactly}{words}{unit.removesuffix('s') if words.endswith(' 1') else unit}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 frame`, `2 frames`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def printable(text: str) -> str:
