@@ -202,6 +202,26 @@ def test_a_line_is_drawn_edited_and_removed(address: str, browser: Any, client: 
         until(page, "!document.querySelector('#zones li')")
 
 
+@pytest.mark.usefixtures("client")
+def test_a_zone_is_drawn_by_keys(address: str, browser: Any, client: Client) -> None:
+    with looking(browser, f"{address}s/pond") as page:
+        page.click("#zone-polygon")
+        page.wait_for_selector("#hint:has-text('arrows and Space')")
+        for key in ("ArrowRight", "Space", "ArrowDown", "Space", "ArrowLeft", "Space"):
+            page.keyboard.press(key)
+        corners = app(page, "app.zones.draft.points")
+        assert len({tuple(corner) for corner in corners}) == 3
+        assert app(page, "app.prompt.points.length") == 0
+        page.fill("#zone-form [name=zone]", "with spaces in it")
+        page.keyboard.press("Enter")
+        assert not page.eval_on_selector("#zone-form [name=zone]", "(field) => field.validity.valid")
+        page.fill("#zone-form [name=zone]", "keys")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#zones li:has-text('keys')")
+        page.wait_for_selector("#hint:has-text('Click on an object')")
+        client.remove_zone("pond", "keys")
+
+
 def test_a_refusal_is_shown_as_worded_and_the_drawing_stays(address: str, browser: Any, client: Client) -> None:
     with looking(browser, address) as page:
         page.click("#zone-polygon")

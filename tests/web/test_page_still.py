@@ -15,6 +15,8 @@ pytestmark = pytest.mark.browser
 
 STATES = ["paused", "ended", "failed", "stalled"]
 GREY = 60  # of the film's ground
+THUMBNAIL = """[...document.querySelector(".thumbnail").getContext("2d").getImageData(48, 48, 1, 1).data]
+    .every((value) => value > 200)"""
 GROUND = "(() => [...app.tiles.tiles.get('STREAM').canvas.getContext('2d').getImageData(4, 4, 1, 1).data])()"
 
 
@@ -65,6 +67,13 @@ def test_streams_that_send_nothing_show_their_last_frame(tmp_path: Path) -> None
             page.wait_for_selector("#view[data-frame]")
             seen = app(page, "app.view.picture.tracks.objects")
             assert [record["state"] for record in seen] == ["visible"]
+            until(page, "app.objects.rows.size === 1")
+            until(page, THUMBNAIL)
+            page.click("[data-stream=failed] .tile")
+            until(page, "app.view.picture?.stream === 'failed'")
+            said = app(page, "[`frame ${app.view.picture.frame}`, document.querySelector('#title').innerText]")
+            assert said[0] in said[1]
+            assert " ms" not in said[1]
 
 
 def assert_is_ground(rgba: list[int]) -> None:

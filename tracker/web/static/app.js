@@ -52,7 +52,7 @@ class App {
     const go = (stream) => (this.records.has(stream) ? this.select(stream) : toast(`there is no stream ${stream} any more`, true));
     this.similar = new Similar(this.link, go);
     this.watchList = new WatchList(this.link, go);
-    this.zones = new Zones(this.link, this.view, () => this.selected);
+    this.zones = new Zones(this.link, this.view, () => this.selected, { cursor: () => this.pointing.cursor, changed });
     const { view, hold, prompt, everything } = this;
     const select = (object) => this.selectObject(object);
     this.pointing = new Pointing($("view"), { view, hold, prompt, everything, select, on: () => this.controls.on });
@@ -196,6 +196,7 @@ class App {
     this.view.clear();
     this.selectObject(null);
     this.objects.clear();
+    this.controls.still(null);
     const path = `/s/${encodeURIComponent(stream)}${location.search}`;
     if (byUser) history.pushState(null, "", path);
     this.tiles.mark(stream);
@@ -215,6 +216,7 @@ class App {
     this.view.clear();
     this.selectObject(null);
     this.objects.clear();
+    this.controls.still(null);
     this.zones.leave();
     this.zones.load();
     this.changed();
@@ -291,6 +293,8 @@ class App {
     if (late) return picture.bitmap.close();
     this.tiles.tiles.get(stream)?.draw(picture);
     this.view.show(picture);
+    this.objects.picture(picture);
+    this.controls.still(picture);
   }
 
   /** Tells the server what is on screen, and how large. */

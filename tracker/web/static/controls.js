@@ -100,6 +100,12 @@ export class Controls {
     $("buffer").value = picture.frame;
   }
 
+  /** Of a picture that does not move, or of none; what was said of the last stream's is gone. */
+  still(picture) {
+    text($("frame-number"), picture ? `frame ${picture.frame}` : "");
+    text($("latency"), "");
+  }
+
   /** The server sends smaller pictures than are looked at where the network is slow. */
   reduced({ bitmap, size }) {
     const wanted = Math.min(size[0], this.app.view.sourceWidth);
@@ -122,6 +128,7 @@ export class Controls {
     if (hold.held) {
       $("buffer").value = hold.frame;
       text($("frame-number"), `frame ${hold.frame}, held`);
+      text($("latency"), "");
     }
     $("accept").disabled = !(prompt.active || everything.picked.size || prompt.correcting !== null);
     text($("accept"), prompt.correcting !== null ? "Done" : everything.active ? `Track ${everything.picked.size}` : "Track");
@@ -133,7 +140,8 @@ export class Controls {
   }
 
   hint() {
-    const { hold, prompt, everything, view } = this.app;
+    const { hold, prompt, everything, view, zones } = this.app;
+    if (zones?.draft) return zones.hint;
     if (everything.job) return "Looking for everything in this picture; Esc stops it.";
     if (everything.active) return "Click on what is to be tracked, then Enter; Esc leaves.";
     if (prompt.correcting !== null)

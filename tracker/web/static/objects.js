@@ -38,6 +38,11 @@ export class Objects {
     show(this.empty, !this.rows.size);
   }
 
+  /** The thumbnails from a picture that does not move. */
+  picture(picture) {
+    for (const { object, box } of picture.tracks.objects) if (box) this.rows.get(object)?.draw(box, picture);
+  }
+
   note(entries) {
     for (const { target, isIntersecting } of entries) {
       const row = this.rows.get(Number(target.dataset.object));

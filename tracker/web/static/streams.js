@@ -39,7 +39,8 @@ export class Streams {
     text($("pause"), record?.state === "paused" ? "Resume" : "Pause");
     show($("stream-error"), Boolean(record?.error));
     text($("stream-error"), record?.error ?? "");
-    for (const id of ["pause", "remove-stream", "freeze", "find"]) $(id).disabled = !record;
+    for (const id of ["pause", "remove-stream"]) $(id).disabled = !record;
+    for (const id of ["freeze", "find"]) $(id).disabled = record?.buffer.newest == null;
   }
 
   async pause() {

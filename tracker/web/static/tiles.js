@@ -6,6 +6,7 @@ import { fetchLast } from "./pictures.js";
 import { pathOf, stroke } from "./outline.js";
 
 const WINDOW_MS = 2000; // over which frames a second are counted
+const NO_BREAK = "\u00a0"; // a space at which no line ends
 const WIDTH = 320; // of a tile's picture
 
 export class Tiles {
@@ -89,9 +90,10 @@ class Tile {
     this.record = record;
     text(this.state, record.state);
     this.state.dataset.state = record.state;
-    const latency = this.latencyS === null ? "" : ` · ${Math.round(this.latencyS * 1000)} ms`;
-    const lost = record.corrupt ? ` · ${record.corrupt} damaged` : "";
-    text(this.figures, `${this.rate().toFixed(0)} frames/s${latency} · ${record.dropped} dropped${lost}`);
+    const figures = [`${this.rate().toFixed(0)} frames/s`, `${record.dropped} dropped`];
+    if (this.latencyS !== null) figures.splice(1, 0, `${Math.round(this.latencyS * 1000)} ms`);
+    if (record.corrupt) figures.push(`${record.corrupt} damaged`);
+    text(this.figures, figures.map((figure) => figure.replace(" ", NO_BREAK)).join(" · "));
     this.button.title = record.error ?? record.url;
   }
 

@@ -5,9 +5,9 @@ import { $, make, shortened, show, text, toast } from "./dom.js";
 const NEAR_PX = 12; // of a vertex that is to be moved
 
 export class Zones {
-  /** `stream()` says which one is on screen. */
-  constructor(link, view, stream) {
-    Object.assign(this, { link, view, stream });
+  /** `stream()` says which one is on screen, `cursor()` where the keyboard's is; `changed()` is told of a draft. */
+  constructor(link, view, stream, { cursor, changed }) {
+    Object.assign(this, { link, view, stream, cursor, told: changed });
     this.zones = [];
     this.draft = null; // { line, points, settings, moving, edited }; `edited`: the zone as it was when its editing began
     view.under.push((context, scale) => this.draw(context, scale)); // no name hides an object's
@@ -82,6 +82,7 @@ export class Zones {
     text($("zone-hint"), edited ? "Drag its corners." : drawing);
     show($("zone-form"), true);
     this.changed();
+    this.told();
     this.view.canvas.focus();
   }
 
@@ -108,6 +109,15 @@ export class Zones {
     this.draft = null;
     show($("zone-form"), false);
     this.view.draw();
+    this.told();
+  }
+
+  /** What is to be done on the picture. */
+  get hint() {
+    const { line, edited } = this.draft;
+    if (edited) return "Drag the corners, then save; Esc leaves it as it was.";
+    const where = line ? "where the line begins and where it ends" : "the zone's corners";
+    return `Mark ${where}, by clicks or arrows and Space; Enter saves, Esc leaves.`;
   }
 
   point(event, kind) {
@@ -132,12 +142,21 @@ export class Zones {
   }
 
   key(event) {
-    if (!["Enter", "Escape", "Backspace"].includes(event.key)) return;
+    if (!["Enter", "Escape", "Backspace", " "].includes(event.key)) return;
     event.stopImmediatePropagation();
     event.preventDefault();
     if (event.key === "Escape") this.leave();
+    else if (event.key === " ") this.mark(this.cursor());
     else if (event.key === "Enter") $("zone-form").requestSubmit();
     else this.draft.points.pop(), this.changed();
+  }
+
+  /** A further corner at the keyboard's cursor. */
+  mark(at) {
+    const { line, points } = this.draft;
+    if (!at || (line && points.length === 2)) return;
+    points.push([...at]);
+    this.changed();
   }
 
   /** Corners as numbers, for those who do not point. */
