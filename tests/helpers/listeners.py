@@ -52,6 +52,7 @@ class Ear:
     def __init__(self, nats: str, stream: str) -> None:
         self.owners: list[str] = []
         self.longest_s = 0.0
+        self.gaps_s: list[float] = []  # as it was told them, with each new owner
         self.messages = 0
         self.failure: BaseException | None = None
         self._client = Client(fleet=nats)
@@ -84,6 +85,8 @@ class Ear:
             now_s = time.monotonic()
             self.longest_s, last_s = max(self.longest_s, now_s - last_s), now_s
             self.messages += 1
+            if message.moved:
+                self.gaps_s.append(message.gap_s)
             owner = owner_of(message)
             if not self.owners or self.owners[-1] != owner:
                 self.owners.append(owner)

@@ -11,6 +11,7 @@ the daemon end to end, geometry, bfloat16, what kill -9 loses, fleets.
     tools/bench kill     [--runs 50]
     tools/bench looks    [--sets FOLDER] [--looks 10000,100000]
     tools/bench fleet    [--boxes 200] [--streams 2000] [--processes 4]
+    tools/bench fleet_place [--runs 3]
     tools/bench fleet_kill [--runs 20]
     tools/bench disk     [--minutes 5]
     tools/bench fleet_stop [--runs 3] [--seconds 30]
@@ -123,6 +124,11 @@ def _fleet(kinds: Any, module: Any) -> None:
     kind.add_argument("--processes", type=int, default=4, help="that the boxes are in (default: %(default)s)")
 
 
+def _fleet_place(kinds: Any, module: Any) -> None:
+    kind = _kind(kinds, "fleet_place", module, module.rows)
+    kind.add_argument("--runs", type=int, default=3, help="how often (default: %(default)s)")
+
+
 def _fleet_kill(kinds: Any, module: Any) -> None:
     kind = _kind(kinds, "fleet_kill", module, module.rows)
     kind.add_argument("--runs", type=int, default=20, help="how often (default: %(default)s)")
@@ -188,6 +194,7 @@ KINDS: dict[str, Callable[[Any, Any], None]] = {
     "precision": _precision,
     "kill": _kill,
     "fleet": _fleet,
+    "fleet_place": _fleet_place,
     "fleet_kill": _fleet_kill,
     "fleet_stop": _fleet_stop,
     "fleet_nats": _fleet_nats,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benches.fleet_of_three import BOXES, STREAMS, Three, three_boxes
+from benches.fleet_of_three import BOXES, Three, three_boxes
 from benches.report import Row
 from helpers.fleets import START_S
 from helpers.waiting import wait_until
@@ -30,6 +30,7 @@ class Sleep:
     given_up_s: float  # after waking
     not_the_new_owners: int  # stored bundles
     owners: int  # heard of the streams of the box, by all their listeners
+    gaps_s: list[float]  # that these were told
 
 
 def rows(args: argparse.Namespace) -> Iterator[Row]:
@@ -40,6 +41,8 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
         "for s": args.seconds,
         "streams": sum(sleep.streams for sleep in sleeps),
         "owners heard": sum(sleep.owners for sleep in sleeps),
+        "gaps told": sum(len(sleep.gaps_s) for sleep in sleeps),
+        "of s at most": round(max(gap_s for sleep in sleeps for gap_s in sleep.gaps_s), 1),
         "live elsewhere s, median": round(statistics.median(sleep.elsewhere_s for sleep in sleeps), 1),
         "at most": round(max(sleep.elsewhere_s for sleep in sleeps), 1),
         "given up s after waking, median": round(statistics.median(sleep.given_up_s for sleep in sleeps), 2),
@@ -66,8 +69,9 @@ def _stopped(three: Three, victim: str, asleep_s: float, run: int) -> Sleep:
         time.sleep(AFTERWARDS_S)
     foreign = sum(not _is_stored(three, stream, label) for stream in theirs)
     fleet.wait_for_boxes(BOXES)
-    owners = sum(len(ears[stream].owners) for stream in STREAMS if stream in theirs)
-    return Sleep(len(theirs), elsewhere_s, given_up_s, foreign, owners)
+    owners = sum(len(ears[stream].owners) for stream in theirs)
+    gaps_s = [gap_s for stream in theirs for gap_s in ears[stream].gaps_s]
+    return Sleep(len(theirs), elsewhere_s, given_up_s, foreign, owners, gaps_s)
 
 
 def _is_stored(three: Three, stream: str, label: str) -> bool:

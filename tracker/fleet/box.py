@@ -29,6 +29,7 @@ from tracker.fleet.placing import Placing, Room
 from tracker.fleet.reading import View, answered
 from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded
 from tracker.fleet.settings import BoxConfig
+from tracker.fleet.tasks import ended
 from tracker.fleet.worker import Worker
 from tracker.protocol.messages import Event, Status
 from tracker.protocol.placement import key_of
@@ -111,10 +112,7 @@ class Box:
     async def _stop_tasks(self) -> None:
         """Streams that are still here are left to their time: JetStream hands them on when this box is silent."""
         self.connected = False  # nobody is to be told that we end
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(self._tasks)
 
     # ------------------------------------------------------------------------------------------------ its clock
 

@@ -11,9 +11,10 @@ from tracker.errors import BadRequest, Unavailable
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets, entry_of
 from tracker.fleet.people import check_name, whereabouts
+from tracker.fleet.reading import all_entries
 from tracker.fleet.records import BoxRecord, Claim, Order, decoded, satisfied
 from tracker.fleet.settings import WantedStream
-from tracker.protocol.placement import Where, key_of, where_of
+from tracker.protocol.placement import WHERE, Where, key_of, where_of
 
 PATIENCE_S = 30.0  # with boxes that do not take a stream
 LOOK_S = 0.2
@@ -66,7 +67,8 @@ async def until_drained(buckets: Buckets, box: str, tell: Callable[[list[str]], 
     left: list[str] = []
     changed_s = time.monotonic()
     while True:
-        there = [placed.stream for placed in (await people.state(buckets)).streams if placed.box == box]
+        places = map(where_of, (await all_entries(buckets.js, WHERE)).values())
+        there = sorted(where.stream for where in places if where is not None and where.box == box)
         if not there:
             return
         if there != left:

@@ -19,6 +19,7 @@ from tracker.fleet.pulling import Pull
 from tracker.fleet.queueing import consumer_of
 from tracker.fleet.records import ANY, QUEUE, Order, decoded, needs_key, satisfied
 from tracker.fleet.settings import Labels, RoomConfig
+from tracker.fleet.tasks import ended
 from tracker.protocol.placement import key_of, name_of
 
 log = logging.getLogger(__name__)
@@ -107,9 +108,9 @@ class Placing:
             self._loops.pop(key).cancel()
 
     async def stop(self) -> None:
-        for loop in self._loops.values():
-            loop.cancel()
-        await asyncio.gather(*self._loops.values(), return_exceptions=True)
+        loops = list(self._loops.values())
+        self._loops.clear()
+        await ended(loops)
 
     def decline(self, stream: str, revision: int) -> None:
         """Leave a stream that could not be served to others for a while, or until its settings are others."""
@@ -130,8 +131,9 @@ class Placing:
         return f"drain.{key_of(self.box)}" in self.orders
 
     async def _pull(self, needs: str) -> None:
+        """Until the loop is the one of these needs no more, also where it misses that it was cancelled."""
         async with Pull(self.buckets.nats, QUEUE, consumer_of(needs)) as pull:
-            while True:
+            while self._loops.get(needs) is asyncio.current_task():
                 await self._until_there_is_room()
                 try:
                     message = await pull.next()

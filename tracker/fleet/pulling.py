@@ -65,8 +65,11 @@ class Pull:
 
 
 def _is_message(answer: Msg) -> bool:
-    """And not JetStream's word that there is none."""
-    return answer.reply.startswith(ACKNOWLEDGED_AT)
+    """And not JetStream's word that there is none, or what somebody else sent here."""
+    try:
+        return answer.reply.startswith(ACKNOWLEDGED_AT) and answer.metadata is not None
+    except (NatsError, ValueError):
+        return False
 
 
 async def ensure_consumer(js: JetStreamContext, stream: str, consumer: api.ConsumerConfig) -> None:
