@@ -126,7 +126,7 @@ def test_filters(seen: Talk) -> None:
         ({"stream": "a", "object": 1, "box": [0, 0, 9, 9]}, "bad_request", "either object or marks"),
         ({"stream": "a", "object": 1, "frame": 1}, "bad_request", "leave frame"),
         ({"picture": b"x", "object": 1}, "bad_request", "leave frame and picture out"),
-        ({"picture": b"no picture", "box": [0, 0, 9, 9]}, "bad_request", "no picture"),
+        ({"picture": b"no picture", "box": [0, 0, 9, 9]}, "bad_request", "is not a picture"),
         ({"stream": "a", "object": 77}, "unknown_object", "no look of 77"),
         ({"stream": "nowhere", "box": [0, 0, 9, 9]}, "unknown_stream", "nowhere"),
         ({"stream": "a", "box": [0, 0, 9, 9], "limit": 0}, "bad_request", "limit"),
