@@ -5,7 +5,7 @@ is stable or lost by a stub of a provider.
 Two daemons follow the pond's fish with the same model. Only one of them has an open stream at a time, in turn for
 some seconds each, so that other work on the machine meets both. Rates are processed frames a second by the clock,
 in the median; `cpu ms a frame` is processor time of the whole daemon. On a busy machine the main loop's, which is
-the model, differs by a tenth from run to run; so that of all other threads is said too, where nearly all of it is.
+the model, differs by a tenth from run to run; so that of all other threads is said too, torch's own among them.
 """
 
 import argparse
