@@ -81,7 +81,7 @@ BAD = {
     "stream without url": ("streams: {cam1: {loop: true}}", ["streams.cam1.url: is missing"]),
     "stream with an empty url": (
         "streams: {a: {url: ''}}",
-        ["streams.a.url: must be text of at least 1 characters"],
+        ["streams.a.url: must be text of at least 1 character"],
     ),
     "capital in a stream's name": (
         "streams: {Cam1: {url: x}}",
@@ -169,6 +169,18 @@ BAD = {
         "engine: {threads: 1}\nengine: {threads: 2}",
         ["not valid YAML: the key 'engine' stands twice"],
     ),
+    "a number with zeros before it": (
+        "engine: {history_frames: 0100}",
+        ["not valid YAML: 0100 is read to the base 8: write 100, or put text in quotes (line 1, column 26)"],
+    ),
+    "a number to the base 60": (
+        "engine: {history_frames: 1:30}",
+        [
+            "not valid YAML: 1:30 is read to the base 60: write a plain number, or put text in quotes "
+            "(line 1, column 26)"
+        ],
+    ),
+    "two documents": ("{}\n---\n{}", ["not valid YAML: a second document begins; one is read (line 2, column 1)"]),
     "the same stream twice": ("streams: {a: {url: x}, a: {url: y}}", ["not valid YAML: the key 'a' stands twice"]),
     "broken YAML": ("engine: {threads: 1", ["not valid YAML:"]),
     "a tab": ("engine:\n\tthreads: 1", ["not valid YAML:"]),
@@ -184,7 +196,7 @@ BAD = {
             "streams.a.buffer.mib: must be a number of at most 1048576",
         ],
     ),
-    "a list as a key": ("? [a]\n: 1", ["found unhashable key"]),
+    "a list as a key": ("? [a]\n: 1", ["a key is a list or a map; keys are text"]),
     "aliases that refer to themselves": ("a: &a [*a]", ["a: unknown key"]),
     "everything wrong at once": (
         "engine: {threads: 0, dtype: int4}\nstreams: {a: {}}\nlogg: {}",

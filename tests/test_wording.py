@@ -28,7 +28,7 @@ CASES: list[tuple[Any, object, str]] = [
     (Annotated[float, Meta(le=1)], 2.0, "must be a number of at most 1.0"),
     (Annotated[float, Meta(lt=1)], 1.0, "must be a number below 1.0"),
     (Annotated[int, Meta(multiple_of=32)], 31, "must be a whole number, a multiple of 32"),
-    (Annotated[str, Meta(min_length=1)], "", "must be text of at least 1 characters"),
+    (Annotated[str, Meta(min_length=1)], "", "must be text of at least 1 character"),
     (Annotated[list, Meta(min_length=2)], [1], "must be a list of at least 2 items"),
     (tuple[int, int], [1, 2, 3], "must be a list of 2 items, not 3"),
     (

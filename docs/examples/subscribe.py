@@ -9,6 +9,7 @@ import itertools
 import sys
 
 from tracker.client import Client, mask_of
+from tracker.errors import TrackerError
 from tracker.protocol.messages import Tracks
 from tracker.protocol.records import ObjectRecord
 
@@ -36,4 +37,9 @@ def main(stream: str | None = None, count: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) > 3 or sys.argv[1:2] in (["-h"], ["--help"]):
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except TrackerError as error:
+        sys.exit(f"{error.code}: {error.message}")

@@ -89,7 +89,7 @@ def test_two_commands_do_not_write_to_one_place(clip, tmp_path):
 def test_refusals(clip, tmp_path):
     late = frame(clip, "--frame", FRAMES, "-o", tmp_path / "x.png").exception
     assert isinstance(late, SourceError)
-    assert f"frame {FRAMES}: there are {FRAMES} frames, counted from 0" in str(late)
+    assert f"frame {FRAMES}: it has {FRAMES} frames, counted from 0" in str(late)
     unknown = frame(clip, "-o", tmp_path / "x.gif")
     assert unknown.exit_code == 2
     assert "does not end in .png or .jpg or .jpeg" in unknown.stderr

@@ -1,6 +1,8 @@
 """A library of pictures: indexed, searched, gone on with; what is refused."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,21 @@ def test_a_list_and_everything(tmp_path: Path, library: list[str]) -> None:
     assert run("index", "--list", str(listed), "--db", db).exit_code == 0
     assert run("index", library[0], "--everything", "--points-per-side", "4", "--db", db).exit_code == 0
     assert {hit["path"] for hit in hits(library[3], "--box", "40,40,100,100", "--db", db)} == set(library)
+
+
+def test_a_folder_is_its_pictures(tmp_path: Path, library: list[str]) -> None:
+    db, folder = str(tmp_path / "looks.db"), Path(library[0]).parent
+    assert run("index", str(folder), "--db", db).exit_code == 0
+    assert {hit["path"] for hit in hits(library[0], "--db", db)} >= set(library)
+
+
+def test_a_name_that_is_no_text_is_told_and_the_rest_goes_on(tmp_path: Path, library: list[str]) -> None:
+    db, odd = str(tmp_path / "looks.db"), os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff.png")
+    shutil.copy(library[0], odd)
+    result = run("index", odd, library[0], "--db", db)
+    assert "1 of 2 pictures could not be indexed" in str(result.exception)
+    assert "its name is not UTF-8" in result.output
+    assert [hit["path"] for hit in hits(library[1], "--db", db)] == library[:1]
 
 
 def test_relative_paths_come_back_as_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_every_format_holds_the_same_frames(talk: Talk, tmp_path: Path, capsys: 
     result = record(talk.daemon.control.endpoint, *exports, *media, "--count", 10)
     assert result.exit_code == 0, result.output
     assert "10 frames of cam1 recorded, 0 missed" in result.output
-    assert "1 objects, none lost in the end" in result.output
+    assert "1 object, none lost in the end" in result.output
     assert str(plain) in result.output
     read = list(read_json_lines(paths["jsonl"]))
     numbers = list(range(10))
@@ -333,7 +333,7 @@ def test_one_file_that_fails_does_not_end_the_others(daemon: FakeDaemon, tmp_pat
     ("arguments", "code", "said"),
     [
         ([], 2, "nothing to write: give --export, --video, --frames or --overlay"),
-        (["--export", "a.gif"], 2, "'a.gif' is no format's; The ending tells the format"),
+        (["--export", "a.gif"], 2, "'a.gif' is no format's; the ending tells the format"),
         (["--export", "gif=a.gif"], 2, "'gif=a.gif' is no format's"),
         (["--export", "jsonl="], 2, "'jsonl=' is no format's"),
         (["--export", "jsonl=a.txt"], 2, "'jsonl=a.txt': what jsonl writes has to end in .jsonl"),

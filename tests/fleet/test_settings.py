@@ -14,7 +14,7 @@ from tracker.protocol.placement import Token, key_of, name_of
 BOXES = [
     ("box: North", "box: must be text: 1 to 64 of a-z"),
     ("nats: {server: x}", "nats.server: unknown key; did you mean 'servers'?"),
-    ("nats: {servers: []}", "nats.servers: must be a list of at least 1 items"),
+    ("nats: {servers: []}", "nats.servers: must be a list of at least 1 item"),
     ("nats: {replicas: 7}", "nats.replicas: must be a whole number of at most 5"),
     ("room: {streams: 0}", "room.streams: must be a whole number of at least 1"),
     ("mirror: often", "mirror: must be true or false, not text"),

@@ -1,5 +1,6 @@
 """`trackerd segment`, and `trackerd track --everything`: pictures in, masks in the formats that others read."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,9 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
-def run(checkpoint: Path, *arguments: object) -> Result:
+def run(checkpoint: Path, *arguments: object, catch: bool = False) -> Result:
     command = [*map(str, arguments), f"--checkpoint={checkpoint}", "--image-size=128"]
-    return CliRunner().invoke(trackerd, command, catch_exceptions=False)
+    return CliRunner().invoke(trackerd, command, catch_exceptions=catch)
 
 
 def test_a_prompt_on_every_picture(checkpoint, engine, folder, tmp_path, capsys):
@@ -144,7 +145,7 @@ def test_a_broken_picture_is_named_and_the_rest_goes_on(checkpoint, folder, tmp_
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     command = ["segment", broken, folder / "shot0.png", "--point=40,30", f"--coco={tmp_path / 'a.json'}"]
-    with pytest.raises(SourceError, match="1 of 2 pictures could not be read"):
+    with pytest.raises(SourceError, match="1 of 2 pictures were passed over"):
         run(checkpoint, *command)
     assert len(COCO(tmp_path / "a.json").getImgIds()) == 1
     capsys.readouterr()
@@ -159,7 +160,7 @@ def test_pictures_of_folders_and_files(folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("clip.mp4", r"is no picture \(.bmp, .*\); videos go to `trackerd track`"),
+        ("clip.mp4", r"has no ending of a picture \(.bmp, .*\); videos go to `trackerd track`"),
         ("empty", "has no pictures"),
     ],
 )
@@ -170,11 +171,25 @@ def test_what_is_no_picture_is_refused(tmp_path, name, message):
         images.find_pictures([tmp_path / name])
 
 
-def test_two_pictures_of_one_name_are_refused(folder, tmp_path):
+def test_two_pictures_of_one_name_are_refused_where_their_masks_would_be_one_file(checkpoint, folder, tmp_path):
     other = tmp_path / "shot1.png"
-    other.touch()
+    shutil.copy(folder / "shot0.png", other)
+    mark = ["segment", folder, other, "--point=40,30"]
     with pytest.raises(SourceError, match="have one name"):
-        images.find_pictures([folder, other])
+        run(checkpoint, *mark, f"--masks={tmp_path / 'masks'}")
+    run(checkpoint, *mark, f"--coco={tmp_path / 'all.json'}")
+    assert len(COCO(tmp_path / "all.json").getImgIds()) == 4
+
+
+def test_a_picture_that_the_marks_miss_is_named_and_the_rest_goes_on(checkpoint, folder, tmp_path):
+    small = tmp_path / "small.png"
+    Image.new("RGB", (20, 10)).save(small)
+    pictures = [folder / "shot0.png", small, folder / "shot1.png"]
+    options = ["--point=40,30", f"--coco={tmp_path / 'a.json'}"]
+    result = run(checkpoint, "segment", *pictures, *options, catch=True)
+    assert str(result.exception) == "1 of 3 pictures were passed over"
+    assert "points[0]: (40, 30) is outside" in " ".join(result.output.split())
+    assert len(COCO(tmp_path / "a.json").getImgIds()) == 2
 
 
 def test_a_prompt_outside_the_picture_is_refused(engine, folder):

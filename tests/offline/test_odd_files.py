@@ -61,7 +61,7 @@ def test_an_estimate_of_the_length_refuses_nothing(engine, tmp_path):
 def test_the_end_of_decoding_refuses_what_was_never_reached(engine, tmp_path):
     path = uneven(tmp_path / "a.mkv", 10)
     outcomes = video.track(engine, path, [PromptEntry(object=1, frame=10, box=(30, 4, 50, 40))])
-    with pytest.raises(BadPrompt, match="object 1, frame 10: there are 10 frames"):
+    with pytest.raises(BadPrompt, match="object 1, frame 10: it has 10 frames"):
         list(outcomes)
 
 

@@ -286,7 +286,7 @@ def test_prompt_files_that_are_refused(tmp_path, text, message):
     [
         (
             PromptEntry(object=4, frame=FRAMES, box=(1, 1, 9, 9)),
-            f"object 4, frame {FRAMES}: there are {FRAMES} frames",
+            f"object 4, frame {FRAMES}: it has {FRAMES} frames",
         ),
         (PromptEntry(object=4), "object 4, frame 0: empty prompt"),
         (
@@ -400,7 +400,7 @@ def test_overwrite_writes_over_and_the_end_is_told(checkpoint, folder, tmp_path)
     command = ["track", str(folder), "--box=20,20,48,44", f"--export={jsonl}", "--overwrite", "--image-size=128"]
     result = CliRunner().invoke(trackerd, [*command, f"--checkpoint={checkpoint}"], catch_exceptions=False)
     assert len(list(read_json_lines(jsonl))) == FRAMES
-    assert re.search(rf"^{FRAMES} frames in [\d.]+ s, [\d.]+ a second; 1 objects, ", result.stdout)
+    assert re.search(rf"^{FRAMES} frames in [\d.]+ s, [\d.]+ a second; 1 object, ", result.stdout)
     assert result.stdout.endswith(f"written: {jsonl}\n")
 
 

@@ -21,7 +21,7 @@ DB = click.option("--db", required=True, type=click.Path(dir_okay=False, path_ty
 
 
 @click.command()
-@click.argument("photos", metavar="[PHOTO]...", nargs=-1, type=click.Path())
+@click.argument("photos", metavar="[PHOTO_OR_DIR]...", nargs=-1, type=click.Path())
 @click.option("--box", type=BOX, help="What is to be found again on each; else all of the picture.")
 @click.option("--everything", is_flag=True, help="Everything that the model finds on them.")
 @click.option(
@@ -53,13 +53,13 @@ def index(
     if everything and box is not None:
         raise click.UsageError("give --box or --everything, not both")
     if not photos and listed is None and not others:
-        raise click.UsageError("no pictures: give PHOTO..., --list or --from")
+        raise click.UsageError("no pictures: give PHOTO_OR_DIR..., --list or --from")
     knobs = knobs_of(options)
     if others:
         _take_over(others, db)
     from tracker.offline.index import Item
 
-    items = [Item(photo, _four(box)) for photo in photos]
+    items = [Item(photo, _four(box)) for photo in _pictures(photos)]
     items += _listed(listed) if listed is not None else []
     if items:
         _index(items, db, knobs if everything else None, ModelOptions.take(options))
@@ -72,10 +72,9 @@ def _index(items: "Sequence[Item]", db: Path, knobs: SegmentAll | None, model: M
     reasons = []
     with opened(db, model.load()) as pictures, progress_bar() as bar:
         for item in bar.track(items, description="pictures"):
-            if pictures.has(item, knobs is not None):
-                continue
             try:
-                pictures.add(item, knobs)
+                if not pictures.has(item, knobs is not None):
+                    pictures.add(item, knobs)
             except (SourceError, BadPrompt) as error:
                 reasons.append(error.message if isinstance(error, SourceError) else f"{item.path}: {error.message}")
     if reasons and len(items) == 1:
@@ -84,6 +83,15 @@ def _index(items: "Sequence[Item]", db: Path, knobs: SegmentAll | None, model: M
         show.say(reason)
     if reasons:
         raise SourceError(f"{len(reasons)} of {len(items)} pictures could not be indexed")
+
+
+def _pictures(photos: Sequence[str]) -> Iterator[str]:
+    """Each of them, and of a folder its pictures. Raises SourceError for a folder without any."""
+    from tracker.streams.folder import pictures_in
+
+    for photo in photos:
+        path = Path(photo)
+        yield from map(str, pictures_in(path)) if path.is_dir() else [photo]
 
 
 def _take_over(others: Sequence[Path], db: Path) -> None:
@@ -121,7 +129,8 @@ def similar(photo: str, box: tuple[float, ...] | None, limit: int, as_json: bool
     if as_json:
         show.line(json.dumps({"hits": hits}, ensure_ascii=False))
     else:
-        show.print_table(("score", "path", "box"), [(h["score"], h["path"], _text(h["box"])) for h in hits])
+        rows = [(f"{h['score']:.4f}", h["path"], _text(h["box"])) for h in hits]
+        show.print_table(("score", "path", "box"), rows)
     if left_out:
         show.say(f"{left_out} looks are of another model, and were not compared")
 

@@ -3,6 +3,7 @@
 Each group is a decorator that adds the options and a class that takes its own out of a command's keywords.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -38,7 +39,7 @@ class Numbers(click.ParamType[tuple[float, ...]]):
             numbers = tuple(float(part) for part in str(value).split(","))
         except ValueError:
             numbers = ()
-        if len(numbers) not in self._counts:
+        if len(numbers) not in self._counts or not all(map(math.isfinite, numbers)):
             self.fail(f"{value!r} is not {self.name}", param, ctx)
         return numbers
 

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 import click
 
 from tracker.cli import show
-from tracker.config.wording import printable
+from tracker.config.wording import counted, printable
 from tracker.errors import SourceError
 
 P = ParamSpec("P")
@@ -27,7 +27,8 @@ _BY_ENDING = {ending: name for name, ending in reversed(FORMATS.items())}
 
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Write over files that are there already.")
 OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
-EXPORT_HELP = f"The ending tells the format (none: a folder, for DAVIS), or FORMAT does: {', '.join(FORMATS)}."
+EXPORT_RULE = f"the ending tells the format (none: a folder, for DAVIS), or FORMAT does: {', '.join(FORMATS)}."
+EXPORT_HELP = f"A file: {EXPORT_RULE}"
 
 
 class OutFile(click.Path):
@@ -60,7 +61,7 @@ class Export(click.ParamType[tuple[str, Path]]):
         if not equals:
             name = _BY_ENDING.get(ending, "")
         if name not in FORMATS or not path.name:
-            self.fail(f"{text!r} is no format's; {EXPORT_HELP}", param, ctx)
+            self.fail(f"{text!r} is no format's; {EXPORT_RULE}", param, ctx)
         if ending != FORMATS[name]:
             wanted = f"end in {FORMATS[name]}" if FORMATS[name] else "be a folder, without an ending"
             self.fail(f"{text!r}: what {name} writes has to {wanted}", param, ctx)
@@ -165,5 +166,5 @@ def say_done(frames: str, seconds: float, rate: float, paths: Sequence[Path], *m
 def objects_text(objects: Sequence[int], lost: Sequence[int]) -> str:
     """How many objects there were, and which were lost in the end."""
     if not lost:
-        return f"{len(objects)} objects, none lost in the end"
-    return f"{len(objects)} objects, lost in the end: {', '.join(map(str, lost))}"
+        return f"{counted(len(objects), 'object')}, none lost in the end"
+    return f"{counted(len(objects), 'object')}, lost in the end: {', '.join(map(str, lost))}"

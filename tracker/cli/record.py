@@ -24,6 +24,7 @@ from tracker.cli.outputs import (
 )
 from tracker.client import Client, Subscription
 from tracker.client.messages import Message
+from tracker.config.wording import counted
 from tracker.errors import DaemonGone, TrackerError
 from tracker.protocol.fields import PICTURE_WIDTHS
 
@@ -138,7 +139,7 @@ def _record(recorder: "Recorder", messages: Iterator[Message], count: int | None
 
 def _say_done(recorder: "Recorder", stream: str, seconds: float, paths: Sequence[Path]) -> None:
     say_done(
-        f"{recorder.frames} frames of {stream} recorded, {recorder.missed} missed",
+        f"{counted(recorder.frames, 'frame')} of {stream} recorded, {recorder.missed} missed",
         seconds,
         recorder.frames / max(seconds, 1e-3),
         [path for path in paths if path not in recorder.failed],

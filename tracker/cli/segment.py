@@ -21,7 +21,8 @@ from tracker.cli.options import (
     progress_bar,
 )
 from tracker.cli.outputs import OUT_FOLDER, OVERWRITE, OutFile, check_paths, naming, say_done, saying_what_is_whole
-from tracker.errors import SourceError
+from tracker.config.wording import counted
+from tracker.errors import BadPrompt, SourceError
 from tracker.images.types import U8
 from tracker.protocol.requests import SegmentAll
 
@@ -92,10 +93,11 @@ class Report:
     def say(self, paths: Sequence[Path]) -> None:
         """The last line. Raises SourceError where pictures could not be read."""
         seconds = time.monotonic() - self.begun_s
-        say_done(f"{self.pictures} pictures", seconds, self.pictures / seconds, paths, f"{self.masks} masks")
+        pictures, masks = counted(self.pictures, "picture"), counted(self.masks, "mask")
+        say_done(pictures, seconds, self.pictures / seconds, paths, masks)
         if self.failed:
             count = self.pictures + self.failed
-            raise SourceError(f"{self.failed} of {count} pictures could not be read")
+            raise SourceError(f"{self.failed} of {count} pictures were passed over")
 
 
 @click.command()
@@ -118,8 +120,11 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
         raise click.UsageError("give --point and --box, or --everything")
     outputs.check(paths, everything, knobs.max_masks)
     from tracker.offline import images
+    from tracker.streams.folder import refuse_twins
 
     pictures = images.find_pictures(paths)
+    if outputs.masks or outputs.overlays:
+        refuse_twins(pictures)
     report = Report()
     engine = ModelOptions.take(options).load()
     find: Find = partial(_marked, engine, marks, candidates)
@@ -131,19 +136,23 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
 
 
 def _segment(pictures: Sequence[Path], find: Find, sinks: Sequence[Sink], report: Report, bar: "Progress") -> None:
-    """A picture that cannot be read is told and passed over."""
+    """A picture that cannot be read, or that the marks miss, is told and passed over."""
     from tracker.images.stills import read_still
     from tracker.offline.images import result_of
 
     for number, path in enumerate(bar.track(pictures, description="pictures")):
         try:
             rgb_hwc = read_still(path)
-        except SourceError as error:
+            found = find(rgb_hwc)
+        except (SourceError, BadPrompt) as error:
+            if isinstance(error, BadPrompt) and len(pictures) == 1:
+                raise
             report.failed += 1
-            bar.console.print(str(error), highlight=False)
+            what = error.message if isinstance(error, SourceError) else f"{path}: {error.message}"
+            bar.console.print(what, highlight=False)
             continue
         h, w = rgb_hwc.shape[:2]
-        result = result_of(number, path.name, (w, h), find(rgb_hwc))
+        result = result_of(number, path.name, (w, h), found)
         for sink in sinks:
             sink(rgb_hwc, result)
         report.pictures += 1

@@ -12,6 +12,7 @@ import click
 
 from tracker.cli.options import Group
 from tracker.cli.outputs import DEFAULT_FPS, check_paths, naming, objects_text, say_done
+from tracker.config.wording import counted
 
 if TYPE_CHECKING:  # torch takes seconds to import: only when there is work
     from tracker.offline.video import Outcome
@@ -85,7 +86,7 @@ class Report:
     def say(self, paths: Sequence[Path]) -> None:
         seconds = time.monotonic() - self.begun_s
         objects = objects_text(sorted(self.seen), self.lost)
-        say_done(f"{self.frames} frames", seconds, self.frames / seconds, paths, objects)
+        say_done(counted(self.frames, "frame"), seconds, self.frames / seconds, paths, objects)
 
 
 def _write(write: Callable[[Any], None], outcome: "Outcome") -> None:

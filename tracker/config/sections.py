@@ -102,7 +102,7 @@ class ZoneConfig(Section, frozen=True):
     polygon: Annotated[list[Vertex], Meta(min_length=3, max_length=64)] | None = None
     line: tuple[Vertex, Vertex] | None = None
     unit: Literal["pixels", "fraction"] = "pixels"  # of the source frame, or of its width and height
-    labels: Texts | None = None  # who counts, by label or guess; None: everything
+    labels: Annotated[Texts, Meta(min_length=1)] | None = None  # who counts, by label or guess; None: everything
     min_area: Annotated[int, Meta(ge=0)] = 0  # pixels; while it is smaller, an object is not looked at
     share: Annotated[float, Meta(gt=0, le=1)] = 0.5  # of an object inside, from which on it is in the polygon
     at: Literal["mask", "foot"] = "mask"  # of what: of its mask, or of the point where it stands

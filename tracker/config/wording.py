@@ -27,6 +27,16 @@ _KINDS = {
     "array": "a list",
     "object": "a map",
 }
+_VALUE_KINDS = {
+    type(None): "nothing",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bytes: "bytes",
+    list: "a list",
+    dict: "a map",
+}
 _YAML_KINDS = {bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
 _BOUNDS = {">=": "of at least", "<=": "of at most", ">": "above", "<": "below"}
 
@@ -48,6 +58,11 @@ def in_words(text: str, choices: Sequence[object] = ()) -> str:
     kinds, limits, got = expected.groups()
     wanted = f"must be {_kinds(kinds)}{_limits(limits, kinds)}"
     return wanted if got is None else f"{wanted}, not {_got(got)}"
+
+
+def kind_in_words(value: object) -> str:
+    """A value's type: "a whole number", "a list"; of any other than those that messages have, "something else"."""
+    return _VALUE_KINDS.get(type(value), "something else")
 
 
 def place_and_words(error: Exception, choices: Sequence[object] = ()) -> tuple[str, str]:
@@ -98,7 +113,12 @@ def _limits(limits: str, kinds: str) -> str:
     for sign, word in _BOUNDS.items():
         words = re.sub(rf" {re.escape(sign)} ", f" {word} ", words)
     exactly = " of" if re.match(r" \d", words) else ""
-    return f"{exactly}{words}{unit}"
+    return f"{exactly}{words}{unit.removesuffix('s') if words.endswith(' 1') else unit}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 frame`, `2 frames`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def printable(text: str) -> str:

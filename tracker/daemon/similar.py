@@ -175,7 +175,7 @@ def _picture(data: bytes) -> Frame:
     except OverflowError as error:
         raise TooLarge(f"picture: {error}") from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise BadRequest(f"picture: is no picture that can be read: {error}") from None
+        raise BadRequest(f"picture: is not a picture that can be read: {error}") from None
     return Frame("", 0, 0, None, time.time(), 0, None, Rgb(rgb_hwc))
 
 

@@ -27,8 +27,6 @@ def read_still(path: Path) -> U8:
     try:
         with path.open("rb") as file:
             return decode_still(file)
-    except UnidentifiedImageError:
-        raise SourceError(f"{path}: is not a picture that can be read; {', '.join(FORMATS)} are") from None
     except (OSError, SyntaxError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise SourceError(f"{path}: is not a picture that can be read: {why}") from None
@@ -51,6 +49,8 @@ def decode_still(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> U8:
                 )
             upright = ImageOps.exif_transpose(picture)
             return _rgb(upright)
+    except UnidentifiedImageError:
+        raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
     except (Pil.DecompressionBombError, Pil.DecompressionBombWarning):
         raise ValueError(f"has more than {MAX_PIXELS} pixels, which is the limit") from None
 

@@ -81,8 +81,16 @@ def region_problem(vertices_xy: Sequence[Xy]) -> str | None:
     if polygon.convex_hull.area == 0:
         return "polygon: its points lie on one line, so nothing is inside"
     if not polygon.is_valid:
-        return f"polygon: its sides cross or touch each other ({shapely.is_valid_reason(polygon)})"
+        return "polygon: its sides cross or touch each other"
     return None
+
+
+def outside_problem(vertices_xy: Sequence[Xy], size_wh: tuple[int, int]) -> str | None:
+    """Why nothing in a picture of this size can ever be in a polygon or at a line, in pixels."""
+    figure = shapely.LineString(vertices_xy) if len(vertices_xy) == 2 else shapely.Polygon(vertices_xy)
+    if figure.intersects(shapely.box(0, 0, *size_wh)):
+        return None
+    return f"it lies outside the picture of {size_wh[0]} × {size_wh[1]} pixels"
 
 
 def _left_of(line_xy: Sequence[Xy], size_wh: tuple[int, int]) -> BaseGeometry:

@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from tracker.config.wording import counted
 from tracker.errors import SourceError
 from tracker.images.imaging import resize_rgb, to_rgb
 from tracker.images.types import Frame
@@ -34,7 +35,7 @@ def read_frame(path: Path, index: int) -> U8:
         count += 1
         if found.index == index:
             return to_rgb(found.image)
-    raise SourceError(f"{path}: frame {index}: there are {count} frames, counted from 0")
+    raise SourceError(f"{path}: frame {index}: it has {counted(count, 'frame')}, counted from 0")
 
 
 def as_displayed(path: Path, rgb_hwc: U8) -> U8:

@@ -17,13 +17,13 @@ from tracker.protocol.object_record import object_record
 from tracker.protocol.prompts import prompt_of
 from tracker.protocol.records import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
-from tracker.streams.folder import is_picture, pictures_in, refuse_twins
+from tracker.streams.folder import is_picture, pictures_in
 
 Scored = tuple[Bool, float]  # a mask [h, w] and the model's own predicted IoU
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """Pictures and the pictures of folders. Raises SourceError for what is neither, and for two of one name."""
+    """Pictures and the pictures of folders. Raises SourceError for what is neither."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -32,8 +32,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
         else:
             kinds = ", ".join(sorted(SUFFIXES))
-            raise SourceError(f"{path}: is no picture ({kinds}); videos go to `trackerd track`")
-    refuse_twins(found)
+            raise SourceError(f"{path}: has no ending of a picture ({kinds}); videos go to `trackerd track`")
     return found
 
 

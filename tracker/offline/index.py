@@ -47,12 +47,15 @@ class PictureIndex:
         self._model = model_key(engine.describe())
 
     def has(self, item: Item, everything: bool) -> bool:
+        """Whether it was indexed like this. Raises SourceError for a name that the file cannot hold."""
+        _check_name(item.path)
         sql = "SELECT 1 FROM indexed WHERE path = ? AND what = ?"
         return bool(list(self._connection.execute(sql, (item.path, self._what(item, everything)))))
 
     def add(self, item: Item, knobs: SegmentAll | None) -> int:
         """Index a picture wholly or not at all; returns how many looks it gave. With `knobs` everything that is
         found on it. Raises SourceError, BadPrompt."""
+        _check_name(item.path)
         rgb_hwc = read_still(Path(item.path))
         features = self._engine.encode([Rgb(rgb_hwc)])
         found = list(_masks(self._engine, rgb_hwc, item, knobs))
@@ -83,6 +86,14 @@ class PictureIndex:
     def _what(self, item: Item, everything: bool) -> str:
         what = "everything" if everything else "whole" if item.box is None else ",".join(map(str, item.box))
         return f"{self._model} {what}"
+
+
+def _check_name(path: str) -> None:
+    """Raises SourceError for a file name that is no text: what is found again is told by its name."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SourceError(f"{path}: its name is not UTF-8, and cannot be indexed: rename it") from None
 
 
 @contextmanager

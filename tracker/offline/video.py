@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tracker.config.wording import counted
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.memory import ObjectMemory
@@ -249,7 +250,9 @@ def _check_marks(entries: Sequence[PromptEntry], size_wh: tuple[int, int]) -> No
 
 
 def _check_frames(entries: Sequence[PromptEntry], length: int | None) -> None:
-    late = [entry for entry in entries if length is not None and entry.frame >= length]
+    if length is None:
+        return
+    late = [entry for entry in entries if entry.frame >= length]
     if late:
         with _naming(late[0]):
-            raise BadPrompt(f"there are {length} frames, counted from 0")
+            raise BadPrompt(f"it has {counted(length, 'frame')}, counted from 0")

@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -12,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from tracker.config import PLAIN_TEXT
-from tracker.config.wording import in_words
+from tracker.config.wording import in_words, kind_in_words
 from tracker.errors import BadPrompt, BadRequest, TooLarge, TrackerError, UnknownOp, UnsupportedVersion
 from tracker.protocol.fields import (
     MAX_BYTES,
@@ -26,6 +27,7 @@ from tracker.protocol.fields import (
 from tracker.protocol.operations import OPERATIONS
 
 T = TypeVar("T", bound=Struct)
+_UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException)
 _CONTAINERS_AND_SCALARS = (bool, int, str, bytes, type(None), dict, list)
 
 
@@ -61,7 +63,11 @@ def parse_request(parts: Sequence[bytes], served: Collection[str]) -> ParsedRequ
     """Read one request, given as its parts without addresses; `served` are the operations known here."""
     request_id = None
     try:
-        data = _unpack(parts)
+        try:
+            data = _unpack(parts)
+        except BadRequest:
+            request_id = _readable_id(parts)
+            raise
         _check_values(data.get("id"), "id")
         request_id = data.get("id")
         _check_values(data, "")
@@ -80,19 +86,48 @@ def _unpack(parts: Sequence[bytes]) -> dict[Any, Any]:
         raise BadRequest(f"a request is one part, one msgpack map; this one has {count} parts")
     data = _unpacked(parts[0])
     if not isinstance(data, dict):
-        raise BadRequest(f"a request is a msgpack map, not {type(data).__name__}")
+        raise BadRequest(f"a request is a msgpack map, not {kind_in_words(data)}")
     return data
 
 
 def _unpacked(part: bytes) -> object:
     try:
         return msgpack.unpackb(part, max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+    except _UNREADABLE as error:
         text = str(error)
         if "max_array_len" in text or "max_map_len" in text:
             raise TooLarge(f"an array or map holds more than {MAX_ITEMS} items") from None
-        reason = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else text
-        raise BadRequest(f"the request is not one msgpack map with string keys: {reason}") from None
+        why = _why_not_msgpack(error)
+        raise BadRequest(f"the request is not one msgpack map with string keys: {why}") from None
+
+
+def _why_not_msgpack(error: Exception) -> str:
+    """In words: msgpack's are those of its library."""
+    text = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "text that is not UTF-8"
+    if isinstance(error, msgpack.ExtraData):
+        return "something follows it"
+    if "incomplete" in text:
+        return "it ends too early"
+    return "a key is no string" if "strict_map_key" in text else text
+
+
+def _readable_id(parts: Sequence[bytes]) -> Any:
+    """The id of a request that cannot be read whole, where it stands before what is wrong: whoever has several
+    requests under way has to know which one was refused. None where there is none."""
+    if len(parts) != 1:
+        return None
+    unpacker = msgpack.Unpacker(max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS, max_buffer_size=MAX_BYTES)
+    unpacker.feed(parts[0])
+    with suppress(*_UNREADABLE, TrackerError):
+        for _ in range(unpacker.read_map_header()):
+            if unpacker.unpack() == "id":
+                request_id = unpacker.unpack()
+                _check_values(request_id, "id")
+                return request_id
+            unpacker.skip()
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +186,7 @@ def _check_scalar(value: object, place: _Place | None, key: str | int) -> None:
 def _check_keys(container: dict[Any, Any], place: _Place) -> None:
     for key in container:
         if not isinstance(key, str):
-            raise BadRequest(f"{str(place) or 'the request'}: keys are strings, not {type(key).__name__}")
+            raise BadRequest(f"{str(place) or 'the request'}: keys are strings, not {kind_in_words(key)}")
         if len(key) > MAX_KEY_CHARS:
             raise TooLarge(
                 f"{str(place) or 'the request'}: a key of {len(key)} characters; at most {MAX_KEY_CHARS}"
@@ -159,13 +194,15 @@ def _check_keys(container: dict[Any, Any], place: _Place) -> None:
 
 
 def _call(data: dict[str, Any], served: Collection[str]) -> ParsedRequest:
+    data = {key: value for key, value in data.items() if value is not None}  # nil is as good as absent
     version = data.get("v", VERSION)
     if type(version) is not int or version != VERSION:
         raise UnsupportedVersion(f"v: {version!r} is not spoken here; this daemon speaks version {VERSION}")
     envelope = _convert(data, _Envelope, "")
     if envelope.op not in served:
         raise UnknownOp(f"op: {envelope.op!r} is unknown; {_suggest(envelope.op, served)}")
-    return ParsedRequest(envelope.id, envelope.op, _convert(envelope.args, OPERATIONS[envelope.op].args, "args"))
+    args = _convert(envelope.args, OPERATIONS[envelope.op].args, "args")
+    return ParsedRequest(envelope.id, envelope.op, args)
 
 
 def _convert(data: dict[str, Any], type_: type[T], name: str) -> T:

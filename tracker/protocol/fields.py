@@ -26,6 +26,7 @@ ObjectId = Annotated[int, Meta(ge=1, le=MAX_OBJECT)]
 FrameIndex = Annotated[int, Meta(ge=0, le=2**53)]
 Label = Annotated[str, Meta(max_length=256, pattern=PLAIN_TEXT)]
 Owner = Annotated[str, Meta(min_length=1, max_length=64, pattern=PLAIN_TEXT)]  # who placed the stream here
+UnixTime = Annotated[float, Meta(ge=0, le=2**53)]  # seconds
 SizeWh = tuple[int, int]
 BoxXyxy = tuple[int, int, int, int]
 Outline = list[list[list[int]]]

@@ -14,6 +14,7 @@ from tracker.protocol.fields import (
     Label,
     ObjectId,
     StreamId,
+    UnixTime,
 )
 from tracker.protocol.requests import Args, Prompted
 
@@ -41,12 +42,14 @@ class LookMarks(Prompted, frozen=True, kw_only=True):
 class SearchSimilar(LookMarks, frozen=True, kw_only=True):
     text: Annotated[str, Meta(min_length=1, max_length=256, pattern=PLAIN_TEXT)] | None = None  # instead of a look
     on: StreamId | None = None  # only what was seen there
-    since: float | None = None  # Unix seconds
-    until: float | None = None
+    since: UnixTime | None = None
+    until: UnixTime | None = None
     label: Label | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
 
     def __post_init__(self) -> None:
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise ValueError("since: it is later than until")
         if self.text is None:
             super().__post_init__()
             return

@@ -17,6 +17,7 @@ from tracker.protocol.fields import (
     Label,
     ObjectId,
     StreamId,
+    UnixTime,
 )
 from tracker.protocol.records import MovedObject
 from tracker.protocol.requests import Args, Prompted
@@ -25,7 +26,7 @@ from tracker.protocol.requests import Args, Prompted
 class ObjectsAdd(Prompted, frozen=True, kw_only=True):
     stream: StreamId
     frame: FrameIndex | None = None
-    time: float | None = None
+    time: UnixTime | None = None
     object: ObjectId | None = None
     label: Label | None = None
     meta: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +51,7 @@ class ObjectsAddMany(Args, frozen=True, kw_only=True):
     stream: StreamId
     detections: Annotated[list[Detection], Meta(min_length=1)]
     frame: FrameIndex | None = None
-    time: float | None = None
+    time: UnixTime | None = None
     match_iou: Unit = 0.5
 
     def __post_init__(self) -> None:

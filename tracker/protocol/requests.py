@@ -29,6 +29,7 @@ from tracker.protocol.fields import (
     Owner,
     Rle,
     StreamId,
+    UnixTime,
 )
 
 
@@ -153,7 +154,7 @@ class ZonesList(Args, frozen=True, kw_only=True):
 class HistoryList(Args, frozen=True, kw_only=True):
     stream: StreamId | None = None
     object: ObjectId | None = None
-    since: float | None = None  # Unix seconds
+    since: UnixTime | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_ITEMS)] = 100
 
     def __post_init__(self) -> None:

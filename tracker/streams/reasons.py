@@ -49,7 +49,7 @@ def no_video(container: av.container.InputContainer) -> str:
 def no_picture(container: av.container.InputContainer) -> str:
     if container.format.name == "webp_pipe":
         return "is no WebP that can be decoded; an animated one is not: make it a video or a folder of pictures"
-    return f"holds no picture that can be decoded (of at most {MAX_PIXELS} pixels)"
+    return f"holds no picture that can be decoded: it is damaged, or of more than {MAX_PIXELS} pixels"
 
 
 def no_argument(options: Collection[str]) -> str:
