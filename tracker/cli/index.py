@@ -87,11 +87,11 @@ def _index(items: "Sequence[Item]", db: Path, knobs: SegmentAll | None, model: M
 
 def _pictures(photos: Sequence[str]) -> Iterator[str]:
     """Each of them, and of a folder its pictures. Raises SourceError for a folder without any."""
-    from tracker.streams.folder import pictures_in
+    from tracker.offline.images import find_pictures
 
     for photo in photos:
         path = Path(photo)
-        yield from map(str, pictures_in(path)) if path.is_dir() else [photo]
+        yield from map(str, find_pictures([path])) if path.is_dir() else [photo]
 
 
 def _take_over(others: Sequence[Path], db: Path) -> None:

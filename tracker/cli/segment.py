@@ -120,11 +120,8 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
         raise click.UsageError("give --point and --box, or --everything")
     outputs.check(paths, everything, knobs.max_masks)
     from tracker.offline import images
-    from tracker.streams.folder import refuse_twins
 
-    pictures = images.find_pictures(paths)
-    if outputs.masks or outputs.overlays:
-        refuse_twins(pictures)
+    pictures = images.find_pictures(paths, written_by_name=bool(outputs.masks or outputs.overlays))
     report = Report()
     engine = ModelOptions.take(options).load()
     find: Find = partial(_marked, engine, marks, candidates)

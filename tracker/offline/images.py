@@ -17,13 +17,14 @@ from tracker.protocol.object_record import object_record
 from tracker.protocol.prompts import prompt_of
 from tracker.protocol.records import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
-from tracker.streams.folder import is_picture, pictures_in
+from tracker.streams.folder import is_picture, pictures_in, refuse_twins
 
 Scored = tuple[Bool, float]  # a mask [h, w] and the model's own predicted IoU
 
 
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """Pictures and the pictures of folders. Raises SourceError for what is neither."""
+def find_pictures(paths: Sequence[Path], *, written_by_name: bool = False) -> list[Path]:
+    """Pictures and the pictures of folders. Raises SourceError for what is neither, and where something is written
+    for each under its name for two of one name."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -33,6 +34,8 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
         else:
             kinds = ", ".join(sorted(SUFFIXES))
             raise SourceError(f"{path}: has no ending of a picture ({kinds}); videos go to `trackerd track`")
+    if written_by_name:
+        refuse_twins(found)
     return found
 
 
