@@ -73,7 +73,9 @@ class TestFiles:
         assert done.progress.done == PICTURES
         assert wrong_results(shared_results / done.job.job, pictures) == []
 
-    @pytest.mark.parametrize(("name", "says"), [("broken.png", "could not be read"), ("secret.png", "jobs.inputs")])
+    @pytest.mark.parametrize(
+        ("name", "says"), [("broken.png", "is not a picture that can be read"), ("secret.png", "jobs.inputs")]
+    )
     def test_that_cannot_be_done_are_listed_with_the_reason(self, done: Done, name: str, says: str) -> None:
         assert sorted(done.failed) == ["broken.png", "secret.png"]
         # More where a slow box let a file go meanwhile: that counts as a delivery too.

@@ -91,7 +91,7 @@ class Report:
     failed: int = 0
 
     def say(self, paths: Sequence[Path]) -> None:
-        """The last line. Raises SourceError where pictures could not be read."""
+        """The last line. Raises SourceError where pictures were passed over."""
         seconds = time.monotonic() - self.begun_s
         pictures, masks = counted(self.pictures, "picture"), counted(self.masks, "mask")
         say_done(pictures, seconds, self.pictures / seconds, paths, masks)
@@ -142,7 +142,7 @@ def _segment(pictures: Sequence[Path], find: Find, sinks: Sequence[Sink], report
             rgb_hwc = read_still(path)
             found = find(rgb_hwc)
         except (SourceError, BadPrompt) as error:
-            if isinstance(error, BadPrompt) and len(pictures) == 1:
+            if len(pictures) == 1:
                 raise
             report.failed += 1
             what = error.message if isinstance(error, SourceError) else f"{path}: {error.message}"
