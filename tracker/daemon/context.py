@@ -50,8 +50,7 @@ class Context:
     described: Counter[str] = field(default_factory=Counter)  # questions to the describing server, by outcome
     started_ns: int = field(default_factory=time.monotonic_ns)
     _encoded: OrderedDict[FrameKey, Features] = field(default_factory=OrderedDict)
-    _stepped: dict[FrameKey, int] = field(default_factory=dict)  # frames of the last step: places in its batch
-    _step_features: Features | None = None
+    _stepped: dict[FrameKey, Features] = field(default_factory=dict)  # of the last step's frames
 
     @classmethod
     def of(cls, config: Config, engine: Engine, store: Store | None, publisher: Publisher) -> "Context":
@@ -90,18 +89,16 @@ class Context:
         """
         if len(frames) == 1 and _key(frames[0]) in self._encoded:
             return self._encoded[_key(frames[0])]
-        self._step_features = None  # its memory is free before the next one is asked for
-        self._stepped = {}
+        self._stepped = {}  # its memory is free before the next one is asked for
         features = self.engine.encode([frame.image for frame in frames])
-        self._step_features = features
-        self._stepped = {_key(frame): i for i, frame in enumerate(frames)}
+        self._stepped = {_key(frame): features.of(i) for i, frame in enumerate(frames)}
         return features
 
     def features(self, frame: Frame) -> Features:
         """The frame as the model sees it; neither a second prompt on it nor its step costs a second encoding."""
         key = _key(frame)
-        if self._step_features is not None and key in self._stepped:
-            return self._step_features.of(self._stepped[key])
+        if key in self._stepped:
+            return self._stepped[key]
         if key not in self._encoded:
             self._encoded[key] = self.engine.encode([frame.image])
         self._encoded.move_to_end(key)

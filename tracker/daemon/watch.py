@@ -166,9 +166,8 @@ def resident_bytes() -> int:
     """Resident memory of this process; the last known figure where no descriptor is left to read it."""
     global _last_resident_bytes
     with contextlib.suppress(OSError):
-        fd = os.open(
-            "/proc/self/statm", os.O_RDONLY
-        )  # twenty times a second: a file object takes ten times as long
+        # Twenty times a second, and a file object takes ten times as long.
+        fd = os.open("/proc/self/statm", os.O_RDONLY)
         try:
             pages = int(os.read(fd, 128).split()[1])
         finally:

@@ -14,7 +14,7 @@ from tracker.config import MAX_ZONES, ZoneConfig
 from tracker.daemon.events import Events
 from tracker.errors import AtCapacity, BadRequest, UnknownZone
 from tracker.images.types import Frame
-from tracker.masks.regions import region_problem
+from tracker.masks.regions import outside_problem, region_problem
 from tracker.masks.types import Shape
 from tracker.protocol.records import ZoneCounts
 from tracker.protocol.replies import ZoneRecord
@@ -69,9 +69,13 @@ class Zones:
         if self._store is not None:
             self._store.save_zones(DropZones(stream))
 
-    def put(self, stream: str, name: str, config: ZoneConfig) -> ZoneRecord:
-        """Set a zone; one that had the name goes. Raises BadRequest, AtCapacity."""
-        if (problem := region_problem(config.vertices)) is not None:
+    def put(self, stream: str, name: str, config: ZoneConfig, size_wh: tuple[int, int] | None) -> ZoneRecord:
+        """Set a zone; one that had the name goes. `size_wh`: of the picture, where it is known. Raises BadRequest,
+        AtCapacity."""
+        problem = region_problem(config.vertices)
+        if problem is None and size_wh is not None and config.unit == "pixels":
+            problem = outside_problem(config.vertices, size_wh)
+        if problem is not None:
             raise BadRequest(problem)
         with self._lock:
             watched = self._watched[stream]

@@ -87,10 +87,11 @@ def region_problem(vertices_xy: Sequence[Xy]) -> str | None:
 
 def outside_problem(vertices_xy: Sequence[Xy], size_wh: tuple[int, int]) -> str | None:
     """Why nothing in a picture of this size can ever be in a polygon or at a line, in pixels."""
-    figure = shapely.LineString(vertices_xy) if len(vertices_xy) == 2 else shapely.Polygon(vertices_xy)
+    is_line = len(vertices_xy) == 2
+    figure = shapely.LineString(vertices_xy) if is_line else shapely.Polygon(vertices_xy)
     if figure.intersects(shapely.box(0, 0, *size_wh)):
         return None
-    return f"it lies outside the picture of {size_wh[0]} × {size_wh[1]} pixels"
+    return f"{'line' if is_line else 'polygon'}: it lies outside the picture of {size_wh[0]} × {size_wh[1]} pixels"
 
 
 def _left_of(line_xy: Sequence[Xy], size_wh: tuple[int, int]) -> BaseGeometry:

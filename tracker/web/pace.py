@@ -72,6 +72,8 @@ class Pace:
             return False
         count, widest = self._count, self._widest
         sent = under_way.pop(0)
+        if not under_way:
+            del self._under_way[stream]
         way_s = max(0.0, now_s - sent.at_s - self.round_trip_s)
         self._adapt_window(way_s, count)
         self._adapt_width(way_s, sent, now_s)

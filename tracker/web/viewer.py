@@ -135,10 +135,11 @@ class Viewer:
         self._wanted = streams
         before, self._looks = self._looks, {}
         self._look_at_those_there()
-        for stream, name in before.items():
-            if self._looks.get(stream) != name:
-                self._pictures.pop(stream, None)
-                await self._hub.look_away(stream, name, self.show)
+        left = {stream: name for stream, name in before.items() if self._looks.get(stream) != name}
+        for stream in left:  # all at once: pictures are sent while the hub is told
+            self._pictures.pop(stream, None)
+        for stream, name in left.items():
+            await self._hub.look_away(stream, name, self.show)
 
     def _look_at_those_there(self) -> None:
         """A name that is no stream's would be asked for again and again: it waits for a status that has it."""

@@ -2,8 +2,6 @@
 
 from tracker.daemon.answers import answers
 from tracker.daemon.context import Context
-from tracker.errors import BadRequest
-from tracker.masks.regions import outside_problem
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import ZONES_LIST, ZONES_REMOVE, ZONES_SET
 
@@ -17,12 +15,8 @@ class ZoneOperations:
     @answers(ZONES_SET)
     def zones_set(self, args: requests.ZonesSet) -> replies.ZoneRecord:
         stream = self._table.stream(args.stream)
-        config = args.config()
-        size_wh = stream.source.size_wh
-        if config.unit == "pixels" and size_wh and (problem := outside_problem(config.vertices, size_wh)):
-            raise BadRequest(f"{'line' if config.line else 'polygon'}: {problem}")
         self._persistence.stream_changed(stream)  # so that the reply waits for the disk
-        return self._zones.put(stream.name, args.zone, config)
+        return self._zones.put(stream.name, args.zone, args.config(), stream.source.size_wh)
 
     @answers(ZONES_REMOVE)
     def zones_remove(self, args: requests.ZonesRemove) -> replies.ZoneRecord:
