@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benches.fleet_boxes import SimulatedDaemon
-from helpers.boxes import asked, box_of, until
+from helpers.boxes import asked, box_of, connected_to, until
 from helpers.fleets import nats_server
 from tracker.client.nats_options import NatsOptions
 from tracker.fleet import people
@@ -94,6 +94,42 @@ def test_two_boxes_of_one_name_are_told(tmp_path: Path) -> None:
                 return messages == ["another box is called so as well"] * 2
 
             await until(are_told)
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server.url), PATIENCE_S))
+
+
+def test_boxes_that_start_together_make_the_fleet_together(tmp_path: Path) -> None:
+    async def work(url: str) -> None:
+        async with (
+            connected_to(NatsOptions([url])) as first,
+            connected_to(NatsOptions([url])) as second,
+            connected_to(NatsOptions([url])) as third,
+        ):
+            for _ in range(20):
+                made = await asyncio.gather(*(Buckets.create(nats, 1) for nats in (first, second, third)))
+                for stream in await made[0].js.streams_info():
+                    await made[0].js.delete_stream(str(stream.config.name))
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server.url), PATIENCE_S))
+
+
+def test_a_box_waits_where_jetstream_refuses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Until people have mended it: here, a stream of somebody else has the fleet's subjects."""
+
+    async def work(url: str) -> None:
+        async with connected_to(NatsOptions([url])) as nats:
+            await nats.jetstream().add_stream(name="strange", subjects=[f"{QUEUE_SUBJECT}.>"])
+            async with box_of(NatsConfig(servers=(url,)), SimulatedDaemon()):
+
+                async def is_told() -> bool:
+                    return "JetStream refuses: subjects overlap with an existing stream" in caplog.text
+
+                await until(is_told)
+                await nats.jetstream().delete_stream("strange")
+                async with asked(NatsOptions([url])):
+                    pass
 
     with nats_server(tmp_path) as server:
         asyncio.run(asyncio.wait_for(work(server.url), PATIENCE_S))

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from nats.aio.client import Client as Nats
 
 from benches.fleet_boxes import SimulatedDaemon
 from tracker.client.nats_connection import close_nats, connect_nats
@@ -38,16 +39,22 @@ async def box_of(
 
 
 @asynccontextmanager
-async def asked(options: NatsOptions) -> AsyncIterator[Buckets]:
-    """What people ask, once a box has made what is asked."""
+async def connected_to(options: NatsOptions) -> AsyncIterator[Nats]:
     connection = await connect_nats(options, "test")
     try:
-        yield await _opened(connection)
+        yield connection
     finally:
         await close_nats(connection)
 
 
-async def _opened(connection: Any) -> Buckets:
+@asynccontextmanager
+async def asked(options: NatsOptions) -> AsyncIterator[Buckets]:
+    """What people ask, once a box has made what is asked."""
+    async with connected_to(options) as connection:
+        yield await _opened(connection)
+
+
+async def _opened(connection: Nats) -> Buckets:
     while True:
         with suppress(ConfigError, TimeoutError):
             return await Buckets.open(connection)

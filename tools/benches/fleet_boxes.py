@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from tracker.client import Message
 from tracker.config import StreamConfig
+from tracker.errors import BadRequest
 from tracker.fleet.box import Box
 from tracker.fleet.bundles import StoredObject
 from tracker.fleet.settings import BoxConfig, NatsConfig
@@ -53,7 +54,10 @@ class SimulatedDaemon:
     async def add_stream(
         self, stream: str, config: StreamConfig, owner: str, first_frame: int, epoch: int, first_object: int
     ) -> records.StreamRecord:
+        """Refuses a stream that is there already, as a daemon does."""
         assert first_object >= 1
+        if stream in self._streams:
+            raise BadRequest(f"stream: {stream!r} is there already")
         record = records.StreamRecord(
             stream=stream, url=config.url, state="live", decoded=first_frame, epoch=epoch, owner=owner
         )

@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import logging
 import time
-import uuid
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
-import msgspec
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -26,6 +24,7 @@ from tracker.fleet.lease import Lease
 from tracker.fleet.metrics import Figures
 from tracker.fleet.mirror import Mirror
 from tracker.fleet.placing import Placing, Room
+from tracker.fleet.presence import HEARTBEAT_S, Presence
 from tracker.fleet.reading import View, answered
 from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded
 from tracker.fleet.settings import BoxConfig
@@ -37,7 +36,6 @@ from tracker.protocol.records import StreamRecord
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 2.0
 NATS_GONE = "NATS is gone: what runs goes on, nothing is placed"
 ASLEEP_S = ACK_WAIT_S / 2  # between two ticks: the process was stopped, and may own nothing any more
 DAEMON_GONE_S = 3.0  # then its streams go elsewhere
@@ -52,9 +50,7 @@ class Box:
         self.connected = False
         self._config = config
         self._daemon = daemon
-        self._instance = uuid.uuid4().hex
-        self._has_beaten = False
-        self._has_rival = False
+        self._presence = Presence(self.name)
         self._tasks: set[asyncio.Task[None]] = set()
         self._daemon_gone_s: float | None = time.monotonic()  # since when
         self._mirror: Mirror | None = None
@@ -139,17 +135,7 @@ class Box:
         with contextlib.suppress(NatsError, TimeoutError, OSError, TrackerError):
             if self._daemon.info is not None:
                 await self._room.look()
-            await self._see_rivals()
-            await self._buckets.boxes.put(key_of(self.name), msgspec.json.encode(self.record()))
-            self._has_beaten = True
-
-    async def _see_rivals(self) -> None:
-        """Whether somebody else has written our record since we did."""
-        entry = await entry_of(self._buckets.boxes, key_of(self.name))
-        record: BoxRecord | None = decoded(entry.value, BoxRecord)
-        self._has_rival = self._has_beaten and record is not None and record.instance != self._instance
-        if self._has_rival:
-            log.error("another box is called %s as well: give each its own name", self.name)
+            await self._presence.renew(self._buckets.boxes, self.record)
 
     def record(self) -> BoxRecord:
         status = self._daemon.status
@@ -162,8 +148,8 @@ class Box:
             objects=sum(stream.objects for stream in status.streams) if status else 0,
             objects_room=self._room.objects,
             version=tracker.__version__,
-            message="another box is called so as well" if self._has_rival else self._placing.why_not(),
-            instance=self._instance,
+            message="another box is called so as well" if self._presence.has_rival else self._placing.why_not(),
+            instance=self._presence.instance,
         )
 
     def _verify_all(self) -> None:
@@ -269,6 +255,9 @@ class Box:
     # ---------------------------------------------------------------------------------------------- its leases
 
     def _take(self, stream: str, message: Msg) -> asyncio.Event:
+        held = self.leases.get(stream)
+        if held is not None and held.goes_on_with(message):
+            return held.claimed
         lease = Lease(self._ground, stream, message)
         self.leases[stream] = lease  # one that was given away, and came back, ends by itself
         self._spawn(self._live(lease))

@@ -1,7 +1,8 @@
 """The fleet's streams, buckets and object stores in JetStream: made by boxes, opened by all."""
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,10 @@ TTL_S: dict[str, float | None] = {
     BOXES: BOX_TTL_S,
     ORDERS: None,
 }
-ALREADY_THERE = 10058  # JetStream: the stream exists, with other settings
+# What JetStream answers who makes a stream.
+ALREADY_THERE = 10058  # it exists, with other settings
+OVERLAPS = 10065  # another has the same subjects; said as well to the slower of two who make the same one at once
+MADE_S = 0.5  # by the faster one
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +84,37 @@ class Buckets:
         with contextlib.suppress(ConfigError):
             return await cls.open(nats)
         js = nats.jetstream()
-        await make(
-            js.add_stream(
-                name=QUEUE,
-                subjects=[f"{QUEUE_SUBJECT}.>"],
-                retention=api.RetentionPolicy.WORK_QUEUE,
-                max_msgs_per_subject=1,
-                num_replicas=replicas,
-            )
+        queue = api.StreamConfig(
+            name=QUEUE,
+            subjects=[f"{QUEUE_SUBJECT}.>"],
+            retention=api.RetentionPolicy.WORK_QUEUE,
+            max_msgs_per_subject=1,
+            num_replicas=replicas,
         )
+        await make(js.add_stream, queue)
         for name, ttl_s in TTL_S.items():
-            await make(js.create_key_value(bucket=name, ttl=ttl_s, history=1, replicas=replicas))
-        await make(js.create_object_store(BUNDLES, config=api.ObjectStoreConfig(replicas=replicas)))
+            await make(
+                js.create_key_value, api.KeyValueConfig(bucket=name, ttl=ttl_s, history=1, replicas=replicas)
+            )
+        await make(js.create_object_store, BUNDLES, api.ObjectStoreConfig(replicas=replicas))
         return await cls.open(nats)
 
 
-async def make(making: Awaitable[Any]) -> None:
-    """What is there already, made by another version, stays as it is."""
-    try:
-        await making
-    except APIError as error:
-        if error.err_code != ALREADY_THERE:
-            raise
+async def make(make_it: Callable[..., Awaitable[Any]], *settings: Any) -> None:
+    """What is there already, made by another version, stays as it is. Raises APIError where it cannot be made.
+
+    Boxes that start together make it together; whom JetStream then tells of an overlap, asks once more.
+    """
+    for is_last in (False, True):
+        try:
+            await make_it(*settings)
+            return
+        except APIError as error:
+            if error.err_code == ALREADY_THERE:
+                return
+            if error.err_code != OVERLAPS or is_last:
+                raise
+        await asyncio.sleep(MADE_S)
 
 
 async def entry_of(bucket: KeyValue, key: str) -> Entry:

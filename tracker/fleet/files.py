@@ -82,10 +82,10 @@ class Files(Struct, frozen=True):
         queue = api.StreamConfig(
             name=FILES, subjects=[f"{FILES_SUBJECT}.>"], retention=retention, num_replicas=replicas
         )
-        await make(js.add_stream(queue))
-        await make(js.create_key_value(bucket=JOBS, ttl=KEPT_S, history=1, replicas=replicas))
-        store = api.ObjectStoreConfig(replicas=replicas, ttl=int(KEPT_S))
-        await make(js.create_object_store(RESULTS, config=store))
+        jobs = api.KeyValueConfig(bucket=JOBS, ttl=KEPT_S, history=1, replicas=replicas)
+        await make(js.add_stream, queue)
+        await make(js.create_key_value, jobs)
+        await make(js.create_object_store, RESULTS, api.ObjectStoreConfig(replicas=replicas, ttl=int(KEPT_S)))
         return await cls.open(nats)
 
 

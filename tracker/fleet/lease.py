@@ -42,7 +42,6 @@ class Lease:
         meta = message.metadata
         self.token = Token(meta.sequence.stream, meta.num_delivered)
         self._ground = ground
-        self._message = message
         self._tenure = Tenure(ground, stream, self.token, message)
         self._wishes: set[Wish] = set()
         self._wake = asyncio.Event()
@@ -64,6 +63,16 @@ class Lease:
     def is_ours(self, owner: object) -> bool:
         """Whether a message of this owner is one of ours, and the stream still ours as far as is known."""
         return owner == str(self.token) and self._tenure.is_served and "verify" not in self._wishes
+
+    def goes_on_with(self, message: Msg) -> bool:
+        """Whether this is the stream's message, handed out again while it is served: servers of NATS that choose a
+        new leader may lose for longer than it lasts that it is in progress. The token counts as long as nobody else
+        has claimed the stream."""
+        if self._tenure.state != "serving" or message.metadata.sequence.stream != self.token.sequence:
+            return False
+        self._tenure.message = message
+        self.verify()
+        return True
 
     def give(self) -> None:
         """Have another box take it; it is served here until one does."""
@@ -102,7 +111,7 @@ class Lease:
         """Keep it from being handed to another box."""
         if self._tenure.state in ("claiming", "serving"):
             with contextlib.suppress(NatsError):
-                await self._message.in_progress()
+                await self._tenure.message.in_progress()
 
     # ------------------------------------------------------------------------------------------------- its life
 

@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.js import JetStreamContext
 from nats.js.errors import (
+    APIError,
     BadObjectMetaError,
     DigestMismatchError,
     LinkIsABucketError,
@@ -38,16 +39,19 @@ class BadObject(Exception):
 
 async def answered(ask: Callable[[], Awaitable[T]]) -> T:
     """What JetStream says, however long it takes: where it has just started, has no quorum yet or a busy disk, it
-    answers late or not at all."""
-    is_told = False
+    answers late, or not at all, or that it cannot."""
+    told = ""
     while True:
         try:
             return await ask()
         except (TimeoutError, NoRespondersError, ServiceUnavailableError) as error:
-            log.log(logging.DEBUG if is_told else logging.WARNING, "%s It is asked until it does.", NO_JETSTREAM)
+            why_not = NO_JETSTREAM
             log.debug("NATS: %s", error)
-            is_told = True
-            await asyncio.sleep(ASK_AGAIN_S)
+        except APIError as error:
+            why_not = f"JetStream refuses: {error.description or error}."
+        log.log(logging.DEBUG if why_not == told else logging.WARNING, "%s It is asked until it does.", why_not)
+        told = why_not
+        await asyncio.sleep(ASK_AGAIN_S)
 
 
 class View:

@@ -1,12 +1,15 @@
 """A stream in the box's own daemon: put there, looked after, and taken away."""
 
+import asyncio
 import logging
+from weakref import WeakValueDictionary
 
 from msgspec import structs
 
 from tracker.config import StreamConfig
 from tracker.errors import BadRequest
 from tracker.fleet.bundles import Bundle, StoredObject
+from tracker.fleet.claim import Superseded
 from tracker.fleet.daemon_link import Daemon
 from tracker.protocol.fields import StreamState
 from tracker.protocol.placement import Token
@@ -17,12 +20,26 @@ log = logging.getLogger(__name__)
 MISSING = 2  # statuses of the daemon without the stream: the first may be older than the stream
 
 
+class Turn(asyncio.Lock):
+    """One owner after the other puts a stream into the daemon or takes it away, the newest last.
+
+    A box may own a stream anew while it still ends its ownership of before.
+    """
+
+    newest = Token(0, 0)
+
+
+Turns = WeakValueDictionary[str, Turn]  # by stream, while it has an owner on this box
+
+
 class Serving:
     """Of one stream, by one owner."""
 
-    def __init__(self, daemon: Daemon, stream: str, token: Token) -> None:
+    def __init__(self, daemon: Daemon, turns: Turns, stream: str, token: Token) -> None:
         self._daemon = daemon
+        self._turn = turns.setdefault(stream, Turn())
         self._stream = stream
+        self._token = token
         self._owner = str(token)
         self._last: StreamRecord | None = None
         self._missing = 0  # statuses without it
@@ -52,9 +69,14 @@ class Serving:
         return self._last is not None and self.heard(structs.replace(self._last, state="live"))
 
     async def start(self, config: StreamConfig, first_frame: int, epoch: int, first_object: int) -> StreamRecord:
-        """Raises TrackerError where the daemon does not take it."""
-        await self._daemon.remove_stream(self._stream)  # of an owner before us, this very box perhaps
-        record = await self._daemon.add_stream(self._stream, config, self._owner, first_frame, epoch, first_object)
+        """Raises TrackerError where the daemon does not take it, Superseded where this box owns it anew."""
+        numbers = (first_frame, epoch, first_object)
+        async with self._turn:
+            if self._turn.newest > self._token:
+                raise Superseded
+            self._turn.newest = self._token
+            await self._daemon.remove_stream(self._stream)  # of an owner before us, this very box perhaps
+            record = await self._daemon.add_stream(self._stream, config, self._owner, *numbers)
         self._last, self._missing = None, 0
         return record
 
@@ -73,7 +95,8 @@ class Serving:
 
     async def remove(self) -> None:
         """Unless it is there for somebody else: this very box may have taken it anew."""
-        records = {record.stream: record for record in await self._daemon.streams()}
-        record = records.get(self._stream)
-        if record is not None and record.owner == self._owner:
-            await self._daemon.remove_stream(self._stream)
+        async with self._turn:
+            records = {record.stream: record for record in await self._daemon.streams()}
+            record = records.get(self._stream)
+            if record is not None and record.owner == self._owner:
+                await self._daemon.remove_stream(self._stream)

@@ -39,17 +39,17 @@ State = Literal["claiming", "serving", "given", "ended"]
 
 
 class Tenure:
-    """Of one stream, by one token: `message` is that of the work queue."""
+    """Of one stream, by one token: `message` is that of the work queue, as it was handed out last."""
 
     def __init__(self, ground: Ground, stream: str, token: Token, message: Msg) -> None:
         self.state: State = "claiming"
         self.ownership = Ownership(ground.buckets, stream, token)
         self.keeping = Keeping(ground.buckets, ground.daemon, self.ownership)
-        self.serving = Serving(ground.daemon, stream, token)
+        self.serving = Serving(ground.daemon, ground.turns, stream, token)
         self.renew_due_s = 0.0
         self._ground = ground
         self._stream = stream
-        self._message = message
+        self.message = message
         self._wanted = WantedStream(url="-")
         self._wanted_revision = 0
 
@@ -62,7 +62,7 @@ class Tenure:
         """Claim the stream and start it in the daemon; `ended` where nobody wants it, or it cannot be served."""
         wanted = await self._settings()
         if wanted is None:
-            await self._message.ack()
+            await self.message.ack()
             self.state = "ended"
             return
         before = await self.ownership.make(self._ground.box)
@@ -118,7 +118,7 @@ class Tenure:
     async def end(self) -> None:
         """Nobody wants the stream any more."""
         await self.serving.remove()
-        await self._message.ack()
+        await self.message.ack()
         await self.ownership.end()
         await self.keeping.forget()
         self.state = "ended"
@@ -166,18 +166,18 @@ class Tenure:
         """Say why, and leave it to another box."""
         log.warning("%s is not served here: %s", self._stream, error)
         with contextlib.suppress(TrackerError):
-            await self._ground.daemon.remove_stream(self._stream)
+            await self.serving.remove()
         await self.ownership.refuse(f"{self._ground.box}: {error}")
         if self.is_served:
             await self._announce("failed")
         self._ground.on_served(self._stream, str(error), self._wanted_revision)
-        await self._message.nak(REFUSED_S)
+        await self.message.nak(REFUSED_S)
         self.state = "ended"
 
     async def _hand_over(self) -> None:
         """To whoever pulls next."""
         await self.ownership.confirm()
-        await self._message.nak()
+        await self.message.nak()
 
     async def _wait_for_successor(self) -> None:
         deadline_s = time.monotonic() + HANDED_OVER_S
