@@ -29,9 +29,11 @@ def token_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def address(daemon: FakeDaemon, token_file: Path) -> Iterator[str]:
-    with page_server(daemon.control.endpoint, "--token-file", str(token_file)) as address:
+@pytest.fixture(scope="module")
+def address(daemon: FakeDaemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    path = tmp_path_factory.mktemp("token") / "token"
+    path.write_text(TOKEN)
+    with page_server(daemon.control.endpoint, "--token-file", str(path)) as address:
         yield address
 
 
