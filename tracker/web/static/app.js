@@ -145,7 +145,8 @@ class App {
     for (const stream of this.tracks.keys()) if (!this.records.has(stream)) this.tracks.delete(stream);
     this.tiles.update(records);
     const missing = this.selected && !this.records.has(this.selected);
-    const words = records.length ? `There is no stream ${this.selected}; choose one of these.` : "No streams yet. Add one.";
+    const instead = this.kiosk ? "." : "; choose another one.";
+    const words = records.length ? `There is no stream ${this.selected}${instead}` : "No streams yet. Add one.";
     text($("no-streams"), words);
     show($("no-streams"), !records.length || (missing && !this.view.picture));
     const gone = missing && this.view.picture?.stream === this.selected;

@@ -47,7 +47,7 @@ export class Notice {
   }
 
   age({ time }) {
-    return time ? `this picture is ${lasting(this.since(time))} old` : "this is the last picture";
+    return time ? `· this picture is ${lasting(this.since(time))} old` : "· this is the last picture";
   }
 }
 
