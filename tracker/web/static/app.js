@@ -51,7 +51,8 @@ class App {
     this.tiles.onlook = () => this.look();
     this.streams = new Streams(this.link, () => this.records.get(this.selected));
     this.controls = new Controls(this);
-    this.notice = new Notice(() => this.now(), (time) => this.link.since(time));
+    const still = () => this.controls.still(this.view.picture); // no figures of a live picture stand beside another
+    this.notice = new Notice(() => this.now(), (time) => this.link.since(time), still);
     const go = (stream) => (this.records.has(stream) ? this.select(stream) : toast(`there is no stream ${stream} any more`, true));
     this.similar = new Similar(this.link, go);
     this.watchList = new WatchList(this.link, go);
@@ -117,17 +118,12 @@ class App {
   /** Nothing is known of the streams until the next status. */
   silence() {
     this.tiles.silence();
-    this.sayAge();
+    this.notice.update();
   }
 
   now() {
     const answers = this.link.answers && this.link.open;
     return { record: this.records.get(this.selected), picture: this.view.picture, held: this.hold.held, answers };
-  }
-
-  /** Where the picture is not what happens now, no figures of a live one stand beside it. */
-  sayAge() {
-    if (this.notice.update()) this.controls.still(this.view.picture);
   }
 
   banner(words) {
@@ -160,7 +156,7 @@ class App {
     this.controls.update();
     this.look();
     this.fillEmpty();
-    this.sayAge();
+    this.notice.update();
   }
 
   /** Every message of the daemon says which run of it sent it. */

@@ -15,9 +15,10 @@ const WHY = {
 };
 
 export class Notice {
-  /** `now()` gives what is known: { record, picture, held, answers }; `since(time)` the age of a picture in seconds. */
-  constructor(now, since) {
-    Object.assign(this, { now, since });
+  /** `now()` gives what is known: { record, picture, held, answers }; `since(time)` the age of a picture in seconds;
+   * `told()` is called while there is something to say. */
+  constructor(now, since, told) {
+    Object.assign(this, { now, since, told });
     this.shownMs = performance.now(); // when the last live picture was shown, or could first have been
     document.addEventListener("visibilitychange", () => this.waits());
     setInterval(() => this.update(), EVERY_MS);
@@ -35,7 +36,7 @@ export class Notice {
     text($("notice-why"), why);
     text($("notice-age"), why && now.picture ? this.age(now.picture) : "");
     text($("notice-error"), (why && now.record?.error) || "");
-    return Boolean(why);
+    if (why) this.told();
   }
 
   why({ record, answers }) {
