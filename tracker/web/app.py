@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -20,11 +20,13 @@ from tracker.web.guard import Guard, caller_of
 from tracker.web.hub import Hub
 from tracker.web.messages import NotUnderstood
 from tracker.web.operations import snapshot
+from tracker.web.sign_in import page_address, sign_in_form
 from tracker.web.viewer import Viewer
 
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 MAX_VIEWERS = 64
 MAX_FORM_BYTES = 4096
+KEPT_S = 30 * 24 * 3600  # a cookie, or until the token changes
 BUSY, NOT_UNDERSTOOD = 1013, 1008  # WebSocket close codes
 STATUS = {"bad_request": 400, "forbidden": 403, "unavailable": 503, "internal": 500}  # of other codes: 404
 
@@ -40,7 +42,7 @@ def create_app(control: str, access: Access) -> Guard:
         Route("/frames/{stream}/{frame}", page.frame),
         WebSocketRoute("/ws", page.socket),
     ]
-    return Guard(Starlette(routes=routes, lifespan=page.lifespan), access, page.files["login.html"])
+    return Guard(Starlette(routes=routes, lifespan=page.lifespan), access, page.files["login.html"].decode())
 
 
 class Page:
@@ -65,7 +67,7 @@ class Page:
         return self._file(request.path_params["name"])
 
     async def sign_in(self, request: Request) -> Response:
-        """A token becomes a cookie; the guard answers what is no token."""
+        """A token becomes a cookie, and the page that was asked for is shown."""
         body = b""
         try:
             async for chunk in request.stream():
@@ -75,12 +77,14 @@ class Page:
         except ClientDisconnect:
             return Response(status_code=400)  # which nobody hears
         token = parse_qs(body.decode(errors="replace")).get("token", [""])[0].strip()
-        response = RedirectResponse("/", 303)
-        if self._access.is_token(token):
-            secure = self._access.secure(caller_of(request.scope))
-            response.set_cookie(
-                self._access.cookie, self._access.session(), httponly=True, samesite="lax", secure=secure
-            )
+        wanted = page_address(request.query_params.get("to", "/"))
+        if not self._access.is_token(token):
+            form = sign_in_form(self.files["login.html"].decode(), wanted, "That is not the token.")
+            return HTMLResponse(form, 401)
+        response = RedirectResponse(wanted, 303)
+        secure = self._access.secure(caller_of(request.scope))
+        name, value = self._access.cookie, self._access.session()
+        response.set_cookie(name, value, KEPT_S, httponly=True, samesite="lax", secure=secure)
         return response
 
     async def frame(self, request: Request) -> Response:

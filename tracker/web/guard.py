@@ -7,7 +7,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tracker.web.access import Access, Caller
+from tracker.web.access import Access, Caller, Refusal
+from tracker.web.sign_in import sign_in_form
 
 # No inline script or style, nothing from elsewhere, and no text can become markup (Trusted Types without a policy).
 POLICY = (
@@ -19,7 +20,7 @@ HEADERS = {
     "cache-control": "no-cache",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with none a form's Origin would be null, and signing in be refused
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
@@ -34,8 +35,15 @@ def caller_of(scope: MutableMapping[str, Any]) -> Caller:
     return Caller(peer, connection.headers, connection.cookies, scope.get("scheme", "http"), websocket)
 
 
+def address_of(scope: MutableMapping[str, Any]) -> str:
+    """Path and query as the browser sent them."""
+    path = scope.get("raw_path", b"").decode("latin-1").partition("?")[0]
+    query = scope.get("query_string", b"").decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
 class Guard:
-    def __init__(self, app: ASGIApp, access: Access, login: bytes) -> None:
+    def __init__(self, app: ASGIApp, access: Access, login: str) -> None:
         self._app = app
         self._access = access
         self._login = login
@@ -61,13 +69,13 @@ class Guard:
         elif caller.websocket:
             await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
         else:
-            await self._refusing(caller, refusal.status, refusal.message)(scope, receive, send_with_headers)
+            await self._refusing(caller, refusal, address_of(scope))(scope, receive, send_with_headers)
 
-    def _refusing(self, caller: Caller, status: int, message: str) -> Response:
+    def _refusing(self, caller: Caller, refusal: Refusal, wanted: str) -> Response:
         """A person who has no token yet gets the form for it."""
-        if status == 401 and "text/html" in caller.headers.get("accept", ""):
-            return HTMLResponse(self._login, status)
-        return PlainTextResponse(f"{message}\n", status)
+        if refusal.status == 401 and "text/html" in caller.headers.get("accept", ""):
+            return HTMLResponse(sign_in_form(self._login, wanted), refusal.status)
+        return PlainTextResponse(f"{refusal.message}\n", refusal.status)
 
     def _headers(self, caller: Caller) -> dict[str, str]:
         scheme = "wss" if self._access.secure(caller) else "ws"

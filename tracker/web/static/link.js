@@ -47,8 +47,15 @@ export class Link {
     for (const { reject } of this.calls.values()) reject(new Refusal("unavailable", "the connection was lost"));
     this.calls.clear();
     this.handlers.connection(false);
+    this.askForToken();
     const waitMs = RETRY_MS[Math.min(this.failures++, RETRY_MS.length - 1)];
     setTimeout(() => this.connect(), waitMs);
+  }
+
+  /** A server that asks for a token which this browser does not have, or not any more, shows its form for it. */
+  async askForToken() {
+    const answer = await fetch("/", { method: "HEAD" }).catch(() => null);
+    if (answer?.status === 401) location.reload();
   }
 
   get open() {
