@@ -128,6 +128,23 @@ def test_a_wrong_password_and_a_wrong_path_have_their_own_words():
             assert cam.wait_event("stream_down")["error"].endswith("/elsewhere: the server has no such path (404)")
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "the server does not understand what it is asked (400)"),
+        (401, "the user name or password is wrong (401)"),
+        (403, "this user may not see it (403)"),
+        (404, "the server has no such path (404)"),
+        (418, "the server refuses it (4xx)"),
+        (500, "the server failed (5xx)"),
+        (503, "the server failed (5xx)"),
+    ],
+)
+def test_what_a_web_server_answers_has_words(status, words):
+    with cameras.http(lambda request: request.send_error(status)) as url, running(url + "/live.mjpg") as cam:
+        assert cam.wait_event("stream_down")["error"] == f"{url}/live.mjpg: {words}"
+
+
 def test_a_closed_port_and_a_silent_peer_have_their_own_words(monkeypatch):
     monkeypatch.setattr("tracker.streams.decoder.OPEN_TIMEOUT_S", 0.5)
     port = cameras.closed_port()

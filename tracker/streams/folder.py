@@ -98,7 +98,7 @@ def is_picture(path: Path) -> bool:
 
 
 def _is_special(path: Path) -> bool:
-    """A pipe, socket or device: reading it may wait for ever. A link that leads nowhere is a picture that is missed."""
+    """A pipe, socket or device: reading it may wait for ever. A link to nowhere is a picture that is missed."""
     return path.exists() and not path.is_file()
 
 
