@@ -93,3 +93,9 @@ def test_refusals(clip, tmp_path):
     unknown = frame(clip, "-o", tmp_path / "x.gif")
     assert unknown.exit_code == 2
     assert "does not end in .png or .jpg or .jpeg" in unknown.stderr
+
+
+def test_a_number_beyond_all_frames_is_refused(clip, tmp_path):
+    refused = frame(clip, "--frame", 10**30, "-o", tmp_path / "x.png")
+    assert isinstance(refused.exception, SourceError)
+    assert f"frame {10**30}: it has {FRAMES} frames, counted from 0" in str(refused.exception)

@@ -1,4 +1,4 @@
-"""Ctrl-C while a command's modules load, and in the middle of it: real processes, each stopped at a known place."""
+"""Ctrl-C and SIGHUP while modules load, and in the middle of a command: real processes, stopped at known places."""
 
 import os
 import re
@@ -36,6 +36,19 @@ def test_ctrl_c_while_modules_load_ends_the_process_without_a_word(tmp_path: Pat
         (tmp_path / f"{loaded}.py").write_text(STUCK.format(seconds=60))
     command = started_by(name) if name in TOOLS else [str(Path(sys.executable).with_name(name))]
     assert ended(tmp_path, *PYTHON, *command, "--help") == (-2, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        pytest.param(["serve", "-c", "any.yaml"], 7, id="a daemon that starts has nothing to read again yet"),
+        pytest.param(["track", "any.mp4"], -1, id="all else ends with its terminal"),
+    ],
+)
+def test_a_hang_up_while_modules_load(tmp_path: Path, arguments: list[str], status: int) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGHUP)\nos._exit(7)\n")
+    python = ["env", "--default-signal=HUP", str(Path(sys.executable).with_name("trackerd"))]
+    assert ended(tmp_path, *python, *arguments) == (status, "")
 
 
 @pytest.mark.parametrize("program", ["trackerd", "trackctl"])

@@ -22,7 +22,7 @@ from helpers.fake_daemon import FakeDaemon
 from helpers.waiting import in_background
 from tracker.cli.trackctl import main
 from tracker.cli.trackerd import trackerd
-from tracker.errors import BadPrompt, Unavailable
+from tracker.errors import BadPrompt, BadRequest, Unavailable, UnknownObject, UnknownStream
 from tracker.masks.rle import rle_encode
 from tracker.protocol import fields, look_requests, messages, object_requests, records, replies, requests
 
@@ -363,6 +363,8 @@ def test_numbers_that_nobody_can_send_are_refused(daemon: FakeDaemon, line: str,
         ("--line 1,2", "--line: must be a list of 2 items, not 1"),
         ("--line 1,2,nan,2", "--line: must be a number of at least"),
         ("--polygon 1,2,3,4,5,6 --loiter -1", "--loiter: must be a number above 0"),
+        ("--line 1,2,3,4 --loiter 5", "--loiter: nobody stays in a line; give a polygon"),
+        ("--line 1,2,3,4 --label=", "--label: must be text of at least 1 character"),
         ("--line 1,2,3,4 --fraction", "fractions of the picture's width and height lie between 0 and 1"),
     ],
 )
@@ -370,6 +372,58 @@ def test_a_zone_is_refused_in_the_words_of_its_options(daemon: FakeDaemon, optio
     result = ctl(daemon, "zones", "set", "cam1", "door", *options.split())
     assert text in result.stderr
     assert "`" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "op", "error", "text"),
+    [
+        (
+            "snapshot cam1 --max-width 5",
+            "frames.get",
+            BadRequest("args.max_width: must be a whole number of at least 16"),
+            "bad_request: --max-width: must be a whole number of at least 16",
+        ),
+        (
+            "add cam1 --point 900,40",
+            "objects.add",
+            BadPrompt("points[0]: (900, 40) is outside the frame of 640 × 360 pixels"),
+            "bad_prompt: --point: (900, 40) is outside the frame of 640 × 360 pixels",
+        ),
+        (
+            "add cam1 --point 9,4 --expire 0",
+            "objects.add",
+            BadRequest("args.expire_s: must be a number above 0.0"),
+            "bad_request: --expire: must be a number above 0.0",
+        ),
+        (
+            "add cam1 --mask MASK",
+            "objects.add",
+            BadPrompt("mask.size: [4, 6] is not the frame's [h, w], which is [360, 640]"),
+            "bad_prompt: --mask MASK: [4, 6] is not the frame's [h, w], which is [360, 640]",
+        ),
+        (
+            "similar cam1 7 --on porch",
+            "search.similar",
+            UnknownStream("on: no stream is called 'porch'; there: cam1"),
+            "unknown_stream: --on: no stream is called 'porch'; there: cam1",
+        ),
+        (
+            "refine cam1 7 --point 9,4",
+            "objects.refine",
+            UnknownObject("object: 7 is not on stream 'cam1'; there: 1"),
+            "unknown_object: object: 7 is not on stream 'cam1'; there: 1",
+        ),
+    ],
+)
+def test_a_refusal_names_what_was_typed(
+    daemon: FakeDaemon, tmp_path: Path, line: str, op: str, error: Exception, text: str
+) -> None:
+    mask = tmp_path / "mask.png"
+    Image.new("L", (6, 4), 255).save(mask)
+    daemon.answers[op] = error
+    result = ctl(daemon, *line.replace("MASK", str(mask)).split())
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert text.replace("MASK", str(mask)) in result.stderr
 
 
 def test_the_history_of_a_stream_that_never_was_is_refused(daemon: FakeDaemon) -> None:

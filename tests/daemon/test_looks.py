@@ -111,6 +111,14 @@ def test_what_is_marked_on_a_frame_or_on_a_picture_is_found(seen: Talk) -> None:
     assert set(hits(seen, picture=file.getvalue(), box=[28, 28, 62, 62], limit=2)) == {("a", 1), ("b", 1)}
 
 
+def test_on_takes_streams_that_are_or_were_there(seen: Talk) -> None:
+    marks = {"stream": "a", "box": [28, 28, 62, 62]}
+    refused = seen.refused("search.similar", **marks, on="never")
+    assert refused == ("unknown_stream", "on: no stream is called 'never'; there: a, b")
+    seen.ask("streams.remove", stream="b")
+    assert hits(seen, **marks, on="b") == [("b", 1)]
+
+
 def test_filters(seen: Talk) -> None:
     marks = {"stream": "a", "box": [28, 28, 62, 62]}
     assert hits(seen, **marks, on="b") == [("b", 1)]

@@ -423,8 +423,11 @@ class TestMoving:
             assert len(chunk["data"]) == chunk["size"]
             again = talk.ask("objects.export", stream="cam", object=5, token=chunk["token"], offset=100)
             assert again["data"] == chunk["data"][100:]
-            assert talk.refused("objects.export", stream="cam", object=5, token="x")[0] == "bad_request"
-            assert talk.refused("objects.export", stream="cam", object=5, offset=10**9)[0] == "bad_request"
+            beyond = {"token": chunk["token"], "offset": 10**9}
+            others = {"object": 6, "token": chunk["token"]}
+            for wrong in ({"token": "x"}, beyond, others, {"offset": 100}):
+                asked = {"stream": "cam", "object": 5} | wrong
+                assert talk.refused("objects.export", **asked)[0] == "bad_request", wrong
         return chunk["record"], chunk["data"]
 
     def test_it_goes_on_elsewhere(self, film: Path, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from benches.fleet_boxes import SimulatedDaemon
 from helpers.boxes import asked, box_of, until
 from helpers.fleets import NatsServer, nats_server
 from tracker.client.nats_options import NatsOptions
-from tracker.fleet import people
+from tracker.fleet import moves, people
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.claim import Ownership
 from tracker.fleet.lease import Lease
-from tracker.fleet.records import ANY, QUEUE
+from tracker.fleet.records import ANY, QUEUE, queue_subject
 from tracker.fleet.settings import NatsConfig, WantedStream
+from tracker.fleet.tenure import Tenure
 from tracker.protocol.placement import Token
 from tracker.protocol.records import StreamRecord
 
@@ -187,3 +188,52 @@ async def is_empty(buckets: Buckets) -> bool:
     """Nothing waits, and nothing is in progress."""
     consumer = await buckets.js.consumer_info(QUEUE, ANY)
     return consumer.num_pending == 0 and consumer.num_ack_pending == 0
+
+
+def test_a_stream_that_nobody_took_and_nobody_wants(tmp_path: Path) -> None:
+    """It was given away before it was removed, and is served no longer."""
+
+    async def work(url: str) -> None:
+        nats, daemon = NatsConfig(servers=(url,)), SimulatedDaemon()
+        async with box_of(nats, daemon) as box, asked(NatsOptions([url])) as buckets:
+
+            async def is_in_state(*states: str) -> bool:
+                return tuple(lease._tenure.state for lease in box.leases.values()) == states
+
+            await people.apply(buckets, {"cam": WantedStream(url=FIRST)}, prune=False)
+            await until(lambda: is_in_state("serving"))
+            await moves.drain(buckets, "north")
+            await until(lambda: is_in_state("given"))
+            await people.remove(buckets, ["cam"])
+            await until(is_in_state)
+            assert await daemon.streams() == []
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server.url), PATIENCE_S))
+
+
+def test_a_stream_that_is_wanted_while_its_box_sees_that_nobody_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message was in the queue still, and so no other was sent."""
+    settings = Tenure._settings
+
+    async def then_wanted(tenure: Tenure) -> WantedStream | None:
+        monkeypatch.setattr(Tenure, "_settings", settings)
+        seen = await settings(tenure)
+        await people.apply(tenure._ground.buckets, {"cam": WantedStream(url=FIRST)}, prune=False)
+        return seen
+
+    async def work(url: str) -> None:
+        nats, daemon = NatsConfig(servers=(url,)), SimulatedDaemon()
+        async with box_of(nats, daemon), asked(NatsOptions([url])) as buckets:
+
+            async def is_served() -> bool:
+                return [record.stream for record in await daemon.streams()] == ["cam"]
+
+            monkeypatch.setattr(Tenure, "_settings", then_wanted)
+            await buckets.js.publish(queue_subject("cam", {}), b"")
+            await until(is_served)
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server.url), PATIENCE_S))

@@ -14,7 +14,7 @@ from tracker.client.nats_options import NatsOptions
 from tracker.fleet import people, queueing
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.reading import all_entries
-from tracker.fleet.records import ANY, NEEDS, QUEUE, needs_key
+from tracker.fleet.records import ANY, NEEDS, QUEUE, needs_key, queue_subject
 from tracker.fleet.settings import NatsConfig, WantedStream
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
@@ -94,8 +94,28 @@ def test_needs_end_with_the_last_stream_that_has_them(tmp_path: Path, how: str) 
     with_a_box(tmp_path, work)
 
 
+@pytest.mark.parametrize("how", ENDS)
+def test_what_is_in_progress_stays_so_when_others_leave_its_queue(tmp_path: Path, how: str) -> None:
+    """Else nobody is handed it when its box dies."""
+
+    async def work(buckets: Buckets) -> None:
+        there = {name: wanted(**GPU) for name in ("gpu", "cam", "moon")}
+        await people.apply(buckets, {"plain": wanted(), **there}, prune=False)
+        await until(lambda: are_live(buckets, "plain", *there))
+        await ENDS[how](buckets)
+
+        async def gpu_alone_is_in_progress() -> bool:
+            queue = await buckets.js.consumer_info(QUEUE, needs_key(GPU))
+            return (queue.num_pending, queue.num_ack_pending) == (0, 1)
+
+        await until(gpu_alone_is_in_progress)
+
+    with_a_box(tmp_path, work)
+
+
+@pytest.mark.parametrize("is_queued", [False, True], ids=["and queued anew", "and is still queued"])
 def test_a_stream_that_is_wanted_while_its_needs_are_forgotten_keeps_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_queued: bool
 ) -> None:
     """Somebody wants it after the other has seen that nobody does, and before he has deleted them."""
     wanted_needs = queueing._wanted_needs
@@ -104,6 +124,8 @@ def test_a_stream_that_is_wanted_while_its_needs_are_forgotten_keeps_them(
         async def then_wanted(asked: Buckets) -> set[str]:
             monkeypatch.setattr(queueing, "_wanted_needs", wanted_needs)
             seen = await wanted_needs(asked)
+            if is_queued:
+                await asked.js.publish(queue_subject("cam", SITE), b"")
             await people.apply(asked, {"cam": wanted(**SITE)}, prune=False)
             return seen
 

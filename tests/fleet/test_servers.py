@@ -225,6 +225,39 @@ async def until_agreed(urls: Sequence[str]) -> None:
         await close_nats(connection)
 
 
+def test_nats_is_lost_while_a_box_opens_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the box is in the fleet once it is back."""
+    asking = asyncio.Event()
+    back = asyncio.Event()
+
+    async def after_a_break(ask: Callable[[], Awaitable[Buckets]]) -> Buckets:
+        asking.set()
+        await back.wait()
+        return await ask()
+
+    async def work(server: NatsServer) -> None:
+        monkeypatch.setattr("tracker.fleet.box.answered", after_a_break)
+        async with box_of(NatsConfig(servers=(server.url,)), SimulatedDaemon()) as box:
+
+            async def is_connected(connected: bool) -> bool:
+                return box._nats.is_connected == connected
+
+            async def is_listed() -> bool:
+                return [record.box for record in await people.boxes(buckets)] == [box.name]
+
+            await asking.wait()
+            await asyncio.to_thread(server.stop)
+            await until(lambda: is_connected(False))
+            await asyncio.to_thread(server.start)
+            await until(lambda: is_connected(True))
+            back.set()
+            async with asked(NatsOptions([server.url])) as buckets:
+                await until(is_listed)
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))
+
+
 def test_one_of_three_replicated_servers_is_lost(tmp_path: Path) -> None:
     """What is wanted and what is owned is kept, streams go on, and new ones are placed."""
 

@@ -1,5 +1,7 @@
 """Which endpoints a daemon may bind."""
 
+from pathlib import Path
+
 import pytest
 
 from tracker.config import Config, ControlConfig, PublishConfig
@@ -72,3 +74,35 @@ def test_every_problem_is_named_at_once() -> None:
         "publish.endpoint",
         "publish.endpoint",
     ]
+
+
+def test_a_path_where_no_socket_can_be_bound_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = {
+        f"ipc://{tmp_path}": "a file that is no socket stands there",
+        f"ipc://{tmp_path}/file": "a file that is no socket stands there",
+        f"ipc://{tmp_path}/file/control.sock": f"{tmp_path}/file is no folder",
+        f"ipc:///tmp/{'a' * 103}": "is a path of 108 bytes; a socket's has 107 at most",
+        f"ipc:///tmp/{'ä' * 60}": "is a path of 125 bytes; a socket's has 107 at most",
+    }
+    for endpoint, why in refused.items():
+        with pytest.raises(ConfigError, match=f"control.endpoint: {endpoint} .*{why}"):
+            access.check(config(endpoint))
+
+
+def test_a_folder_that_systemd_makes_at_the_start_may_be_missing(tmp_path: Path) -> None:
+    access.check(config(f"ipc://{tmp_path}/run/control.sock"))
+
+
+@pytest.mark.parametrize(
+    ("control", "publish"),
+    [
+        ("tcp://127.0.0.1:5570", "tcp://127.0.0.1:5570"),
+        ("ipc:///tmp/a.sock", "ipc:///tmp/a.sock"),
+        ("ipc:///tmp/a.sock", "ipc:///tmp//a.sock"),
+        ("ipc:///tmp/a.sock", "ipc:///tmp/b/../a.sock"),
+    ],
+)
+def test_two_sockets_in_one_place_are_refused_however_it_is_spelled(control: str, publish: str) -> None:
+    with pytest.raises(ConfigError, match=r"publish\.endpoint: is control\.endpoint as well; give each its own"):
+        access.check(config(control, publish))

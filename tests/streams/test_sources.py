@@ -273,6 +273,29 @@ def test_folders_play_in_order_and_keep_names(tmp_path, names, expected):
     assert all(isinstance(frame.image, Rgb) for frame in frames)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "LA", "I;16", "CMYK"])
+def test_a_picture_by_itself_is_what_it_is_in_a_folder(tmp_path, mode):
+    turned = Pil.Exif()
+    turned[0x0112] = 6  # lay the camera on its side
+    path = tmp_path / "0.tif"
+    grey_hw = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) * 100
+    picture = Pil.fromarray(grey_hw)
+    if mode != "I;16":
+        picture = Pil.fromarray((grey_hw >> 8).astype(np.uint8)).convert(mode)
+    picture.save(path, exif=turned)
+    (alone,), (in_folder,) = sources.frames(path), sources.frames(tmp_path)
+    assert alone.size_wh == in_folder.size_wh == (20, 30)
+    np.testing.assert_array_equal(imaging.to_rgb(alone.image), imaging.to_rgb(in_folder.image))
+
+
+def test_pipes_in_a_folder_are_passed_over(tmp_path):
+    folder = folder_of(tmp_path / "pictures", ["0.png"])
+    os.mkfifo(folder / "1.png")
+    with sources.open_path(folder) as source:
+        assert source.length == 1
+        assert "1 files that are no pictures are passed over (1.png)" in source.notice
+
+
 def test_what_other_programs_leave_in_a_folder_is_passed_over_and_counted(tmp_path):
     folder = folder_of(tmp_path / "in", ["0.jpg", "1.jpg"])
     for name in ("._0.jpg", "Thumbs.db", ".DS_Store", "desktop.ini"):
@@ -361,7 +384,10 @@ def broken(tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "0.png").write_text("not a picture")
     colours = [Pil.new("RGB", (32, 24), (40 * i, 0, 0)) for i in range(3)]
-    colours[0].save(tmp_path / "moving.webp", save_all=True, append_images=colours[1:])
+    for name in ("moving.webp", "moving.png"):
+        colours[0].save(tmp_path / name, save_all=True, append_images=colours[1:])
+    Pil.effect_noise((64, 48), 90).save(tmp_path / "half.jpg")
+    (tmp_path / "half.jpg").write_bytes((tmp_path / "half.jpg").read_bytes()[:-500])
     with av.open(str(tmp_path / "begun.mkv"), "w") as container:
         container.add_stream("mpeg4", rate=25, width=32, height=24)
         container.start_encoding()
@@ -383,7 +409,9 @@ def broken(tmp_path):
         ("noise.mkv", "is not video that FFmpeg can read"),
         ("headless.mp4", "is not video that FFmpeg can read"),
         ("begun.mkv", "(ends before any picture|holds no picture)"),
-        ("moving.webp", "an animated one is not: make it a video or a folder of pictures"),
+        ("moving.webp", "it is animated; make it a video or a folder of pictures"),
+        ("moving.png", "it is animated; make it a video or a folder of pictures"),
+        ("half.jpg", "is not a picture that can be read: image file is truncated"),
         ("audio.m4a", "holds no video, only audio"),
         ("missing.mp4", "no such file"),
         ("folder", "has no pictures in it"),

@@ -128,6 +128,23 @@ def test_a_wrong_password_and_a_wrong_path_have_their_own_words():
             assert cam.wait_event("stream_down")["error"].endswith("/elsewhere: the server has no such path (404)")
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "the server does not understand what it is asked (400)"),
+        (401, "the user name or password is wrong (401)"),
+        (403, "this user may not see it (403)"),
+        (404, "the server has no such path (404)"),
+        (418, "the server refuses it (4xx)"),
+        (500, "the server failed (5xx)"),
+        (503, "the server failed (5xx)"),
+    ],
+)
+def test_what_a_web_server_answers_has_words(status, words):
+    with cameras.http(lambda request: request.send_error(status)) as url, running(url + "/live.mjpg") as cam:
+        assert cam.wait_event("stream_down")["error"] == f"{url}/live.mjpg: {words}"
+
+
 def test_a_closed_port_and_a_silent_peer_have_their_own_words(monkeypatch):
     monkeypatch.setattr("tracker.streams.decoder.OPEN_TIMEOUT_S", 0.5)
     port = cameras.closed_port()
@@ -140,26 +157,56 @@ def test_a_closed_port_and_a_silent_peer_have_their_own_words(monkeypatch):
 
 
 def test_a_camera_is_tried_again_for_ever_and_ever_more_rarely(monkeypatch):
-    waits_s = []
-    next_back_off_s = Course._next_back_off_s
-
-    def note(course: Course) -> float:
-        waits_s.append(next_back_off_s(course))
-        if len(waits_s) == 9:
-            course.wish = "stop"
-        return 0.0
-
-    monkeypatch.setattr(Course, "_next_back_off_s", note)
-    cam = Watched(f"rtsp://127.0.0.1:{cameras.closed_port()}/live")
-    cam.stream.start()
-    cam.wait(lambda: len(waits_s) == 9)
-    assert cam.stream.stop(timeout_s=30)
+    waits_s, cam = tried_again(f"rtsp://127.0.0.1:{cameras.closed_port()}/live", 9, monkeypatch)
     assert waits_s == [0.25, 0.5, 1, 2, 4, 8, 10, 10, 10]
     assert cam.names() == ["stream_down"]  # once for the same reason
 
 
+@pytest.mark.parametrize(
+    ("steady_s", "waits_s"),
+    [
+        pytest.param(float("inf"), [0.25, 0.5, 1, 2, 4], id="it never lives for long: ever more rarely"),
+        pytest.param(0.0, [0.25, 0.25, 0.25, 0.25, 0.25], id="it lived for long enough: from the first wait on"),
+    ],
+)
+def test_a_camera_that_breaks_after_its_first_picture_is_spared(steady_s, waits_s, monkeypatch):
+    jpeg = imaging.encode_jpeg(imaging.to_rgb(videos.black((64, 48))))
+
+    def serve(request) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "image/jpeg")
+        request.end_headers()
+        request.wfile.write(jpeg)
+
+    monkeypatch.setattr("tracker.streams.course.STEADY_S", steady_s)
+    with cameras.http(serve) as url:
+        seen_s, cam = tried_again(url + "/still", 5, monkeypatch)
+    assert seen_s == waits_s
+    assert cam.names() == ["stream_live", "stream_down"] * 5
+
+
+def tried_again(url: str, times: int, monkeypatch) -> tuple[list[float], Watched]:
+    """How long a stream would wait before each of its first tries, none of which is waited for; and the stream."""
+    waits_s: list[float] = []
+    next_back_off_s = Course._next_back_off_s
+
+    def note(course: Course) -> float:
+        waits_s.append(next_back_off_s(course))
+        if len(waits_s) == times:
+            course.wish = "stop"
+        return 0.0
+
+    monkeypatch.setattr(Course, "_next_back_off_s", note)
+    cam = Watched(url)
+    cam.stream.start()
+    cam.wait(lambda: len(waits_s) == times)
+    assert cam.stream.stop(timeout_s=30)
+    return waits_s, cam
+
+
 @rtsp
-def test_a_killed_server_is_found_again_and_nothing_is_left_behind():
+def test_a_killed_server_is_found_again_and_nothing_is_left_behind(monkeypatch):
+    monkeypatch.setattr("tracker.streams.course.STEADY_S", 0.0)  # its rounds are shorter than a camera's days
     process = psutil.Process()
     with cameras.rtsp() as server, running(server.url()) as cam:
         cam.wait_frames(5)

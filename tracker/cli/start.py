@@ -19,6 +19,8 @@ def trackerd() -> None:
     # Read when numpy is loaded, whose products are small beside the model's: a second thread of its own spins while
     # it waits for a core that the model has.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.argv[1:2] == ["serve"]:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to apply a new configuration to
     run("tracker.cli.trackerd")
 
 

@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from tracker.cli import show
-from tracker.cli.commands import json_option, pass_client
+from tracker.cli.commands import as_typed, json_option, pass_client
 from tracker.client import Client
 from tracker.config import ZoneConfig
 from tracker.config.wording import of_option
@@ -73,7 +73,7 @@ def zones_set(
     try:
         config = msgspec.convert(given, ZoneConfig)
     except msgspec.ValidationError as error:
-        raise click.UsageError(of_option(error)) from None
+        raise click.UsageError(as_typed(of_option(error))) from None
     show.result(client.set_zone(stream, zone, config), as_json, lambda record: show.zone_table([record]))
 
 

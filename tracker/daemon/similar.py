@@ -54,6 +54,8 @@ class Similar:
 
     def _search(self, request: Request) -> None:
         args: look_requests.SearchSimilar = request.args
+        if args.on is not None:
+            self._context.table.refuse_unheard_of("on", args.on)
         if args.text is not None:
             self._search_text(request, args.text)
             return

@@ -48,6 +48,7 @@ class Box:
         self.name = config.name
         self.leases: dict[str, Lease] = {}
         self.connected = False
+        self._is_open = False
         self._config = config
         self._daemon = daemon
         self._presence = Presence(self.name)
@@ -102,6 +103,9 @@ class Box:
         self._needs = View(nats, NEEDS, self._placing.needs_changed)
         await self._orders.start()
         await self._needs.start()
+        self._is_open = True
+        if nats.stats["reconnects"]:  # what was ordered meanwhile was not heard
+            await self._reload()
         self._placing.start()
         log.info("box %s is in the fleet", self.name)
 
@@ -169,6 +173,8 @@ class Box:
         """Owners say at once that they are there, and pull nothing new until all others could."""
         log.info("NATS is back")
         self.connected = True
+        if not self._is_open:  # it has nothing to say yet
+            return
         self._placing.pulls_from_s = time.monotonic() + ACK_WAIT_S
         for lease in list(self.leases.values()):
             await lease.in_progress()

@@ -9,7 +9,7 @@ import re
 
 import msgspec
 from nats.js import api
-from nats.js.errors import NotFoundError
+from nats.js.errors import BadRequestError, NotFoundError
 
 from tracker.fleet.buckets import Buckets, compare_and_delete, entry_of
 from tracker.fleet.reading import all_entries
@@ -73,20 +73,36 @@ async def forget_other_subjects(buckets: Buckets, stream: str, settings: WantedS
     """Where the needs changed, boxes are to hear of the stream by its new ones alone."""
     for subject in await _queued(buckets, f"{QUEUE_SUBJECT}.*.{key_of(stream)}"):
         if subject != queue_subject(stream, settings.needs):
-            await buckets.js.purge_stream(QUEUE, subject=subject)
+            await _drop(buckets, subject)
 
 
 async def unqueue(buckets: Buckets, stream: str) -> None:
-    await buckets.js.purge_stream(QUEUE, subject=f"{QUEUE_SUBJECT}.*.{key_of(stream)}")
+    for subject in await _queued(buckets, f"{QUEUE_SUBJECT}.*.{key_of(stream)}"):
+        await _drop(buckets, subject)
+
+
+async def _drop(buckets: Buckets, subject: str) -> None:
+    """The message as it is now: a later one is of somebody who wants the stream anew.
+
+    By its number, and not by a purge of the subject: by that, JetStream (2.9.10) forgets that other messages of the
+    same consumer are in progress, and when their box dies it hands them to nobody.
+    """
+    with contextlib.suppress(NotFoundError, BadRequestError):  # somebody else took it away
+        message = await buckets.js.get_last_msg(QUEUE, subject)
+        await buckets.js.delete_msg(QUEUE, message.seq or 0)
 
 
 async def forget_needs(buckets: Buckets) -> None:
     """What no wanted stream needs any more: boxes stop pulling for it, and its consumer ends."""
-    keys = [key for key in await all_entries(buckets.js, NEEDS) if re.match(NEEDS_KEY, key)]
-    revisions = {key: (await entry_of(buckets.needs, key)).revision for key in keys}
+    known = {key: data for key, data in (await all_entries(buckets.js, NEEDS)).items() if re.match(NEEDS_KEY, key)}
+    revisions = {key: (await entry_of(buckets.needs, key)).revision for key in known}
     wanted = await _wanted_needs(buckets)  # after the revisions: who wants a stream meanwhile writes its needs anew
-    for key in revisions.keys() - wanted:
+    surplus = revisions.keys() - wanted
+    for key in surplus:
         await compare_and_delete(buckets.needs, key, revisions[key])
+    wanted = await _wanted_needs(buckets) if surplus else wanted
+    for key in surplus & wanted:  # or he saw them, and did not
+        await buckets.needs.put(key, known[key])
     for consumer in await _consumers(buckets):
         if consumer not in wanted and await _is_idle(buckets, consumer):
             with contextlib.suppress(NotFoundError):  # somebody else did it

@@ -15,6 +15,7 @@ from typing import Literal
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.errors import MsgAlreadyAckdError, NoRespondersError
 
 from tracker.errors import DaemonGone, Timeout, TrackerError
 from tracker.fleet.buckets import entry_of
@@ -22,6 +23,7 @@ from tracker.fleet.bundles import Bundle
 from tracker.fleet.claim import Ownership
 from tracker.fleet.ground import Ground
 from tracker.fleet.keeping import Keeping
+from tracker.fleet.queueing import queue_missing
 from tracker.fleet.records import decoded
 from tracker.fleet.serving import Serving
 from tracker.fleet.settings import WantedStream
@@ -62,7 +64,7 @@ class Tenure:
         """Claim the stream and start it in the daemon; `ended` where nobody wants it, or it cannot be served."""
         wanted = await self._settings()
         if wanted is None:
-            await self.message.ack()
+            await self._unqueue()
             self.state = "ended"
             return
         before = await self.ownership.make(self._ground.box)
@@ -118,9 +120,9 @@ class Tenure:
     async def end(self) -> None:
         """Nobody wants the stream any more."""
         await self.serving.remove()
-        await self.message.ack()
         await self.ownership.end()
         await self.keeping.forget()
+        await self._unqueue()
         self.state = "ended"
 
     async def withdraw(self) -> None:
@@ -171,13 +173,27 @@ class Tenure:
         if self.is_served:
             await self._announce("failed")
         self._ground.on_served(self._stream, str(error), self._wanted_revision)
-        await self.message.nak(REFUSED_S)
+        await self._give_back(REFUSED_S)
         self.state = "ended"
 
     async def _hand_over(self) -> None:
         """To whoever pulls next."""
         await self.ownership.confirm()
-        await self.message.nak()
+        await self._give_back()
+
+    async def _give_back(self, delay_s: float | None = None) -> None:
+        """The message, to whoever pulls next; it may have been given back before."""
+        with contextlib.suppress(MsgAlreadyAckdError):
+            await self.message.nak(delay_s)
+
+    async def _unqueue(self) -> None:
+        """The message, for good. Who wants the stream anew meanwhile may have seen it there, and sent none."""
+        with contextlib.suppress(
+            MsgAlreadyAckdError, NoRespondersError
+        ):  # given back before; its consumer has ended
+            await self.message.ack_sync()
+        if await self._settings() is not None:
+            await queue_missing(self._ground.buckets)
 
     async def _wait_for_successor(self) -> None:
         deadline_s = time.monotonic() + HANDED_OVER_S

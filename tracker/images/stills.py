@@ -16,6 +16,8 @@ from tracker.masks.types import U8
 FORMATS = ["JPEG", "PNG", "TIFF", "WEBP", "BMP"]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"}
 
+_MOVING = {"PNG", "WEBP"}  # formats whose further pictures are later ones; a TIFF's are further pages
+
 _GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # PIL's names for one channel of 16 bits
 
 # PIL warns of pictures that are half as large as what it refuses; `MAX_PIXELS` decides here, before any decoding.
@@ -43,6 +45,8 @@ def decode_still(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> U8:
         with Pil.open(file, formats=FORMATS) as picture:
             if problem := oversize(picture.size):
                 raise ValueError(problem)
+            if picture.format in _MOVING and getattr(picture, "is_animated", False):
+                raise ValueError("it is animated; make it a video or a folder of pictures")
             if picture.width * picture.height > max_pixels:
                 raise OverflowError(
                     f"has {picture.width} × {picture.height} pixels; at most {max_pixels} are taken"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ def facts_of(path: Path) -> FileFacts:
 def read_frame(path: Path, index: int) -> U8:
     """Frame number `index`, uint8 [h, w, 3]. Raises SourceError where there is none."""
     count = 0
-    for found in islice(sources.frames(path), index + 1):
+    for found in sources.frames(path):
         count += 1
         if found.index == index:
             return to_rgb(found.image)

@@ -10,6 +10,7 @@ State = Literal["connecting", "live", "stalled", "paused", "ended", "failed"]
 Wish = Literal["run", "pause", "rest", "stop"]  # rest: after an end or a failure, until somebody resumes it
 
 BACK_OFF_S = (0.25, 10.0)  # the first wait before trying again, doubled up to the last
+STEADY_S = 2.0  # a connection that gave pictures for so long is worth a quick try when it breaks
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class Course:
         self._name = name
         self._tell = tell
         self._back_off_s = BACK_OFF_S[0]
+        self._live_since_s = 0.0  # by the monotonic clock: this connection's first picture
 
     def pause(self) -> None:
         with self.changed:
@@ -47,9 +49,13 @@ class Course:
 
     def came(self) -> None:
         """A picture came: the stream lives."""
+        now_s = time.monotonic()
+        if self.state == "connecting":
+            self._live_since_s = now_s
+        if now_s - self._live_since_s >= STEADY_S:
+            self._back_off_s = BACK_OFF_S[0]
         if self.state in ("connecting", "stalled"):
             self.error = None
-            self._back_off_s = BACK_OFF_S[0]
             self.enter("live", "stream_live")
 
     def ended(self) -> None:
@@ -104,7 +110,8 @@ class Course:
         return self.state if self.error is None else f"{self.state}: {self.error}"
 
     def _next_back_off_s(self) -> float:
-        """Twice as long each time; short again once frames have come."""
+        """Twice as long each time; short again once pictures have come for a while: a camera that breaks after each
+        first one is not asked for it four times a second."""
         wait_s, self._back_off_s = self._back_off_s, min(BACK_OFF_S[1], 2 * self._back_off_s)
         return wait_s
 

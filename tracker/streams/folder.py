@@ -1,4 +1,4 @@
-"""A folder of pictures, read by PIL and kept in RGB."""
+"""A folder of pictures, or one by itself, read by PIL and kept in RGB."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Listing:
 
 
 class FolderSource:
-    """The pictures of a folder, one after the other.
+    """The pictures of a folder, one after the other; or one picture's file.
 
     `fps` is the rate that a folder plays at under `pace: real`; pictures have none of their own.
     """
@@ -34,11 +34,11 @@ class FolderSource:
     lost = 0
     pixel_aspect = Fraction(1)
 
-    def __init__(self, folder: Path, fps: float | None = None, size_wh: tuple[int, int] | None = None) -> None:
-        listing = listing_of(folder)
+    def __init__(self, path: Path, fps: float | None = None, size_wh: tuple[int, int] | None = None) -> None:
+        listing = listing_of(path) if path.is_dir() else Listing([path], [])
         self._paths = listing.pictures
         self._wanted_wh = size_wh
-        self.notice: str | None = _notice(folder, listing.passed_over)
+        self.notice: str | None = _notice(path, listing.passed_over)
         self.fps: float | None = fps or DEFAULT_FPS
         self.length: int | None = len(self._paths)
         self.estimate: int | None = self.length
@@ -83,7 +83,7 @@ def listing_of(folder: Path) -> Listing:
         files = [path for path in folder.iterdir() if not path.is_dir()]
     except OSError as error:
         raise Misconfigured(f"{folder}: cannot be read: {error.strerror}") from None
-    pictures = [path for path in files if is_picture(path)]
+    pictures = [path for path in files if is_picture(path) and not _is_special(path)]
     if not pictures:
         raise Misconfigured(f"{folder}: has no pictures in it; {', '.join(sorted(SUFFIXES))} are read")
     pictures.sort(key=natural_order)
@@ -95,6 +95,11 @@ def listing_of(folder: Path) -> Listing:
 def is_picture(path: Path) -> bool:
     """Whether a file is a picture by its name; hidden ones, such as `._0.jpg`, are other programs' notes."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _is_special(path: Path) -> bool:
+    """A pipe, socket or device: reading it may wait for ever. A link to nowhere is a picture that is missed."""
+    return path.exists() and not path.is_file()
 
 
 def refuse_twins(paths: Sequence[Path]) -> None:

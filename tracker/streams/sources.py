@@ -1,4 +1,4 @@
-"""Everything that gives pictures: video files, cameras and devices by PyAV, folders of images by PIL."""
+"""Everything that gives pictures: video files, cameras and devices by PyAV, pictures and folders of them by PIL."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 from tracker.config import StreamConfig
 from tracker.images.types import Frame
 from tracker.streams.decoder import VideoSource
-from tracker.streams.folder import FolderSource
+from tracker.streams.folder import FolderSource, is_picture
 from tracker.streams.opening import Admitted
 from tracker.streams.picture import Picture, Source
 from tracker.streams.urls import local_path
@@ -22,13 +22,20 @@ def open_source(
     Raises SourceError, its text free of credentials, and Misconfigured where trying again is of no use.
     """
     path = local_path(config.url)
-    if path is not None and config.format is None and os.path.isdir(path):  # noqa: PTH112, Path raises for long names
+    if path is not None and config.format is None and _holds_pictures(path):
         return FolderSource(path, config.fps, config.size)
     return VideoSource(config, read_timeout_s, admitted=admitted)
 
 
+def _holds_pictures(path: Path) -> bool:
+    """A folder, or a picture's file: FFmpeg would take half of a damaged one, and not turn it upright."""
+    if os.path.isdir(path):  # noqa: PTH112 - Path raises for names that are too long
+        return True
+    return is_picture(path) and os.path.isfile(path)  # noqa: PTH113
+
+
 def open_path(path: str | Path, size_wh: tuple[int, int] | None = None) -> Source:
-    """Open a video file or a folder of pictures, every frame of it. Raises SourceError."""
+    """Open a video file, a picture or a folder of them, every frame of it. Raises SourceError."""
     return open_source(StreamConfig(url=str(Path(path).absolute()), pace="all", size=size_wh))
 
 

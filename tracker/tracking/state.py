@@ -183,8 +183,16 @@ class StreamTable:
         try:
             return self._streams[name]
         except KeyError:
-            known = ", ".join(sorted(self._streams)) or "none"
-            raise UnknownStream(f"stream: no stream is called {name!r}; there: {known}") from None
+            raise self._unknown("stream", name) from None
+
+    def refuse_unheard_of(self, field: str, name: str) -> None:
+        """Raises UnknownStream for the name of a stream that is not there and was not there before."""
+        if name not in self._streams and name not in self._gone:
+            raise self._unknown(field, name)
+
+    def _unknown(self, field: str, name: str) -> UnknownStream:
+        known = ", ".join(sorted(self._streams)) or "none"
+        return UnknownStream(f"{field}: no stream is called {name!r}; there: {known}")
 
     def add(self, stream: TrackedStream) -> None:
         if stream.name in self._streams:

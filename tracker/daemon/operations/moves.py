@@ -23,6 +23,7 @@ MAX_TRANSFERS = 4  # of each direction at once; the oldest makes room
 TRANSFER_S = 60.0  # after which what is not done is forgotten
 
 
+_ExportKey = tuple[str, int, str]  # stream, object, token
 _ImportKey = tuple[str, int, bytes]  # stream, bytes in all, record
 
 
@@ -36,17 +37,19 @@ class _Transfer:
 class MoveOperations:
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._exports: OrderedDict[str, _Transfer] = OrderedDict()
+        self._exports: OrderedDict[_ExportKey, _Transfer] = OrderedDict()
         self._imports: OrderedDict[_ImportKey, _Transfer] = OrderedDict()
 
     @answers(OBJECTS_EXPORT)
     def objects_export(self, args: object_requests.ObjectsExport) -> replies.ExportedChunk:
         """The memory as it is at the first chunk; `token` names it for the further ones."""
         _forget_old(self._exports)
+        if args.token is None and args.offset:
+            raise BadRequest("offset: the first chunk begins at 0; further ones need its token")
         token = args.token or self._begin_export(args)
-        transfer = self._exports.get(token)
+        transfer = self._exports.get((args.stream, args.object, token))
         if transfer is None:
-            raise BadRequest("token: no such export is at hand; begin again without a token")
+            raise BadRequest("token: no such export of this object is at hand; begin again without a token")
         data = bytes(transfer.data[args.offset : args.offset + MAX_CHUNK_BYTES])
         if not data:
             raise BadRequest(f"offset: the memory has {len(transfer.data)} bytes")
@@ -60,7 +63,8 @@ class MoveOperations:
         row = structs.asdict(object_row(obj))
         del row["stream"]
         token = secrets.token_hex(8)
-        self._exports[token] = _Transfer(records.MovedObject(object=row.pop("id"), **row), bytearray(data))
+        record = records.MovedObject(object=row.pop("id"), **row)
+        self._exports[args.stream, args.object, token] = _Transfer(record, bytearray(data))
         return token
 
     @answers(OBJECTS_IMPORT)
@@ -131,7 +135,7 @@ def _import_key(args: object_requests.ObjectsImport) -> _ImportKey:
     return args.stream, args.size, msgspec.msgpack.encode(args.record)
 
 
-def _forget_old(transfers: OrderedDict[str, _Transfer] | OrderedDict[_ImportKey, _Transfer]) -> None:
+def _forget_old(transfers: OrderedDict[_ExportKey, _Transfer] | OrderedDict[_ImportKey, _Transfer]) -> None:
     while transfers:
         oldest = next(iter(transfers.values()))
         if len(transfers) <= MAX_TRANSFERS and time.monotonic() - oldest.began_s < TRANSFER_S:
