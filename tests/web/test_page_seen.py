@@ -111,7 +111,7 @@ def test_the_watch_list(address: str, browser: Any, client: Client, pond: Pond) 
         assert (watched.name, watched.threshold) == (HOSTILE, 0.8)
         second = client.add("pond", frame=frame, points=[pond.inside(frame, 1)], label=HOSTILE).object
         page.wait_for_selector(f"#watched .hits li:has-text('pond {second} {HOSTILE}')")
-        page.wait_for_selector(f"#events li:has-text('looks like {second}')")
+        page.wait_for_selector(f"#events li:has-text('{second} “{HOSTILE}” looks like {HOSTILE}')")
         no_markup(page)
     with looking(browser, address) as page:  # another browser has it from the daemon, and the hits from its history
         page.wait_for_selector(f"#watched .hits li:has-text('pond {second}')")

@@ -88,13 +88,14 @@ class Page:
         return response
 
     async def frame(self, request: Request) -> Response:
-        """A buffered frame as JPEG, or the newest, with its number in `X-Frame`."""
+        """A buffered frame as JPEG, or the newest, with its number in `X-Frame` and its time in `X-Time`."""
         try:
             image = await snapshot(self._hub.client, {**request.path_params, **request.query_params})
         except TrackerError as error:
             body = msgspec.json.encode(ErrorBody(code=error.code, message=error.message))
             return Response(body, STATUS.get(error.code, 404), media_type="application/json")
-        headers = {"x-frame": str(image.frame), "x-size": "{}x{}".format(*image.size)}
+        size = "{}x{}".format(*image.size)
+        headers = {"x-frame": str(image.frame), "x-time": str(image.time), "x-size": size}
         return Response(image.data, headers=headers, media_type="image/jpeg")
 
     async def socket(self, socket: WebSocket) -> None:

@@ -6,6 +6,7 @@ import { Events } from "./events.js";
 import { Everything } from "./everything.js";
 import { Hold } from "./hold.js";
 import { Link } from "./link.js";
+import { Notice } from "./notice.js";
 import { Objects } from "./objects.js";
 import { Pictures, fetchLast } from "./pictures.js";
 import { Pointing } from "./pointing.js";
@@ -23,7 +24,8 @@ const REFRESH_MS = 5000;
 
 class App {
   constructor() {
-    this.selected = decodeURIComponent(location.pathname.match(/^\/s\/([^/]+)$/)?.[1] ?? "") || null;
+    this.selected = streamOf(location.pathname);
+    this.kiosk = new URLSearchParams(location.search).has("kiosk");
     this.records = new Map(); // stream -> record
     this.tracks = new Map(); // stream -> the last tracks, the oldest first
     this.instance = null; // of the daemon: another one since it was restarted
@@ -49,10 +51,16 @@ class App {
     this.tiles.onlook = () => this.look();
     this.streams = new Streams(this.link, () => this.records.get(this.selected));
     this.controls = new Controls(this);
+    const still = () => this.controls.still(this.view.picture); // no figures of a live picture stand beside another
+    this.notice = new Notice(() => this.now(), (time) => this.link.since(time), still);
     const go = (stream) => (this.records.has(stream) ? this.select(stream) : toast(`there is no stream ${stream} any more`, true));
     this.similar = new Similar(this.link, go);
     this.watchList = new WatchList(this.link, go);
-    this.zones = new Zones(this.link, this.view, () => this.selected, { cursor: () => this.pointing.cursor, changed });
+    this.zones = new Zones(this.link, this.view, () => this.selected, {
+      cursor: () => this.pointing.cursor,
+      changed,
+      begun: () => (this.everything.active ? this.everything.leave() : this.prompt.leave()),
+    });
     const { view, hold, prompt, everything } = this;
     const select = (object) => this.selectObject(object);
     this.pointing = new Pointing($("view"), { view, hold, prompt, everything, select, on: () => this.controls.on });
@@ -70,6 +78,7 @@ class App {
       jump: (object) => this.jump(object),
       correct: (object) => {
         if (this.prompt.correcting === object) return this.prompt.leave();
+        this.zones.leave();
         this.selectObject(object);
         this.prompt.startCorrecting(object);
         $("view").focus();
@@ -84,13 +93,17 @@ class App {
 
   connection(open) {
     document.body.dataset.connected = open;
-    if (!open) this.banner("The page's server does not answer; trying again…");
+    if (open) return;
+    this.banner("The page's server does not answer; trying again…");
+    this.silence();
   }
 
   daemon({ info, message }) {
     document.body.dataset.daemon = info ? "answers" : "silent";
+    this.link.answers = Boolean(info);
     this.banner(info ? "" : `No connection to the daemon: ${message}`);
-    if (!info) return;
+    if (!info) return this.silence();
+    this.notice.waits();
     text($("daemon"), `${info.model.name} on ${info.model.device} · version ${info.version}`);
     this.link
       .call("streams.list")
@@ -100,6 +113,17 @@ class App {
     if (this.selected) this.listObjects();
     this.zones.load();
     this.watchList.load();
+  }
+
+  /** Nothing is known of the streams until the next status. */
+  silence() {
+    this.tiles.silence();
+    this.notice.update();
+  }
+
+  now() {
+    const answers = this.link.answers && this.link.open;
+    return { record: this.records.get(this.selected), picture: this.view.picture, held: this.hold.held, answers };
   }
 
   banner(words) {
@@ -117,18 +141,22 @@ class App {
     for (const stream of this.tracks.keys()) if (!this.records.has(stream)) this.tracks.delete(stream);
     this.tiles.update(records);
     const missing = this.selected && !this.records.has(this.selected);
-    const words = records.length ? `There is no stream ${this.selected}; choose one of these.` : "No streams yet. Add one.";
+    const instead = this.kiosk ? "." : "; choose another one.";
+    const words = records.length ? `There is no stream ${this.selected}${instead}` : "No streams yet. Add one.";
     text($("no-streams"), words);
     show($("no-streams"), !records.length || (missing && !this.view.picture));
     const gone = missing && this.view.picture?.stream === this.selected;
-    if (gone) this.sayRemoved();
-    if ((!this.selected || gone) && records.length) this.select(records[0].stream, false);
-    else if (gone) this.deselect();
+    if (gone && this.kiosk) this.view.clear(); // a wall screen shows no other camera instead; this one may come back
+    else if (gone) this.sayRemoved();
+    const another = gone && !this.kiosk;
+    if ((!this.selected || another) && records.length) this.select(records[0].stream, false);
+    else if (another) this.deselect();
     this.tiles.mark(this.selected);
     this.streams.update();
     this.controls.update();
     this.look();
     this.fillEmpty();
+    this.notice.update();
   }
 
   /** Every message of the daemon says which run of it sent it. */
@@ -168,6 +196,7 @@ class App {
       return;
     }
     this.view.show(picture);
+    this.notice.waits();
     this.drawnFrames += 1;
     this.latenciesS.push(this.link.since(picture.time));
     if (this.latenciesS.length > KEPT_LATENCIES) this.latenciesS.shift();
@@ -194,6 +223,7 @@ class App {
     this.everything.leave();
     this.selected = stream;
     this.view.clear();
+    this.notice.waits();
     this.selectObject(null);
     this.objects.clear();
     this.controls.still(null);
@@ -261,10 +291,20 @@ class App {
       const { objects } = await this.link.call("objects.list", { stream });
       if (stream !== this.selected) return;
       this.objects.update(objects);
+      this.forgetAllBut(new Set(objects.map(({ object }) => object)));
       if (this.records.get(stream)?.state !== "live") this.showLast(); // no picture comes that would have them
     } catch (error) {
       if (!["unavailable", "unknown_stream"].includes(error.code)) toast(error.message, true);
     }
+  }
+
+  /** What is not tracked any more is neither selected nor corrected. */
+  forgetAllBut(objects) {
+    const { correcting } = this.prompt;
+    if (this.view.selected !== null && !objects.has(this.view.selected)) this.selectObject(null);
+    if (correcting === null || objects.has(correcting)) return;
+    this.prompt.leave();
+    toast(`object ${correcting} was removed`);
   }
 
   /** A stream that is paused or over sends nothing; its last picture is asked for. */
@@ -300,7 +340,7 @@ class App {
   /** Tells the server what is on screen, and how large. */
   look() {
     if (document.hidden) return this.link.look({});
-    const looks = document.body.classList.contains("kiosk") ? {} : this.tiles.looks();
+    const looks = this.kiosk ? {} : this.tiles.looks();
     if (this.selected && this.records.has(this.selected)) looks[this.selected] = this.view.sourceWidth;
     this.link.look(looks);
     this.tiles.fillEmpty();
@@ -309,6 +349,16 @@ class App {
   changed() {
     this.controls?.update();
     this.objects?.mark(this.view.selected, this.prompt.correcting);
+  }
+}
+
+/** The stream that an address names; null where it names none. */
+function streamOf(path) {
+  const name = path.match(/^\/s\/([^/]+)$/)?.[1] ?? "";
+  try {
+    return decodeURIComponent(name) || null;
+  } catch {
+    return name; // no text in UTF-8: there is no such stream, which the page says
   }
 }
 

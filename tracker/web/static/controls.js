@@ -1,6 +1,7 @@
 // Buttons, keys and hints around the large picture.
 
 import { $, make, show, text } from "./dom.js";
+import { hints, milliseconds } from "./wording.js";
 
 const FIGURES_MS = 250;
 const ZOOM = 1.5; // of a key
@@ -25,7 +26,7 @@ export class Controls {
     for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
     $("buffer").addEventListener("input", ({ target }) => hold.goTo(Number(target.value)));
     document.addEventListener("keydown", (event) => this.key(event));
-    if (new URLSearchParams(location.search).has("kiosk")) document.body.classList.add("kiosk");
+    document.body.classList.toggle("kiosk", app.kiosk);
     this.update();
   }
 
@@ -38,7 +39,7 @@ export class Controls {
       Enter: () => this.accept(),
       Escape: () => this.leave(),
       f: () => (hold.held ? this.leave() : hold.here()),
-      a: () => everything.find(),
+      a: () => this.app.zones.draft || everything.find(),
       ",": () => hold.step(-1),
       ".": () => hold.step(1),
       1: () => prompt.choose(0),
@@ -56,7 +57,8 @@ export class Controls {
   }
 
   accept() {
-    const { prompt, everything } = this.app;
+    const { prompt, everything, zones } = this.app;
+    if (zones.draft) return $("zone-form").requestSubmit();
     if (prompt.active) return prompt.accept();
     if (everything.picked.size) return everything.accept();
     if (prompt.correcting !== null) prompt.leave();
@@ -64,7 +66,8 @@ export class Controls {
   }
 
   leave() {
-    const { prompt, everything, hold } = this.app;
+    const { prompt, everything, hold, zones } = this.app;
+    if (zones.draft) return zones.leave();
     if (everything.active) everything.leave();
     prompt.leave();
     hold.release();
@@ -95,7 +98,7 @@ export class Controls {
     if (now - this.tickedMs < FIGURES_MS) return;
     this.tickedMs = now;
     text($("frame-number"), `frame ${picture.frame}`);
-    text($("latency"), `${Math.round(latencyS * 1000)} ms${this.reduced(picture)}`);
+    text($("latency"), `${milliseconds(latencyS)}${this.reduced(picture)}`);
     $("buffer").max = picture.frame;
     $("buffer").value = picture.frame;
   }
@@ -114,7 +117,7 @@ export class Controls {
 
   update() {
     const { app } = this;
-    const { hold, prompt, everything, selected } = app;
+    const { hold, prompt, everything, selected, zones } = app;
     if (!prompt || !everything) return;
     const record = app.records.get(selected);
     text($("stream-name"), selected ?? "No stream");
@@ -130,26 +133,35 @@ export class Controls {
       text($("frame-number"), `frame ${hold.frame}, held`);
       text($("latency"), "");
     }
-    $("accept").disabled = !(prompt.active || everything.picked.size || prompt.correcting !== null);
-    text($("accept"), prompt.correcting !== null ? "Done" : everything.active ? `Track ${everything.picked.size}` : "Track");
-    $("leave").disabled = !(prompt.active || everything.active || hold.held);
+    $("accept").disabled = !(zones?.draft || prompt.active || everything.picked.size || prompt.correcting !== null);
+    text($("accept"), this.acceptance());
+    $("leave").disabled = !(zones?.draft || prompt.active || everything.active || hold.held);
     show($("progress"), everything.job !== null);
     $("progress").value = everything.progress;
     text($("hint"), this.hint());
     this.showCandidates();
   }
 
+  /** What the main button does. */
+  acceptance() {
+    const { prompt, everything, zones } = this.app;
+    if (zones?.draft) return "Save";
+    if (prompt.correcting !== null) return "Done";
+    return everything.picked.size ? `Track ${everything.picked.size}` : "Track";
+  }
+
   hint() {
     const { hold, prompt, everything, view, zones } = this.app;
+    const words = hints(prompt.correcting);
     if (zones?.draft) return zones.hint;
-    if (everything.job) return "Looking for everything in this picture; Esc stops it.";
-    if (everything.active) return "Click on what is to be tracked, then Enter; Esc leaves.";
-    if (prompt.correcting !== null)
-      return `Correcting object ${prompt.correcting}: click what belongs to it, Alt-click what does not; Enter when done.`;
+    if (everything.job) return words.looking;
+    if (everything.active) return words.picking;
+    if (prompt.correcting !== null) return words.correcting;
     if (prompt.waiting) return "Asking the model…";
-    if (prompt.active) return "Enter tracks it, Esc leaves it; click or Alt-click to correct it.";
-    if (hold.held) return "The picture is held. Mark something in it, step with , and . or press Esc to go on.";
-    return view.picture ? "Click on an object, or drag a box around it." : "";
+    if (prompt.active) return words.marked;
+    if (!view.picture) return "";
+    const passedOver = hold.held && view.picture.tracks === null && this.app.objects.rows.size > 0;
+    return `${passedOver ? "No outlines are known of this frame. " : ""}${hold.held ? words.held : words.live}`;
   }
 
   showCandidates() {

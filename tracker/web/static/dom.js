@@ -36,6 +36,7 @@ export function toast(message, alarming = false) {
   for (const said of [...$("toasts").children]) if (said.textContent === message) said.remove();
   while ($("toasts").children.length >= MOST_TOASTS) $("toasts").firstElementChild.remove();
   const note = make("p", { class: alarming ? "toast alarming" : "toast", role: alarming ? "alert" : "status" }, message);
+  note.addEventListener("click", () => note.remove()); // it may lie on what is needed now
   $("toasts").append(note);
   setTimeout(() => note.remove(), alarming ? 9000 : 4000);
 }

@@ -1,6 +1,7 @@
 // What happened, the newest first: told as it happens, and from the daemon's history where it keeps one.
 
 import { $, make, show } from "./dom.js";
+import { moment, sentence } from "./wording.js";
 
 const KEPT = 200;
 const MOST_KNOWN = 10 * KEPT; // events that are not told twice
@@ -14,7 +15,7 @@ export class Events {
   }
 
   add(event) {
-    const key = [event.stream, event.event, event.object, event.frame, event.time].join();
+    const key = [event.stream, event.event, event.object, event.zone, event.watch, event.frame, event.time].join();
     if (QUIET.has(event.event) || this.known.has(key)) return;
     this.known.add(key);
     show($("no-events"), false);
@@ -38,14 +39,11 @@ export class Events {
 
 function item(event) {
   const time = new Date(event.time * 1000);
-  const object = event.object === undefined ? "" : ` ${event.object}`;
-  const label = event.label ? ` “${event.label}”` : "";
-  const words = event.event.replaceAll("_", " ");
   return make(
     "li",
     { "data-time": event.time },
-    make("time", { datetime: time.toISOString() }, time.toLocaleTimeString()),
+    make("time", { datetime: time.toISOString() }, moment(time)),
     make("span", { class: "stream" }, event.stream),
-    make("span", {}, `${words}${object}${label}${event.message ? `: ${event.message}` : ""}`),
+    make("span", {}, sentence(event)),
   );
 }

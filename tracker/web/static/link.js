@@ -20,6 +20,7 @@ export class Link {
     this.nextId = 1;
     this.failures = 0;
     this.looks = {};
+    this.answers = false; // the daemon, as the server says
     this.bestTripMs = Infinity;
     this.connect();
     setInterval(() => this.ping(), PING_MS);
@@ -46,6 +47,7 @@ export class Link {
   closed() {
     for (const { reject } of this.calls.values()) reject(new Refusal("unavailable", "the connection was lost"));
     this.calls.clear();
+    this.answers = false;
     this.handlers.connection(false);
     this.askForToken();
     const waitMs = RETRY_MS[Math.min(this.failures++, RETRY_MS.length - 1)];
@@ -69,6 +71,7 @@ export class Link {
   /** An operation of the daemon; its result, or a Refusal as the daemon words it. */
   call(op, args = {}) {
     if (!this.open) return Promise.reject(new Refusal("unavailable", "the page's server is not connected"));
+    if (!this.answers) return Promise.reject(new Refusal("unavailable", "the daemon does not answer"));
     const id = this.nextId++;
     return new Promise((resolve, reject) => {
       this.calls.set(id, { resolve, reject });

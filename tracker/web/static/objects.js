@@ -7,6 +7,7 @@ import { colourOf } from "./palette.js";
 const TEXTS_MS = 250;
 const THUMBNAIL_MS = 4000;
 const CHART_MS = 1000;
+const CHART = "area (filled) and score (line) over the last minute";
 
 export class Objects {
   /** `actions`: select, jump, correct, rename, similar, remove; each takes an object id. */
@@ -80,7 +81,7 @@ class Row {
     this.picturedMs = -Infinity;
     this.chartedMs = -Infinity;
     this.thumbnail = make("canvas", { class: "thumbnail", width: 96, height: 96, "aria-hidden": "true" });
-    this.chart = make("canvas", { class: "chart", role: "img", "aria-label": "area and score over the last minute" });
+    this.chart = make("canvas", { class: "chart", role: "img", "aria-label": CHART, title: CHART });
     this.name = make("strong", { class: "name" }, String(id));
     this.guess = make("span", { class: "guess" });
     this.facts = make("span", { class: "facts" });

@@ -47,8 +47,9 @@ export async function fetchFrame(stream, frame, options = {}) {
     throw Object.assign(new Error(refusal.message), { code: refusal.code });
   }
   const size = response.headers.get("x-size").split("x").map(Number);
+  const [number, time] = ["x-frame", "x-time"].map((name) => Number(response.headers.get(name)));
   const bitmap = await createImageBitmap(await response.blob());
-  return { stream, frame: Number(response.headers.get("x-frame")), size, bitmap, tracks: null };
+  return { stream, frame: number, time, size, bitmap, tracks: null };
 }
 
 /** The last frame that a stream has buffered, with the objects that were seen on it: what there is to show of a

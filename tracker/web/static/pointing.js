@@ -10,6 +10,7 @@ export class Pointing {
     Object.assign(this, tools);
     this.canvas = canvas;
     this.start = null;
+    this.moving = null; // where the middle button moves a zoomed picture from
     this.cursor = null; // source pixel, moved by keys
     this.corner = null; // where a box began by key
     this.fingers = new Map(); // pointer id -> where it is: with two the picture is zoomed and moved
@@ -27,9 +28,11 @@ export class Pointing {
 
   down(event) {
     const at = this.view.sourceOf(event);
-    if (!at || event.button === 1) return;
+    if (!at) return;
+    if (event.button === 1) return this.grasp(event);
     this.fingers.set(event.pointerId, [event.clientX, event.clientY]);
     if (this.fingers.size > 1) return this.forget(); // two fingers mark nothing
+    if (!this.view.isOn(event)) return; // beside the picture
     this.canvas.focus({ preventScroll: true });
     this.setCursor(null);
     this.canvas.setPointerCapture(event.pointerId);
@@ -41,6 +44,7 @@ export class Pointing {
 
   move(event) {
     if (this.fingers.size > 1) return this.pinch(event);
+    if (this.moving) return this.drag(event);
     const at = this.view.sourceOf(event);
     if (!at) return;
     if (!this.start) {
@@ -52,6 +56,19 @@ export class Pointing {
     if (!this.start.dragging || this.everything.active) return;
     this.prompt.dragged = boxOf(this.start.at, at);
     this.view.draw();
+  }
+
+  /** The middle button takes hold of a zoomed picture. */
+  grasp(event) {
+    event.preventDefault(); // some browsers would scroll by themselves
+    this.moving = { x: event.clientX, y: event.clientY };
+    this.canvas.setPointerCapture(event.pointerId);
+  }
+
+  drag({ clientX, clientY }) {
+    this.view.pan(clientX - this.moving.x, clientY - this.moving.y);
+    this.view.draw();
+    this.moving = { x: clientX, y: clientY };
   }
 
   /** One of several fingers moved: what was between them stays between them. */
@@ -67,6 +84,7 @@ export class Pointing {
 
   up(event) {
     this.fingers.delete(event.pointerId);
+    this.moving = null;
     const { start } = this;
     const at = this.view.sourceOf(event);
     this.start = null;
@@ -95,6 +113,7 @@ export class Pointing {
 
   cancel(event) {
     this.fingers.delete(event.pointerId);
+    this.moving = null;
     this.forget();
   }
 
@@ -120,7 +139,7 @@ export class Pointing {
   key(event) {
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    if (!this.view.picture) return;
+    if (!this.view.picture || event.ctrlKey || event.metaKey || (event.altKey && key !== " ")) return; // the browser's own
     if (key in steps) this.moveCursor(steps[key], event.shiftKey);
     else if (key === " ") this.mark(!event.altKey && this.on());
     else if (key === "x") this.mark(false);

@@ -4,6 +4,7 @@ import { make, text } from "./dom.js";
 import { colourOf } from "./palette.js";
 import { fetchLast } from "./pictures.js";
 import { pathOf, stroke } from "./outline.js";
+import { milliseconds } from "./wording.js";
 
 const WINDOW_MS = 2000; // over which frames a second are counted
 const NO_BREAK = "\u00a0"; // a space at which no line ends
@@ -32,6 +33,11 @@ export class Tiles {
       if (!this.tiles.has(record.stream)) this.add(record.stream);
       this.tiles.get(record.stream).say(record);
     }
+  }
+
+  /** Nothing is known of any stream until the next status. */
+  silence() {
+    for (const tile of this.tiles.values()) tile.silence();
   }
 
   add(name) {
@@ -90,11 +96,25 @@ class Tile {
     this.record = record;
     text(this.state, record.state);
     this.state.dataset.state = record.state;
-    const figures = [`${this.rate().toFixed(0)} frames/s`, `${record.dropped} dropped`];
-    if (this.latencyS !== null) figures.splice(1, 0, `${Math.round(this.latencyS * 1000)} ms`);
-    if (record.corrupt) figures.push(`${record.corrupt} damaged`);
-    text(this.figures, figures.map((figure) => figure.replace(" ", NO_BREAK)).join(" · "));
+    text(this.figures, this.figuresOf(record).map((figure) => figure.replace(" ", NO_BREAK)).join(" · "));
     this.button.title = record.error ?? record.url;
+  }
+
+  /** A stream that sends nothing has no rate and no delay. */
+  figuresOf(record) {
+    const figures = record.state === "live" ? [`${this.rate().toFixed(0)} frames/s`] : [];
+    if (record.state !== "live") this.latencyS = null;
+    if (this.latencyS !== null) figures.push(milliseconds(this.latencyS));
+    if (record.dropped) figures.push(`${record.dropped} skipped`);
+    if (record.corrupt) figures.push(`${record.corrupt} damaged`);
+    return figures;
+  }
+
+  silence() {
+    text(this.state, "no connection");
+    this.state.dataset.state = "unknown";
+    text(this.figures, "");
+    this.latencyS = null;
   }
 
   rate() {

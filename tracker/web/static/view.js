@@ -5,6 +5,7 @@ import { colourOf, dashOf } from "./palette.js";
 import { fill, pathOf, stroke } from "./outline.js";
 
 const MAX_ZOOM = 16;
+const EDGE_PX = 12;
 const inside = (share) => Math.min(Math.max(share, 0), 1);
 
 export class View {
@@ -61,6 +62,15 @@ export class View {
     this.draw();
     this.drawn += 1;
     this.canvas.dataset.frame = picture.frame;
+    this.shape(picture.size);
+  }
+
+  /** Where there is room for any height the canvas takes the picture's shape. */
+  shape([w, h]) {
+    const shape = `${w} / ${h}`;
+    if (shape === this.shaped) return;
+    this.shaped = shape;
+    this.canvas.parentElement.style.setProperty("--shape", shape);
   }
 
   clear() {
@@ -119,13 +129,28 @@ export class View {
   /** The source pixel under a pointer event, kept inside the frame; null without a picture. */
   sourceOf(event) {
     if (!this.picture) return null;
+    const [x, y] = this.placeOf(event);
+    const [w, h] = this.picture.size;
+    return [Math.min(Math.max(x, 0), w - 0.01), Math.min(Math.max(y, 0), h - 0.01)];
+  }
+
+  /** Where a pointer event is in source pixels, beside the picture as well. */
+  placeOf(event) {
     const bounds = this.canvas.getBoundingClientRect();
     const ratio = this.canvas.width / bounds.width;
-    const [w, h] = this.picture.size;
     const [left, top] = this.origin;
     const x = ((event.clientX - bounds.left) * ratio - left) / this.scale;
     const y = ((event.clientY - bounds.top) * ratio - top) / this.scale;
-    return [Math.min(Math.max(x, 0), w - 0.01), Math.min(Math.max(y, 0), h - 0.01)];
+    return [x, y];
+  }
+
+  /** Whether a pointer event is on the picture, or so near its edge that the edge is meant. */
+  isOn(event) {
+    if (!this.picture) return false;
+    const [x, y] = this.placeOf(event);
+    const [w, h] = this.picture.size;
+    const near = (EDGE_PX * window.devicePixelRatio) / this.scale;
+    return x > -near && y > -near && x < w + near && y < h + near;
   }
 
   /** The source pixel in the middle of the canvas. */

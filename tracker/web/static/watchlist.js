@@ -2,6 +2,7 @@
 
 import { $, make, show, text, toast } from "./dom.js";
 import { thumbnail } from "./thumbnail.js";
+import { moment } from "./wording.js";
 
 const HITS = 5; // shown of each, the newest
 const MOST_WATCHED = 512; // whose hits are kept: twice as many as can be waited for
@@ -78,7 +79,7 @@ export class WatchList {
       "li",
       {},
       make("button", { class: "hit", onclick: () => this.go(event.stream) }, make("strong", {}, who)),
-      make("span", { class: "facts" }, `${Math.round(event.score * 100)} % · `, make("time", { datetime: when.toISOString() }, when.toLocaleTimeString())),
+      make("span", { class: "facts" }, `${Math.round(event.score * 100)} % · `, make("time", { datetime: when.toISOString() }, moment(when))),
     );
   }
 

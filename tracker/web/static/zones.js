@@ -1,13 +1,16 @@
 // Zones and lines of the stream on screen: drawn on the picture with their counts, set, edited and removed.
 
 import { $, make, shortened, show, text, toast } from "./dom.js";
+import { byFingers } from "./wording.js";
 
 const NEAR_PX = 12; // of a vertex that is to be moved
+const MIDDLE = 4; // button that moves a zoomed picture, among those that are down
+const NARROW = matchMedia("(max-width: 56rem)"); // the form is below the picture, not beside it
 
 export class Zones {
-  /** `stream()` says which one is on screen, `cursor()` where the keyboard's is; `changed()` is told of a draft. */
-  constructor(link, view, stream, { cursor, changed }) {
-    Object.assign(this, { link, view, stream, cursor, told: changed });
+  /** `stream()` says which one is on screen, `cursor()` where the keyboard's is; `changed()` is told of a draft, `begun()` of a new one. */
+  constructor(link, view, stream, { cursor, changed, begun }) {
+    Object.assign(this, { link, view, stream, cursor, told: changed, begun });
     this.zones = [];
     this.draft = null; // { line, points, settings, moving, edited }; `edited`: the zone as it was when its editing began
     view.under.push((context, scale) => this.draw(context, scale)); // no name hides an object's
@@ -75,6 +78,7 @@ export class Zones {
 
   begin(line, name = "", points = [], settings = {}, edited = null) {
     if (!this.view.picture) return toast("there is no picture to draw on yet");
+    this.begun();
     this.draft = { line, points, settings, moving: null, edited };
     $("zone-form").elements.zone.value = name;
     $("zone-form").elements.zone.readOnly = edited !== null;
@@ -83,7 +87,8 @@ export class Zones {
     show($("zone-form"), true);
     this.changed();
     this.told();
-    this.view.canvas.focus();
+    if (!NARROW.matches) $("zone-form").scrollIntoView({ block: "nearest" });
+    this.view.canvas.focus({ preventScroll: !NARROW.matches });
   }
 
   edit(name, settings) {
@@ -106,6 +111,7 @@ export class Zones {
   }
 
   leave() {
+    if (!this.draft) return;
     this.draft = null;
     show($("zone-form"), false);
     this.view.draw();
@@ -115,17 +121,20 @@ export class Zones {
   /** What is to be done on the picture. */
   get hint() {
     const { line, edited } = this.draft;
+    if (byFingers()) return edited ? "Drag the corners, then Save." : `Tap ${line ? "both ends of the line" : "the corners"}, then Save.`;
     if (edited) return "Drag the corners, then save; Esc leaves it as it was.";
     const where = line ? "where the line begins and where it ends" : "the zone's corners";
     return `Mark ${where}, by clicks or arrows and Space; Enter saves, Esc leaves.`;
   }
 
   point(event, kind) {
+    if (event.button === 1 || event.buttons & MIDDLE) return;
     event.stopImmediatePropagation();
     const at = this.view.sourceOf(event);
-    if (!at || event.button === 1 || !event.isPrimary) return;
+    if (!at || !event.isPrimary) return;
     const { draft } = this;
     if (kind === "pointerdown") {
+      if (!this.view.isOn(event)) return;
       draft.moving = this.near(at);
       if (draft.moving === null && !(draft.line && draft.points.length === 2)) draft.moving = draft.points.push(at) - 1;
     } else if (draft.moving !== null) {
@@ -195,7 +204,8 @@ export class Zones {
 
   draw(context, scale) {
     const [w, h] = this.view.picture.size;
-    for (const { zone, settings } of this.zones) {
+    const edited = this.draft?.edited ? $("zone-form").elements.zone.value : null; // its draft is drawn instead
+    for (const { zone, settings } of this.zones.filter((other) => other.zone !== edited)) {
       const unit = settings.unit === "fraction" ? [w, h] : [1, 1];
       const points = (settings.line ?? settings.polygon).map(([x, y]) => [x * unit[0], y * unit[1]]);
       trace(context, points, Boolean(settings.line), scale, zone, [w, h]);
@@ -210,7 +220,7 @@ export class Zones {
 }
 
 function said(counts) {
-  if (counts.inside === undefined) return `left ${counts.to_left}, right ${counts.to_right}`;
+  if (counts.inside === undefined) return `${counts.to_left} to the left, ${counts.to_right} to the right`;
   return `${counts.inside.length} inside, ${counts.entered} entered, ${counts.left} left`;
 }
 
