@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
-from tracker.cli.outputs import naming, saying_what_is_whole
+from tracker.cli.outputs import naming, saying_what_is_whole, write_whole
+from tracker.cli.trackerd import trackerd
 
 
 def write(path: Path) -> None:
@@ -38,3 +41,29 @@ def test_on_a_full_disk_it_is_said_what_can_be_used(
     with pytest.raises(OSError, match="No space left"), saying_what_is_whole(paths):
         write_all(paths)
     assert capsys.readouterr().err == said.format(tmp_path)
+
+
+def test_a_file_that_cannot_be_written_whole_is_named_and_not_left_behind(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_whole(path, b"a picture")
+    assert caught.value.filename == str(path)
+    assert not path.is_symlink()
+
+
+def test_what_cannot_be_opened_stays(tmp_path: Path) -> None:
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(OSError, match="directory") as caught:
+        write_whole(tmp_path / "x.png", b"a picture")
+    assert caught.value.filename == str(tmp_path / "x.png")
+    assert (tmp_path / "x.png").is_dir()
+
+
+def test_a_frame_for_a_full_disk_says_which_file_it_was(tmp_path: Path) -> None:
+    picture, out = tmp_path / "in.png", tmp_path / "out.png"
+    Image.new("RGB", (8, 6)).save(picture)
+    out.symlink_to("/dev/full")
+    done = CliRunner().invoke(trackerd, ["frame", str(picture), "--overwrite", "-o", str(out)])
+    assert isinstance(done.exception, OSError)
+    assert done.exception.filename == str(out)

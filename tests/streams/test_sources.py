@@ -405,7 +405,7 @@ def broken(tmp_path):
     [
         ("text.mp4", "is not video that FFmpeg can read"),
         ("text.txt", "is text, not video"),
-        ("empty.mp4", "is not video that FFmpeg can read"),
+        ("empty.mp4", "is empty"),
         ("noise.mkv", "is not video that FFmpeg can read"),
         ("headless.mp4", "is not video that FFmpeg can read"),
         ("begun.mkv", "(ends before any picture|holds no picture)"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tracker.cli import show
-from tracker.cli.outputs import OVERWRITE, OutFile, check_paths
+from tracker.cli.outputs import OVERWRITE, OutFile, check_paths, write_whole
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -30,6 +30,6 @@ def frame(path: Path, frame: int, output: Path, display: bool, overwrite: bool) 
     if display:
         rgb_hwc = as_displayed(path, rgb_hwc)
     encode = imaging.encode_png if output.suffix.lower() == ".png" else imaging.encode_jpeg
-    output.write_bytes(encode(rgb_hwc))
+    write_whole(output, encode(rgb_hwc))
     h, w = rgb_hwc.shape[:2]
     show.line(f"{output}: frame {frame} of {path}, {w}x{h}")

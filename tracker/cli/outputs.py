@@ -123,6 +123,17 @@ def _refuse_these(paths: Sequence[Path], sources: Sequence[Path]) -> None:
                 )
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """The whole file, or none: half of one is in the way of the next try. Raises OSError, which names it."""
+    file = path.open("wb")  # what cannot be opened is somebody's, and stays
+    try:
+        with file:
+            file.write(data)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def naming(path: Path, act: Callable[P, None]) -> Callable[P, None]:
     """`act`, which writes to `path`: its errors say so. A full disk says only that it is full."""
 

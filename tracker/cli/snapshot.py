@@ -9,7 +9,7 @@ from msgspec import structs
 
 from tracker.cli import show
 from tracker.cli.commands import json_option, pass_client
-from tracker.cli.outputs import OVERWRITE, OutFile, check_paths
+from tracker.cli.outputs import OVERWRITE, OutFile, check_paths, write_whole
 from tracker.client import Client
 from tracker.protocol.fields import ImageFormat
 
@@ -70,6 +70,6 @@ def _format_of(format: ImageFormat | None, output: Path | None) -> ImageFormat:
 
 def _write(path: Path, data: bytes) -> None:
     try:
-        path.write_bytes(data)
+        write_whole(path, data)
     except OSError as error:
         raise click.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint="--output") from None

@@ -42,6 +42,7 @@ class Presence:
                 return
             found: BoxRecord | None = decoded((await entry_of(boxes, key)).value, BoxRecord)
             if found is not None and found.instance != self.instance:  # and it had not merely ended by its age
+                if not self.has_rival:
+                    log.error("another box is called %s as well: give each its own name", self._box)
                 self._rival_s = time.monotonic()
-                log.error("another box is called %s as well: give each its own name", self._box)
         self._revision = await boxes.put(key, msgspec.json.encode(record()))

@@ -80,6 +80,8 @@ class VideoSource:
         except opening.NotAdmitted as error:
             raise self._not_admitted(error) from None
         except (av.FFmpegError, OSError, ValueError) as error:
+            if urls.is_empty_file(self._config.url):
+                raise SourceError(f"{self._where}: is empty") from None
             if self._admitted is not None and isinstance(error, av.error.ArgumentError):
                 raise Misconfigured(f"{self._where}: {reasons.no_argument(self._config.options)}") from None
             raise self._error(error) from None

@@ -34,6 +34,15 @@ def local_path(url: str) -> Path | None:
     return Path(os.path.expanduser(url))  # noqa: PTH111, Path raises for who is not known here
 
 
+def is_empty_file(url: str) -> bool:
+    """Of a file of this machine that is there and has no bytes."""
+    path = local_path(url)
+    try:
+        return path is not None and path.is_file() and path.stat().st_size == 0
+    except OSError:  # a name that is too long, or a folder that this user may not look into
+        return False
+
+
 def is_live(config: StreamConfig) -> bool:
     """Whether the source goes on by itself: a camera, not a file. (HTTP may turn out to serve a file.)"""
     if config.format in _DEVICES or config.url.startswith("/dev/video"):
