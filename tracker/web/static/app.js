@@ -8,10 +8,11 @@ import { Hold } from "./hold.js";
 import { Link } from "./link.js";
 import { Notice } from "./notice.js";
 import { Objects } from "./objects.js";
-import { Pictures, fetchLast } from "./pictures.js";
+import { Pictures } from "./pictures.js";
 import { Pointing } from "./pointing.js";
 import { Prompt } from "./prompt.js";
 import { Similar } from "./similar.js";
+import { Still } from "./still.js";
 import { Streams } from "./streams.js";
 import { Tiles } from "./tiles.js";
 import { View } from "./view.js";
@@ -51,6 +52,7 @@ class App {
     this.tiles.onlook = () => this.look();
     this.streams = new Streams(this.link, () => this.records.get(this.selected));
     this.controls = new Controls(this);
+    this.still = new Still(this);
     const still = () => this.controls.still(this.view.picture); // no figures of a live picture stand beside another
     this.notice = new Notice(() => this.now(), (time) => this.link.since(time), still);
     const go = (stream) => (this.records.has(stream) ? this.select(stream) : toast(`there is no stream ${stream} any more`, true));
@@ -292,7 +294,7 @@ class App {
       if (stream !== this.selected) return;
       this.objects.update(objects);
       this.forgetAllBut(new Set(objects.map(({ object }) => object)));
-      if (this.records.get(stream)?.state !== "live") this.showLast(); // no picture comes that would have them
+      if (this.records.get(stream)?.state !== "live") this.still.show(); // no picture comes that would have them
     } catch (error) {
       if (!["unavailable", "unknown_stream"].includes(error.code)) toast(error.message, true);
     }
@@ -310,31 +312,7 @@ class App {
   /** A stream that is paused or over sends nothing; its last picture is asked for. */
   fillEmpty() {
     this.tiles.fillEmpty();
-    if (!this.view.picture) this.showLast();
-  }
-
-  /** The last frame of the selected stream, unless a newer picture comes first. */
-  async showLast() {
-    this.lastWanted = true;
-    if (this.filling) return;
-    this.filling = true;
-    while (this.lastWanted && this.records.get(this.selected)?.buffer.newest != null) {
-      this.lastWanted = false;
-      await this.fetchLast(this.selected, this.view.picture);
-    }
-    this.filling = false;
-  }
-
-  async fetchLast(stream, before) {
-    const wanted = fetchLast(this.link, stream, Math.max(320, this.view.sourceWidth));
-    const picture = await wanted.catch(() => null); // the state says why there is none
-    if (!picture) return;
-    const late = stream !== this.selected || this.view.picture !== before || this.hold.held;
-    if (late) return picture.bitmap.close();
-    this.tiles.tiles.get(stream)?.draw(picture);
-    this.view.show(picture);
-    this.objects.picture(picture);
-    this.controls.still(picture);
+    if (!this.view.picture) this.still.show();
   }
 
   /** Tells the server what is on screen, and how large. */
