@@ -20,7 +20,7 @@ def trackerd() -> None:
     # it waits for a core that the model has.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.argv[1:2] == ["serve"]:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to apply a new configuration to
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `serve` has it once its modules are loaded
     run("tracker.cli.trackerd")
 
 

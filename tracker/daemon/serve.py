@@ -44,6 +44,7 @@ def _prepare_process() -> None:
     # it here takes a millisecond.
     cv2.setNumThreads(1)
     _raise_descriptor_limit()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to apply a new configuration to
 
 
 def _obey_signals(daemon: Daemon) -> None:
