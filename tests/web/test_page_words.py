@@ -135,6 +135,11 @@ def test_a_delay_is_never_negative(page: Any) -> None:
     assert said == ["0 ms", "30 ms"]
 
 
+def test_one_frame_is_one(page: Any) -> None:
+    said = page.evaluate("import('/static/wording.js').then(({ frames }) => [0, 1, 17].map(frames))")
+    assert said == ["0 frames", "1 frame", "17 frames"]
+
+
 SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"event": "zone_entered", "object": 1, "label": "koi", "zone": "reeds"}, "1 “koi” entered reeds"),
     ({"event": "zone_left", "object": 1, "label": None, "zone": "reeds", "dwell_s": 4.4}, "1 left reeds after 4 s"),

@@ -3,6 +3,7 @@
 import { drawChart, keepMinute } from "./chart.js";
 import { make, show, text } from "./dom.js";
 import { colourOf } from "./palette.js";
+import { frames } from "./wording.js";
 
 const TEXTS_MS = 250;
 const THUMBNAIL_MS = 4000;
@@ -116,8 +117,8 @@ class Row {
     this.name.title = this.label;
     text(this.guess, guess ? `${guess}? ${Math.round(record.guess.confidence * 100)} %` : "");
     const score = record.score === null ? "" : ` · score ${record.score.toFixed(2)}`;
-    const behind = record.behind ? ` · ${record.behind} frames behind` : "";
-    text(this.facts, `${record.state}${score} · ${record.age} frames${behind}`);
+    const behind = record.behind ? ` · ${frames(record.behind)} behind` : "";
+    text(this.facts, `${record.state}${score} · for ${frames(record.age)}${behind}`);
     const description = record.description?.text ?? record.description ?? record.meta?.description;
     text(this.description, typeof description === "string" ? description : "");
     show(this.description, typeof description === "string");

@@ -28,6 +28,8 @@ export function hints(correcting) {
 /** A delay; clocks that differ a little make none of it negative. */
 export const milliseconds = (seconds) => `${Math.max(0, Math.round(seconds * 1000))} ms`;
 
+export const frames = (count) => `${count} ${count === 1 ? "frame" : "frames"}`;
+
 /** When something was: the time of today, the day as well of another one. */
 export function moment(date, now = new Date()) {
   if (date.toDateString() === now.toDateString()) return date.toLocaleTimeString();
