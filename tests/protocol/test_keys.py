@@ -1,5 +1,6 @@
 """CURVE key files: what is made is right, what others could have changed or read is refused."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,40 @@ def test_a_list_follows_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert keys.AllowList(folder, "control").name_of(public) is None
     assert keys.revoke(folder, "me") == ["control"]
     assert listed.name_of(public) is None
+
+
+def test_a_list_follows_the_modes_of_its_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "RELOAD_S", 0)
+    listed = keys.AllowList(folder, "control")
+    public = keys.new_pair().public
+    keys.allow(folder, "me", public, ("control",))
+    for mode, name in ((0o600, "me"), (0o666, None), (0o644, "me")):
+        (folder / "control" / "me.pub").chmod(mode)
+        assert listed.name_of(public) == name, oct(mode)
+
+
+def test_changing_one_key_hides_no_other_and_not_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A running daemon shuts the connections of whoever it does not find on its list."""
+    monkeypatch.setattr(keys, "RELOAD_S", 0)
+    mine, guests = keys.new_pair().public, keys.new_pair().public
+    keys.allow(folder, "me", mine, ("control",))
+    listed = keys.AllowList(folder, "control")
+    ended = threading.Event()
+
+    def change() -> None:
+        while not ended.is_set():
+            keys.allow(folder, "guest", guests, ("control",))
+            keys.allow(folder, "me", mine, ("control",))
+            keys.revoke(folder, "guest", ("control",))
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        found = {listed.name_of(mine) for _ in range(2000)}
+    finally:
+        ended.set()
+        changing.join()
+    assert found == {"me"}
 
 
 @pytest.mark.parametrize("name", ["../x", "", "A", "a/b"])

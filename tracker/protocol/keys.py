@@ -86,8 +86,10 @@ def allow(folder: Path, name: str, public: str, sockets: tuple[Socket, ...] = SO
     for socket in sockets:
         (folder / socket).mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / socket / f"{name}.pub"
-        path.unlink(missing_ok=True)
-        _write_new(path, public + "\n", 0o600)
+        aside = path.with_name(f".{path.name}.new")
+        aside.unlink(missing_ok=True)
+        _write_new(aside, public + "\n", 0o600)
+        aside.replace(path)  # at once: a running daemon shuts connections whose key it does not find
 
 
 def revoke(folder: Path, name: str, sockets: tuple[Socket, ...] = SOCKETS) -> list[Socket]:
@@ -164,12 +166,14 @@ def is_key(text: str | None) -> bool:
     return text is not None and len(text) == 40 and all(c in _Z85 for c in text)
 
 
-def _stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(folder):
-            if entry.name.endswith(".pub"):
-                status = entry.stat(follow_symlinks=False)
-                yield entry.name, status.st_mtime_ns, status.st_ino
+def _stamps(folder: Path) -> Iterator[tuple[str, int, int, int]]:
+    """What changes with a key, its owner or its mode. A key that vanishes meanwhile hides no other."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                if entry.name.endswith(".pub"):
+                    status = entry.stat(follow_symlinks=False)
+                    yield entry.name, status.st_ctime_ns, status.st_ino, status.st_size
 
 
 def _read(path: Path, secret: bool) -> str:
