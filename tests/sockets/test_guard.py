@@ -1,11 +1,14 @@
 """CURVE on both sockets, with real clients: who is allowed where, who is not, and who is no longer."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from helpers.waiting import wait_until
+from tracker.client import connection
+from tracker.client.asyncio_client import AsyncClient
 from tracker.client.client import Client
 from tracker.config import Config, ControlConfig, KeysConfig, PublishConfig
 from tracker.errors import Forbidden, Timeout
@@ -85,6 +88,43 @@ def test_a_refused_key_is_logged_once(sockets: Sockets, caplog: pytest.LogCaptur
         with sockets.client("stranger", REFUSED_S) as client, pytest.raises(Timeout):
             client.streams()
     assert sum(public in record.getMessage() for record in caplog.records) == 1
+
+
+NOT_LISTENING = "refuses this key: let it listen"
+
+
+def may_ask_only(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SILENCE_S", 0.2)
+    public = keys.read_pair(sockets.folder / "stranger.key").public
+    keys.allow(sockets.folder, "stranger", public, ("control",))
+
+
+def test_who_may_ask_but_not_listen_is_told(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ZeroMQ never connects again where a key was refused: without a word, a subscriber would wait for ever."""
+    may_ask_only(sockets, monkeypatch)
+    with (
+        sockets.client("stranger") as client,
+        client.subscribe(None, timeout_s=20) as messages,
+        pytest.raises(Forbidden, match=NOT_LISTENING),
+    ):
+        next(messages)
+
+
+def test_who_may_ask_but_not_listen_is_told_by_the_asynchronous_client_too(
+    sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_ask_only(sockets, monkeypatch)
+
+    async def listen() -> None:
+        control, publish = sockets.control.endpoint, sockets.publisher.endpoint
+        async with (
+            AsyncClient(control, publish, key=sockets.folder / "stranger.key") as client,
+            client.subscribe(None, timeout_s=20) as messages,
+        ):
+            await anext(messages)
+
+    with pytest.raises(Forbidden, match=NOT_LISTENING):
+        asyncio.run(listen())
 
 
 def is_refused(client: Client) -> bool:

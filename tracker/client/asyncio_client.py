@@ -14,8 +14,10 @@ from tracker.client.connection import (
     TOPICS,
     Identity,
     Silence,
+    check_allowed,
     check_stream,
     checked_timeout,
+    close_with_monitor,
     control_endpoint,
     identity,
     no_reply,
@@ -121,7 +123,7 @@ class AsyncClient:
         with requester(self._context, control, who) as socket:
             await socket.send(write_request(ask))
             if not await socket.poll(int(timeout_s * 1000)):
-                raise no_reply(control, timeout_s)
+                raise no_reply(control, timeout_s, who)
             return read_result(await socket.recv(), ask.operation.reply)
 
     def subscribe(
@@ -182,7 +184,7 @@ class AsyncSubscription(Generic[T]):
 
     def close(self) -> None:
         if self._connected is not None:
-            self._connected[0].close()
+            close_with_monitor(self._connected[0])
 
     def __aiter__(self) -> Self:
         return self
@@ -192,7 +194,7 @@ class AsyncSubscription(Generic[T]):
         silence.begin()
         while not await socket.poll(silence.wait_ms()):
             if silence.look_is_due():
-                await self._look(silence)
+                await self._look(socket, silence)
         silence.end()
         return self._pick(self._reader.read(await socket.recv_multipart()))
 
@@ -202,8 +204,9 @@ class AsyncSubscription(Generic[T]):
             self._connected = socket, Silence(endpoint, self._timeout_s)
         return self._connected
 
-    async def _look(self, silence: Silence) -> None:
-        """Raises DaemonGone, or UnknownStream where the stream was removed."""
+    async def _look(self, socket: zmq.asyncio.Socket, silence: Silence) -> None:
+        """Raises DaemonGone, Forbidden, or UnknownStream where the stream was removed."""
+        check_allowed(socket, silence.endpoint)
         try:
             there = await self._client.streams()
         except Timeout:

@@ -18,8 +18,10 @@ from tracker.client.connection import (
     TOPICS,
     Identity,
     Silence,
+    check_allowed,
     check_stream,
     checked_timeout,
+    close_with_monitor,
     control_endpoint,
     identity,
     no_reply,
@@ -143,7 +145,7 @@ class Client:
         with requester(self._context, control, who) as socket:
             socket.send(write_request(ask))
             if not socket.poll(int(timeout_s * 1000)):
-                raise no_reply(control, timeout_s)
+                raise no_reply(control, timeout_s, who)
             return read_result(socket.recv(), ask.operation.reply)
 
     def subscribe(
@@ -152,8 +154,8 @@ class Client:
         """Messages of `topics` (tracks, events, status, frames/WIDTH) of one stream, or of all with None.
 
         They come from a moment after this call on: the subscription has to reach the daemon. Where none comes for
-        `timeout_s`, the iterator raises Timeout; DaemonGone where the daemon is away, UnknownStream where there is
-        no such stream (any more).
+        `timeout_s`, the iterator raises Timeout; DaemonGone where the daemon is away, Forbidden where it
+        refuses the key, UnknownStream where there is no such stream (any more).
         """
         return self._subscription(stream, topics, timeout_s, lambda message: message)
 
@@ -206,7 +208,7 @@ class Subscription(Generic[T]):
         self.close()
 
     def close(self) -> None:
-        self._socket.close()
+        close_with_monitor(self._socket)
 
     def __iter__(self) -> Self:
         return self
@@ -220,7 +222,8 @@ class Subscription(Generic[T]):
         return self._pick(self._reader.read(self._socket.recv_multipart()))
 
     def _look(self) -> None:
-        """Raises DaemonGone, or UnknownStream where the stream was removed."""
+        """Raises DaemonGone, Forbidden, or UnknownStream where the stream was removed."""
+        check_allowed(self._socket, self._silence.endpoint)
         try:
             there = self._client.streams()
         except Timeout:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import zmq
 
 from tracker.client.messages import subscriptions
-from tracker.errors import BadRequest, ConfigError, DaemonGone, Timeout, UnknownStream
+from tracker.errors import BadRequest, ConfigError, DaemonGone, Forbidden, Timeout, UnknownStream
 from tracker.protocol.keys import KeyPair, read_pair
 from tracker.protocol.replies import StreamList
 
@@ -84,6 +84,7 @@ def subscriber(
     socket.linger = 0
     socket.rcvhwm = RECEIVE_HWM
     who.prove(socket)
+    socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
     socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
@@ -94,11 +95,30 @@ def subscriber(
     return socket
 
 
+def check_allowed(socket: "zmq.Socket[Any]", endpoint: str) -> None:
+    """Raises Forbidden where the daemon refused a subscriber's key: ZeroMQ never connects such a socket again."""
+    refusals = socket.get_monitor_socket()
+    if int(refusals.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        raise Forbidden(
+            f"{endpoint} refuses this key: let it listen (trackerd keys allow … --for publish), and subscribe again"
+        )
+
+
+def close_with_monitor(socket: "zmq.Socket[Any]") -> None:
+    """A monitor that was asked for is a socket of its own, and stays open else."""
+    if socket.closed:
+        return
+    refusals = socket.get_monitor_socket()
+    socket.disable_monitor()
+    refusals.close(linger=0)
+    socket.close()
+
+
 def _connect(socket: "zmq.Socket[Any]", endpoint: str) -> None:
     try:
         socket.connect(endpoint)
     except zmq.ZMQError:
-        socket.close()
+        close_with_monitor(socket)
         raise ConfigError(
             [
                 f"{endpoint!r} is not where a daemon can be; give one like {CONTROL} or ipc:///run/tracker/control.sock"
@@ -115,8 +135,9 @@ def checked_timeout(timeout_s: float) -> float:
     return timeout_s
 
 
-def no_reply(endpoint: str, timeout_s: float) -> Timeout:
-    return Timeout(f"no reply from {endpoint} within {timeout_s:g} s; is the daemon running there?")
+def no_reply(endpoint: str, timeout_s: float, who: Identity) -> Timeout:
+    key = "" if who.key is None else ", and may this key ask it"
+    return Timeout(f"no reply from {endpoint} within {timeout_s:g} s; is the daemon running there{key}?")
 
 
 def check_stream(stream: str | None, there: StreamList) -> None:
@@ -130,7 +151,7 @@ class Silence:
     """How long a subscription has heard nothing, and what follows of it."""
 
     def __init__(self, endpoint: str, timeout_s: float | None) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._timeout_s = math.inf if timeout_s is None else checked_timeout(timeout_s)
         self._look_at_s = time.monotonic() + SILENCE_S
         self._give_up_at_s = math.inf
@@ -152,9 +173,9 @@ class Silence:
         """Whether to ask the daemon. Raises Timeout where the program wants to wait no longer."""
         now_s = time.monotonic()
         if now_s >= self._give_up_at_s:
-            raise Timeout(f"no message from {self._endpoint} within {self._timeout_s:g} s")
+            raise Timeout(f"no message from {self.endpoint} within {self._timeout_s:g} s")
         return now_s >= self._look_at_s
 
     def gone(self, control: str) -> DaemonGone:
         self.end()  # who goes on waiting is told again after as long a silence
-        return DaemonGone(f"no message from {self._endpoint}, and {control} does not answer: the daemon is gone")
+        return DaemonGone(f"no message from {self.endpoint}, and {control} does not answer: the daemon is gone")

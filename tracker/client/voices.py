@@ -12,7 +12,7 @@ import msgspec
 import zmq
 from msgspec import Struct
 
-from tracker.client.connection import Identity, checked_timeout, subscriber
+from tracker.client.connection import Identity, check_allowed, checked_timeout, close_with_monitor, subscriber
 from tracker.client.messages import Message, Reader, subscriptions
 from tracker.errors import BadRequest, ConfigError, Timeout
 from tracker.protocol.keys import KeyPair
@@ -51,13 +51,15 @@ class Voices(Generic[S]):
 
     def close(self) -> None:
         for voice in self._all:
-            voice.socket.close()
+            close_with_monitor(voice.socket)
         self._all = []
 
     def follow(self, where: Where) -> None:
-        """Listen to this owner too, where it is a new one, or publishes elsewhere. Raises ConfigError."""
+        """Listen to this owner too, where it is a new one, or publishes elsewhere. Raises ConfigError;
+        Forbidden where the newest one refuses our key."""
         if self._all:
             newest = self._all[-1].where
+            check_allowed(self._all[-1].socket, newest.publish)
             if newest.token > where.token or (newest.token, newest.publish) == (where.token, where.publish):
                 return
         who = identity_at(self._who, where)
@@ -82,7 +84,7 @@ class Voices(Generic[S]):
         self._token, self._heard_s = token, now_s
         if voice is self._all[-1]:
             for older in self._all[:-1]:
-                older.socket.close()
+                close_with_monitor(older.socket)
             self._all = [voice]
         return message
 
