@@ -28,6 +28,13 @@ def wanted(film: Path, **more: Any) -> WantedStream:
     return WantedStream(url=str(film), loop=True, **more)
 
 
+@pytest.fixture
+def twelve(fleet: TestFleet, film: Path) -> None:
+    """All of them are placed, whichever test was before."""
+    fleet.apply({name: wanted(film) for name in set(TWELVE) - fleet.live().keys()})
+    fleet.wait_for(lambda live: live.keys() >= set(TWELVE))
+
+
 class TestThreeBoxes:
     def test_share_twelve_streams(self, fleet: TestFleet, film: Path) -> None:
         applied = fleet.apply({name: wanted(film) for name in TWELVE})
@@ -37,18 +44,21 @@ class TestThreeBoxes:
         counts = Counter(live.values())
         assert all(3 <= counts[name] <= 5 for name in BOXES), counts
 
+    @pytest.mark.usefixtures("twelve")
     def test_apply_again_changes_nothing(self, fleet: TestFleet, film: Path) -> None:
         before = fleet.state().streams
         again = fleet.apply({name: wanted(film) for name in TWELVE})
         assert (again.added, again.changed, again.removed) == ([], [], [])
         assert [(s.stream, s.owner) for s in fleet.state().streams] == [(s.stream, s.owner) for s in before]
 
+    @pytest.mark.usefixtures("twelve")
     def test_the_token_stands_in_the_messages(self, fleet: TestFleet) -> None:
         placed = next(s for s in fleet.state().streams if s.stream == "cam0")
         assert placed.box is not None
         with fleet.client(placed.box) as client, client.tracks("cam0", timeout_s=20) as tracks:
             assert next(tracks).owner == placed.owner
 
+    @pytest.mark.usefixtures("twelve")
     def test_what_is_published_is_mirrored_into_nats(self, fleet: TestFleet) -> None:
         placed = next(s for s in fleet.state().streams if s.stream == "hall.door")
         kinds = {"tracks": Tracks, "status": StreamRecord}
@@ -56,6 +66,7 @@ class TestThreeBoxes:
             data = asyncio.run(one_message(fleet.nats.url, f"tracker.hall=door.{kind}"))
             assert msgspec.msgpack.decode(data, type=record).owner == placed.owner
 
+    @pytest.mark.usefixtures("twelve")
     def test_changed_settings_change_the_stream_on_its_box(self, fleet: TestFleet, film: Path) -> None:
         box = fleet.live()["cam1"]
         assert fleet.apply({"cam1": wanted(film, fps=1.0)}).changed == ["cam1"]
@@ -76,6 +87,7 @@ class TestThreeBoxes:
         assert live["yard"] == "south.1"
         assert "moon" not in live
 
+    @pytest.mark.usefixtures("twelve")
     def test_removed_streams_leave_their_boxes(self, fleet: TestFleet) -> None:
         from tracker.fleet import people
 
@@ -89,6 +101,7 @@ class TestThreeBoxes:
         fleet.apply({name: wanted(film) for name in TWELVE})
         fleet.wait_for(lambda live: sorted(live) == sorted(TWELVE))
 
+    @pytest.mark.usefixtures("twelve")
     def test_prune_removes_what_is_not_in_the_file(self, fleet: TestFleet, film: Path) -> None:
         applied = fleet.apply({"cam0": wanted(film)}, prune=True)
         assert set(applied.removed) == set(TWELVE) - {"cam0"}
