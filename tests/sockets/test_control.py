@@ -1,6 +1,7 @@
 """The control socket with real clients: one reply to every request, whatever the client and the handler do."""
 
 import contextlib
+import fcntl
 import os
 import queue
 import socket
@@ -351,6 +352,44 @@ def test_a_dead_daemon_s_ipc_socket_is_replaced_and_other_files_are_not(tmp_path
         refused.start()
     refused.stop()
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("removed", ["socket", "socket and lock", "folder"])
+def test_an_ipc_socket_whose_file_is_removed_is_bound_again(tmp_path: Path, removed: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = folder / "control.sock"
+    with serving(answer_empty, f"ipc://{path}") as server, connected(server) as before:
+        assert ask(before, "server.info")["ok"]
+        path.unlink()
+        if removed != "socket":
+            (folder / "control.sock.lock").unlink()
+        if removed == "folder":
+            folder.rmdir()
+            folder.mkdir()
+        wait_until(path.is_socket)
+        with connected(server) as client:
+            assert ask(client, "server.info")["ok"]
+        assert ask(before, "server.info")["ok"]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert list(folder.iterdir()) == []
+
+
+def test_a_path_that_another_daemon_has_by_now_is_left_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = tmp_path / "run", tmp_path / "other"
+    for folder in (first, second):
+        folder.mkdir()
+    with serving(answer_empty, f"ipc://{first}/control.sock"):
+        (second / "control.sock.lock").touch()
+        with socket.socket(socket.AF_UNIX) as others, (second / "control.sock.lock").open() as lock:
+            others.bind(str(second / "control.sock"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            first.rename(tmp_path / "away")
+            second.rename(first)
+            wait_until(lambda: "another daemon is serving it" in caplog.text)
+    assert (first / "control.sock.lock").exists()
 
 
 @pytest.mark.parametrize("stands_there", ["link", "fifo"])

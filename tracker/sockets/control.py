@@ -85,7 +85,7 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
                 resting.poll(math.ceil(rest_s * 1000))
             else:
                 reading.poll(RETRY_MS if self._unread else POLL_MS)
-            with self._round(connections):
+            with self._round(socket, connections):
                 self._unread.flush(socket)
                 if not self._send_answers(socket):
                     return

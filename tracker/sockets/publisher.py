@@ -118,7 +118,7 @@ class Publisher(SocketServer[_Message]):
                 resting.poll(math.ceil(rest_s * 1000))
             else:
                 reading.poll(POLL_MS)
-            with self._round(connections):
+            with self._round(socket, connections):
                 self._forget(connections.update())
                 rested = time.monotonic() >= rest_until_s
                 if rested and self._took_more_than_a_round(socket, connections):

@@ -78,9 +78,10 @@ class SocketServer(Generic[T]):
         raise NotImplementedError
 
     @contextmanager
-    def _round(self, connections: Connections) -> Iterator[None]:
+    def _round(self, socket: Socket, connections: Connections) -> Iterator[None]:
         """One round of the loop, after its wait."""
         self.busy_since_s = time.monotonic()
+        self._thread.look_at_path(socket)
         if self._shed.is_set():
             self._shed.clear()
             self._forget(connections.shed())

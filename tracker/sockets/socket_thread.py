@@ -1,10 +1,7 @@
 """Bound ZeroMQ sockets that live and die in one thread, and the mailbox by which other threads reach it."""
 
 import contextlib
-import errno
-import fcntl
 import os
-import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +15,7 @@ from tracker.errors import ConfigError
 from tracker.sockets.connections import MAX_AHEAD_BYTES, Connections
 from tracker.sockets.guard import Guard
 from tracker.sockets.intake import Intake
+from tracker.sockets.socket_path import SocketPath
 from tracker.sockets.types import Socket
 from tracker.threads import NamedThread
 
@@ -33,7 +31,6 @@ ZERO_COPY_RECV = 10
 UNBOUNDED = 0  # messages read ahead; `tracker.sockets.intake` says why, and who bounds them
 HANDSHAKE_MS = 5000  # who connects and says nothing is dropped
 LAST_WORDS_MS = 250  # what was sent just before closing may still leave for so long
-IPC_UMASK = 0o117  # sockets of mode 0660
 
 
 class Mailbox(Generic[T]):
@@ -97,6 +94,7 @@ class SocketThread:
         self._max_connections = connections
         self._guard = guard
         self._max_ahead_bytes = max_ahead_bytes
+        self._path = SocketPath(Path(endpoint.removeprefix("ipc://"))) if endpoint.startswith("ipc://") else None
         self._intake: Intake | None = None
         self._bound: Future[str] = Future()
         self._thread = NamedThread(target=self._run, name=name, daemon=True)
@@ -116,6 +114,11 @@ class SocketThread:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    def look_at_path(self, socket: Socket) -> None:
+        """Bind it again where its file was removed. From its own thread."""
+        if self._path is not None:
+            self._path.look(socket)
+
     def look(self) -> None:
         """Shut whoever sends much faster than is read. From one other thread."""
         if self._intake is not None:
@@ -123,7 +126,7 @@ class SocketThread:
 
     def _run(self) -> None:
         try:
-            with bound_socket(self._kind, self.endpoint, self._options, self._guard) as socket:
+            with bound_socket(self._kind, self.endpoint, self._options, self._guard, self._path) as socket:
                 connections = Connections(socket, self._max_connections, self._guard, self._max_ahead_bytes)
                 self._intake = connections.intake
                 self._bound.set_result(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
@@ -139,12 +142,13 @@ class SocketThread:
 
 
 @contextlib.contextmanager
-def bound_socket(kind: int, endpoint: str, options: Options, guard: Guard | None = None) -> Iterator[Socket]:
-    """A bound socket in a context of its own. Raises ZMQError or OSError."""
+def bound_socket(
+    kind: int, endpoint: str, options: Options, guard: Guard | None, path: SocketPath | None
+) -> Iterator[Socket]:
+    """A bound socket in a context of its own, at `path` where it is an ipc one. Raises ZMQError or OSError."""
     with contextlib.ExitStack() as stack:
-        path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
         if path is not None:
-            stack.enter_context(_claimed(path))
+            stack.callback(path.release)
         context = zmq.Context()
         context.set(ZERO_COPY_RECV, 0)
         stack.callback(context.term)
@@ -153,7 +157,9 @@ def bound_socket(kind: int, endpoint: str, options: Options, guard: Guard | None
         _configure(socket, {zmq.IPV6: int("[" in endpoint), **options})
         if guard is not None:
             stack.enter_context(guard.on(context, socket))
-        with _umask(IPC_UMASK) if path is not None else contextlib.nullcontext():
+        if path is not None:
+            path.bind(socket)
+        else:
             socket.bind(endpoint)
         yield socket
 
@@ -168,50 +174,3 @@ def _configure(socket: Socket, options: Options) -> None:
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     for option, value in options.items():
         socket.setsockopt(option, value)
-
-
-@contextlib.contextmanager
-def _umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-@contextlib.contextmanager
-def _claimed(path: Path) -> Iterator[None]:
-    """Hold the lock beside a socket's path: without it, a second bind silently takes the path from the first."""
-    if path.exists() and not path.is_socket():
-        raise FileExistsError(errno.EEXIST, "a file that is no socket stands there")
-    lock = path.with_name(path.name + ".lock")
-    fd = _locked(lock)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.unlink(missing_ok=True)
-        os.close(fd)
-
-
-def _locked(path: Path) -> int:
-    """The descriptor of a lock file that is held. A link is not followed and nothing is truncated: in a folder that
-    others can write to, the name may lead to any file."""
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise FileExistsError(errno.EEXIST, f"{path} is no lock file")
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The one who held the lock before may have removed the file just now: then this is a lock on nothing.
-            if os.path.samestat(os.fstat(fd), path.stat(follow_symlinks=False)):
-                return fd
-            os.close(fd)
-        except BlockingIOError:
-            os.close(fd)
-            raise BlockingIOError(errno.EADDRINUSE, "another daemon is serving it") from None
-        except FileNotFoundError:
-            os.close(fd)
-        except OSError:
-            os.close(fd)
-            raise
