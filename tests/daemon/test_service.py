@@ -1,5 +1,6 @@
 """The daemon as a service: what it tells systemd, and what becomes of it when it hangs."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -112,6 +113,7 @@ class TestService:
             service.wait_for("READY=1")
             assert service.said[0] == "STATUS=loading nano"
             assert service.ask("server.info")["pid"] == service.process.pid  # who is ready answers
+            assert f"serving 2 streams with nano on cpu: control ipc://{tmp_path}/control.sock" in service.log()
             service.wait_for(lambda said: said.startswith("STATUS=1 of 2 streams live, 0 objects; dead failed: "))
             service.wait_for("WATCHDOG=1")
             service.process.send_signal(signal.SIGTERM)
@@ -124,6 +126,14 @@ class TestService:
             assert service.process.wait(PATIENCE_S) != 0
             service.drain()
             assert "READY=1" not in service.said
+
+    def test_no_serving_is_logged_where_a_socket_cannot_be_bound(self, tmp_path: Path) -> None:
+        with (tmp_path / "publish.sock.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with Service(tmp_path, {}) as service:
+                assert service.process.wait(PATIENCE_S) != 0
+                assert "another daemon is serving it" in service.log()
+                assert "serving 0 streams" not in service.log()
 
     def test_the_watchdog_is_not_fed_while_the_model_hangs(self, tmp_path: Path, film: Path) -> None:
         """A stream whose camera is gone is no reason to starve it; a step that does not end is."""

@@ -148,10 +148,6 @@ class Daemon:
             queues["registry"] = self._persistence.store.waiting
         return Figures(self._context, parts, queues, self.control.answered, lambda: self._reloader.applied)
 
-    @property
-    def device(self) -> str:
-        return str(self._context.engine.describe()["device"])
-
     def _is_serving(self) -> bool:
         return self.ready.is_set() and not self._stopping
 
@@ -269,8 +265,15 @@ class Daemon:
             stack.callback(self._watch.stopping)
             stack.callback(self._keeper.stop)
             self._keeper.start()
-            self.ready.set()
-            self._notifier.ready()
+            self._say_ready()
             yield
             self._notifier.stopping()
             self._keeper.tell_all("daemon_stopping")
+
+    def _say_ready(self) -> None:
+        """In the log, to systemd, and to who waits for it: the sockets are bound, the streams of before are there."""
+        device = self._context.engine.describe()["device"]
+        what = f"{len(self._table)} streams with {self._config.model.name} on {device}"
+        log.info("serving %s: control %s, publish %s", what, self.control.endpoint, self.publisher.endpoint)
+        self.ready.set()
+        self._notifier.ready()

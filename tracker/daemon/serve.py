@@ -31,8 +31,6 @@ def serve(path: str | Path) -> None:
     engine.warm_up()
     daemon = Daemon(config, engine, store, abandon=_abandon, read_config=lambda: check(path))
     _obey_signals(daemon)
-    what = f"{len(config.streams)} streams with {config.model.name} on {daemon.device}"
-    log.info("serving %s: control %s, publish %s", what, config.control.endpoint, config.publish.endpoint)
     daemon.run()
     log.info("stopped")
 
