@@ -271,7 +271,7 @@ class Daemon:
             self._keeper.tell_all("daemon_stopping")
 
     def _say_ready(self) -> None:
-        """In the log, to systemd, and to who waits for it: the sockets are bound, the streams of before are there."""
+        """In the log, to systemd, and to who waits: the sockets are bound, the streams of before are there."""
         device = self._context.engine.describe()["device"]
         what = f"{len(self._table)} streams with {self._config.model.name} on {device}"
         log.info("serving %s: control %s, publish %s", what, self.control.endpoint, self.publisher.endpoint)
