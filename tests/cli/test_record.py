@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -373,3 +374,12 @@ def test_a_stream_that_is_not_there_is_refused(daemon: FakeDaemon, tmp_path: Pat
     assert result.exit_code == 1
     assert "unknown_stream: stream: no stream is called 'cam1'; there: none" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named_and_is_no_fault_of_the_daemon(tmp_path: Path) -> None:
+    recorder, jsonl = Recorder(), tmp_path / "a.jsonl"
+    jsonl.symlink_to("/dev/full")
+    recorder.outputs = {jsonl: Exported("jsonl", jsonl)}
+    with pytest.raises(click.ClickException) as told:
+        recorder.take(Message("tracks/cam1/", tracked(0)))
+    assert told.value.message == f"nothing is left to write to: {jsonl} (No space left on device)"

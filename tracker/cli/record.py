@@ -25,7 +25,7 @@ from tracker.cli.outputs import (
 from tracker.client import Client, Subscription
 from tracker.client.messages import Message
 from tracker.config.wording import counted
-from tracker.errors import DaemonGone, TrackerError
+from tracker.errors import DaemonGone
 from tracker.protocol.fields import PICTURE_WIDTHS
 
 if TYPE_CHECKING:  # OpenCV and PIL take their time to import: only when there is work
@@ -120,7 +120,7 @@ def record(client: Client, /, stream: str, width: str, count: int | None, **opti
     seconds = time.monotonic() - begun_s
     _say_done(recorder, stream, seconds, outputs.paths)
     if recorder.failed:
-        raise TrackerError("not everything was written: " + ", ".join(map(str, recorder.failed)))
+        raise click.ClickException(f"not everything was written: {recorder.failures_text()}")
 
 
 def _fps(client: Client, stream: str) -> float:

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+import click
 from msgspec import UNSET, structs
 
 from tracker.cli import show
 from tracker.client.messages import Message
-from tracker.errors import TrackerError
 from tracker.exports import WRITERS, FrameResult, OverlayVideo
 from tracker.images import imaging
 from tracker.images.types import U8
@@ -66,7 +66,7 @@ class Recorder:
         self.frames = 0
         self.missed = 0  # frames that were tracked and did not come here
         self.resized = 0  # frames that were not of the first one's size
-        self.failed: list[Path] = []
+        self.failed: dict[Path, str] = {}  # and why
         self.seen: set[int] = set()  # objects
         self.lost: list[int] = []  # objects that are lost on the last frame
         self._pictures = pictures
@@ -75,7 +75,7 @@ class Recorder:
         self._waiting: dict[tuple[str, int], Tracks] = {}  # by instance and capture index
 
     def take(self, message: Message) -> None:
-        """Raises TrackerError where no output is left."""
+        """Raises ClickException where no output is left."""
         if message.lost:
             show.say(f"{message.topic}: {message.lost} messages lost")
         body = message.body
@@ -87,7 +87,10 @@ class Recorder:
             if tracks is not None:
                 self._record(tracks, message.image)
         if not self.outputs:
-            raise TrackerError("nothing is left to write to")
+            raise click.ClickException(f"nothing is left to write to: {self.failures_text()}")
+
+    def failures_text(self) -> str:
+        return ", ".join(f"{path} ({why})" for path, why in self.failed.items())
 
     def close(self) -> None:
         for path, output in list(self.outputs.items()):
@@ -125,7 +128,7 @@ class Recorder:
             # A full disk, an id that a format cannot hold: whatever it is, the other files must not suffer from it.
             why = error.strerror if isinstance(error, OSError) else error
             show.say(f"{path}: ends here: {why}")
-            self.failed.append(path)
+            self.failed[path] = str(why)
             with contextlib.suppress(Exception):
                 self.outputs.pop(path).close()
 
