@@ -96,6 +96,12 @@ ASKED: list[tuple[str, Struct]] = [
             stream="cam1", zone="gate", line=((0, 0.9), (0.9, 0)), unit="fraction", labels=["cat", "dog"], at="foot"
         ),
     ),
+    (
+        "zones set cam1 gate --line 0,0.9 --line 0.9,0 --fraction --label cat --label dog --at foot",
+        requests.ZonesSet(
+            stream="cam1", zone="gate", line=((0, 0.9), (0.9, 0)), unit="fraction", labels=["cat", "dog"], at="foot"
+        ),
+    ),
     ("zones remove cam1 gate", requests.ZonesRemove(stream="cam1", zone="gate")),
     ("zones list cam1", requests.ZonesList(stream="cam1")),
     ("zones", requests.ZonesList()),

@@ -1,5 +1,6 @@
 """`trackctl zones`: polygons and lines at which objects are counted."""
 
+from itertools import chain
 from typing import Any, Literal
 
 import click
@@ -46,8 +47,12 @@ def zones_list(client: Client, stream: str | None, as_json: bool) -> None:
 @zones.command("set")
 @click.argument("stream")
 @click.argument("zone")
-@click.option("--polygon", type=Vertices(), help="Three points or more.")
-@click.option("--line", type=Vertices(), help="Two points; what crosses it goes to its left or to its right.")
+@click.option(
+    "--polygon", type=Vertices(), multiple=True, help="Three points or more; together, or each by itself."
+)
+@click.option(
+    "--line", type=Vertices(), multiple=True, help="Two points; what crosses it goes to its left or to its right."
+)
 @click.option("--fraction", is_flag=True, help="Of the picture's width and height, instead of pixels.")
 @click.option("--label", "labels", multiple=True, help="Whom to count, by label or guess; repeatable.")
 @click.option("--min-area", type=int, default=0, help="Pixels; smaller objects are not looked at.")
@@ -61,7 +66,8 @@ def zones_set(
     /,
     stream: str,
     zone: str,
-    line: list[tuple[float, float]] | None,
+    polygon: tuple[list[tuple[float, float]], ...],
+    line: tuple[list[tuple[float, float]], ...],
     fraction: bool,
     labels: tuple[str, ...],
     as_json: bool,
@@ -69,7 +75,8 @@ def zones_set(
 ) -> None:
     """Count at a polygon or a line. One of that name is replaced, and counts from nothing."""
     unit: Literal["pixels", "fraction"] = "fraction" if fraction else "pixels"
-    given = {"line": line, "unit": unit, "labels": list(labels) or None, **fields}
+    vertices = {"polygon": list(chain(*polygon)) or None, "line": list(chain(*line)) or None}
+    given = {**vertices, "unit": unit, "labels": list(labels) or None, **fields}
     try:
         config = msgspec.convert(given, ZoneConfig)
     except msgspec.ValidationError as error:
