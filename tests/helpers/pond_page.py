@@ -150,7 +150,7 @@ def added(page: Any) -> ObjectRecord:
 def visible(page: Any) -> int:
     """The object whose outline a picture showed: any of those that came, not just the one shown now. On a slow
     machine the model sees few frames of a fast film and may lose a fish soon after it was added."""
-    seen = "app.tracks.get('pond')?.flatMap(({ objects }) => objects).find(({ state }) => state === 'visible')"
+    seen = "app.tracks.kept.get('pond')?.flatMap(({ objects }) => objects).find(({ state }) => state === 'visible')"
     return int(until(page, seen)["object"])
 
 

@@ -147,7 +147,9 @@ def test_a_point_off_the_object_and_leaving(address: str, browser: Any, client: 
         assert client.objects("pond").objects == []
 
 
-def test_everything_is_found_and_what_is_picked_is_tracked(address: str, browser: Any, pond: Pond) -> None:
+def test_everything_is_found_and_what_is_picked_is_tracked(
+    address: str, browser: Any, client: Client, pond: Pond
+) -> None:
     with looking(browser, address) as page:
         frozen(page, pond, 1)
         page.keyboard.press("a")
@@ -161,8 +163,11 @@ def test_everything_is_found_and_what_is_picked_is_tracked(address: str, browser
         assert app(page, "app.everything.hovered") is not None
         click(page, (x, y))
         until(page, "app.everything.picked.size === 1")
-        page.keyboard.press("Enter")
+        left = "(app.everything.leave(), app.hold.here())"  # while it is tracked: another is to come
+        app(page, f"[Promise.all([app.everything.accept(), app.everything.accept()]), {left}][0]")
         page.wait_for_selector(".object[data-object]")
+        assert len(client.objects("pond").objects) == 1
+        assert app(page, "app.hold.held") is True
 
 
 def test_marks_by_keyboard_alone(address: str, browser: Any) -> None:

@@ -259,6 +259,17 @@ def test_a_zone_that_two_edit(address: str, browser: Any, client: Client) -> Non
         page.wait_for_selector("#zones li", state="detached")
 
 
+def test_a_drawing_that_is_begun_while_another_is_saved_stays(address: str, browser: Any, client: Client) -> None:
+    with looking(browser, f"{address}s/pond") as page:
+        page.click("#zone-polygon")
+        page.fill("#zone-points", "20,20 200,20 200,200")
+        page.fill("#zone-form [name=zone]", "bow")
+        app(page, "[app.zones.save(), app.zones.begin(true)][0]")
+        assert [zone.zone for zone in client.zones("pond").zones] == ["bow"]
+        assert page.is_visible("#zone-form")
+        assert app(page, "app.zones.draft.line") is True
+
+
 def test_what_others_no_longer_wait_for_goes(address: str, browser: Any, client: Client, pond: Pond) -> None:
     frame = client.snapshot("pond", pin_s=60).frame
     watched = client.watch_for("a fish", stream="pond", box=box_around(pond, frame), frame=frame).watch

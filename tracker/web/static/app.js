@@ -15,11 +15,11 @@ import { Similar } from "./similar.js";
 import { Still } from "./still.js";
 import { Streams } from "./streams.js";
 import { Tiles } from "./tiles.js";
+import { Tracks } from "./tracks.js";
 import { View } from "./view.js";
 import { WatchList } from "./watchlist.js";
 import { Zones } from "./zones.js";
 
-const HISTORY = 400; // frames whose tracks are kept for stepping back
 const KEPT_LATENCIES = 2000;
 const REFRESH_MS = 5000;
 
@@ -28,14 +28,14 @@ class App {
     this.selected = streamOf(location.pathname);
     this.kiosk = new URLSearchParams(location.search).has("kiosk");
     this.records = new Map(); // stream -> record
-    this.tracks = new Map(); // stream -> the last tracks, the oldest first
+    this.tracks = new Tracks();
     this.instance = null; // of the daemon: another one since it was restarted
     this.latenciesS = [];
     this.drawnFrames = 0;
     const refused = (error) => toast(error.message, true);
     const changed = () => this.changed();
     this.view = new View($("view"));
-    this.hold = new Hold(this.view, (stream, frame) => this.tracksOf(stream, frame), changed);
+    this.hold = new Hold(this.view, (stream, frame) => this.tracks.of(stream, frame), changed);
     this.link = new Link({
       connection: (open) => this.connection(open),
       daemon: (message) => this.daemon(message),
@@ -140,7 +140,7 @@ class App {
 
   takeStreams(records) {
     this.records = new Map(records.map((record) => [record.stream, record]));
-    for (const stream of this.tracks.keys()) if (!this.records.has(stream)) this.tracks.delete(stream);
+    this.tracks.forgetAllBut(this.records);
     this.tiles.update(records);
     const missing = this.selected && !this.records.has(this.selected);
     const instead = this.kiosk ? "." : "; choose another one.";
@@ -152,7 +152,7 @@ class App {
     else if (gone) this.sayRemoved();
     const another = gone && !this.kiosk;
     if ((!this.selected || another) && records.length) this.select(records[0].stream, false);
-    else if (another) this.deselect();
+    else if (another) this.turnTo(null);
     this.tiles.mark(this.selected);
     this.streams.update();
     this.controls.update();
@@ -184,7 +184,7 @@ class App {
   show(picture) {
     const { stream, tracks } = picture;
     if (tracks) this.heard(tracks);
-    if (tracks) this.keep(stream, tracks);
+    if (tracks) this.tracks.keep(stream, tracks);
     const latencyS = this.link.since(picture.time);
     this.tiles.tiles.get(stream)?.show(picture, latencyS);
     if (stream !== this.selected) {
@@ -205,51 +205,31 @@ class App {
     this.controls.tick(picture, latencyS);
   }
 
-  keep(stream, tracks) {
-    const kept = this.tracks.get(stream) ?? [];
-    if (kept.at(-1)?.instance !== tracks.instance) kept.length = 0; // frames are counted anew
-    kept.push(tracks);
-    if (kept.length > HISTORY) kept.shift();
-    this.tracks.set(stream, kept);
-  }
-
-  tracksOf(stream, frame) {
-    return this.tracks.get(stream)?.find((tracks) => tracks.frame === frame) ?? null;
-  }
-
   // --------------------------------------------------------------------------------------- what the user wants
 
   select(stream, byUser = true) {
     if (stream === this.selected && this.view.picture) return;
-    this.prompt.leave();
-    this.everything.leave();
-    this.selected = stream;
-    this.view.clear();
+    this.turnTo(stream);
     this.notice.waits();
-    this.selectObject(null);
-    this.objects.clear();
-    this.controls.still(null);
     const path = `/s/${encodeURIComponent(stream)}${location.search}`;
     if (byUser) history.pushState(null, "", path);
     this.tiles.mark(stream);
     this.streams.update();
-    this.changed();
     this.look();
     this.listObjects();
-    this.zones.leave();
-    this.zones.load();
     this.fillEmpty();
   }
 
-  deselect() {
+  /** Nothing of the stream before stays on screen; null: there is none any more. */
+  turnTo(stream) {
     this.prompt.leave();
     this.everything.leave();
-    this.selected = null;
+    this.zones.leave();
+    this.selected = stream;
     this.view.clear();
     this.selectObject(null);
     this.objects.clear();
     this.controls.still(null);
-    this.zones.leave();
     this.zones.load();
     this.changed();
   }

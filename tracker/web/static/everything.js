@@ -77,20 +77,26 @@ export class Everything {
     this.update();
   }
 
-  /** Tracks what was picked; what is refused stays picked. */
   async accept() {
+    if (this.accepting) return;
+    this.accepting = true;
+    await this.trackPicked(this.masks, this.picked);
+    this.accepting = false;
+  }
+
+  /** What is refused stays picked; once the user has left it, no more is tracked. */
+  async trackPicked(masks, picked) {
     const { stream, frame } = this.hold;
     const size = this.view.picture.size;
-    for (const index of [...this.picked]) {
+    for (const index of [...picked]) {
       try {
-        const drawing = { outline: this.masks[index].outline, size };
-        await this.link.call("objects.add", { stream, frame, drawing });
-        this.picked.delete(index);
+        await this.link.call("objects.add", { stream, frame, drawing: { outline: masks[index].outline, size } });
       } catch (error) {
         this.refused(error);
-        this.update();
-        return;
+        return this.update();
       }
+      if (this.masks !== masks) return;
+      picked.delete(index);
     }
     this.leave();
   }

@@ -118,7 +118,7 @@ export class Prompt {
         object: this.correcting,
         ...marks,
       });
-      if (this.hold.frame === at) this.redraw(record);
+      if (this.hold.stream === stream && this.hold.frame === at) this.redraw(record);
     } catch (error) {
       this.refused(error);
     }

@@ -182,7 +182,8 @@ export class Zones {
   }
 
   async save() {
-    const { line, points, settings, edited } = this.draft;
+    const { draft } = this;
+    const { line, points, settings, edited } = draft;
     const zone = $("zone-form").elements.zone.value.trim();
     if (!edited && this.zones.some((other) => other.zone === zone)) {
       return toast(`there is a zone ${zone}: edit that one, or choose another name`, true);
@@ -190,7 +191,7 @@ export class Zones {
     const shape = { [line ? "line" : "polygon"]: points.map(([x, y]) => [Math.round(x), Math.round(y)]) };
     try {
       await this.link.call("zones.set", { stream: this.stream(), zone, ...settings, ...shape });
-      this.leave();
+      if (this.draft === draft) this.leave(); // and not another one that was begun meanwhile
     } catch (error) {
       toast(error.message, true);
     }
