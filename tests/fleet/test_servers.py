@@ -258,6 +258,26 @@ def test_nats_is_lost_while_a_box_opens_what_is_there(tmp_path: Path, monkeypatc
         asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))
 
 
+def test_a_box_ends_where_its_client_library_swallows_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `wait_for` of Python 3.11 does where an answer comes at that very moment."""
+    opening = asyncio.Event()
+
+    async def swallows(ask: Callable[[], Awaitable[Buckets]]) -> Buckets:
+        buckets = await ask()
+        opening.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return buckets
+
+    async def work(server: NatsServer) -> None:
+        monkeypatch.setattr("tracker.fleet.box.answered", swallows)
+        async with box_of(NatsConfig(servers=(server.url,)), SimulatedDaemon()):
+            await opening.wait()
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))
+
+
 def test_one_of_three_replicated_servers_is_lost(tmp_path: Path) -> None:
     """What is wanted and what is owned is kept, streams go on, and new ones are placed."""
 

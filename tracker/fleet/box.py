@@ -117,9 +117,13 @@ class Box:
     # ------------------------------------------------------------------------------------------------ its clock
 
     async def _tick(self) -> None:
-        """Every second: tell JetStream that the streams are served, and the fleet that the box is there."""
+        """Every second: tell JetStream that the streams are served, and the fleet that the box is there.
+
+        Until it is cancelled, or was before: `wait_for` of Python 3.11, in the client library, may swallow that.
+        """
         last_s, beat_s = time.monotonic(), 0.0
-        while True:
+        task = asyncio.current_task()
+        while task is None or not task.cancelling():
             now_s = time.monotonic()
             if now_s - last_s > ASLEEP_S:
                 log.warning("this process did not run for %.1f s", now_s - last_s)
