@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from helpers.fake_daemon import FakeDaemon
 from helpers.leaks import no_leaks
 from helpers.pages import chromium, page_server
 from helpers.pond_page import Film, Pond, filmed, pond_daemon
@@ -16,6 +17,13 @@ from tracker.client import Client
 def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     with nullcontext() if request.node.get_closest_marker("browser") else no_leaks():
         yield
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[FakeDaemon]:
+    daemon = FakeDaemon()
+    yield daemon
+    daemon.stop()
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,6 @@ pytestmark = pytest.mark.browser
 TOKEN = "correct horse battery"
 
 
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[FakeDaemon]:
-    daemon = FakeDaemon()
-    yield daemon
-    daemon.stop()
-
-
 @pytest.fixture
 def token_file(tmp_path: Path) -> Path:
     path = tmp_path / "token"

@@ -31,13 +31,6 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
-def daemon() -> Iterator[FakeDaemon]:
-    daemon = FakeDaemon()
-    yield daemon
-    daemon.stop()
-
-
-@pytest.fixture(scope="module")
 def address(daemon: FakeDaemon) -> Iterator[str]:
     with page_server(daemon.control.endpoint) as address:
         with socket(address) as connection:

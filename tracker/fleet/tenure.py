@@ -188,9 +188,8 @@ class Tenure:
 
     async def _unqueue(self) -> None:
         """The message, for good. Who wants the stream anew meanwhile may have seen it there, and sent none."""
-        with contextlib.suppress(
-            MsgAlreadyAckdError, NoRespondersError
-        ):  # given back before; its consumer has ended
+        done_with = MsgAlreadyAckdError, NoRespondersError  # given back before; its consumer has ended
+        with contextlib.suppress(*done_with):
             await self.message.ack_sync()
         if await self._settings() is not None:
             await queue_missing(self._ground.buckets)
