@@ -47,7 +47,7 @@ class Box:
     def __init__(self, config: BoxConfig, daemon: Daemon) -> None:
         self.name = config.name
         self.leases: dict[str, Lease] = {}
-        self.connected = False
+        self.connected = False  # to a fleet that it is in
         self._is_open = False
         self._config = config
         self._daemon = daemon
@@ -66,7 +66,6 @@ class Box:
         self._nats = await connect_nats(
             self._config.nats.options(), f"box {self.name}", on_lost=self._lost, on_back=self._back, wait=True
         )
-        self.connected = True
         async with AsyncExitStack() as stack:
             stack.push_async_callback(close_nats, self._nats)
             stack.push_async_callback(self._stop_tasks)
@@ -104,6 +103,7 @@ class Box:
         await self._orders.start()
         await self._needs.start()
         self._is_open = True
+        self.connected = nats.is_connected
         if nats.stats["reconnects"]:  # what was ordered meanwhile was not heard
             await self._reload()
         self._placing.start()
@@ -176,9 +176,9 @@ class Box:
     async def _back(self) -> None:
         """Owners say at once that they are there, and pull nothing new until all others could."""
         log.info("NATS is back")
-        self.connected = True
         if not self._is_open:  # it has nothing to say yet
             return
+        self.connected = True
         self._placing.pulls_from_s = time.monotonic() + ACK_WAIT_S
         for lease in list(self.leases.values()):
             await lease.in_progress()
