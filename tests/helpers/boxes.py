@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client as Nats
+from nats.errors import Error as NatsError
 
 from benches.fleet_boxes import SimulatedDaemon
 from tracker.client.nats_connection import close_nats, connect_nats
@@ -62,5 +63,9 @@ async def _opened(connection: Nats) -> Buckets:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    while not await condition():
+    """What NATS does not answer, as while its servers agree on a leader, is asked again."""
+    while True:
+        with suppress(NatsError, TimeoutError):
+            if await condition():
+                return
         await asyncio.sleep(LOOK_S)
