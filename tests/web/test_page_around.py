@@ -65,9 +65,17 @@ def test_streams_are_paused_and_refusals_are_shown_as_worded(address: str, brows
         page.click("#stream-form .main")
         page.wait_for_selector("#stream-refusal:has-text('allow_sources')")
         page.keyboard.press("Escape")
+
+
+def test_words_without_clip_say_what_is_missing_and_where_it_is_named(address: str, browser: Any) -> None:
+    with looking(browser, address) as page:
         page.fill("#similar-text", "a fish")
         page.keyboard.press("Enter")
         page.wait_for_selector("#similar-status:has-text('labels.model')")
+        said = page.inner_text("#similar-status")
+        assert said.startswith("words cannot")  # and not with a request's field, which nobody typed
+        for words in ("a model that compares words with pictures", "configuration file", "start it again"):
+            assert words in said
 
 
 def test_a_link_to_a_stream_that_is_not_there_says_so(address: str, browser: Any) -> None:

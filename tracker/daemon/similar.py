@@ -26,9 +26,12 @@ MAX_PICTURE_PIXELS = 4 * 2**20  # of an uploaded one
 MAX_WATCHED = 256
 
 NO_TEXTS = {
-    "off": "text: only CLIP can compare a text with looks; name a model in the configuration's labels.model",
-    "loading": "text: CLIP is still being loaded; ask again in a moment",
-    "failed": "text: CLIP could not be loaded; the daemon's log says why",
+    "off": "words cannot be searched for: that takes CLIP, a model that compares words with pictures, and the "
+    "daemon has none. Name one in its configuration file (labels.model, for one clip-vit-base-patch32) "
+    "and start it again",
+    "loading": "CLIP, which compares words with pictures, is still being loaded; ask again in a moment",
+    "failed": "words cannot be searched for: CLIP, which compares them with pictures, could not be loaded; "
+    "the daemon's log says why",
 }
 
 Found = Callable[[list[bytes], bytes], None]  # given vectors and a thumbnail, in the looks' thread

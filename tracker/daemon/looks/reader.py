@@ -32,7 +32,10 @@ class LookReader:
     def find(self, query: LookQuery) -> tuple[list[LookHit], int]:
         """Hits, and how many looks are another model's. Raises Unavailable."""
         if self._store is None:
-            raise Unavailable("no looks are kept: persist.dir is not set in the configuration")
+            raise Unavailable(
+                "no looks are kept: the daemon has no folder for them. Name one in its configuration file "
+                "(persist.dir) and start it again"
+            )
         found = self._read(lambda looks: (looks.find(query), looks.left_out(query.kind, query.model)))
         if found is None:
             raise Unavailable("the looks cannot be read now; the daemon's log says why")
