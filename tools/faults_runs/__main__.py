@@ -16,6 +16,7 @@ ROWS = rows.ROWS | device_rows.ROWS | kill_rows.ROWS | restart_row.ROWS
 MORE_MIB, P99_MS, STOP_S = 64.0, 50.0, 2.0
 MORE_THAN_IDLE = 2.0  # a request waits for one step of the model and one other request, not for one step alone
 IDLE_S = 5.0
+STOP_AMID_S = 0.5  # the daemon is stopped so long after an attack began
 MEMORY_MIB = 1536  # limits.memory_mib of the daemon for messages that never end
 
 
@@ -31,11 +32,13 @@ class Figures:
     frames_per_s: float
     idle_frames_per_s: float
     stop_s: float
+    attacked: bool
 
     def problems(self, times: bool) -> list[str]:
         """What was not held; `times`: also what depends on the machine's speed."""
         bound_mib = MEMORY_MIB + MORE_MIB - self.peak_mib if "endless" in self.case else MORE_MIB - self.more_mib
         found = [] if self.alive else ["it ended"]
+        found += [] if self.attacked else ["the peer failed"]
         found += ["memory"] if bound_mib < 0 else []
         found += [f"{self.failed} unanswered"] if self.failed else []
         if not times:
@@ -49,29 +52,32 @@ class Figures:
 
 def run(case: str, peer: Peer, seconds: float, folder: Path) -> Figures:
     served = Served(folder, memory_mib=MEMORY_MIB if "endless" in case else None)
+    attacked: list[bool] = []
     try:
         with Observer(served) as idle:
             idle_frames_per_s = _frames_per_s(served, lambda: time.sleep(IDLE_S))
         before_mib = served.rss_mib()
         with Observer(served) as observer:
-            frames_per_s = _frames_per_s(served, lambda: _for_at_least(peer, served, seconds))
+            frames_per_s = _frames_per_s(served, lambda: attacked.append(_for_at_least(peer, served, seconds)))
         alive = served.alive()
         attacker = PeerProcess(peer, served.target, 3.0)
-        time.sleep(1.5)  # it has to start
+        time.sleep(STOP_AMID_S)
     finally:
         stop_s = served.stop()
     attacker.join(20)
     peak_mib = observer.peak_mib
     return Figures(
         case, alive, peak_mib - before_mib, peak_mib, observer.p99_ms, idle.p99_ms, observer.failed,
-        frames_per_s, idle_frames_per_s, stop_s,
+        frames_per_s, idle_frames_per_s, stop_s, attacked[0],
     )  # fmt: skip
 
 
-def _for_at_least(peer: Peer, served: Served, seconds: float) -> None:
+def _for_at_least(peer: Peer, served: Served, seconds: float) -> bool:
+    """Whether the peer could do what it is there for."""
     ends_s = time.monotonic() + seconds
-    PeerProcess(peer, served.target, seconds).join(seconds + 30)
+    has_attacked = PeerProcess(peer, served.target, seconds).join(seconds + 30)
     time.sleep(max(0.0, ends_s - time.monotonic()))
+    return has_attacked
 
 
 def _frames_per_s(served: Served, work) -> float:  # type: ignore[no-untyped-def]

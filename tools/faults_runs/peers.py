@@ -5,9 +5,11 @@ import os
 import random
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.synchronize import Event
 
 import msgpack
 import zmq
@@ -15,6 +17,7 @@ import zmq
 from faults_runs.daemon import STREAM, Target
 
 Peer = Callable[[Target, float], None]
+START_S = 60.0  # of a process, on a busy machine
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 _PONG = b"\x04\x05\x04PONG"
 _PING = b"\x04\x07\x04PING\0\0"
@@ -160,14 +163,29 @@ class PeerProcess:
     """A peer in a process of its own: in this one it would keep the good client from the interpreter."""
 
     def __init__(self, peer: Peer, target: Target, seconds: float) -> None:
-        self._process = multiprocessing.get_context("spawn").Process(target=peer, args=(target, seconds))
+        """Returns once it has begun."""
+        context = multiprocessing.get_context("spawn")
+        begun = context.Event()
+        self._process = context.Process(target=_begin, args=(begun, peer, target, seconds))
         self._process.start()
+        begun.wait(START_S)
 
-    def join(self, timeout_s: float) -> None:
+    def join(self, timeout_s: float) -> bool:
+        """Whether it did what it is there for: it was not shut out."""
         self._process.join(timeout_s)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+            return True
+        return self._process.exitcode == 0
+
+
+def _begin(begun: Event, peer: Peer, target: Target, seconds: float) -> None:
+    begun.set()
+    try:
+        peer(target, seconds)
+    except OSError as error:
+        sys.exit(f"{peer.__name__}: {error}")
 
 
 def _ask(target: Target, op: str, args: dict[str, object]) -> None:
