@@ -63,7 +63,7 @@ def test_streams_are_paused_and_refusals_are_shown_as_worded(address: str, brows
         page.fill("#stream-form [name=name]", "other")
         page.fill("#stream-form [name=url]", "rtsp://127.0.0.1:1/x")
         page.click("#stream-form .main")
-        page.wait_for_selector("#stream-refusal:has-text('allow_sources')")
+        page.wait_for_selector("#stream-form .refusal:has-text('allow_sources')")
         page.keyboard.press("Escape")
 
 

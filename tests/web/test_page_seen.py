@@ -228,7 +228,7 @@ def test_a_refusal_is_shown_as_worded_and_the_drawing_stays(address: str, browse
         page.fill("#zone-points", "0,0 90,90 90,0 0,90")
         page.fill("#zone-form [name=zone]", "bow")
         page.click("#zone-form .main")
-        page.wait_for_selector(".toast.alarming:has-text('cross')")
+        page.wait_for_selector("#zone-form .refusal:has-text('cross')")
         assert page.is_visible("#zone-form")
         assert client.zones("pond").zones == []
 
@@ -252,7 +252,7 @@ def test_a_zone_that_two_edit(address: str, browser: Any, client: Client) -> Non
         page.fill("#zone-points", "9,9 99,99")
         page.fill("#zone-form [name=zone]", "bow")
         page.click("#zone-form .main")
-        page.wait_for_selector(".toast:has-text('there is a zone bow')")
+        page.wait_for_selector("#zone-form .refusal:has-text('there is a zone bow')")
         page.click("#zone-leave")
         client.remove_zone("pond", "bow")
         app(page, "app.refresh()")

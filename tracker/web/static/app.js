@@ -85,7 +85,8 @@ class App {
         this.prompt.startCorrecting(object);
         $("view").focus();
       },
-      rename: (object, label) => call("objects.update", { object, label }).then(() => this.listObjects()),
+      rename: (object, label) =>
+        this.link.call("objects.update", { stream: this.selected, object, label }).then(() => void this.listObjects()),
       similar: (object) => this.similar.search(this.selected, object),
       remove: (object) => call("objects.remove", { object }).then(() => this.listObjects()),
     };

@@ -2,6 +2,7 @@
 
 import { drawChart, keepMinute } from "./chart.js";
 import { make, show, text } from "./dom.js";
+import { Form } from "./form.js";
 import { colourOf } from "./palette.js";
 import { frames } from "./wording.js";
 
@@ -156,18 +157,23 @@ class Row {
   rename() {
     const input = make("input", { "aria-label": `Name of object ${this.id}`, maxlength: 256 });
     input.value = this.label;
-    const done = (save) => {
-      if (!form.isConnected) return;
-      form.replaceWith(this.choose);
+    const element = make("form", { class: "rename" }, input, make("button", {}, "Save"), make("p", { class: "refusal", role: "alert", hidden: true }));
+    const form = new Form(element);
+    const leave = () => {
+      form.end();
+      element.replaceWith(this.choose);
       this.choose.focus();
-      if (save) this.actions.rename(this.id, input.value.trim() || null);
     };
-    const form = make("form", { class: "rename", onsubmit: (event) => (event.preventDefault(), done(true)) }, input, make("button", {}, "Save"));
-    form.addEventListener("keydown", (event) => {
-      event.stopPropagation();
-      if (event.key === "Escape") done(false);
+    element.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      if (await form.send(() => this.actions.rename(this.id, input.value.trim() || null))) leave();
     });
-    this.choose.replaceWith(form);
+    element.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key === "Escape") leave();
+    });
+    this.choose.replaceWith(element);
+    form.begin();
     input.select();
   }
 }

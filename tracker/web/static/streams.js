@@ -1,37 +1,37 @@
 // Adding, pausing and removing streams, where the daemon allows it; what it refuses is shown in its words.
 
 import { $, show, text, toast } from "./dom.js";
+import { Form } from "./form.js";
 
 export class Streams {
   constructor(link, selected) {
     this.link = link;
     this.selected = selected; // () -> stream record or undefined
+    this.adding = new Form($("stream-form"));
+    this.removal = new Form($("confirm-form"));
     $("add-stream").addEventListener("click", () => this.open());
-    $("stream-form").addEventListener("submit", (event) => this.add(event));
+    $("stream-form").addEventListener("submit", (event) => (event.preventDefault(), this.add()));
+    $("stream-dialog").addEventListener("close", () => this.adding.end());
     $("stream-cancel").addEventListener("click", () => $("stream-dialog").close());
     $("pause").addEventListener("click", () => this.pause());
     $("remove-stream").addEventListener("click", () => this.askRemove());
-    $("confirm-form").addEventListener("submit", () => this.remove());
+    $("confirm-form").addEventListener("submit", (event) => (event.preventDefault(), this.remove()));
+    $("confirm-dialog").addEventListener("close", () => this.removal.end());
     $("confirm-cancel").addEventListener("click", () => $("confirm-dialog").close());
   }
 
   open() {
-    show($("stream-refusal"), false);
+    this.adding.begin();
     $("stream-dialog").showModal();
   }
 
-  async add(event) {
-    event.preventDefault();
+  async add() {
     const form = new FormData($("stream-form"));
     const loop = form.get("loop") ? { loop: true } : {};
-    try {
-      await this.link.call("streams.add", { stream: form.get("name").trim(), url: form.get("url").trim(), ...loop });
-      $("stream-dialog").close();
-      $("stream-form").reset();
-    } catch (error) {
-      text($("stream-refusal"), error.message);
-      show($("stream-refusal"), true);
-    }
+    const wanted = { stream: form.get("name").trim(), url: form.get("url").trim(), ...loop };
+    if (!(await this.adding.send(() => this.link.call("streams.add", wanted)))) return;
+    $("stream-dialog").close();
+    $("stream-form").reset();
   }
 
   update() {
@@ -45,25 +45,20 @@ export class Streams {
 
   async pause() {
     const { stream, state } = this.selected();
-    await this.carryOut(state === "paused" ? "streams.resume" : "streams.pause", stream);
+    const op = state === "paused" ? "streams.resume" : "streams.pause";
+    await this.link.call(op, { stream }).catch((error) => toast(error.message, true));
   }
 
   askRemove() {
     const { stream, objects } = this.selected();
     text($("confirm-text"), `Remove the stream ${stream}? Its objects (${objects}) are forgotten.`);
     this.removing = stream;
+    this.removal.begin();
     $("confirm-dialog").showModal();
   }
 
   async remove() {
-    await this.carryOut("streams.remove", this.removing);
-  }
-
-  async carryOut(op, stream) {
-    try {
-      await this.link.call(op, { stream });
-    } catch (error) {
-      toast(error.message, true);
-    }
+    const { removing: stream } = this;
+    if (await this.removal.send(() => this.link.call("streams.remove", { stream }))) $("confirm-dialog").close();
   }
 }

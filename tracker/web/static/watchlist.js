@@ -1,6 +1,7 @@
 // The watch list: looks that are waited for on all streams, and who came near them.
 
 import { $, make, show, text, toast } from "./dom.js";
+import { Form } from "./form.js";
 import { thumbnail } from "./thumbnail.js";
 import { moment } from "./wording.js";
 
@@ -15,6 +16,7 @@ export class WatchList {
     this.watched = [];
     this.hits = new Map(); // watch -> looks_like events, the newest first
     this.chosen = null; // { stream, object }
+    this.form = new Form($("watch-form"));
     $("watch-begin").addEventListener("click", () => this.begin());
     $("watch-leave").addEventListener("click", () => this.leave());
     $("watch-form").addEventListener("submit", (event) => (event.preventDefault(), this.save()));
@@ -90,22 +92,20 @@ export class WatchList {
     look.value = "";
     threshold.value = Math.round(THRESHOLD * 100);
     text($("watch-hint"), `Tell when something looks like ${this.chosen.stream} ${this.chosen.object}.`);
+    this.form.begin();
     show($("watch-form"), true);
     look.focus();
   }
 
   leave() {
+    this.form.end();
     show($("watch-form"), false);
   }
 
   async save() {
     const { look, threshold } = $("watch-form").elements;
-    try {
-      await this.link.call("watch.add", { ...this.chosen, name: look.value.trim(), threshold: threshold.value / 100 });
-      this.leave();
-    } catch (error) {
-      toast(error.message, true);
-    }
+    const wanted = { ...this.chosen, name: look.value.trim(), threshold: threshold.value / 100 };
+    if (await this.form.send(() => this.link.call("watch.add", wanted))) this.leave();
     this.load();
   }
 

@@ -1,6 +1,7 @@
 // Zones and lines of the stream on screen: drawn on the picture with their counts, set, edited and removed.
 
 import { $, make, shortened, show, text, toast } from "./dom.js";
+import { Form } from "./form.js";
 import { byFingers } from "./wording.js";
 
 const NEAR_PX = 12; // of a vertex that is to be moved
@@ -13,6 +14,7 @@ export class Zones {
     Object.assign(this, { link, view, stream, cursor, told: changed, begun });
     this.zones = [];
     this.draft = null; // { line, points, settings, moving, edited }; `edited`: the zone as it was when its editing began
+    this.form = new Form($("zone-form"));
     view.under.push((context, scale) => this.draw(context, scale)); // no name hides an object's
     view.layers.push((context, scale) => this.draft && this.drawDraft(context, scale));
     // Before the picture's own handlers: while a zone is drawn, a click is a vertex and no prompt.
@@ -84,6 +86,7 @@ export class Zones {
     $("zone-form").elements.zone.readOnly = edited !== null;
     const drawing = line ? "Click where the line begins and where it ends." : "Click the corners, one after the other.";
     text($("zone-hint"), edited ? "Drag its corners." : drawing);
+    this.form.begin();
     show($("zone-form"), true);
     this.changed();
     this.told();
@@ -113,6 +116,7 @@ export class Zones {
   leave() {
     if (!this.draft) return;
     this.draft = null;
+    this.form.end();
     show($("zone-form"), false);
     this.view.draw();
     this.told();
@@ -182,19 +186,14 @@ export class Zones {
   }
 
   async save() {
-    const { draft } = this;
-    const { line, points, settings, edited } = draft;
+    const { line, points, settings, edited } = this.draft;
     const zone = $("zone-form").elements.zone.value.trim();
     if (!edited && this.zones.some((other) => other.zone === zone)) {
-      return toast(`there is a zone ${zone}: edit that one, or choose another name`, true);
+      return this.form.refuse(new Error(`there is a zone ${zone}: edit that one, or choose another name`));
     }
     const shape = { [line ? "line" : "polygon"]: points.map(([x, y]) => [Math.round(x), Math.round(y)]) };
-    try {
-      await this.link.call("zones.set", { stream: this.stream(), zone, ...settings, ...shape });
-      if (this.draft === draft) this.leave(); // and not another one that was begun meanwhile
-    } catch (error) {
-      toast(error.message, true);
-    }
+    const wanted = { stream: this.stream(), zone, ...settings, ...shape };
+    if (await this.form.send(() => this.link.call("zones.set", wanted))) this.leave();
     this.load();
   }
 

@@ -1,0 +1,51 @@
+// A small form and the daemon's answer: until that is there it stays open with what was typed, and a refusal stands in it.
+
+import { show, text, toast } from "./dom.js";
+
+export class Form {
+  /** `element` has a `.refusal` inside, in which it is said what was refused. */
+  constructor(element) {
+    this.element = element;
+    this.refusal = element.querySelector(".refusal");
+    this.turn = null; // from begin to end; what is answered later is of an earlier one
+  }
+
+  begin() {
+    this.turn = {};
+    this.wait(false);
+    show(this.refusal, false);
+  }
+
+  end() {
+    this.turn = null;
+  }
+
+  /** Asks once at a time; whether it was granted while the form was still the same. */
+  async send(ask) {
+    if (this.waits) return false;
+    const { turn } = this;
+    this.wait(true);
+    show(this.refusal, false);
+    try {
+      await ask();
+      return turn === this.turn;
+    } catch (error) {
+      if (turn === this.turn && this.element.isConnected) this.refuse(error);
+      else toast(error.message, true); // the form is gone, or another one's
+      return false;
+    } finally {
+      if (turn === this.turn) this.wait(false);
+    }
+  }
+
+  wait(waits) {
+    this.waits = waits;
+    this.element.setAttribute("aria-busy", waits);
+  }
+
+  refuse({ message }) {
+    text(this.refusal, message);
+    show(this.refusal, true);
+    this.refusal.scrollIntoView({ block: "nearest" });
+  }
+}
