@@ -27,6 +27,10 @@ class Faults:
     mute_track_first: bool = False  # a video track that never sends comes before the one that does
     refuses_back_channel: bool = False  # it offers a way for sound to come back, and answers 406 to who takes it
     clock_stands_still: bool = False  # all RTP times are equal
+    keyframe_every: int = 1
+    slices: int = 1  # in a picture, of at most 3
+    own_parameters: bool = False  # every slice of a keyframe comes with parameter sets
+    lost_slice: tuple[int, int] | None = None  # which picture loses which of its slices on the way
 
 
 @contextlib.contextmanager
@@ -38,12 +42,13 @@ def faulty_camera(**faults: object) -> Iterator["Camera"]:
         camera.close()
 
 
-def access_units() -> list[list[bytes]]:
-    """Pictures of a moving bar, each a list of NAL units; every one can be decoded by itself."""
+def access_units(keyframe_every: int = 1, slices: int = 1) -> list[list[bytes]]:
+    """Pictures of a moving bar, each a list of NAL units."""
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height = SIZE_WH
     encoder.pix_fmt, encoder.time_base, encoder.framerate = "yuv420p", Fraction(1, FPS), Fraction(FPS)
-    encoder.options = {"tune": "zerolatency", "g": "1", "x264-params": "repeat-headers=1"}
+    encoder.options = {"tune": "zerolatency", "g": str(keyframe_every)}
+    encoder.options |= {"x264-params": f"repeat-headers=1:sliced-threads=0:slices={slices}"}
     units = []
     for index, planes in enumerate(videos.moving(20, SIZE_WH)):
         frame = videos.frame_of(planes)
@@ -61,7 +66,7 @@ class Camera:
     threads: list[threading.Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._units = access_units()
+        self._units = access_units(self.faults.keyframe_every, self.faults.slices)
         self._closed = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"rtsp://127.0.0.1:{self._listening.getsockname()[1]}/live"
@@ -145,12 +150,24 @@ class Camera:
 
     def _picture(self, index: int, at: int, channel: int) -> bytes:
         """The RTP packets of one picture (RFC 6184, one NAL unit each)."""
-        nals = self._units[index % len(self._units)]
+        nals = self._sent(index)
         packets = [
-            rtp(96, index * 8 + number, at, last=number == len(nals) - 1, payload=nal)
+            rtp(96, index * 16 + number, at, last=number == len(nals) - 1, payload=nal)
             for number, nal in enumerate(nals)
         ]
         return b"".join(interleaved(channel, packet) for packet in packets)
+
+    def _sent(self, index: int) -> list[bytes]:
+        """The NAL units of one picture, as far as they arrive."""
+        nals = self._units[index % len(self._units)]
+        slices = [nal for nal in nals if nal[0] & 31 in (1, 5)]
+        others = [nal for nal in nals if nal not in slices]
+        lost = None
+        if self.faults.lost_slice is not None and self.faults.lost_slice[0] == index:
+            lost = slices[self.faults.lost_slice[1]]
+        if self.faults.own_parameters:
+            return [nal for slice_ in slices if slice_ is not lost for nal in (*others, slice_)]
+        return [*others, *(slice_ for slice_ in slices if slice_ is not lost)]
 
 
 def requests(connection: socket.socket) -> Iterator[tuple[str, str, dict[str, str]]]:

@@ -64,6 +64,32 @@ def test_a_camera_that_refuses_its_audio_back_channel_gives_its_video():
         assert cam.names() == ["stream_live"]
 
 
+@pytest.mark.parametrize(
+    ("picture", "slice_", "own_parameters"),
+    [(5, 0, False), (5, -1, False), (10, -1, False), (10, 0, True), (10, 1, True), (10, -1, True)],
+)
+def test_a_slice_that_is_lost_on_the_way_costs_its_picture_alone(picture, slice_, own_parameters):
+    """The decoder once waited for a lost last slice for ever, and passed over others without a word."""
+    lost = {"lost_slice": (picture, slice_), "own_parameters": own_parameters}
+    with faulty_camera(keyframe_every=10, slices=3, **lost) as camera, running(camera.url) as cam:
+        cam.wait_frames(30)
+        assert cam.names() == ["stream_live"]
+    assert [frame.index for frame in cam.frames if frame.corrupt] == [picture]
+    after = [frame for frame in cam.frames if frame.index > picture + 10]  # from the next keyframe on
+    assert numbers(after) == [frame.index % 20 for frame in after]
+
+
+def test_keyframes_whose_slices_carry_their_own_parameters_come_whole():
+    with faulty_camera(keyframe_every=5, slices=3, own_parameters=True) as camera, running(camera.url) as cam:
+        cam.wait_frames(20)
+    assert not any(frame.corrupt for frame in cam.frames)
+    assert numbers(cam.frames) == [frame.index % 20 for frame in cam.frames]
+
+
+def numbers(frames):
+    return [videos.number_of(frame.image.y_hw) for frame in frames]
+
+
 def test_fps_goes_by_arrival_where_the_cameras_clock_stands_still():
     with faulty_camera(clock_stands_still=True) as camera, running(camera.url, fps=5) as cam:
         cam.wait_frames(6)

@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any, Self
 
 import av
-from av.codec.context import Flags2
 
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
@@ -16,6 +15,7 @@ from tracker.streams import opening, reasons, tracks, urls
 from tracker.streams.opening import Admitted
 from tracker.streams.pacing import RateCap
 from tracker.streams.picture import Converter, Misconfigured, Picture
+from tracker.streams.pieces import Joiner
 
 OPEN_TIMEOUT_S = 5.0
 # For a file to be opened, and for each of its packets: zeros have none, and FFmpeg would collect all of them.
@@ -118,11 +118,11 @@ class VideoSource:
         context.options = {"max_pixels": str(MAX_PIXELS)}  # a later picture may be larger than the first
         track.thread_type = "SLICE" if self.live else "AUTO"  # FRAME adds a frame of delay per thread
         track.thread_count = min(DECODER_THREADS, os.cpu_count() or 1)
-        if self.live:
-            # Some cameras (and GStreamer with `config-interval=-1`) send parameter sets before every slice of a
-            # keyframe. FFmpeg's parser then cuts the picture in two, and without this flag the decoder shows each
-            # part as a picture, the rest of it green, and every picture up to the next keyframe is built on that.
-            context.flags2 |= Flags2.chunks
+        self._joiner = None
+        if self.live and context.name == "h264":
+            # With threads FFmpeg neither conceals what is missing nor says that it is.
+            track.thread_count = 1
+            self._joiner = Joiner()
         if self._config.hwaccel != "none" and not self.notice and not context.is_hwaccel:
             self.notice = f"hwaccel: {context.name} has no decoder there; decoding on the CPU"
 
@@ -204,8 +204,10 @@ class VideoSource:
             cut_off = None
             if packet.is_corrupt and not self.live:
                 cut_off = packet
+            elif not self._is_shown(packet):
+                yield None
             else:
-                yield packet if self._is_shown(packet) else None
+                yield from [packet] if self._joiner is None else self._joiner.take(packet)
             asked_s = time.monotonic()
 
     def _demuxed(self) -> "Iterator[_Packet]":
