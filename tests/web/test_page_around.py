@@ -86,6 +86,14 @@ def test_a_link_to_a_stream_that_is_not_there_says_so(address: str, browser: Any
         page.wait_for_selector("#no-streams", state="hidden")
 
 
+def test_an_address_that_is_no_page_leads_back(address: str, browser: Any) -> None:
+    with open_page(browser, f"{address}nowhere") as page:
+        page.wait_for_selector("h2:has-text('There is no page at this address')")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#view[data-frame]")
+
+
 def test_a_kiosk_shows_only_the_picture(address: str, browser: Any) -> None:
     with looking(browser, f"{address}s/pond?kiosk") as page:
         assert not page.is_visible("header")

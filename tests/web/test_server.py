@@ -140,6 +140,25 @@ def test_no_path_leaves_the_folder(address: str) -> None:
         assert get(address + path)[0] == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("nowhere", 404), ("s/cam1/more", 404), ("static/nothing.js", 404), ("login", 405)]
+)
+def test_an_unknown_address_is_a_page_to_a_browser_and_bare_words_to_a_program(
+    address: str, path: str, status: int
+) -> None:
+    found, headers, body = get(address + path, Accept="text/html,application/xhtml+xml")
+    assert (found, headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert b'href="/"' in body
+    found, headers, body = get(address + path)
+    assert (found, headers["content-type"]) == (status, "text/plain; charset=utf-8")
+    assert body in (b"Not Found", b"Method Not Allowed")
+
+
+def test_a_frame_that_is_refused_has_the_same_form_for_a_browser(address: str) -> None:
+    status, headers, _ = get(address + "frames/cam1/minus", Accept="text/html")
+    assert (status, headers["content-type"]) == (400, "application/json")
+
+
 def test_other_names_and_origins_are_refused(address: str) -> None:
     assert get(address, Host="evil.example")[0] == 421
     assert get(address, Origin="http://evil.example")[0] == 403

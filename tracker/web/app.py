@@ -8,8 +8,9 @@ from urllib.parse import parse_qs
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -42,7 +43,8 @@ def create_app(control: str, access: Access) -> Guard:
         Route("/frames/{stream}/{frame}", page.frame),
         WebSocketRoute("/ws", page.socket),
     ]
-    return Guard(Starlette(routes=routes, lifespan=page.lifespan), access, page.files["login.html"].decode())
+    app = Starlette(routes=routes, lifespan=page.lifespan, exception_handlers={404: page.lost, 405: page.lost})
+    return Guard(app, access, page.files["login.html"].decode())
 
 
 class Page:
@@ -62,6 +64,13 @@ class Page:
 
     async def index(self, _: Request) -> Response:
         return self._file("index.html")
+
+    async def lost(self, request: Request, error: Exception) -> Response:
+        """No route, or none for this method: a person gets a way back, a program the bare words."""
+        assert isinstance(error, HTTPException)
+        if "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(self.files["lost.html"], error.status_code, error.headers)
+        return PlainTextResponse(error.detail, error.status_code, error.headers)
 
     async def file(self, request: Request) -> Response:
         return self._file(request.path_params["name"])
@@ -113,5 +122,5 @@ class Page:
 
     def _file(self, name: str) -> Response:
         if name not in self.files:
-            return Response(status_code=404)
+            raise HTTPException(404)
         return Response(self.files[name], media_type=TYPES.get(PurePath(name).suffix, "application/octet-stream"))
