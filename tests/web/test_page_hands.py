@@ -74,6 +74,45 @@ def test_the_middle_button_moves_a_zoomed_picture_and_marks_nothing(address: str
         assert app(page, "[app.hold.held, app.prompt.points.length]") == [False, 0]
 
 
+@pytest.mark.parametrize(
+    ("key", "axis", "sign"), [("i", 1, -1), ("j", 0, -1), ("k", 1, 1), ("l", 0, 1), ("L", 0, 1)]
+)
+def test_keys_move_a_zoomed_picture_and_leave_the_cursor_where_it_is(
+    address: str, browser: Any, key: str, axis: int, sign: int
+) -> None:
+    with open_page(browser, f"{address}s/cam") as page:
+        page.wait_for_selector("#view[data-frame]")
+        page.keyboard.press(key)
+        assert app(page, "app.view.centre") == [0.5, 0.5]  # all of it is seen
+        page.focus("#view")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("0")
+        for _ in range(3):
+            page.keyboard.press("+")
+        before, cursor = app(page, "[app.view.centre, app.pointing.cursor]")
+        page.keyboard.press(key)
+        after = app(page, "app.view.centre")
+        moved = [now - then for now, then in zip(after, before, strict=True)]
+        assert moved[axis] * sign > 0
+        assert moved[1 - axis] == 0
+        assert app(page, "app.pointing.cursor") == cursor
+        assert app(page, "[app.hold.held, app.prompt.points.length]") == [False, 0]
+        for _ in range(40):
+            page.keyboard.press(key)
+        assert app(page, "app.view.centre")[axis] == (sign + 1) / 2  # its edge is in the middle
+
+
+def test_keys_move_no_picture_while_a_name_is_typed(address: str, browser: Any) -> None:
+    with open_page(browser, f"{address}s/cam") as page:
+        page.wait_for_selector("#view[data-frame]")
+        for _ in range(3):
+            page.keyboard.press("+")
+        page.click("#similar-text")
+        page.keyboard.type("jkil")
+        assert app(page, "app.view.centre") == [0.5, 0.5]
+        assert page.input_value("#similar-text") == "jkil"
+
+
 def test_keys_of_the_browser_stay_the_browsers(address: str, browser: Any) -> None:
     with open_page(browser, f"{address}s/cam") as page:
         page.wait_for_selector("#view[data-frame]")

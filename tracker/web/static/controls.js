@@ -5,6 +5,7 @@ import { hints, milliseconds } from "./wording.js";
 
 const FIGURES_MS = 250;
 const ZOOM = 1.5; // of a key
+const MOVE = 1 / 8; // of the window, by a key
 
 export class Controls {
   constructor(app) {
@@ -48,6 +49,10 @@ export class Controls {
       "+": () => this.zoom(ZOOM),
       "-": () => this.zoom(1 / ZOOM),
       0: () => this.zoom(0),
+      i: () => this.move(0, -1),
+      j: () => this.move(-1, 0),
+      k: () => this.move(0, 1),
+      l: () => this.move(1, 0),
     };
     if (key === "Enter" && target.closest("button")) return; // it presses the button
     const name = key.length === 1 ? key.toLowerCase() : key;
@@ -79,6 +84,14 @@ export class Controls {
     const { view, pointing } = this.app;
     view.zoomBy(factor, pointing.cursor ?? view.middle);
     this.app.look();
+  }
+
+  /** What is left of, right of, above or below what is seen of a zoomed picture comes into view. */
+  move(x, y) {
+    const { view } = this.app;
+    const { clientWidth, clientHeight } = view.canvas;
+    view.pan(-x * clientWidth * MOVE, -y * clientHeight * MOVE);
+    view.draw();
   }
 
   turn(on) {
