@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 SIDE = 32  # pixels of the square that it sees
+TEXTS = ("cat", "dog", "forklift", "a person on a bicycle", "box")
+
+
+def noise(seed: int, side: int = SIDE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
 
 
 def save_tiny_clip(path: Path, seed: int = 0) -> None:
