@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
+import signal
 import sys
 
 import msgspec
@@ -14,6 +16,8 @@ from tracker.fleet.work import FileTask
 COMMAND = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()", "fleet", "worker"]
 NICE = 10  # live streams come first
 MAX_LINE_BYTES = 2**16
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -44,7 +48,7 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=MAX_LINE_BYTES,
-                preexec_fn=lambda: os.nice(NICE) and None,
+                preexec_fn=_before_it_begins,
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -56,6 +60,9 @@ class Child:
         except (OSError, ValueError, RecursionError):
             await self.stop()
             raise TrackerError("the process that worked on it ended") from None
+        except asyncio.CancelledError:  # it would go on writing where nobody tidies up
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         process, self._process = self._process, None
@@ -63,3 +70,10 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def _before_it_begins() -> None:
+    """It ends with its box, however that ends: by then another box does the file, and tidies up after both."""
+    os.nice(NICE)
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
