@@ -40,4 +40,4 @@ def machine(
 def fleet(machine: TestFleet) -> Iterator[TestFleet]:
     machine.start_what_is_not_running()
     yield machine
-    machine.apply({}, prune=True)
+    machine.forget_streams()

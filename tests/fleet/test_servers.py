@@ -15,7 +15,7 @@ from nats.js import JetStreamContext
 from benches.fleet_boxes import SimulatedDaemon
 from helpers.boxes import asked, box_of, until
 from helpers.certificates import authority
-from helpers.fleets import TRACKERD, NatsServer, free_port, nats_server
+from helpers.fleets import TRACKERD, NatsServer, held_port, nats_server
 from helpers.nats_accounts import Account, account
 from tracker.client.nats_connection import close_nats, connect_nats
 from tracker.client.nats_options import NatsOptions
@@ -191,12 +191,13 @@ def test_names_that_stand_for_more_than_one_are_refused(tmp_path: Path) -> None:
 
 @contextmanager
 def three_servers(folder: Path) -> Iterator[list[NatsServer]]:
-    routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(3)]
     with ExitStack() as stack:
+        routes = [f"nats://127.0.0.1:{stack.enter_context(held_port())}" for _ in range(3)]
         servers = []
         for number, route in enumerate(routes):
             arguments = ["--name", f"nats{number}", "--cluster_name", "of-this-test", "--cluster", route]
-            server = NatsServer(folder / f"nats{number}", arguments=[*arguments, "--routes", ",".join(routes)])
+            port = stack.enter_context(held_port())
+            server = NatsServer(folder / f"nats{number}", port, [*arguments, "--routes", ",".join(routes)])
             stack.callback(server.stop)
             server.start()
             servers.append(server)

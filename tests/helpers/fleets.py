@@ -23,7 +23,9 @@ from tracker.client.nats_options import NatsOptions
 from tracker.errors import ConfigError, TrackerError
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets
+from tracker.fleet.reading import all_entries
 from tracker.fleet.settings import WantedStream
+from tracker.protocol.placement import WHERE
 
 R = TypeVar("R")
 
@@ -60,13 +62,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A port that is given to nobody else, also while no server of ours listens there: a server may bind what is
+    bound and does not listen."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
+
+
 @dataclass
 class NatsServer:
-    """One `nats-server` with JetStream, which can be stopped and started again on its files."""
+    """One `nats-server`, which can be stopped and started again on its files."""
 
     folder: Path
-    port: int = field(default_factory=free_port)
+    port: int
     arguments: Sequence[str] = ()
+    has_jetstream: bool = True
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -78,8 +91,8 @@ class NatsServer:
         return self.folder.with_suffix(".log")
 
     def start(self) -> None:
-        command = ["nats-server", "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", str(self.folder)]
-        command += self.arguments
+        command = ["nats-server", "-a", "127.0.0.1", "-p", str(self.port), "-sd", str(self.folder), *self.arguments]
+        command += ["-js"] if self.has_jetstream else []
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(self._listens, START_S)
@@ -209,6 +222,17 @@ class TestFleet:
     def apply(self, wanted: dict[str, WantedStream], *, prune: bool = False) -> people.Applied:
         return self.do(lambda buckets: people.apply(buckets, wanted, prune=prune))
 
+    def forget_streams(self) -> None:
+        """Until none has a place any more: else one that is wanted anew seems to be live where it was before."""
+        self.apply({}, prune=True)
+
+        def none_has_a_place() -> bool:
+            with contextlib.suppress(TimeoutError, ConfigError):
+                return not self.do(lambda buckets: all_entries(buckets.js, WHERE))
+            return False
+
+        wait_until(none_has_a_place, START_S, LOOK_S)
+
     def state(self) -> people.FleetState:
         """A busy machine's disk lets JetStream hang for seconds: then it is asked again."""
         deadline_s = time.monotonic() + START_S
@@ -259,13 +283,14 @@ class TestFleet:
 
 
 @contextmanager
-def nats_server(folder: Path, arguments: Sequence[str] = ()) -> Iterator[NatsServer]:
-    server = NatsServer(folder / "nats", arguments=arguments)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+def nats_server(folder: Path, arguments: Sequence[str] = (), *, has_jetstream: bool = True) -> Iterator[NatsServer]:
+    with held_port() as port:
+        server = NatsServer(folder / "nats", port, arguments, has_jetstream)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 @contextmanager
