@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from benches.fleet_boxes import SimulatedDaemon
 from helpers.fleets import NatsServer
 from tracker.client.nats_connection import close_nats, connect_nats
 from tracker.client.nats_options import NatsOptions
+from tracker.client.tasks import ended
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.files import Files
 from tracker.fleet.settings import JobsConfig
@@ -40,8 +41,4 @@ async def worker_of(there: Files, config: JobsConfig) -> AsyncIterator["asyncio.
     try:
         yield running[1]
     finally:
-        for task in running:
-            task.cancel()
-        for task in running:
-            with suppress(asyncio.CancelledError):
-                await task
+        await ended(running)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from tracker.client.nats_options import NatsOptions
+from tracker.client.tasks import ended
 from tracker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ LOST_PINGS = 3
 CONNECT_S = 2
 PATIENCE_S = 10  # of somebody who does not wait for a server
 
+NO_JETSTREAM = "JetStream does not answer; is it on (nats-server -js)?"
 NO_TLS = "the server does not speak TLS, which tls://, ca or a certificate asks for"
 
 Callback = Callable[[], Awaitable[None]]
@@ -55,8 +57,13 @@ async def connect_nats(
         )
     )
     ends: list[asyncio.Future[Any]] = [connecting] if wait else [connecting, failures.refused]
-    await asyncio.wait(ends, timeout=None if wait else PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
-    await _finish(connecting, failures, options)
+    try:
+        await asyncio.wait(ends, timeout=None if wait else PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        _finish(connecting, failures, options)
+    except BaseException:  # or nobody waits for it any more: it would go on trying for ever
+        await ended([connecting])
+        await close_nats(nats)
+        raise
     return nats
 
 
@@ -69,6 +76,16 @@ async def close_nats(connection: "Nats") -> None:
     except (nats.errors.Error, TimeoutError, OSError):  # nats-py has not closed its socket then, and never does
         if connection._transport is not None:
             connection._transport.close()  # type: ignore[no-untyped-call]
+
+
+def not_answered(options: NatsOptions, error: Exception) -> ConfigError:
+    """What a connected NATS raised, in words: its JetStream does not answer, or it is away again."""
+    import nats
+    from nats.js.errors import ServiceUnavailableError
+
+    if isinstance(error, (TimeoutError, nats.errors.NoRespondersError, ServiceUnavailableError)):
+        return ConfigError([f"{options.shown}: {NO_JETSTREAM}"])
+    return ConfigError([f"{options.shown}: NATS: {_words(error)}"])
 
 
 class Failures:
@@ -93,7 +110,7 @@ class Failures:
             self.refused.set_result(words)
 
 
-async def _finish(connecting: "asyncio.Future[None]", failures: Failures, options: NatsOptions) -> None:
+def _finish(connecting: "asyncio.Future[None]", failures: Failures, options: NatsOptions) -> None:
     """Raises ConfigError where it is not connected."""
     import nats
 
@@ -102,8 +119,6 @@ async def _finish(connecting: "asyncio.Future[None]", failures: Failures, option
         if connecting.done():
             connecting.result()
             return
-        connecting.cancel()
-        await asyncio.wait([connecting], timeout=CONNECT_S)
     except (nats.errors.Error, OSError, TimeoutError) as error:
         why = _words(error) or why
     raise ConfigError([f"{options.shown}: NATS is not to be had there: {why}"])

@@ -5,9 +5,9 @@ import time
 
 import nats
 from nats.aio.msg import Msg
-from nats.js.errors import KeyNotFoundError, NotFoundError
+from nats.js.errors import BucketNotFoundError, KeyNotFoundError
 
-from tracker.client.nats_connection import close_nats, connect_nats
+from tracker.client.nats_connection import close_nats, connect_nats, not_answered
 from tracker.client.nats_options import NatsOptions
 from tracker.config import STREAM_NAME
 from tracker.config.wording import name_problem
@@ -28,13 +28,19 @@ class Whereabouts:
         self._watched: set[str] = set()
 
     async def connect(self, options: NatsOptions) -> None:
-        """Raises ConfigError."""
+        """Raises ConfigError, and leaves no connection then."""
         self._nats = await connect_nats(options, "tracker client", on_back=self._look_again)
         try:
             self._bucket = await self._nats.jetstream().key_value(WHERE)
-        except (NotFoundError, TimeoutError):
+        except BucketNotFoundError:
             await close_nats(self._nats)
             raise ConfigError(["there is no fleet in this NATS: start a box first, trackerd fleet serve"]) from None
+        except (nats.errors.Error, OSError) as error:
+            await close_nats(self._nats)
+            raise not_answered(options, error) from None
+        except BaseException:  # nobody waits for it any more
+            await close_nats(self._nats)
+            raise
 
     async def close(self) -> None:
         await close_nats(self._nats)

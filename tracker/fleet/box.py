@@ -15,6 +15,7 @@ from nats.errors import Error as NatsError
 import tracker
 from tracker.client import Message
 from tracker.client.nats_connection import close_nats, connect_nats
+from tracker.client.tasks import ended
 from tracker.errors import TrackerError
 from tracker.fleet.buckets import Buckets, entry_of
 from tracker.fleet.daemon_link import Daemon, public_key
@@ -28,7 +29,6 @@ from tracker.fleet.presence import HEARTBEAT_S, Presence
 from tracker.fleet.reading import View, answered
 from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded
 from tracker.fleet.settings import BoxConfig
-from tracker.fleet.tasks import ended
 from tracker.fleet.worker import Worker
 from tracker.protocol.messages import Event, Status
 from tracker.protocol.placement import key_of

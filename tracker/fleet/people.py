@@ -7,17 +7,15 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
-from nats.js.errors import ServiceUnavailableError
 
-from tracker.client.nats_connection import close_nats, connect_nats
+from tracker.client.nats_connection import close_nats, connect_nats, not_answered
 from tracker.client.nats_options import NatsOptions
 from tracker.config import STREAM_NAME
 from tracker.config.wording import name_problem
-from tracker.errors import BadRequest, ConfigError, UnknownStream
+from tracker.errors import BadRequest, UnknownStream
 from tracker.fleet.buckets import Buckets, entry_of
 from tracker.fleet.queueing import forget_needs, forget_other_subjects, queue_missing, unqueue
-from tracker.fleet.reading import NO_JETSTREAM, READ_S, all_entries
+from tracker.fleet.reading import READ_S, all_entries
 from tracker.fleet.records import BOXES, CLAIMS, ORDERS, WANTED, BoxRecord, Claim, decoded
 from tracker.fleet.settings import WantedStream, to_json
 from tracker.protocol.placement import WHERE, Where, key_of, name_of, where_of
@@ -56,10 +54,8 @@ async def ask(options: NatsOptions, work: Callable[[Buckets], Awaitable[R]]) -> 
     connection = await connect_nats(options, "trackerd fleet")
     try:
         return await work(await Buckets.open(connection))
-    except (TimeoutError, NoRespondersError, ServiceUnavailableError):
-        raise ConfigError([f"{options.shown}: {NO_JETSTREAM}"]) from None
-    except (NatsError, ConnectionError) as error:
-        raise ConfigError([f"{options.shown}: NATS: {str(error).removeprefix('nats: ')}"]) from None
+    except (NatsError, TimeoutError, ConnectionError) as error:
+        raise not_answered(options, error) from None
     finally:
         await close_nats(connection)
 

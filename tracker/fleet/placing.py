@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from tracker.client.tasks import ended
 from tracker.config import STREAM_NAME
 from tracker.config.wording import name_problem
 from tracker.errors import TrackerError
@@ -19,7 +20,6 @@ from tracker.fleet.pulling import Pull
 from tracker.fleet.queueing import consumer_of
 from tracker.fleet.records import ANY, QUEUE, Order, decoded, needs_key, satisfied
 from tracker.fleet.settings import Labels, RoomConfig
-from tracker.fleet.tasks import ended
 from tracker.protocol.placement import key_of, name_of
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from nats.js.errors import (
     ServiceUnavailableError,
 )
 
-NO_JETSTREAM = "JetStream does not answer; is it on (nats-server -js)?"
+from tracker.client.nats_connection import NO_JETSTREAM
+
 ASK_AGAIN_S = 1.0
 READ_S = 10.0  # until a bucket is read, or an object's first bytes
 READ_AT_ONCE = 256  # entries
@@ -49,9 +50,17 @@ async def answered(ask: Callable[[], Awaitable[T]]) -> T:
             log.debug("NATS: %s", error)
         except APIError as error:
             why_not = f"JetStream refuses: {error.description or error}."
+        if _is_cancelled():
+            raise asyncio.CancelledError
         log.log(logging.DEBUG if why_not == told else logging.WARNING, "%s It is asked until it does.", why_not)
         told = why_not
         await asyncio.sleep(ASK_AGAIN_S)
+
+
+def _is_cancelled() -> bool:
+    """`wait_for` of Python 3.11 forgets that it was, where what it waits for comes at that very moment."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class View:
