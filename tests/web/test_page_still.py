@@ -67,7 +67,7 @@ def test_streams_that_send_nothing_show_their_last_frame(tmp_path: Path) -> None
             page.wait_for_selector("#view[data-frame]")
             seen = app(page, "app.view.picture.tracks.objects")
             assert [record["state"] for record in seen] == ["visible"]
-            until(page, "app.objects.rows.size === 1")
+            until(page, "app.tracked.list.rows.size === 1")
             until(page, THUMBNAIL)
             page.click("[data-stream=failed] .tile")
             until(page, "app.view.picture?.stream === 'failed'")

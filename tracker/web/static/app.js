@@ -1,5 +1,6 @@
 // The page: puts the parts together and carries messages and wishes between them.
 
+import * as address from "./address.js";
 import { $, show, text, toast } from "./dom.js";
 import { Controls } from "./controls.js";
 import { Events } from "./events.js";
@@ -7,7 +8,6 @@ import { Everything } from "./everything.js";
 import { Hold } from "./hold.js";
 import { Link } from "./link.js";
 import { Notice } from "./notice.js";
-import { Objects } from "./objects.js";
 import { Pictures } from "./pictures.js";
 import { Pointing } from "./pointing.js";
 import { Prompt } from "./prompt.js";
@@ -15,6 +15,7 @@ import { Similar } from "./similar.js";
 import { Still } from "./still.js";
 import { Streams } from "./streams.js";
 import { Tiles } from "./tiles.js";
+import { Tracked } from "./tracked.js";
 import { Tracks } from "./tracks.js";
 import { View } from "./view.js";
 import { WatchList } from "./watchlist.js";
@@ -25,8 +26,8 @@ const REFRESH_MS = 5000;
 
 class App {
   constructor() {
-    this.selected = streamOf(location.pathname);
-    this.kiosk = new URLSearchParams(location.search).has("kiosk");
+    this.selected = address.streamNamed();
+    this.kiosk = address.kiosk;
     this.records = new Map(); // stream -> record
     this.tracks = new Tracks();
     this.instance = null; // of the daemon: another one since it was restarted
@@ -46,7 +47,7 @@ class App {
     this.pictures = new Pictures((picture) => this.show(picture), (stream) => this.link.drawn(stream));
     this.prompt = new Prompt(this.link, this.view, this.hold, changed, refused);
     this.everything = new Everything(this.link, this.view, this.hold, changed, refused);
-    this.objects = new Objects($("objects"), $("no-objects"), this.objectActions());
+    this.tracked = new Tracked(this);
     this.events = new Events($("events"), (event) => this.watchList.happened(event));
     this.tiles = new Tiles($("tiles"), this.link, (stream) => this.select(stream));
     this.tiles.onlook = () => this.look();
@@ -64,32 +65,12 @@ class App {
       begun: () => (this.everything.active ? this.everything.leave() : this.prompt.leave()),
     });
     const { view, hold, prompt, everything } = this;
-    const select = (object) => this.selectObject(object);
+    const select = (object) => this.tracked.select(object);
     this.pointing = new Pointing($("view"), { view, hold, prompt, everything, select, on: () => this.controls.on });
     new ResizeObserver(() => this.look()).observe($("view"));
     document.addEventListener("visibilitychange", () => this.look());
     setInterval(() => this.refresh(), REFRESH_MS);
     window.addEventListener("popstate", () => location.reload());
-  }
-
-  objectActions() {
-    const call = (op, args) =>
-      this.link.call(op, { stream: this.selected, ...args }).catch((error) => toast(error.message, true));
-    return {
-      select: (object) => this.selectObject(object === this.view.selected ? null : object),
-      jump: (object) => this.jump(object),
-      correct: (object) => {
-        if (this.prompt.correcting === object) return this.prompt.leave();
-        this.zones.leave();
-        this.selectObject(object);
-        this.prompt.startCorrecting(object);
-        $("view").focus();
-      },
-      rename: (object, label) =>
-        this.link.call("objects.update", { stream: this.selected, object, label }).then(() => void this.listObjects()),
-      similar: (object) => this.similar.search(this.selected, object),
-      remove: (object) => call("objects.remove", { object }).then(() => this.listObjects()),
-    };
   }
 
   // ------------------------------------------------------------------------------------- what the server says
@@ -113,7 +94,7 @@ class App {
       .then(({ streams }) => this.takeStreams(streams))
       .catch((error) => toast(error.message, true));
     this.events.load(this.link).catch((error) => toast(error.message, true));
-    if (this.selected) this.listObjects();
+    if (this.selected) this.tracked.load();
     this.zones.load();
     this.watchList.load();
   }
@@ -171,14 +152,14 @@ class App {
   /** What was drawn or marked on a stream that was removed goes with it. */
   sayRemoved() {
     toast(`the stream ${this.selected} was removed`, true);
-    history.replaceState(null, "", `/${location.search}`);
+    address.nameNone();
   }
 
   event(event) {
     if (event.event === "segment_progress") this.everything.advance(event);
     if (event.event === "daemon_stopping") this.banner("The daemon is stopping; trying again when it is back…");
     this.events.add(event);
-    if (event.stream === this.selected && event.object !== undefined) this.listObjects();
+    if (event.stream === this.selected && event.object !== undefined) this.tracked.load();
   }
 
   /** A picture was decoded: keep its tracks, and show it where it belongs. */
@@ -192,7 +173,7 @@ class App {
       picture.bitmap.close();
       return;
     }
-    if (tracks) this.objects.update(tracks.objects, picture);
+    if (tracks) this.tracked.list.update(tracks.objects, picture);
     if (tracks) this.zones.count(tracks.zones);
     if (this.hold.held) {
       picture.bitmap.close();
@@ -212,12 +193,11 @@ class App {
     if (stream === this.selected && this.view.picture) return;
     this.turnTo(stream);
     this.notice.waits();
-    const path = `/s/${encodeURIComponent(stream)}${location.search}`;
-    if (byUser) history.pushState(null, "", path);
+    if (byUser) address.name(stream);
     this.tiles.mark(stream);
     this.streams.update();
     this.look();
-    this.listObjects();
+    this.tracked.load();
     this.fillEmpty();
   }
 
@@ -228,26 +208,11 @@ class App {
     this.zones.leave();
     this.selected = stream;
     this.view.clear();
-    this.selectObject(null);
-    this.objects.clear();
+    this.tracked.select(null);
+    this.tracked.list.clear();
     this.controls.still(null);
     this.zones.load();
     this.changed();
-  }
-
-  selectObject(object) {
-    this.view.selected = object;
-    this.view.draw();
-    this.objects.mark(object, this.prompt.correcting);
-    this.watchList.select(this.selected, object);
-  }
-
-  jump(object) {
-    const box = this.view.picture?.tracks?.objects.find((record) => record.object === object)?.box;
-    this.selectObject(object);
-    if (box) this.view.zoomTo(box);
-    else toast(`object ${object} is not in sight`);
-    this.look();
   }
 
   /** What others have changed without an event. */
@@ -255,39 +220,6 @@ class App {
     if (document.hidden || document.body.dataset.daemon !== "answers" || !this.link.open) return;
     this.zones.load();
     this.watchList.load();
-  }
-
-  /** One request at a time, however many events come. */
-  async listObjects() {
-    this.listWanted = true;
-    if (this.listing) return;
-    this.listing = true;
-    while (this.listWanted && this.selected) {
-      this.listWanted = false;
-      await this.fetchObjects(this.selected);
-    }
-    this.listing = false;
-  }
-
-  async fetchObjects(stream) {
-    try {
-      const { objects } = await this.link.call("objects.list", { stream });
-      if (stream !== this.selected) return;
-      this.objects.update(objects);
-      this.forgetAllBut(new Set(objects.map(({ object }) => object)));
-      if (this.records.get(stream)?.state !== "live") this.still.show(); // no picture comes that would have them
-    } catch (error) {
-      if (!["unavailable", "unknown_stream"].includes(error.code)) toast(error.message, true);
-    }
-  }
-
-  /** What is not tracked any more is neither selected nor corrected. */
-  forgetAllBut(objects) {
-    const { correcting } = this.prompt;
-    if (this.view.selected !== null && !objects.has(this.view.selected)) this.selectObject(null);
-    if (correcting === null || objects.has(correcting)) return;
-    this.prompt.leave();
-    toast(`object ${correcting} was removed`);
   }
 
   /** A stream that is paused or over sends nothing; its last picture is asked for. */
@@ -307,17 +239,7 @@ class App {
 
   changed() {
     this.controls?.update();
-    this.objects?.mark(this.view.selected, this.prompt.correcting);
-  }
-}
-
-/** The stream that an address names; null where it names none. */
-function streamOf(path) {
-  const name = path.match(/^\/s\/([^/]+)$/)?.[1] ?? "";
-  try {
-    return decodeURIComponent(name) || null;
-  } catch {
-    return name; // no text in UTF-8: there is no such stream, which the page says
+    this.tracked?.mark();
   }
 }
 

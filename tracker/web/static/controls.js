@@ -173,7 +173,7 @@ export class Controls {
     if (prompt.waiting) return "Asking the model…";
     if (prompt.active) return words.marked;
     if (!view.picture) return "";
-    const passedOver = hold.held && view.picture.tracks === null && this.app.objects.rows.size > 0;
+    const passedOver = hold.held && view.picture.tracks === null && this.app.tracked.list.rows.size > 0;
     return `${passedOver ? "No outlines are known of this frame. " : ""}${hold.held ? words.held : words.live}`;
   }
 

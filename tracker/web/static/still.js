@@ -30,7 +30,7 @@ export class Still {
     if (late) return picture.bitmap.close();
     app.tiles.tiles.get(stream)?.draw(picture);
     app.view.show(picture);
-    app.objects.picture(picture);
+    app.tracked.list.picture(picture);
     app.controls.still(picture);
   }
 }
