@@ -5,7 +5,7 @@ import pytest
 from tracker.config import StreamConfig
 from tracker.streams.allowlist import pattern_problem
 from tracker.streams.picture import Misconfigured
-from tracker.streams.urls import is_live, problems, redacted, with_credentials
+from tracker.streams.urls import for_ffmpeg, is_live, problems, redacted, with_credentials
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,26 @@ def test_cameras_and_files(url, format_, live):
 
 
 @pytest.mark.parametrize(
+    ("url", "opened"),
+    [
+        ("RTSP://Cam/Live", "rtsp://Cam/Live"),
+        ("file:///srv/A.mp4", "/srv/A.mp4"),
+        ("Movie:x", "Movie:x"),
+    ],
+)
+def test_ffmpeg_is_given_the_schemes_that_it_knows(url, opened):
+    assert for_ffmpeg(url) == opened
+
+
+@pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({}, []),
         ({"pace": "all"}, ["pace: all is for files"]),
+        ({"url": "rtsp://cam:live/"}, ["url: its port is no number"]),
+        ({"url": "rtsp://viewer:se/same@cam/live"}, ["url: its port is no number"]),
+        ({"url": "rtsp://viewer:sesame@[::1]:8554/live"}, []),
+        ({"url": "udp://@:1234"}, []),
         ({"url": "a.mp4", "pace": "all"}, []),
         ({"url": "a.mp4", "password_env": "P"}, ["url: a user name and password need a URL"]),
         (

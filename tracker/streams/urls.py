@@ -56,8 +56,11 @@ def is_network(scheme: str) -> bool:
 
 
 def for_ffmpeg(url: str) -> str:
+    """A file's path; else the URL with its scheme in the lower case that FFmpeg knows alone."""
     path = local_path(url)
-    return url if path is None else str(path)
+    if path is not None:
+        return str(path)
+    return _SCHEME.sub(lambda match: match[0].lower(), url) if scheme(url) in _LIVE else url
 
 
 def redacted(url: str) -> str:
@@ -109,8 +112,8 @@ def problems(config: StreamConfig) -> list[str]:
         found.append("loop: is for files; a camera has no end to begin again at: leave it out")
     if config.size is not None and (problem := oversize(config.size)):
         found.append(f"size: {problem}")
-    if _port_beyond(config.url):
-        found.append("url: its port is beyond 65535, which is the last there is")
+    if problem := _port_problem(config.url):
+        found.append(f"url: {problem}")
     if config.pace == "all" and is_live(config):
         found.append("pace: all is for files; a camera does not wait: use real")
     wants_credentials = any(getattr(config, field) is not None for field in CREDENTIAL_FIELDS)
@@ -119,12 +122,18 @@ def problems(config: StreamConfig) -> list[str]:
     return found
 
 
-def _port_beyond(url: str) -> bool:
-    """Whether a URL names a port that no host has. The number stays unsaid: it may be part of a password."""
+def _port_problem(url: str) -> str | None:
+    """What is wrong with a URL's port. It stays unsaid: it may be part of a password."""
     _, separator, rest = url.partition("://")
     host = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
-    port = re.search(r":([0-9]+)\Z", host)
-    return bool(separator) and port is not None and int(port[1][:6]) > 65535
+    port = re.search(r":([^\]:]+)\Z", host)
+    if not separator or port is None:
+        return None
+    if port[1].isdecimal() and port[1].isascii():
+        return "its port is beyond 65535, which is the last there is" if int(port[1][:6]) > 65535 else None
+    if scheme(url) not in _LIVE:
+        return None
+    return "its port is no number; in a password / is written %2F, ? is %3F, # is %23"
 
 
 def secret(variable: str | None, file: str | None, what: str) -> str | None:
