@@ -432,14 +432,6 @@ def test_a_refusal_names_what_was_typed(
     assert text.replace("MASK", str(mask)) in result.stderr
 
 
-def test_the_history_of_a_stream_that_never_was_is_refused(daemon: FakeDaemon) -> None:
-    daemon.answers["history.list"] = replies.EventList(events=[])
-    daemon.answers["streams.list"] = replies.StreamList(streams=[])
-    result = ctl(daemon, "history", "nostream")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "unknown_stream" in result.stderr
-
-
 def test_no_answer_exits_with_3(daemon: FakeDaemon) -> None:
     daemon.answers["objects.list"] = None
     result = ctl(daemon, "--timeout", "0.1", "ls")

@@ -309,10 +309,13 @@ class TestHistory:
             assert [e["event"] for e in everything][:2] == ["stream_added", "stream_live"]
             assert history(talk, since=everything[-1]["time"]) == ["object_removed"]
             assert len(history(talk, limit=1)) == 1
-            assert history(talk, stream="nobody") == []
+            assert talk.refused("history.list", stream="nobody")[0] == "unknown_stream"
             assert talk.refused("history.list", object=1)[0] == "bad_request"
         with serving(config) as talk:
             assert "daemon_stopping" in history(talk, stream="cam")
+            talk.ask("streams.remove", stream="cam")
+            assert "stream_removed" in history(talk, stream="cam")
+            assert history(talk, stream="cam", object=9) == []
 
 
 @pytest.mark.usefixtures("preloaded")

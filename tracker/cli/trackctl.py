@@ -20,7 +20,6 @@ from tracker.cli.snapshot import snapshot
 from tracker.cli.streams import streams
 from tracker.cli.zones import zones
 from tracker.client import CONTROL, TIMEOUT_S, Client
-from tracker.client.connection import check_stream
 from tracker.client.messages import Message
 from tracker.errors import ConfigError, Timeout, TrackerError
 
@@ -80,8 +79,6 @@ def history(
     """Show what happened, the newest last."""
     since = None if since_s is None else time.time() - since_s
     found = client.history(stream, object, since, limit)
-    if stream is not None and not found.events:
-        check_stream(stream, client.streams())
     show.result(found, as_json, show.event_lines)
 
 

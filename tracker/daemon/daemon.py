@@ -105,7 +105,8 @@ class Daemon:
         self._descriptions = Descriptions(context, self._describer)
         self._pictures = Pictures(context, wake)
         parts = Similar(context, context.looks), self._descriptions, self._pictures
-        self._desk = RequestDesk(self._jobs, History(store), parts, self._persistence, wake, self._pulse.beat)
+        history = History(store, self._table)
+        self._desk = RequestDesk(self._jobs, history, parts, self._persistence, wake, self._pulse.beat)
         self._desk.open(operations(context, self._keeper.attach, self._keeper.detach, self._desk.cancel))
         self._optional: dict[str, Ticking] = {  # for want of which nobody's tracking ends
             "discovery": self._discovery,
