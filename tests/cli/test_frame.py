@@ -76,6 +76,16 @@ def test_nothing_is_written_over_unasked(clip, tmp_path):
     assert read_still(path).shape == (48, 64, 3)
 
 
+@pytest.mark.parametrize(
+    "command", [["frame", "-o", "x.png"], ["track", "--jsonl", "x.jsonl"], ["segment", "--everything"]]
+)
+def test_an_address_is_no_file_and_its_password_is_not_repeated(command):
+    refused = CliRunner().invoke(trackerd, [*command, "rtsp://viewer:sesame@10.0.0.7/live"])
+    assert refused.exit_code != 0
+    assert "sesame" not in refused.output
+    assert "is an address" in " ".join(refused.output.split())
+
+
 def test_two_commands_do_not_write_to_one_place(clip, tmp_path):
     path = tmp_path / "x.png"
     with click.Context(click.Command("other")):

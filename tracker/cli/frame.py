@@ -5,13 +5,14 @@ from pathlib import Path
 import click
 
 from tracker.cli import show
+from tracker.cli.options import InPath
 from tracker.cli.outputs import OVERWRITE, OutFile, check_paths, write_whole
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @click.command()
-@click.argument("path", metavar="VIDEO_OR_DIR", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", metavar="VIDEO_OR_DIR", type=InPath())
 @click.option("--frame", type=click.IntRange(0), default=0, show_default=True, help="Its number, counted from 0.")
 @click.option("-o", "--output", type=OutFile(*_SUFFIXES), required=True, help="A .png or .jpg file.")
 @click.option("--display", is_flag=True, help="In the shape that a player shows, where pixels are not square.")

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from tracker.cli import show
-from tracker.cli.options import ModelOptions, Numbers, knob_options, knobs_of, model_options, progress_bar
+from tracker.cli.options import InPath, ModelOptions, Numbers, knob_options, knobs_of, model_options, progress_bar
 from tracker.errors import BadPrompt, SourceError
 from tracker.protocol.requests import SegmentAll
 
@@ -27,14 +27,14 @@ DB = click.option("--db", required=True, type=click.Path(dir_okay=False, path_ty
 @click.option(
     "--list",
     "listed",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=InPath(dir_okay=False),
     help='JSON lines: {"path": …, "box": [x1, y1, x2, y2]}, the box if any.',
 )
 @click.option(
     "--from",
     "others",
     multiple=True,
-    type=click.Path(exists=True, path_type=Path),
+    type=InPath(),
     help="Take over what another index has, or all indexes (*.db) of a folder.",
 )
 @DB

@@ -9,7 +9,7 @@ import click
 
 from tracker.cli import show
 from tracker.cli.commands import json_option, pass_client
-from tracker.cli.options import Numbers
+from tracker.cli.options import InPath, Numbers
 from tracker.client import Client
 from tracker.client.marks import Box
 from tracker.client.options import Marks
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 POINT, BOX = Numbers("X,Y[,LABEL]", 2, 3), Numbers("X1,Y1,X2,Y2", 4)
-IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+IN_FILE = InPath(dir_okay=False)
 
 
 def _marked(command: Callable[..., None]) -> Callable[..., None]:

@@ -6,6 +6,7 @@ Each group is a decorator that adds the options and a class that takes its own o
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
@@ -42,6 +43,18 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         if len(numbers) not in self._counts or not all(map(math.isfinite, numbers)):
             self.fail(f"{value!r} is not {self.name}", param, ctx)
         return numbers
+
+
+class InPath(click.Path):
+    """A file or folder that is there. An address is refused without being repeated: it may hold a password."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(exists=True, path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if "://" in str(value):
+            self.fail("is an address, and files and folders are read here; for cameras: trackerd serve", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @dataclass(frozen=True, slots=True)

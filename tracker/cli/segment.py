@@ -12,6 +12,7 @@ import click
 
 from tracker.cli.options import (
     Group,
+    InPath,
     Marks,
     ModelOptions,
     knob_options,
@@ -101,9 +102,7 @@ class Report:
 
 
 @click.command()
-@click.argument(
-    "paths", metavar="IMAGE_OR_DIR...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
-)
+@click.argument("paths", metavar="IMAGE_OR_DIR...", nargs=-1, required=True, type=InPath())
 @mark_options
 @click.option("--candidates", is_flag=True, help="Three masks for a prompt that is ambiguous, best first.")
 @click.option("--everything", is_flag=True, help="Everything that is on the pictures.")

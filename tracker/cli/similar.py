@@ -1,14 +1,13 @@
 """`trackctl similar` and `trackctl watchlist`: what was seen, found again and waited for."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from tracker.cli import show
 from tracker.cli.commands import json_option, pass_client
-from tracker.cli.options import Numbers
+from tracker.cli.options import InPath, Numbers
 from tracker.client import Client
 from tracker.client.options import LookOptions
 
@@ -17,9 +16,7 @@ def _look_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--frame", type=int, help="A buffered frame; the newest if absent."),
         click.option("--box", type=Numbers("X1,Y1,X2,Y2", 4), help="What is meant, on the frame or the picture."),
-        click.option(
-            "--picture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Instead of a stream."
-        ),
+        click.option("--picture", type=InPath(dir_okay=False), help="Instead of a stream."),
     ):
         command = option(command)
     return command

@@ -10,6 +10,7 @@ import click
 
 from tracker.cli import show
 from tracker.cli.options import (
+    InPath,
     Marks,
     ModelOptions,
     knob_options,
@@ -38,10 +39,8 @@ if TYPE_CHECKING:  # torch takes seconds to import: only when there is work
 
 
 @click.command()
-@click.argument("path", metavar="VIDEO_OR_DIR", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--prompts", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="YAML list of prompts."
-)
+@click.argument("path", metavar="VIDEO_OR_DIR", type=InPath())
+@click.option("--prompts", type=InPath(dir_okay=False), help="YAML list of prompts.")
 @mark_options
 @click.option("--everything", is_flag=True, help="Follow everything that is found on --frame.")
 @click.option(
