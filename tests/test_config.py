@@ -142,6 +142,17 @@ BAD = {
         "publish: {outline_tolerance_px: .nan}",
         ["publish.outline_tolerance_px: must be a finite number"],
     ),
+    "what becomes infinite in bytes": (
+        "{persist: {history_mib: 1.0e+308}, limits: {replies_mib: 1.0e+308}}",
+        [
+            "persist.history_mib: must be a number of at most 1000000000",
+            "limits.replies_mib: must be a number of at most 1000000000",
+        ],
+    ),
+    "more than a machine's memory": (
+        f"limits: {{memory_mib: {10**30}}}",
+        ["limits.memory_mib: must be a whole number"],
+    ),
     "infinite": ("streams: {a: {url: x, fps: .inf}}", ["streams.a.fps: must be a finite number"]),
     "infinite, nested": (
         "streams: {a: {url: x, buffer: {seconds: .inf}}}",
@@ -274,3 +285,12 @@ def test_the_example_shows_how_discover_is_turned_on() -> None:
     shown = re.search(r"\{every_s.*?\}", EXAMPLE.read_text(), re.DOTALL)
     assert shown
     assert yaml.safe_load(shown[0].replace("#", "")) == msgspec.to_builtins(DiscoverConfig())
+
+
+@pytest.mark.parametrize(
+    "text", ["engine: {{mode: x{0}}}", "engine: {{threads: x{0}}}", "engine: {{threads: {0}}}", "x{0}: 1"]
+)
+def test_of_a_value_that_is_a_book_little_is_repeated(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text.format("9" * 100_000))
+    assert len(str(caught.value)) < 1000

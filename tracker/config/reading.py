@@ -14,6 +14,8 @@ from tracker.config.sections import MAX_ZONES, STREAM_NAME, Config, StreamConfig
 from tracker.config.wording import name_problem, place_and_words, why_unreadable
 from tracker.errors import ConfigError
 
+MAX_CHARS = 500  # of what is said of one problem; a list of all keys of a stream takes 300
+
 
 def load(path: str | Path) -> Config:
     """Read a configuration file. Raises ConfigError with every problem found."""
@@ -34,7 +36,7 @@ def sound_streams(path: str | Path) -> dict[str, StreamConfig]:
 def parse(text: str, origin: str = "config") -> Config:
     """Parse YAML text; `origin` names it in messages."""
     data = _data(text, origin)
-    problems = [f"{origin}: {problem}" for problem in _problems(data if data is not None else {})]
+    problems = [f"{origin}: {_brief(problem)}" for problem in _problems(data if data is not None else {})]
     if problems:
         raise ConfigError(problems)
     return msgspec.convert(data or {}, Config)
@@ -53,7 +55,12 @@ def _data(text: str, origin: str) -> object:
     try:
         return load_yaml(text)
     except ValueError as error:
-        raise ConfigError([f"{origin}: {error}"]) from None
+        raise ConfigError([f"{origin}: {_brief(str(error))}"]) from None
+
+
+def _brief(problem: str) -> str:
+    """Without most of a value that is a book."""
+    return problem if len(problem) <= MAX_CHARS else f"{problem[:MAX_CHARS]}…"
 
 
 def _problems(data: object) -> Iterator[str]:

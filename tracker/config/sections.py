@@ -11,8 +11,9 @@ STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}\Z"  # not $: that lets a final newlin
 # No control characters, line separators or marks of writing direction: labels reach terminals, logs and pages.
 PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]*\Z"
 
-Positive = Annotated[float, Meta(gt=0)]
-NonNegative = Annotated[float, Meta(ge=0)]
+MOST = 1e9  # of any number: what it is reckoned into, such as nanoseconds and bytes, stays a number too
+Positive = Annotated[float, Meta(gt=0, le=MOST)]
+NonNegative = Annotated[float, Meta(ge=0, le=MOST)]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 PointsPerSide = Annotated[int, Meta(ge=1, le=64)]
@@ -37,7 +38,7 @@ class EngineConfig(Section, frozen=True):
     mode: Literal["exact", "fast"] = "exact"
     history_frames: Annotated[int, Meta(ge=1, le=1024)] = 32
     conditioning_frames: Literal[4, 8, 16] = 4  # prompted frames that an object keeps looking at
-    fill_hole_area: Annotated[int, Meta(ge=0)] = 8  # pixels of the low-resolution mask; 0: off
+    fill_hole_area: Annotated[int, Meta(ge=0, le=2**20)] = 8  # pixels of the low-resolution mask; 0: off
     catch_up_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     max_objects: Count = 64
     threads: Count | None = None  # CPU threads of the model; None: torch's own choice
@@ -218,7 +219,9 @@ class LimitsConfig(Section, frozen=True):
     streams: Annotated[int, Meta(ge=1, le=4096)] = 64  # all together, where a client adds one
     subscriptions: Count = 4096  # of all subscribers together
     replies_mib: Positive = 64.0  # that wait for clients which do not read, all together
-    memory_mib: Annotated[int, Meta(ge=64)] | None = None  # resident; None: three quarters of the machine's
+    memory_mib: Annotated[int, Meta(ge=64, le=2**30)] | None = (
+        None  # resident; None: three quarters of the machine's
+    )
 
 
 class KeysConfig(Section, frozen=True):
