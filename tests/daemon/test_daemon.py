@@ -81,18 +81,19 @@ class TestObjects:
         assert refined["box"] == pytest.approx([110, 80, 130, 100], abs=3)
 
     def test_what_is_lost_expires(self, tmp_path: Path) -> None:
-        url = str(blobs(tmp_path / "gone.mp4", hidden=range(20, 60)))
-        with serving(configuration(streams={"cam": {"url": url, "pace": "all"}})) as talk:
+        url = str(blobs(tmp_path / "gone.mp4", frames=600, hidden=range(20, 600)))
+        with serving(configuration(streams={"cam": {"url": url}})) as talk:
             talk.subscribe("events/cam/")
             talk.wait_for_frame(0)
             talk.ask("objects.add", stream="cam", points=[MOVING], frame=0, expire_s=0.2)
             event = talk.receive_until(lambda m: m["event"] == "object_lost")
-            assert (event["object"], event["frame"]) == (1, 20)
+            assert event["object"] == 1
+            assert event["frame"] >= 20  # later where a busy machine leaves frames out
             assert talk.receive_until(lambda m: m["event"] == "object_expired")["object"] == 1
             assert talk.ask("objects.list") == {"objects": []}
 
     def test_what_is_corrected_in_time_does_not_expire(self, tmp_path: Path) -> None:
-        url = str(blobs(tmp_path / "gone.mp4", hidden=range(10, 60)))
+        url = str(blobs(tmp_path / "gone.mp4", frames=600, hidden=range(10, 600)))
         with serving(configuration(streams={"cam": {"url": url}})) as talk:
             talk.subscribe("events/cam/")
             talk.wait_for_frame(0)
