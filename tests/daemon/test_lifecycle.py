@@ -65,13 +65,22 @@ class House:
         self.operations.objects_add(ObjectsAdd(stream="cam", points=[CENTRE], frame=0, expire_s=0.0001))
         self.obj = self.stream.objects[1]
 
-    def process(self, index: int) -> None:
-        """A step of the main loop."""
+    def follow(self, index: int) -> Frame:
         frame = self.stream.source.buffer.get(index)
         ((memory, mask),) = self.engine.propagate([(self.obj.memory, 0, index)], self.engine.encode([frame.image]))
         self.obj.followed(frame, memory, mask)
+        return frame
+
+    def process(self, index: int) -> None:
+        """A step of the main loop."""
+        frame = self.follow(index)
         self.stream.processed = index
         self.delivery.put(ProcessedFrame(frame, index, 0, None, (ObjectSnapshot.of(self.obj),)))
+
+    def catch_up(self, index: int) -> None:
+        """To the live edge, which is there."""
+        self.follow(index)
+        self.objects.settle(self.stream)
 
     def refine(self, index: int) -> None:
         self.operations.objects_refine(ObjectsRefine(stream="cam", object=1, points=[CENTRE], frame=index))
@@ -127,6 +136,19 @@ def test_what_comes_after_a_correction_counts(house: House) -> None:
     house.deliver()
     assert house.log.events[-1] == ("object_lost", 1)
     assert not house.obj.visible
+
+
+@pytest.mark.parametrize(("edge", "visible", "told"), [(1, False, [("object_lost", 1)]), (2, True, [])])
+def test_what_catches_up_with_a_film_that_has_ended_is_lost_or_not(
+    house: House, edge: int, visible: bool, told: list[tuple[str, int]]
+) -> None:
+    """No later frame says so."""
+    house.stream.processed = edge
+    house.refine(0)
+    house.catch_up(edge)
+    assert house.log.events[2:3] == [("object_caught_up", edge)]
+    assert house.log.events[3:4] == told
+    assert house.obj.visible == visible
 
 
 def test_nothing_is_told_of_what_was_removed(house: House) -> None:

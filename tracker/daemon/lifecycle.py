@@ -114,6 +114,8 @@ class ObjectLifecycle:
             if not frames_behind(obj):
                 obj.arrived()
                 self._publish(obj, "object_caught_up", obj.frame)
+                if obj.mask.presence <= 0:  # no later frame may say so: the film has ended
+                    self.sight(Sighting(obj, obj.revision, obj.frame, visible=False))
 
     def expire(self) -> None:
         """Remove the objects that were lost for too long."""
