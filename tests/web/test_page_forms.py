@@ -15,6 +15,7 @@ from tracker.errors import AtCapacity
 from tracker.protocol.records import BufferRecord
 from tracker.protocol.replies import FrameImage, StreamList
 from tracker.sockets.request import Request
+from tracker.web.operations import LATE
 
 pytestmark = pytest.mark.browser
 
@@ -130,6 +131,22 @@ def test_a_refusal_that_comes_when_the_form_was_left_is_still_said(
     page.wait_for_selector(form.place, state="hidden")
     request.fail(AtCapacity(REFUSAL))
     page.wait_for_selector(f".toast.alarming:text-is('{REFUSAL}')")
+
+
+@pytest.mark.parametrize("form", [ADD, RENAME])  # a dialog, and a form in a list
+def test_what_is_not_answered_yet_is_called_so_and_the_late_answer_closes_the_form(
+    daemon: FakeDaemon, page: Any, form: Form
+) -> None:
+    agreed, daemon.answers[form.op] = daemon.answers[form.op], None
+    filled(page, form)
+    submit(page, form)
+    request = asked(daemon, form.op)
+    page.wait_for_selector(f".refusal:text-is('{LATE}')")
+    assert words_in(page, form) == form.typed
+    submit(page, form)  # which asks nothing: it may be done still
+    request.reply(agreed)
+    page.wait_for_selector(form.place, state="hidden")
+    assert form.op not in asked_since(daemon)
 
 
 def test_an_answer_to_a_form_that_was_left_closes_no_other(daemon: FakeDaemon, page: Any) -> None:

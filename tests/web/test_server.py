@@ -1,5 +1,6 @@
 """The page's server as browsers and others meet it: headers, refusals, and what goes over the WebSocket."""
 
+import asyncio
 import json
 import sys
 import urllib.error
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from msgspec import structs
+from msgspec import Raw, structs
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
@@ -22,9 +23,11 @@ from helpers.fake_daemon import STREAM, FakeDaemon, tracks
 from helpers.pages import page_server
 from helpers.proxies import proxied
 from helpers.tracking import wait_until
-from tracker.errors import Forbidden
+from tracker.client import AsyncClient
+from tracker.errors import Forbidden, Timeout
 from tracker.protocol.messages import DeviceMemory, FrameMessage, Status, StepTimes
 from tracker.protocol.records import StreamRecord
+from tracker.web import operations
 from tracker.web.patience import MAX_CONNECTIONS
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -98,6 +101,21 @@ def picture(data: str | bytes) -> tuple[dict[str, Any], bytes]:
     assert isinstance(data, bytes)
     length = int.from_bytes(data[:4], "little")
     return json.loads(data[4 : 4 + length]), data[4 + length :]
+
+
+def test_what_was_asked_and_never_answered_may_have_been_done(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(operations, "LATE_S", 0.1)
+    monkeypatch.setitem(daemon.answers, "streams.pause", None)
+
+    async def pause() -> None:
+        async with AsyncClient(daemon.control.endpoint) as client:
+            await operations.ask(client, "streams.pause", Raw(b'{"stream": "cam1"}'))
+
+    with pytest.raises(Timeout, match="whether it has done it, is not known"):
+        asyncio.run(pause())
 
 
 def read_to_the_end(connection: ClientConnection) -> None:

@@ -63,6 +63,13 @@ class Refused(ToPage, frozen=True, tag="refused"):
     message: str
 
 
+class Late(ToPage, frozen=True, tag="late"):
+    """The daemon takes longer than usual; an `Answer` or a `Refused` comes all the same."""
+
+    id: int
+    message: str
+
+
 class DaemonSeen(ToPage, frozen=True, tag="daemon"):
     """Whether the daemon answers; `message` says why not."""
 

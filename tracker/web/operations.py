@@ -1,15 +1,17 @@
 """What a page may ask of the daemon: operations of the protocol, checked by the protocol's own structs."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from tracker.client import AsyncClient
+from tracker.client.connection import TIMEOUT_S
 from tracker.client.requests import SEGMENT_ALL_S, Request
 from tracker.config.wording import place_and_words
-from tracker.errors import BadRequest, UnknownOp
+from tracker.errors import BadRequest, Timeout, UnknownOp
 from tracker.masks.outline import fill_outline
 from tracker.masks.rle import rle_encode
 from tracker.protocol import operations as o
@@ -29,6 +31,8 @@ SERVED: dict[str, o.Operation[Any, Any]] = {
     )
 }
 SLOW_S = {"segment.all": SEGMENT_ALL_S, "segment.prompt": 30.0, "objects.add": 30.0, "objects.refine": 30.0}
+LATE_S = 60.0  # the answer to what may be done still is waited for so much longer
+LATE = "the daemon has not answered yet; it may still do it"
 
 
 class Drawing(Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +47,11 @@ class Wrapped(Struct, frozen=True):
 
     drawing: Drawing | None = None
     job: str | None = None
+
+
+def late_after_s(op: str) -> float | None:
+    """When to say that the daemon has not answered yet; None of what changes nothing: that is given up instead."""
+    return None if op not in SERVED or SERVED[op].reads else SLOW_S.get(op, TIMEOUT_S)
 
 
 async def ask(client: AsyncClient, op: str, args: Raw) -> Struct:
@@ -67,9 +76,19 @@ async def ask(client: AsyncClient, op: str, args: Raw) -> Struct:
         await _check_size(client, struct.stream, wrapped.drawing.size)
         mask = await asyncio.to_thread(mask_of, wrapped.drawing)
         struct = msgspec.structs.replace(struct, mask=mask)
-    request = Request(operation, struct, wrapped.job, SLOW_S.get(op))
-    reply: Struct = await client.call(request)
-    return reply
+    return await _carry_out(client, op, Request(operation, struct, wrapped.job, SLOW_S.get(op)))
+
+
+async def _carry_out(client: AsyncClient, op: str, request: Request[Struct]) -> Struct:
+    late_s = late_after_s(op)
+    if late_s is None:
+        return await client.call(request)
+    timeout_s = late_s + LATE_S
+    try:
+        return await client.call(replace(request, timeout_s=timeout_s))
+    except Timeout:
+        words = f"the daemon has not answered within {timeout_s:g} s; whether it has done it, is not known"
+        raise Timeout(words) from None
 
 
 async def _check_size(client: AsyncClient, stream: str, size_wh: SizeWh) -> None:

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from tracker.errors import TrackerError
 from tracker.web import messages as m
 from tracker.web.hub import Hub
-from tracker.web.operations import ask
+from tracker.web.operations import LATE, ask, late_after_s
 from tracker.web.pace import Pace
 
 log = logging.getLogger(__name__)
@@ -120,6 +120,8 @@ class Viewer:
         task.add_done_callback(self._calls.discard)
 
     async def _answer(self, call: m.Call) -> None:
+        late_s, say_late = late_after_s(call.op), m.Late(id=call.id, message=LATE)
+        late = None if late_s is None else asyncio.get_running_loop().call_later(late_s, self.tell, say_late)
         try:
             result = await ask(self._hub.client, call.op, call.args)
         except TrackerError as error:
@@ -129,6 +131,9 @@ class Viewer:
             self.tell(m.Refused(id=call.id, code="internal", message=f"{call.op} failed in the page's server"))
         else:
             self.tell(m.Answer(id=call.id, result=result))
+        finally:
+            if late is not None:
+                late.cancel()
 
     async def _look(self, streams: dict[str, int]) -> None:
         self._pace.forget(self._wanted.keys() - streams)

@@ -42,6 +42,7 @@ class App {
       daemon: (message) => this.daemon(message),
       status: ({ status }) => this.status(status),
       event: ({ event }) => this.event(event),
+      late: (words) => toast(words, true),
       picture: (head, jpeg) => this.pictures.put(head, jpeg),
     });
     this.pictures = new Pictures((picture) => this.show(picture), (stream) => this.link.drawn(stream));

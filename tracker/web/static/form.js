@@ -20,18 +20,18 @@ export class Form {
     this.turn = null;
   }
 
-  /** Asks once at a time; whether it was granted while the form was still the same. */
+  /** Asks once at a time; whether it was granted while the form was still the same. `ask(late)` has the form say
+   * `late(words)` where the answer is not there yet. */
   async send(ask) {
     if (this.waits) return false;
     const { turn } = this;
     this.wait(true);
     show(this.refusal, false);
     try {
-      await ask();
+      await ask((message) => this.tell({ message }, turn));
       return turn === this.turn;
     } catch (error) {
-      if (turn === this.turn && this.element.isConnected) this.refuse(error);
-      else toast(error.message, true); // the form is gone, or another one's
+      this.tell(error, turn);
       return false;
     } finally {
       if (turn === this.turn) this.wait(false);
@@ -41,6 +41,12 @@ export class Form {
   wait(waits) {
     this.waits = waits;
     this.element.setAttribute("aria-busy", waits);
+  }
+
+  /** What is said of an earlier turn, or when the form is gone, stands beside no form. */
+  tell(error, turn) {
+    if (turn === this.turn && this.element.isConnected) this.refuse(error);
+    else toast(error.message, true);
   }
 
   refuse({ message }) {

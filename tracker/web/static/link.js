@@ -68,13 +68,14 @@ export class Link {
     if (this.open) this.socket.send(JSON.stringify(message));
   }
 
-  /** An operation of the daemon; its result, or a Refusal as the daemon words it. */
-  call(op, args = {}) {
+  /** An operation of the daemon; its result, or a Refusal as the daemon words it. `late(words)` is told where the
+   * answer is not there yet, and may still come. */
+  call(op, args = {}, late = this.handlers.late) {
     if (!this.open) return Promise.reject(new Refusal("unavailable", "the page's server is not connected"));
     if (!this.answers) return Promise.reject(new Refusal("unavailable", "the daemon does not answer"));
     const id = this.nextId++;
     return new Promise((resolve, reject) => {
-      this.calls.set(id, { resolve, reject });
+      this.calls.set(id, { resolve, reject, late });
       this.send({ kind: "call", id, op, args });
     });
   }
@@ -99,6 +100,7 @@ export class Link {
     const { kind } = message;
     if (kind === "answer") this.settle(message.id)?.resolve(message.result);
     else if (kind === "refused") this.settle(message.id)?.reject(new Refusal(message.code, message.message));
+    else if (kind === "late") this.calls.get(message.id)?.late(message.message);
     else if (kind === "pong") this.compareClocks(message);
     else this.handlers[kind]?.(message);
   }

@@ -166,7 +166,7 @@ class Row {
     };
     element.addEventListener("submit", async (event) => {
       event.preventDefault();
-      if (await form.send(() => this.actions.rename(this.id, input.value.trim() || null))) leave();
+      if (await form.send((late) => this.actions.rename(this.id, input.value.trim() || null, late))) leave();
     });
     element.addEventListener("keydown", (event) => {
       event.stopPropagation();

@@ -29,7 +29,7 @@ export class Streams {
     const form = new FormData($("stream-form"));
     const loop = form.get("loop") ? { loop: true } : {};
     const wanted = { stream: form.get("name").trim(), url: form.get("url").trim(), ...loop };
-    if (!(await this.adding.send(() => this.link.call("streams.add", wanted)))) return;
+    if (!(await this.adding.send((late) => this.link.call("streams.add", wanted, late)))) return;
     $("stream-dialog").close();
     $("stream-form").reset();
   }
@@ -59,6 +59,6 @@ export class Streams {
 
   async remove() {
     const { removing: stream } = this;
-    if (await this.removal.send(() => this.link.call("streams.remove", { stream }))) $("confirm-dialog").close();
+    if (await this.removal.send((late) => this.link.call("streams.remove", { stream }, late))) $("confirm-dialog").close();
   }
 }

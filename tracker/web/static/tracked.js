@@ -13,12 +13,12 @@ export class Tracked {
 
   actions() {
     const { app } = this;
-    const call = (op, args) => app.link.call(op, { stream: app.selected, ...args });
+    const call = (op, args, late) => app.link.call(op, { stream: app.selected, ...args }, late);
     return {
       select: (object) => this.select(object === app.view.selected ? null : object),
       jump: (object) => this.jump(object),
       correct: (object) => this.correct(object),
-      rename: (object, label) => call("objects.update", { object, label }).then(() => void this.load()),
+      rename: (object, label, late) => call("objects.update", { object, label }, late).then(() => void this.load()),
       similar: (object) => app.similar.search(app.selected, object),
       remove: (object) =>
         call("objects.remove", { object })

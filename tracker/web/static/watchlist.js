@@ -105,7 +105,7 @@ export class WatchList {
   async save() {
     const { look, threshold } = $("watch-form").elements;
     const wanted = { ...this.chosen, name: look.value.trim(), threshold: threshold.value / 100 };
-    if (await this.form.send(() => this.link.call("watch.add", wanted))) this.leave();
+    if (await this.form.send((late) => this.link.call("watch.add", wanted, late))) this.leave();
     this.load();
   }
 

@@ -194,7 +194,7 @@ export class Zones {
     }
     const shape = { [line ? "line" : "polygon"]: points.map(([x, y]) => [Math.round(x), Math.round(y)]) };
     const wanted = { stream: this.stream(), zone, ...settings, ...shape };
-    if (await this.form.send(() => this.link.call("zones.set", wanted))) this.leave();
+    if (await this.form.send((late) => this.link.call("zones.set", wanted, late))) this.leave();
     this.load();
   }
 
