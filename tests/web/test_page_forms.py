@@ -130,7 +130,37 @@ def test_a_refusal_that_comes_when_the_form_was_left_is_still_said(
         page.click(f"{form.place} [type=button]")
     page.wait_for_selector(form.place, state="hidden")
     request.fail(AtCapacity(REFUSAL))
-    page.wait_for_selector(f".toast.alarming:text-is('{REFUSAL}')")
+    page.wait_for_selector(f".toast.stays span:text-is('{REFUSAL}')")
+
+
+BUTTONS = {
+    "streams.resume": "#pause",
+    "objects.remove": "[aria-label='Remove object 7']",
+    "zones.remove": "[aria-label='Remove zone gate']",
+    "watch.remove": "[aria-label='Wait no longer for truck']",
+}
+
+
+@pytest.mark.parametrize("op", BUTTONS)
+def test_a_button_asks_once_and_its_refusal_stays_until_it_is_closed(
+    daemon: FakeDaemon, page: Any, op: str
+) -> None:
+    daemon.answers[op] = None
+    page.clock.install()
+    for _ in range(2):
+        page.click(BUTTONS[op])
+    request = asked(daemon, op)
+    assert app(page, "app.link.call('streams.list').then(() => true)")  # what was asked before has arrived
+    assert op not in asked_since(daemon)
+    request.fail(AtCapacity(REFUSAL))
+    note = f".toast:has-text('{REFUSAL}')"
+    page.wait_for_selector(note)
+    page.clock.run_for(60_000)
+    assert page.is_visible(note)
+    page.click(f"{note} [aria-label=Close]")
+    page.wait_for_selector(note, state="hidden")
+    page.click(BUTTONS[op])  # it may be asked again
+    asked(daemon, op)
 
 
 @pytest.mark.parametrize("form", [ADD, RENAME])  # a dialog, and a form in a list

@@ -31,12 +31,25 @@ export function show(element, visible) {
   if (element.hidden === visible) element.hidden = !visible;
 }
 
-/** Says something to the user; a refusal stays longer than a success. What is said already is not said twice. */
+/** Says something to the user; an alarm stays longer than a success. What is said already is not said twice. */
 export function toast(message, alarming = false) {
-  for (const said of [...$("toasts").children]) if (said.textContent === message) said.remove();
-  while ($("toasts").children.length >= MOST_TOASTS) $("toasts").firstElementChild.remove();
-  const note = make("p", { class: alarming ? "toast alarming" : "toast", role: alarming ? "alert" : "status" }, message);
+  const note = said(message, { class: alarming ? "toast alarming" : "toast", role: alarming ? "alert" : "status" });
+  setTimeout(() => note.remove(), alarming ? 9000 : 4000);
+}
+
+/** Says what the daemon refused, until it is closed. */
+export function refusal(message) {
+  const note = said(message, { class: "toast alarming stays", role: "alert" });
+  note.append(make("button", { "aria-label": "Close" }, "×")); // a click anywhere on the note does it
+}
+
+function said(message, attributes) {
+  const notes = [...$("toasts").children];
+  for (const note of notes) if (note.firstChild.textContent === message) note.remove();
+  const passing = notes.filter((note) => !note.matches(".stays")); // these make room first
+  for (const note of [...passing, ...notes]) if ($("toasts").children.length >= MOST_TOASTS) note.remove();
+  const note = make("p", attributes, make("span", {}, message));
   note.addEventListener("click", () => note.remove()); // it may lie on what is needed now
   $("toasts").append(note);
-  setTimeout(() => note.remove(), alarming ? 9000 : 4000);
+  return note;
 }

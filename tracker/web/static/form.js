@@ -1,6 +1,6 @@
 // A small form and the daemon's answer: until that is there it stays open with what was typed, and a refusal stands in it.
 
-import { show, text, toast } from "./dom.js";
+import { refusal, show, text, toast } from "./dom.js";
 
 export class Form {
   /** `element` has a `.refusal` inside, in which it is said what was refused. */
@@ -28,10 +28,10 @@ export class Form {
     this.wait(true);
     show(this.refusal, false);
     try {
-      await ask((message) => this.tell({ message }, turn));
+      await ask((words) => this.tell(words, turn, toast));
       return turn === this.turn;
     } catch (error) {
-      this.tell(error, turn);
+      this.tell(error.message, turn, refusal);
       return false;
     } finally {
       if (turn === this.turn) this.wait(false);
@@ -43,10 +43,10 @@ export class Form {
     this.element.setAttribute("aria-busy", waits);
   }
 
-  /** What is said of an earlier turn, or when the form is gone, stands beside no form. */
-  tell(error, turn) {
-    if (turn === this.turn && this.element.isConnected) this.refuse(error);
-    else toast(error.message, true);
+  /** What is said of an earlier turn, or when the form is gone, is said `elsewhere`. */
+  tell(message, turn, elsewhere) {
+    if (turn === this.turn && this.element.isConnected) this.refuse({ message });
+    else elsewhere(message, true);
   }
 
   refuse({ message }) {

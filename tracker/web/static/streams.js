@@ -1,6 +1,7 @@
 // Adding, pausing and removing streams, where the daemon allows it; what it refuses is shown in its words.
 
-import { $, show, text, toast } from "./dom.js";
+import { ask } from "./asking.js";
+import { $, show, text } from "./dom.js";
 import { Form } from "./form.js";
 
 export class Streams {
@@ -46,7 +47,7 @@ export class Streams {
   async pause() {
     const { stream, state } = this.selected();
     const op = state === "paused" ? "streams.resume" : "streams.pause";
-    await this.link.call(op, { stream }).catch((error) => toast(error.message, true));
+    await ask(this.link, op, { stream });
   }
 
   askRemove() {

@@ -1,5 +1,6 @@
 // The objects of the stream on screen: asked for, one of them selected, and what can be done with each.
 
+import { ask } from "./asking.js";
 import { $, toast } from "./dom.js";
 import { Objects } from "./objects.js";
 
@@ -13,17 +14,14 @@ export class Tracked {
 
   actions() {
     const { app } = this;
-    const call = (op, args, late) => app.link.call(op, { stream: app.selected, ...args }, late);
     return {
       select: (object) => this.select(object === app.view.selected ? null : object),
       jump: (object) => this.jump(object),
       correct: (object) => this.correct(object),
-      rename: (object, label, late) => call("objects.update", { object, label }, late).then(() => void this.load()),
+      rename: (object, label, late) =>
+        app.link.call("objects.update", { stream: app.selected, object, label }, late).then(() => void this.load()),
       similar: (object) => app.similar.search(app.selected, object),
-      remove: (object) =>
-        call("objects.remove", { object })
-          .catch((error) => toast(error.message, true))
-          .then(() => this.load()),
+      remove: (object) => ask(app.link, "objects.remove", { stream: app.selected, object }).then(() => this.load()),
     };
   }
 

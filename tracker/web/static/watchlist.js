@@ -1,5 +1,6 @@
 // The watch list: looks that are waited for on all streams, and who came near them.
 
+import { ask } from "./asking.js";
 import { $, make, show, text, toast } from "./dom.js";
 import { Form } from "./form.js";
 import { thumbnail } from "./thumbnail.js";
@@ -110,7 +111,7 @@ export class WatchList {
   }
 
   async remove(watch) {
-    await this.link.call("watch.remove", { watch }).catch((error) => toast(error.message, true));
+    await ask(this.link, "watch.remove", { watch });
     this.load();
   }
 }

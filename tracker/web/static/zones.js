@@ -1,5 +1,6 @@
 // Zones and lines of the stream on screen: drawn on the picture with their counts, set, edited and removed.
 
+import { ask } from "./asking.js";
 import { $, make, show, text, toast } from "./dom.js";
 import { Form } from "./form.js";
 import { trace } from "./shape.js";
@@ -199,7 +200,7 @@ export class Zones {
   }
 
   async remove(zone) {
-    await this.link.call("zones.remove", { stream: this.stream(), zone }).catch((error) => toast(error.message, true));
+    await ask(this.link, "zones.remove", { stream: this.stream(), zone });
     this.load();
   }
 
