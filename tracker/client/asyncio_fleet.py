@@ -13,9 +13,18 @@ from tracker.client.connection import Identity
 from tracker.client.directory import Directory
 from tracker.client.messages import Message
 from tracker.client.requests import Request
-from tracker.client.voices import Voice, Voices, changes_objects, check_subscription, identity_at, stored, stream_of
+from tracker.client.voices import (
+    Voice,
+    Voices,
+    changes_objects,
+    check_subscription,
+    identity_at,
+    may_be_asked_again,
+    stored,
+    stream_of,
+)
 from tracker.client.whereabouts import FOLLOW_S, Whereabouts
-from tracker.errors import UnknownStream
+from tracker.errors import Timeout, UnknownStream
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -30,9 +39,11 @@ async def call(
     where = await _asked(directory, lambda there: there.where(stream))
     try:
         result = await send(ask, where.control, identity_at(who, where))
-    except UnknownStream:
-        before = where
-        where = await _asked(directory, lambda there: there.moved_from(before))
+    except (UnknownStream, Timeout) as error:
+        if not may_be_asked_again(error, ask):
+            raise
+        before, why = where, error
+        where = await _asked(directory, lambda there: there.moved_from(before, why))
         result = await send(ask, where.control, identity_at(who, where))
     if not changes_objects(result):
         return result

@@ -12,9 +12,18 @@ from tracker.client.connection import Identity
 from tracker.client.directory import Directory
 from tracker.client.messages import Message
 from tracker.client.requests import Request
-from tracker.client.voices import Voice, Voices, changes_objects, check_subscription, identity_at, stored, stream_of
+from tracker.client.voices import (
+    Voice,
+    Voices,
+    changes_objects,
+    check_subscription,
+    identity_at,
+    may_be_asked_again,
+    stored,
+    stream_of,
+)
 from tracker.client.whereabouts import FOLLOW_S
-from tracker.errors import UnknownStream
+from tracker.errors import Timeout, UnknownStream
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Struct)
@@ -26,9 +35,11 @@ def call(directory: Directory, ask: Request[R], who: Identity, send: Callable[[R
     where = directory.wait(lambda there: there.where(stream))
     try:
         result = send(ask, where.control, identity_at(who, where))
-    except UnknownStream:
-        before = where
-        where = directory.wait(lambda there: there.moved_from(before))
+    except (UnknownStream, Timeout) as error:
+        if not may_be_asked_again(error, ask):
+            raise
+        before, why = where, error
+        where = directory.wait(lambda there: there.moved_from(before, why))
         result = send(ask, where.control, identity_at(who, where))
     if not changes_objects(result):
         return result

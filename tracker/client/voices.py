@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from tracker.client.connection import Identity, check_allowed, checked_timeout, close_with_monitor, subscriber
 from tracker.client.messages import Message, Reader, subscriptions
-from tracker.errors import BadRequest, ConfigError, Timeout
+from tracker.client.requests import Request
+from tracker.errors import BadRequest, ConfigError, Timeout, UnknownStream
 from tracker.protocol.keys import KeyPair
 from tracker.protocol.placement import TOKEN, Token, Where
 
@@ -128,6 +129,11 @@ def stream_of(operation: str, args: Struct) -> str:
             f"{operation}: in a fleet name the stream; what is asked of one box takes control=, not fleet="
         )
     return str(stream)
+
+
+def may_be_asked_again(error: UnknownStream | Timeout, ask: Request[Any]) -> bool:
+    """Whether another box may be asked, after one that refused it or was silent: that one may have done it."""
+    return isinstance(error, UnknownStream) or ask.operation.reads
 
 
 def changes_objects(result: Struct) -> bool:

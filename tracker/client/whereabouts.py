@@ -60,8 +60,16 @@ class Whereabouts:
             await self._watch(stream)
         return self.known(stream)
 
-    async def moved_from(self, where: Where) -> Where:
-        """Where the stream is now. Raises UnknownStream where it stays away."""
+    async def moved_from(self, where: Where, why: UnknownStream | Timeout) -> Where:
+        """Where the stream is now. Raises UnknownStream where it stays away; after a silent box, its Timeout."""
+        try:
+            return await self._next_of(where)
+        except UnknownStream:
+            if isinstance(why, Timeout):
+                raise why from None
+            raise
+
+    async def _next_of(self, where: Where) -> Where:
         deadline_s = time.monotonic() + MOVING_S
         while time.monotonic() < deadline_s:
             now = await self.where(where.stream)
