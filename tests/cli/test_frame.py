@@ -1,5 +1,6 @@
 """`trackerd frame`: the frame that was asked for, in the pixels that prompts count."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -84,6 +85,18 @@ def test_an_address_is_no_file_and_its_password_is_not_repeated(command):
     assert refused.exit_code != 0
     assert "sesame" not in refused.output
     assert "is an address" in " ".join(refused.output.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [(["frame", "-o", "x.png"], "pipe"), (["track", "--point=1,1", "--jsonl=x.jsonl"], "pipe.mp4")],
+)
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path, monkeypatch, command, name):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(name)
+    refused = CliRunner().invoke(trackerd, [*command, name]).exception
+    assert isinstance(refused, SourceError)
+    assert f"{name}: is a pipe, a socket or a device" in str(refused)
 
 
 def test_two_commands_do_not_write_to_one_place(clip, tmp_path):

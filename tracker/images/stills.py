@@ -1,5 +1,6 @@
 """Picture files to pixels, as a viewer shows them."""
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -26,12 +27,20 @@ warnings.filterwarnings("ignore", category=Pil.DecompressionBombWarning)
 
 def read_still(path: Path) -> U8:
     """The pixels of a picture file, uint8 [h, w, 3]. Raises SourceError."""
+    refuse_special(path)
     try:
         with path.open("rb") as file:
             return decode_still(file)
     except (OSError, SyntaxError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise SourceError(f"{path}: is not a picture that can be read: {why}") from None
+
+
+def refuse_special(path: Path) -> None:
+    """Raises SourceError for a pipe, socket or device: reading it may wait for ever."""
+    there = os.path.exists(path)  # noqa: PTH110 - Path raises for names that are too long
+    if there and not path.is_file() and not path.is_dir():
+        raise SourceError(f"{path}: is a pipe, a socket or a device; save what comes out of it as a file")
 
 
 def decode_still(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> U8:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tracker.config import StreamConfig
+from tracker.images.stills import refuse_special
 from tracker.images.types import Frame
 from tracker.streams.decoder import VideoSource
 from tracker.streams.folder import FolderSource, is_picture
@@ -36,6 +37,7 @@ def _holds_pictures(path: Path) -> bool:
 
 def open_path(path: str | Path, size_wh: tuple[int, int] | None = None) -> Source:
     """Open a video file, a picture or a folder of them, every frame of it. Raises SourceError."""
+    refuse_special(Path(path))
     return open_source(StreamConfig(url=str(Path(path).absolute()), pace="all", size=size_wh))
 
 
