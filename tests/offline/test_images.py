@@ -118,6 +118,15 @@ def test_everything(checkpoint, folder, tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_where_nothing_is_found_it_is_said_what_to_lower(checkpoint, folder, tmp_path, capsys):
+    strict = ["--pred-iou-thresh=1", "--points-per-side=2", f"--coco={tmp_path / 'a.json'}"]
+    result = run(checkpoint, "segment", folder / "shot1.png", "--everything", *strict)
+    assert result.exit_code == 0
+    assert "0 masks" in result.stdout
+    assert "nothing was found; lower --pred-iou-thresh or --stability-score-thresh" in result.stderr
+    capsys.readouterr()
+
+
 def test_everything_exclusive_and_at_most_max_masks(engine, folder):
     rgb_hwc = read_still(folder / "shot0.png")
     steps = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tracker.cli import show
 from tracker.cli.options import (
     Group,
     InPath,
@@ -128,6 +129,8 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
         find = partial(_everything, engine, knobs)
     with saying_what_is_whole(outputs.paths), outputs.sinks() as sinks, progress_bar() as bar:
         _segment(pictures, find, sinks, report, bar)
+    if everything and not report.masks:
+        show.say(images.NOTHING_FOUND)
     report.say(outputs.paths)
 
 

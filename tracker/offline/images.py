@@ -19,6 +19,10 @@ from tracker.protocol.records import ObjectRecord
 from tracker.protocol.requests import Prompted, SegmentAll
 from tracker.streams.folder import is_picture, pictures_in, refuse_twins
 
+NOTHING_FOUND = (
+    "nothing was found; lower --pred-iou-thresh or --stability-score-thresh, for the bundled nano to 0.3 and 0.7"
+)
+
 Scored = tuple[Bool, float]  # a mask [h, w] and the model's own predicted IoU
 
 

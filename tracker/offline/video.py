@@ -27,7 +27,7 @@ from tracker.masks.rle import rle_encode
 from tracker.masks.types import F32, U8, ObjectMask
 from tracker.offline.entries import PromptEntry
 from tracker.offline.frames import steady_frames
-from tracker.offline.images import segment_everything
+from tracker.offline.images import NOTHING_FOUND, segment_everything
 from tracker.offline.spool import Masks, Spool
 from tracker.protocol.fields import Rle
 from tracker.protocol.object_record import object_record
@@ -139,7 +139,7 @@ def everything_on(
         raise BadPrompt(f"frame {frame}: the video ends before it")
     found = segment_everything(engine, to_rgb(picture.image), knobs, on_step)
     if not found:
-        raise BadPrompt(f"frame {frame}: nothing was found; lower --pred-iou-thresh or --stability-score-thresh")
+        raise BadPrompt(f"frame {frame}: {NOTHING_FOUND}")
     return [
         PromptEntry(object=number, frame=frame, mask=Rle(f.size_hw, rle_encode(mask_hw)))
         for number, (f, mask_hw) in enumerate(found, first_id)
