@@ -1,5 +1,7 @@
 """What commands say of their outputs where one of them cannot be written."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from tracker.cli.outputs import naming, saying_what_is_whole, write_whole
 from tracker.cli.trackerd import trackerd
+from tracker.errors import SourceError
 
 
 def write(path: Path) -> None:
@@ -41,6 +44,22 @@ def test_on_a_full_disk_it_is_said_what_can_be_used(
     with pytest.raises(OSError, match="No space left"), saying_what_is_whole(paths):
         write_all(paths)
     assert capsys.readouterr().err == said.format(tmp_path)
+
+
+def test_what_was_never_begun_is_not_called_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begun, never = tmp_path / "a.jsonl", tmp_path / "b.mp4"
+    write(begun)
+    with pytest.raises(SourceError), saying_what_is_whole([begun, never]):
+        raise SourceError("no picture")
+    assert capsys.readouterr().err == f"whole as far as it went: {begun}\n"
+
+
+def test_standard_output_that_is_full_is_named() -> None:
+    command = [str(Path(sys.executable).with_name("trackerd")), "models", "list"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == "trackerd: standard output: No space left on device\n"
 
 
 def test_a_file_that_cannot_be_written_whole_is_named_and_not_left_behind(tmp_path: Path) -> None:

@@ -366,7 +366,8 @@ def test_numbers_that_nobody_can_send_are_refused(daemon: FakeDaemon, line: str,
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ("--line 1,2", "--line: must be a list of 2 items, not 1"),
+        ("--line 1,2", "--line: takes two points, X,Y,X,Y; here: 1"),
+        ("--polygon 1,2,3,4", "--polygon: takes three points or more, X,Y,X,Y,X,Y; here: 2"),
         ("--line 1,2,nan,2", "--line: must be a number of at least"),
         ("--polygon 1,2,3,4,5,6 --loiter -1", "--loiter: must be a number above 0"),
         ("--line 1,2,3,4 --loiter 5", "--loiter: nobody stays in a line; give a polygon"),
@@ -414,6 +415,12 @@ def test_a_zone_is_refused_in_the_words_of_its_options(daemon: FakeDaemon, optio
             "unknown_stream: --on: no stream is called 'porch'; there: cam1",
         ),
         (
+            "zones set cam1 a/b --line 1,2,3,4",
+            "zones.set",
+            BadRequest("args.zone: must be text: 1 to 64 of a-z"),
+            "bad_request: zone: must be text: 1 to 64 of a-z",
+        ),
+        (
             "refine cam1 7 --point 9,4",
             "objects.refine",
             UnknownObject("object: 7 is not on stream 'cam1'; there: 1"),
@@ -437,6 +444,15 @@ def test_no_answer_exits_with_3(daemon: FakeDaemon) -> None:
     result = ctl(daemon, "--timeout", "0.1", "ls")
     assert result.exit_code == 3
     assert "is the daemon running there?" in result.stderr
+
+
+@pytest.mark.parametrize("line", ["info", "info --json", "snapshot cam1 -o -"])
+def test_standard_output_that_is_full_is_named(daemon: FakeDaemon, line: str) -> None:
+    environment = {**os.environ, "TRACKER_CONTROL": daemon.control.endpoint}
+    command = [str(Path(sys.executable).with_name("trackctl")), *line.split()]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "trackctl: standard output: No space left on device\n")
 
 
 def publish_until(daemon: FakeDaemon, done: threading.Event) -> None:

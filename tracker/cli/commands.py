@@ -43,10 +43,15 @@ def as_typed(message: str) -> str:
     field = _FIELD.match(message)
     option = None if field is None else _option_of(ctx.command, field[1].replace("-", "_"))
     if field is None or option is None:
-        return message
+        return message.removeprefix("args.")
     value = ctx.params.get(str(option.name))
     file = f" {value}" if isinstance(value, Path) else ""
     return f"{max(option.opts, key=len)}{file}: {message[field.end() :]}"
+
+
+def error_text(error: OSError) -> str:
+    """What the system refused, and of what."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
 def _option_of(command: click.Command, name: str) -> click.Option | None:

@@ -36,7 +36,7 @@ def show(name: str, as_json: bool) -> None:
 
     info = asdict(zoo.show(name))
     if as_json:
-        click.echo(json.dumps(info, default=str))
+        line(json.dumps(info, default=str))
         return
     for key, value in info.items():
         line(f"{key:>12}  {value}")

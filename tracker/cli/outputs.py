@@ -155,7 +155,8 @@ def saying_what_is_whole(paths: Sequence[Path]) -> Iterator[None]:
         yield
     except (OSError, SourceError) as error:
         failures = [str(failure) for failure in _chain(error)]
-        whole = [str(path) for path in paths if not any(str(path) in failure for failure in failures)]
+        begun = [str(path) for path in paths if path.exists()]
+        whole = [path for path in begun if not any(path in failure for failure in failures)]
         if whole:
             show.say(f"whole as far as it went: {', '.join(whole)}")
         raise

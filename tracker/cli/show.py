@@ -187,7 +187,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     widths = [max(map(_columns_of, column)) for column in zip(*lines, strict=True)]
     for texts in lines:
         padded = (text + " " * (width - _columns_of(text)) for text, width in zip(texts, widths, strict=True))
-        click.echo("  ".join(padded).rstrip())
+        _print("  ".join(padded).rstrip())
 
 
 def _columns_of(text: str) -> int:
@@ -200,7 +200,20 @@ def _columns_of(text: str) -> int:
 
 def line(text: str) -> None:
     """To standard output."""
-    click.echo(printable(text))
+    _print(printable(text))
+
+
+def data(content: bytes) -> None:
+    """Bytes to standard output."""
+    _print(content)
+
+
+def _print(content: str | bytes) -> None:
+    """Raises OSError, which names standard output: a full disk says only that it is full."""
+    try:
+        click.echo(content, nl=isinstance(content, str))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def say(text: str) -> None:

@@ -1,6 +1,5 @@
 """`trackctl snapshot`: a frame as a picture."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def snapshot(
         check_paths([output], overwrite=overwrite)
     image = client.snapshot(stream, format=chosen, pin_s=PIN_S, **options)
     if to_stdout:
-        sys.stdout.buffer.write(image.data)
+        show.data(image.data)
         return
     path = output or Path(f"{stream}-{image.frame}.{'jpg' if chosen == 'jpeg' else 'png'}")
     if output is None:

@@ -1,9 +1,11 @@
 """`trackctl`: a daemon's commands for people and for scripts.
 
-Exit codes: 0 done, 1 the daemon refused, 2 wrong usage, 3 no answer, 130 ended by Ctrl-C.
+Exit codes: 0 done, 1 the daemon refused, or its answer could not be written, 2 wrong usage, 3 no answer,
+130 ended by Ctrl-C.
 """
 
 import contextlib
+import errno
 import itertools
 import time
 from typing import Any
@@ -12,7 +14,7 @@ import click
 
 from tracker import __version__
 from tracker.cli import show
-from tracker.cli.commands import POSITIVE, Commands, json_option, pass_client
+from tracker.cli.commands import POSITIVE, Commands, error_text, json_option, pass_client
 from tracker.cli.objects import add, describe, refine, rm
 from tracker.cli.record import record
 from tracker.cli.similar import similar, watchlist
@@ -35,6 +37,11 @@ class _Commands(Commands):
         except TrackerError as error:
             show.say(f"{ctx.info_name}: {error.code}: {error.message}")
             ctx.exit(NO_ANSWER if isinstance(error, Timeout) else REFUSED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read has read enough: click's to handle
+                raise
+            show.say(f"{ctx.info_name}: {error_text(error)}")
+            ctx.exit(REFUSED)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,7 +10,7 @@ import click
 
 from tracker import __version__
 from tracker.cli import logs, show
-from tracker.cli.commands import Commands
+from tracker.cli.commands import Commands, error_text
 from tracker.cli.fleet import fleet
 from tracker.cli.frame import frame
 from tracker.cli.index import index, similar
@@ -86,7 +86,7 @@ def main() -> None:
     except TrackerError as error:
         _fail(error.message)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+        _fail(error_text(error))
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise

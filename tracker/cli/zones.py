@@ -76,12 +76,21 @@ def zones_set(
     """Count at a polygon or a line. One of that name is replaced, and counts from nothing."""
     unit: Literal["pixels", "fraction"] = "fraction" if fraction else "pixels"
     vertices = {"polygon": list(chain(*polygon)) or None, "line": list(chain(*line)) or None}
+    _check_count(vertices)
     given = {**vertices, "unit": unit, "labels": list(labels) or None, **fields}
     try:
         config = msgspec.convert(given, ZoneConfig)
     except msgspec.ValidationError as error:
         raise click.UsageError(as_typed(of_option(error))) from None
     show.result(client.set_zone(stream, zone, config), as_json, lambda record: show.zone_table([record]))
+
+
+def _check_count(vertices: dict[str, list[tuple[float, float]] | None]) -> None:
+    line, polygon = vertices["line"], vertices["polygon"]
+    if line and len(line) != 2:
+        raise click.UsageError(f"--line: takes two points, X,Y,X,Y; here: {len(line)}")
+    if polygon and len(polygon) < 3:
+        raise click.UsageError(f"--polygon: takes three points or more, X,Y,X,Y,X,Y; here: {len(polygon)}")
 
 
 @zones.command("remove")
