@@ -531,6 +531,14 @@ def test_a_client_s_playlist_names_nothing_else(tmp_path: Path, name: str) -> No
         sources.open_source(StreamConfig(url=str(path)), admitted=admitted_in(inside))
 
 
+def test_a_client_s_pipe_is_called_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "film.mp4")
+    with pytest.raises(
+        SourceError, match=r"film\.mp4, which is no file, but a pipe, a socket, a device or a folder"
+    ):
+        sources.open_source(StreamConfig(url=str(tmp_path / "film.mp4")), admitted=admitted_in(tmp_path))
+
+
 def test_nor_a_host(tmp_path: Path) -> None:
     path = playlist(tmp_path / "a.m3u8", "http://127.0.0.1:9/part.ts")
     with pytest.raises(SourceError, match="which no pattern"):

@@ -231,7 +231,7 @@ class VideoSource:
         return start_us / 1e6 + frame.time if start_us and frame.time is not None else None
 
     def _not_admitted(self, error: opening.NotAdmitted) -> Misconfigured:
-        return Misconfigured(f"{self._where}: names {error}, which no pattern of control.allow_sources matches")
+        return Misconfigured(f"{self._where}: names {error}")
 
     def _error(self, error: Exception) -> SourceError:
         """What went wrong, in words, without the URL that FFmpeg puts into its text."""

@@ -33,7 +33,7 @@ _HWACCELS = {"auto": ("cuda", "vaapi"), "cuda": ("cuda",), "vaapi": ("vaapi",), 
 
 
 class NotAdmitted(Exception):
-    """A playlist names a file that no pattern admits; the text is its name."""
+    """A source names a file that is not opened; the text is its name, and why."""
 
 
 def format_of(config: StreamConfig) -> str | None:
@@ -68,9 +68,9 @@ class AdmittedFiles:
         """PyAV's `io_open`. Raises NotAdmitted."""
         path = urls.local_path(url)
         if path is None or not self._admitted(url):
-            raise NotAdmitted(urls.redacted(url))
+            raise NotAdmitted(f"{urls.redacted(url)}, which no pattern of control.allow_sources matches")
         if path.exists() and not path.is_file():  # one that is no file could make the thread wait for ever
-            raise NotAdmitted(urls.redacted(url))
+            raise NotAdmitted(f"{urls.redacted(url)}, which is no file, but a pipe, a socket, a device or a folder")
         file = path.open("rb")
         self._files = [other for other in self._files if not other.closed] + [file]
         return file
