@@ -446,6 +446,13 @@ def test_no_answer_exits_with_3(daemon: FakeDaemon) -> None:
     assert "is the daemon running there?" in result.stderr
 
 
+@pytest.mark.parametrize("line", ["add cam1 --label cat", "refine cam1 7 --replace"])
+def test_an_object_that_nothing_marks_is_wrong_usage(daemon: FakeDaemon, line: str) -> None:
+    result = ctl(daemon, *line.split())
+    assert result.exit_code == 2
+    assert "mark the object: give --point, --box or --mask" in result.stderr
+
+
 @pytest.mark.parametrize("line", ["info", "info --json", "snapshot cam1 -o -"])
 def test_standard_output_that_is_full_is_named(daemon: FakeDaemon, line: str) -> None:
     environment = {**os.environ, "TRACKER_CONTROL": daemon.control.endpoint}

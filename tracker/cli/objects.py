@@ -33,6 +33,8 @@ def _marked(command: Callable[..., None]) -> Callable[..., None]:
     def with_marks(
         *args: Any, points: tuple[tuple[float, ...], ...], box: Box | None, mask: Path | None, **rest: Any
     ) -> None:
+        if not points and box is None and mask is None:
+            raise click.UsageError("mark the object: give --point, --box or --mask")
         command(*args, marks=_marks(points, box, mask), **rest)
 
     return with_marks
