@@ -67,6 +67,24 @@ start.{program}()
     assert ended(tmp_path, *PYTHON, "-c", interrupted, "wait") == (130, "")
 
 
+@pytest.mark.parametrize("program", ["trackerd", "trackctl"])
+def test_ctrl_c_while_options_are_read_ends_it_without_a_word(tmp_path: Path, program: str) -> None:
+    interrupted = f"""
+import os, signal, time
+import click
+from tracker.cli import start, {program}
+
+def wait(ctx, option, value):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+group = {program}.{"trackerd" if program == "trackerd" else "main"}
+group.params.append(click.Option(["--any"], callback=wait, is_eager=True, expose_value=False))
+start.{program}()
+"""
+    assert ended(tmp_path, *PYTHON, "-c", interrupted, "anything") == (130, "")
+
+
 def test_ctrl_c_in_a_tool_ends_it_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text("def main():\n    " + STUCK.format(seconds=60).replace("\n", "\n    "))
     assert ended(tmp_path, *PYTHON, "-m", "tracker.cli.start", "waits") == (130, "")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 import click
+from click.exceptions import Exit
 
 from tracker.cli.start import ENDED_BY_CTRL_C
 from tracker.client import Client
@@ -61,6 +62,12 @@ def _option_of(command: click.Command, name: str) -> click.Option | None:
 
 class Commands(click.Group):
     """Ctrl-C ends a command quietly, where the command itself has no better use for it."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:  # while the options are read: click would say that it was aborted
+            raise Exit(ENDED_BY_CTRL_C) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
