@@ -14,7 +14,9 @@ from av.stream import Disposition
 from helpers import cameras, videos
 from helpers.faulty_camera import FPS, faulty_camera
 from helpers.streams import Watched, running
-from tracker.errors import NoFrame
+from tracker.config import StreamConfig
+from tracker.errors import NoFrame, SourceError
+from tracker.streams.sources import open_source
 
 TESTS = Path(__file__).parents[1]
 
@@ -46,6 +48,18 @@ def test_a_video_track_that_never_sends_is_passed_over():
     with faulty_camera(mute_track_first=True) as camera, running(camera.url) as cam:
         cam.wait_frames(5)
         assert cam.names() == ["stream_live"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_camera_that_answers_and_sends_nothing_is_said():
+    with faulty_camera(video_stops_after=0) as camera, running(camera.url) as cam:
+        error = cam.wait_event("stream_down")["error"]
+    assert error == f"{camera.url}: it answers, but sent no picture within 1 s"
+
+
+def test_a_camera_that_answers_and_sends_nothing_is_not_waited_for_without_end():
+    with faulty_camera(video_stops_after=0) as camera, pytest.raises(SourceError, match="sent no picture"):
+        open_source(StreamConfig(url=camera.url))
 
 
 @pytest.mark.usefixtures("impatient")

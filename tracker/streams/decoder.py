@@ -35,7 +35,7 @@ class VideoSource:
     """
 
     def __init__(
-        self, config: StreamConfig, read_timeout_s: float | None = None, *, admitted: Admitted | None = None
+        self, config: StreamConfig, read_timeout_s: float = OPEN_TIMEOUT_S, *, admitted: Admitted | None = None
     ) -> None:
         self._admitted = admitted
         self._where = urls.redacted(config.url)
@@ -46,6 +46,7 @@ class VideoSource:
         self.live = urls.is_live(config)
         self._pictures: Iterator[Picture | None] = iter(())
         self._first: Picture | None = None
+        self._has_sent = False  # a picture, whatever became of it
         self._timeout_s = OPEN_TIMEOUT_S
         self._started_s: float | None = time.monotonic()  # while it opens
         # For a client's file: whoever opens what it names. Cameras name nothing, by the formats admitted.
@@ -56,7 +57,7 @@ class VideoSource:
         except BaseException:
             self._close_files()
             raise
-        self._timeout_s = read_timeout_s or OPEN_TIMEOUT_S
+        self._timeout_s = read_timeout_s
         self._started_s = None
         try:
             self._start()
@@ -64,7 +65,7 @@ class VideoSource:
             self.close()
             raise
 
-    def _opened(self, read_timeout_s: float | None) -> "av.container.InputContainer":
+    def _opened(self, read_timeout_s: float) -> "av.container.InputContainer":
         url = urls.for_ffmpeg(urls.with_credentials(self._config))
         hwaccel, self.notice = opening.hwaccel_of(self._config)
         try:
@@ -106,6 +107,7 @@ class VideoSource:
         self._first = next((picture for picture in self._pictures if picture), None)
         if self._first is None:
             raise SourceError(f"{self._where}: {reasons.no_picture(self._container)}")
+        self._has_sent = True
         self.size_wh = self._first.image.size_wh
         self.pixel_aspect = tracks.pixel_aspect(self._stream, transposed=self._converter.transposes)
 
@@ -243,5 +245,6 @@ class VideoSource:
         # FFmpeg reports an RTSP server that never answers as invalid data.
         silent = self._started_s is not None and time.monotonic() - self._started_s >= self._timeout_s
         if reasons.timed_out(error) or (self.live and silent and isinstance(error, av.error.InvalidDataError)):
-            return f"no answer within {self._timeout_s:g} s"
+            said = "no answer" if opening or self._has_sent else "it answers, but sent no picture"
+            return f"{said} within {self._timeout_s:g} s"
         return reasons.network_reason(error, opening=opening) if self.live else reasons.reason(error)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tracker.config import StreamConfig
 from tracker.images.stills import refuse_special
 from tracker.images.types import Frame
-from tracker.streams.decoder import VideoSource
+from tracker.streams.decoder import OPEN_TIMEOUT_S, VideoSource
 from tracker.streams.folder import FolderSource, is_picture
 from tracker.streams.opening import Admitted
 from tracker.streams.picture import Picture, Source
@@ -16,7 +16,7 @@ from tracker.streams.urls import local_path
 
 
 def open_source(
-    config: StreamConfig, read_timeout_s: float | None = None, *, admitted: Admitted | None = None
+    config: StreamConfig, read_timeout_s: float = OPEN_TIMEOUT_S, *, admitted: Admitted | None = None
 ) -> Source:
     """Open what the config names; the caller closes it (or uses it in a `with`).
 
