@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from tracker.fleet.files import CONSUMER, FILES, MAX_TRIES, Files
 from tracker.fleet.pulling import Pull
 from tracker.fleet.records import PROGRESS_S
 from tracker.fleet.settings import JobsConfig
+from tracker.fleet.unfinished import tidy_up, unfinished
 from tracker.fleet.work import MAX_ERROR_CHARS, FileDone, FileTask, read
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,10 @@ class Worker:
         self._worked_s = time.monotonic()
 
     async def run(self) -> None:
-        """For ever."""
+        """For ever. What dead boxes left of files that nobody does again is removed first."""
+        if self._config.results is not None:
+            for job in Path(self._config.results).glob("*"):
+                await asyncio.to_thread(tidy_up, job)
         try:
             async with Pull(self._files.nats, FILES, CONSUMER) as pull:
                 while True:
@@ -171,9 +174,8 @@ class Worker:
         if self._config.results is not None:
             parent = Path(self._config.results) / task.job
             parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".unfinished-{task.number}-"
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as folder:
-            out = Path(folder) / task.name
+        with unfinished(parent, task.number) as folder:
+            out = folder / task.name
             out.mkdir()
             answer = await self._child.do(Order(task=task, folder=str(out), device=self._config.device))
             if answer.error is not None:
@@ -181,10 +183,9 @@ class Worker:
             names = sorted(str(path.relative_to(folder)) for path in out.rglob("*") if path.is_file())
             if parent is not None:
                 _publish(out, parent / task.name)
-                for left in parent.glob(f"{prefix}*"):  # by boxes that died over it
-                    shutil.rmtree(left, ignore_errors=True)
+                tidy_up(parent)
                 return [task.name]
-            await self._store(Path(folder), task.job, names)
+            await self._store(folder, task.job, names)
         return names
 
     def _check(self, path: str) -> None:
