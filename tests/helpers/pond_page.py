@@ -62,15 +62,19 @@ class Pond:
         return truth_hw
 
     def inside(self, frame: int, fish: int) -> tuple[float, float]:
-        depth_hw = cv2.distanceTransform(self.truth(frame, fish).astype(np.uint8), cv2.DIST_L2, 5)
-        y, x = np.unravel_index(int(depth_hw.argmax()), depth_hw.shape)
-        return float(x), float(y)
+        return deepest(self.truth(frame, fish))[0]
 
     def whole(self, frame: int, fish: int) -> bool:
         """Whether a click can hit it well on a frame."""
         truth = self.truth(frame, fish)
-        depth_hw = cv2.distanceTransform(truth.astype(np.uint8), cv2.DIST_L2, 5)
-        return bool(truth.sum() > 2500 and depth_hw.max() > 2 * DEEP_PX)
+        return bool(truth.sum() > 2500 and deepest(truth)[1] > 2 * DEEP_PX)
+
+
+def deepest(mask_hw: NDArray[np.bool_]) -> tuple[tuple[float, float], float]:
+    """The pixel of a mask that is farthest from its edge, and how far, in pixels."""
+    depth_hw = cv2.distanceTransform(mask_hw.astype(np.uint8), cv2.DIST_L2, 5)
+    y, x = np.unravel_index(int(depth_hw.argmax()), depth_hw.shape)
+    return (float(x), float(y)), float(depth_hw.max())
 
 
 def filmed(path: Path) -> Film:

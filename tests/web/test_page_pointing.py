@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.pages import app, at, until
-from helpers.pond_page import Pond, added, click, frozen, frozen_on, iou, looking, previewed, visible
+from helpers.pond_page import Pond, added, click, deepest, frozen, frozen_on, iou, looking, previewed, visible
 from pond.scene import HEIGHT, WIDTH
 from tracker.client import Client, mask_of
 from tracker.protocol.records import ObjectRecord
@@ -154,11 +154,9 @@ def test_everything_is_found_and_what_is_picked_is_tracked(
         frozen(page, pond, 1)
         page.keyboard.press("a")
         until(page, "app.everything.masks.length", 120)
-        masks = app(page, "app.everything.masks.map((mask) => mask.box)")
-        x1, y1, x2, y2 = masks[0]
-        for x, y in ((x, y) for x in np.linspace(x1 + 1, x2 - 1, 9) for y in np.linspace(y1 + 1, y2 - 1, 9)):
-            if app(page, f"app.everything.at([{x}, {y}])") is not None:
-                break
+        found = app(page, "app.everything.masks.map((mask) => mask.outline)")
+        masks = [mask_of(ObjectRecord(object=1, state="visible", outline=one), (WIDTH, HEIGHT)) for one in found]
+        x, y = deepest(max(masks, key=np.sum))[0]
         page.mouse.move(*at(page, x, y))
         assert app(page, "app.everything.hovered") is not None
         click(page, (x, y))
