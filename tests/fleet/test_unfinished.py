@@ -1,5 +1,6 @@
 """A box that dies over a file leaves nothing for long, and one that lives loses nothing, however slow it is."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -56,13 +57,21 @@ def slow_box(parent: Path) -> Iterator["tuple[subprocess.Popen[str], Path]"]:
 
 def test_what_is_unfinished_is_its_boxs_until_that_dies(tmp_path: Path) -> None:
     with slow_box(tmp_path) as (process, folder):
-        tidy_up(tmp_path)
+        tidy_up(tmp_path.parent, tmp_path.name)
         assert (folder / "half").exists()
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert folder.exists()
-        tidy_up(tmp_path)
+        tidy_up(tmp_path.parent, tmp_path.name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_share_that_is_away_ends_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_away(folder: Path, pattern: str) -> Iterator[Path]:
+        raise OSError(errno.ESTALE, pattern, folder)
+
+    monkeypatch.setattr(Path, "glob", is_away)
+    tidy_up(tmp_path)
 
 
 def test_what_was_finished_is_out_of_it_and_the_rest_is_gone(tmp_path: Path) -> None:

@@ -94,14 +94,19 @@ def words_in(page: Any, form: Form) -> dict[str, str]:
     return {field: page.input_value(f"{form.place} {field}") for field in form.typed}
 
 
+def unanswered(daemon: FakeDaemon, page: Any, form: Form) -> tuple[Request, Any]:
+    """A form sent to a daemon that has not answered, and what it would answer."""
+    agreed, daemon.answers[form.op] = daemon.answers[form.op], None
+    filled(page, form)
+    submit(page, form)
+    return asked(daemon, form.op), agreed
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_form_stays_with_what_was_typed_until_the_daemon_agrees(
     daemon: FakeDaemon, page: Any, form: Form
 ) -> None:
-    agreed, daemon.answers[form.op] = daemon.answers[form.op], None
-    filled(page, form)
-    submit(page, form)
-    request = asked(daemon, form.op)
+    request, agreed = unanswered(daemon, page, form)
     submit(page, form)  # which asks nothing while an answer is waited for
     assert page.is_visible(form.place)
     request.fail(AtCapacity(REFUSAL))
@@ -120,10 +125,7 @@ def test_a_form_stays_with_what_was_typed_until_the_daemon_agrees(
 def test_a_refusal_that_comes_when_the_form_was_left_is_still_said(
     daemon: FakeDaemon, page: Any, form: Form
 ) -> None:
-    daemon.answers[form.op] = None
-    filled(page, form)
-    submit(page, form)
-    request = asked(daemon, form.op)
+    request, _ = unanswered(daemon, page, form)
     if form is RENAME:
         page.press(f"{form.place} input", "Escape")
     else:
@@ -167,10 +169,7 @@ def test_a_button_asks_once_and_its_refusal_stays_until_it_is_closed(
 def test_what_is_not_answered_yet_is_called_so_and_the_late_answer_closes_the_form(
     daemon: FakeDaemon, page: Any, form: Form
 ) -> None:
-    agreed, daemon.answers[form.op] = daemon.answers[form.op], None
-    filled(page, form)
-    submit(page, form)
-    request = asked(daemon, form.op)
+    request, agreed = unanswered(daemon, page, form)
     page.wait_for_selector(f".refusal:text-is('{LATE}')")
     assert words_in(page, form) == form.typed
     submit(page, form)  # which asks nothing: it may be done still
@@ -180,10 +179,7 @@ def test_what_is_not_answered_yet_is_called_so_and_the_late_answer_closes_the_fo
 
 
 def test_an_answer_to_a_form_that_was_left_closes_no_other(daemon: FakeDaemon, page: Any) -> None:
-    agreed, daemon.answers["streams.add"] = daemon.answers["streams.add"], None
-    filled(page, ADD)
-    submit(page, ADD)
-    request = asked(daemon, "streams.add")
+    request, agreed = unanswered(daemon, page, ADD)
     page.click("#stream-cancel")
     filled(page, ADD)
     request.fail(AtCapacity(REFUSAL))

@@ -6,9 +6,15 @@ from collections.abc import Iterable
 AGAIN_S = 0.5
 
 
+def is_cancelled() -> bool:
+    """Whether the running task was: `wait_for` of Python 3.11 forgets it where what it waits for comes at that very
+    moment."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def ended(tasks: Iterable["asyncio.Task[None]"]) -> None:
-    """Cancel them until they are done: `wait_for` of Python 3.11 forgets that it was cancelled where what it waited
-    for came at that very moment."""
+    """Cancel them until they are done: once can be forgotten, see `is_cancelled`."""
     left = {task for task in tasks if not task.done()}
     while left:
         for task in left:

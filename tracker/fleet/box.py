@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 import tracker
 from tracker.client import Message
 from tracker.client.nats_connection import close_nats, connect_nats
-from tracker.client.tasks import ended
+from tracker.client.tasks import ended, is_cancelled
 from tracker.errors import TrackerError
 from tracker.fleet.buckets import Buckets, entry_of
 from tracker.fleet.daemon_link import Daemon, public_key
@@ -119,11 +119,10 @@ class Box:
     async def _tick(self) -> None:
         """Every second: tell JetStream that the streams are served, and the fleet that the box is there.
 
-        Until it is cancelled, or was before: `wait_for` of Python 3.11, in the client library, may swallow that.
+        Until it is cancelled, or was before: the client library may swallow that.
         """
         last_s, beat_s = time.monotonic(), 0.0
-        task = asyncio.current_task()
-        while task is None or not task.cancelling():
+        while not is_cancelled():
             now_s = time.monotonic()
             if now_s - last_s > ASLEEP_S:
                 log.warning("this process did not run for %.1f s", now_s - last_s)

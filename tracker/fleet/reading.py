@@ -19,6 +19,7 @@ from nats.js.errors import (
 )
 
 from tracker.client.nats_connection import NO_JETSTREAM
+from tracker.client.tasks import is_cancelled
 
 ASK_AGAIN_S = 1.0
 READ_S = 10.0  # until a bucket is read, or an object's first bytes
@@ -50,17 +51,11 @@ async def answered(ask: Callable[[], Awaitable[T]]) -> T:
             log.debug("NATS: %s", error)
         except APIError as error:
             why_not = f"JetStream refuses: {error.description or error}."
-        if _is_cancelled():
+        if is_cancelled():
             raise asyncio.CancelledError
         log.log(logging.DEBUG if why_not == told else logging.WARNING, "%s It is asked until it does.", why_not)
         told = why_not
         await asyncio.sleep(ASK_AGAIN_S)
-
-
-def _is_cancelled() -> bool:
-    """`wait_for` of Python 3.11 forgets that it was, where what it waits for comes at that very moment."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 class View:

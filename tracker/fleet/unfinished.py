@@ -27,11 +27,12 @@ def unfinished(parent: Path | None, number: int) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def tidy_up(parent: Path) -> None:
-    """Remove what is nobody's. What cannot be, or locked (a share without locks), stays."""
-    for folder in parent.glob(f"{PREFIX}*"):
-        with suppress(OSError):
-            _remove_if_nobodys(folder)
+def tidy_up(results: Path, job: str = "*") -> None:
+    """Remove what is nobody's, of one job or of all. What cannot be, or locked (a share without locks), stays."""
+    with suppress(OSError):  # a share that is away
+        for folder in results.glob(f"{job}/{PREFIX}*"):
+            with suppress(OSError):
+                _remove_if_nobodys(folder)
 
 
 def _locked(parent: Path | None, prefix: str) -> tuple[Path, BinaryIO]:

@@ -56,8 +56,7 @@ class Worker:
     async def run(self) -> None:
         """For ever. What dead boxes left of files that nobody does again is removed first."""
         if self._config.results is not None:
-            for job in Path(self._config.results).glob("*"):
-                await asyncio.to_thread(tidy_up, job)
+            await asyncio.to_thread(tidy_up, Path(self._config.results))
         try:
             async with Pull(self._files.nats, FILES, CONSUMER) as pull:
                 while True:
@@ -183,7 +182,7 @@ class Worker:
             names = sorted(str(path.relative_to(folder)) for path in out.rglob("*") if path.is_file())
             if parent is not None:
                 _publish(out, parent / task.name)
-                tidy_up(parent)
+                tidy_up(parent.parent, task.job)
                 return [task.name]
             await self._store(folder, task.job, names)
         return names

@@ -190,7 +190,8 @@ class VideoSource:
         return frames
 
     def _packets(self) -> Iterator[_Packet | None]:
-        """The track's packets; None for one of another track, so that the caller's clock is looked at.
+        """The track's packets; None for one of another track, or a piece that waits for the rest of its picture, so
+        that the caller's clock is looked at.
 
         When a camera falls silent, FFmpeg's parser hands out the picture that it held back only as the read times
         out: that one is seconds old, and is not shown as if it were new. A file that was cut off ends in half a
@@ -209,7 +210,7 @@ class VideoSource:
             elif not self._is_shown(packet):
                 yield None
             else:
-                yield from [packet] if self._joiner is None else self._joiner.take(packet)
+                yield from [packet] if self._joiner is None else self._joiner.take(packet) or [None]
             asked_s = time.monotonic()
 
     def _demuxed(self) -> "Iterator[_Packet]":

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 
+MAX_PIECES, MAX_BYTES = 256, 2**24  # that are kept of a keyframe: a hostile one never ends
 _Packet = Any  # av.Packet[av.VideoStream], whose stubs know only streams of any kind
 # A slice's header (types 1 and 5) up to the bit that says that it is the picture's first.
 _SLICE = re.compile(rb"\x00\x00\x01[\x01\x05\x21\x25\x41\x45\x61\x65](.)", re.DOTALL)
@@ -41,7 +42,11 @@ class Joiner:
             return [*given, packet]
         self._pieces.append(packet)
         self._pts = packet.pts if self._pts is None else self._pts
-        return [*given, *self._joined()] if 0 < self._most <= self._count else given
+        is_whole = 0 < self._most <= self._count
+        return [*given, *self._joined()] if is_whole or self._is_full() else given
+
+    def _is_full(self) -> bool:
+        return len(self._pieces) >= MAX_PIECES or sum(piece.size for piece in self._pieces) >= MAX_BYTES
 
     def _goes_on(self, packet: _Packet) -> bool:
         """Whether the packet goes on with the keyframe: it begins with a slice that is no picture's first."""
