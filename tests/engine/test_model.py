@@ -38,7 +38,7 @@ def test_all_names_have_a_config_and_a_place_for_weights(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("name", "image_size", "millions"), [("nano", 320, 5.7), ("sam2.1_hiera_tiny", 1024, 38.9)]
+    ("name", "image_size", "millions"), [("nano", 352, 5.7), ("sam2.1_hiera_tiny", 1024, 38.9)]
 )
 def test_show(name: str, image_size: int, millions: float) -> None:
     info = zoo.show(name)

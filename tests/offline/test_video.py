@@ -473,4 +473,4 @@ def test_torchvision_of_another_torch_is_named(folder, monkeypatch, capsys):
 def test_models_are_listed():
     output = CliRunner().invoke(trackerd, ["models", "list"], env={"COLUMNS": "160"}).output
     assert all(name in output for name in zoo.names())
-    assert "image_size  320" in CliRunner().invoke(trackerd, ["models", "show", "nano"]).output
+    assert "image_size  352" in CliRunner().invoke(trackerd, ["models", "show", "nano"]).output
