@@ -1,6 +1,7 @@
 """`trackerd fleet` for people: what it says where there is no fleet, no NATS or no such file."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from helpers.fleets import free_port, nats_server
+from tracker.cli import show
 from tracker.cli.fleet_worker import arguments
 from tracker.cli.segment import segment
 from tracker.cli.track import track
@@ -21,6 +23,7 @@ from tracker.errors import TrackerError
 from tracker.exports import MAX_PNG_OBJECT
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.child import Order
+from tracker.fleet.records import BoxRecord
 from tracker.fleet.work import FileTask, Work
 
 HELP = ["-h", "--help"]  # click keeps a command's first ones
@@ -89,7 +92,7 @@ def test_wrong_use_is_refused(words: list[str], says: str) -> None:
         (["--box", "3,2,1,4"], "is not x1, y1, x2, y2 with x1 < x2 and y1 < y2"),
         (["--everything", "--image-size", "65"], "--image-size: must be a whole number, a multiple of 32"),
         (["--everything", "--want", "jsonl"], "want: jsonl; segment gives coco, masks, overlays"),
-        ([], "mark an object with points or a box, or say everything"),
+        ([], "mark an object with --point and --box, or say --everything"),
     ],
 )
 def test_what_no_box_could_do_is_refused_at_submit(tmp_path: Path, marks: list[str], says: str) -> None:
@@ -128,3 +131,8 @@ def test_everything_and_masks_are_what_a_box_can_do(command: click.Command, tmp_
     typed = arguments(Order(task=task, folder=str(tmp_path), device="cpu"))
     context = command.make_context(command.name, typed, help_option_names=HELP)
     assert context.params["max_masks"] == MAX_PNG_OBJECT
+
+
+def test_a_box_that_does_nothing_says_0_to_programs_too() -> None:
+    said = json.loads(show.as_json(BoxRecord(box="north-1", time=1.0, streams_room=4)))
+    assert (said["streams"], said["streams_room"], said["objects"]) == (0, 4, 0)

@@ -160,6 +160,15 @@ def test_a_broken_picture_is_named_and_the_rest_goes_on(checkpoint, folder, tmp_
     capsys.readouterr()
 
 
+@pytest.mark.parametrize(("name", "point"), [("broken.png", "1,1"), ("shot0.png", "9999,1")])
+def test_a_single_picture_of_which_nothing_can_be_told_leaves_no_file(checkpoint, folder, tmp_path, name, point):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    picture, coco = (tmp_path if name == "broken.png" else folder) / name, tmp_path / "a.json"
+    with pytest.raises((SourceError, BadPrompt)):
+        run(checkpoint, "segment", picture, f"--point={point}", f"--coco={coco}")
+    assert not coco.exists()
+
+
 def test_pictures_of_folders_and_files(folder, tmp_path):
     assert images.find_pictures([folder / "shot2.png", tmp_path.parent / folder]) != []
     found = images.find_pictures([folder])

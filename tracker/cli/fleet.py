@@ -218,6 +218,8 @@ def _work(kind: str, options: dict[str, Any]) -> Work:
     from tracker.engine.models import zoo
 
     marks = Marks.take(options)
+    if kind != "index" and bool(marks) == options["everything"]:
+        raise BadRequest("mark an object with --point and --box, or say --everything")
     fields = {name: options.pop(name) for name in ("everything", "model", "image_size")}
     want = list(options.pop("want")) or ["looks" if kind == "index" else "coco"]
     zoo.config_path(fields["model"])

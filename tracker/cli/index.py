@@ -10,6 +10,7 @@ import msgspec
 
 from tracker.cli import show
 from tracker.cli.options import InPath, ModelOptions, Numbers, knob_options, knobs_of, model_options, progress_bar
+from tracker.config.wording import counted
 from tracker.errors import BadPrompt, SourceError
 from tracker.protocol.requests import SegmentAll
 
@@ -69,18 +70,21 @@ def _index(items: "Sequence[Item]", db: Path, knobs: SegmentAll | None, model: M
     """Raises SourceError where some could not be indexed; the others are."""
     from tracker.offline.index import opened
 
-    reasons = []
+    reasons, added = [], 0
     with opened(db, model.load()) as pictures, progress_bar() as bar:
         for item in bar.track(items, description="pictures"):
             try:
                 if not pictures.has(item, knobs is not None):
                     pictures.add(item, knobs)
+                    added += 1
             except (SourceError, BadPrompt) as error:
                 reasons.append(error.message if isinstance(error, SourceError) else f"{item.path}: {error.message}")
     if reasons and len(items) == 1:
         raise SourceError(reasons[0])
     for reason in reasons:
         show.say(reason)
+    there = len(items) - len(reasons) - added
+    show.line(f"{counted(added, 'picture')} indexed, {there} there already; written: {db}")
     if reasons:
         raise SourceError(f"{len(reasons)} of {len(items)} pictures could not be indexed")
 

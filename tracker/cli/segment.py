@@ -127,8 +127,13 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
     find: Find = partial(_marked, engine, marks, candidates)
     if everything:
         find = partial(_everything, engine, knobs)
-    with saying_what_is_whole(outputs.paths), outputs.sinks() as sinks, progress_bar() as bar:
-        _segment(pictures, find, sinks, report, bar)
+    try:
+        with saying_what_is_whole(outputs.paths), outputs.sinks() as sinks, progress_bar() as bar:
+            _segment(pictures, find, sinks, report, bar)
+    except (BadPrompt, SourceError):  # of the only picture
+        if outputs.coco is not None:
+            outputs.coco.unlink(missing_ok=True)  # it tells of nothing, and is in the way of the next try
+        raise
     if everything and not report.masks:
         show.say(images.NOTHING_FOUND)
     report.say(outputs.paths)

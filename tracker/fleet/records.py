@@ -50,7 +50,9 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Token.parse(self.owner)
 
 
-class BoxRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class BoxRecord(Struct, frozen=True, kw_only=True):
+    """What a box says of itself every second, all of it: people read it too, and 0 streams is a fact."""
+
     box: Name
     time: UnixSeconds
     labels: Labels = {}
