@@ -3,9 +3,14 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import apsw
 import cv2
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from PIL import Image
 
 from tracker.cli.trackerd import trackerd
 from tracker.errors import BadRequest, TrackerError
+from tracker.offline import index
 
 if not (Path(__file__).parents[2] / "tracker" / "models" / "nano.safetensors").exists():
     pytest.skip("the bundled weights are not there", allow_module_level=True)
@@ -136,7 +142,58 @@ def test_refusals(tmp_path: Path, library: list[str]) -> None:
     assert "is not there" in refusal("similar", library[0], "--db", db)
     assert "is no index" in refusal("index", library[0], "--db", str(other))
     assert "line 1" in refusal("index", "--list", str(listed), "--db", db)
+    listed.write_text(json.dumps({"path": library[0], "bbox": BOX}))
+    assert "bbox" in refusal("index", "--list", str(listed), "--db", db)
+    listed.write_bytes(b'{"path": "\xff"}')
+    assert "it is not text in UTF-8" in refusal("index", "--list", str(listed), "--db", db)
+    listed.write_text(json.dumps({"path": library[0], "box": BOX}))
+    assert "not both" in refusal("index", "--list", str(listed), "--everything", "--db", db)
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    assert "database of something else" in refusal("index", "--from", str(empty), "--db", db)
+    assert not empty.stat().st_size
     assert "1 of 2 pictures" in refusal("index", library[0], str(tmp_path / "gone.png"), "--db", db)
+
+
+def test_a_database_of_something_else_stays_as_it_is(tmp_path: Path, library: list[str]) -> None:
+    places = tmp_path / "places.db"
+    with closing(apsw.Connection(str(places))) as theirs:
+        theirs.execute("CREATE TABLE places (name TEXT)")
+    before = places.read_bytes()
+    for words in (
+        ["index", library[0], "--db", str(places)],
+        ["index", "--from", str(places), "--db", str(tmp_path / "looks.db")],
+    ):
+        assert "database of something else" in refusal(*words)
+    assert places.read_bytes() == before
+
+
+@contextmanager
+def writing(db: str, while_so: str) -> Iterator[None]:
+    """Another program that has begun to write to a database, and goes on for a while."""
+    script = "import apsw, sys, time; theirs = apsw.Connection(sys.argv[1]); theirs.execute('BEGIN IMMEDIATE'); "
+    command = [sys.executable, "-c", f"{script}print(flush=True); {while_so}", db]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdout.readline()
+        yield
+        program.stdin.close()
+
+
+def test_another_program_that_writes_is_waited_for(
+    tmp_path: Path, library: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = str(tmp_path / "looks.db")
+    assert run("index", library[0], "--db", db).exit_code == 0
+    with writing(db, "sys.stdin.read()"):
+        assert hits(library[0], "--db", db)  # reading goes on
+        monkeypatch.setattr(index, "BUSY_MS", 1000)
+        assert "another program has been writing to it for 1 s" in refusal("index", library[1], "--db", db)
+        monkeypatch.undo()
+    with writing(db, "time.sleep(2)"):
+        assert run("index", library[1], "--db", db).exit_code == 0
+    assert len(hits(library[0], "--db", db)) == 2
 
 
 def test_another_models_looks_are_left_out_and_said(tmp_path: Path, library: list[str]) -> None:

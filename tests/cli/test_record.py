@@ -21,7 +21,7 @@ from msgspec import structs
 from PIL import Image
 from pycocotools.coco import COCO
 
-from helpers.fake_daemon import OBJECT, FakeDaemon, tracks
+from helpers.fake_daemon import OBJECT, STREAM, FakeDaemon, tracks
 from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
 from helpers.waiting import in_background
 from tracker.cli.outputs import FORMATS
@@ -259,6 +259,20 @@ def test_pictures_are_scaled_and_a_video_keeps_its_size_when_the_camera_changes_
     for rgb_hwc in drawn:
         assert rgb_hwc[12, 12, 0] > rgb_hwc[12, 12, 1] + 30
         assert abs(int(rgb_hwc[2, 28, 0]) - int(rgb_hwc[2, 28, 1])) < 12
+
+
+def test_a_camera_whose_rate_is_not_known_yet_is_recorded(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.answers["streams.list"] = replies.StreamList(
+        streams=[structs.replace(STREAM, state="connecting", fps=0.0)]
+    )
+    messages: list[tuple[str, Any, bytes | None]] = [
+        ("tracks/cam1/", tracked(0), None),
+        ("frames/cam1/full/", picture(0), grey_jpeg((64, 48))),
+    ]
+    with published(daemon, messages):
+        result = record(daemon.control.endpoint, "--video", tmp_path / "a.mp4", "--count", 1)
+    assert result.exit_code == 0, result.output
+    assert [rgb_hwc.shape for rgb_hwc in frames_of(tmp_path / "a.mp4")] == [(48, 64, 3)]
 
 
 def test_a_daemon_that_starts_again_writes_nothing_over(tmp_path: Path) -> None:

@@ -154,6 +154,16 @@ def test_nobody_cancels_a_search_of_the_daemons_own(engine: Engine, tmp_path: Pa
             assert talk.refused("segment.cancel", id=None)[0] == "bad_request"
 
 
+def test_discovery_waits_for_the_next_frame_of_a_slow_camera(engine: Engine, tmp_path: Path) -> None:
+    """What was found is looked at again on another frame, however late it comes, and not searched anew."""
+    url = str(blobs(tmp_path / "blobs.mp4", frames=20, fps=0.5))
+    watching = {"every_s": 600, "lasts_s": 0, "min_area": 20, "max_objects": 1, "points_per_side": 3}
+    loose = {"pred_iou_thresh": 0, "stability_score_thresh": 0}
+    config = configuration(streams={"cam": {"url": url, "loop": True, "discover": {**watching, **loose}}})
+    with serving(config, engine) as talk:
+        wait_until(lambda: len(talk.ask("objects.list")["objects"]) == 1)
+
+
 def test_discovery_follows_what_is_new_and_no_more_than_it_may(engine: Engine, tmp_path: Path) -> None:
     url = str(blobs(tmp_path / "blobs.mp4", frames=20))
     watching = {"every_s": 0.2, "lasts_s": 0.1, "min_area": 20, "max_objects": 1, "points_per_side": 3}

@@ -106,6 +106,13 @@ def test_a_video_that_was_never_closed_still_plays(tmp_path):
     assert len(list(sources.frames(cut))) >= 240
 
 
+def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with VideoWriter("12:30.mp4", (32, 32), 25) as video:
+        video.write(np.zeros((32, 32, 3), np.uint8))
+    assert len(list(sources.frames("12:30.mp4"))) == 1
+
+
 def test_refusals(tmp_path):
     with pytest.raises(SourceError, match=r"missing/a\.mp4: cannot be written"):
         VideoWriter(tmp_path / "missing" / "a.mp4", (64, 64), 25)

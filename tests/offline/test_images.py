@@ -150,14 +150,15 @@ def test_everything_on_a_frame_is_tracked(checkpoint, folder, tmp_path):
     assert (tmp_path / "a.txt").is_file()
 
 
-def test_a_broken_picture_is_named_and_the_rest_goes_on(checkpoint, folder, tmp_path, capsys):
-    broken = tmp_path / "broken.png"
+def test_a_broken_picture_is_named_and_the_rest_goes_on(checkpoint, folder, tmp_path):
+    broken = tmp_path / "a picture [edited] with a long name.png"
     broken.write_bytes(b"no picture")
     command = ["segment", broken, folder / "shot0.png", "--point=40,30", f"--coco={tmp_path / 'a.json'}"]
-    with pytest.raises(SourceError, match="1 of 2 pictures were passed over"):
-        run(checkpoint, *command)
+    result = run(checkpoint, *command, catch=True)
+    assert isinstance(result.exception, SourceError)
+    assert "1 of 2 pictures were passed over" in result.exception.message
+    assert f"{broken}: is not a picture that can be read" in result.stderr
     assert len(COCO(tmp_path / "a.json").getImgIds()) == 1
-    capsys.readouterr()
 
 
 @pytest.mark.parametrize(("name", "point"), [("broken.png", "1,1"), ("shot0.png", "9999,1")])

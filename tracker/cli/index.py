@@ -10,7 +10,7 @@ import msgspec
 
 from tracker.cli import show
 from tracker.cli.options import InPath, ModelOptions, Numbers, knob_options, knobs_of, model_options, progress_bar
-from tracker.config.wording import counted
+from tracker.config.wording import counted, why_unreadable
 from tracker.errors import BadPrompt, SourceError
 from tracker.protocol.requests import SegmentAll
 
@@ -62,6 +62,8 @@ def index(
 
     items = [Item(photo, _four(box)) for photo in _pictures(photos)]
     items += _listed(listed) if listed is not None else []
+    if everything and any(item.box is not None for item in items):
+        raise click.UsageError(f"give --everything, or the boxes of {listed}, not both")
     if items:
         _index(items, db, knobs if everything else None, ModelOptions.take(options))
 
@@ -143,7 +145,11 @@ def _listed(path: Path) -> Iterator["Item"]:
     """Raises SourceError for a line that is not as it should be."""
     from tracker.offline.index import Item
 
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: {why_unreadable(error)}") from None
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:

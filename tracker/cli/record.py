@@ -125,7 +125,7 @@ def record(client: Client, /, stream: str, width: str, count: int | None, **opti
 
 def _fps(client: Client, stream: str) -> float:
     for record in client.streams().streams:
-        if record.stream == stream and record.fps is not None:
+        if record.stream == stream and record.fps:  # 0: it is not known yet
             return record.fps
     return DEFAULT_FPS
 

@@ -23,7 +23,7 @@ from tracker.cli.options import (
     progress_bar,
 )
 from tracker.cli.outputs import OUT_FOLDER, OVERWRITE, OutFile, check_paths, naming, say_done, saying_what_is_whole
-from tracker.config.wording import counted
+from tracker.config.wording import counted, printable
 from tracker.errors import BadPrompt, SourceError
 from tracker.images.types import U8
 from tracker.protocol.requests import SegmentAll
@@ -153,7 +153,7 @@ def _segment(pictures: Sequence[Path], find: Find, sinks: Sequence[Sink], report
                 raise
             report.failed += 1
             what = error.message if isinstance(error, SourceError) else f"{path}: {error.message}"
-            bar.console.print(what, highlight=False)
+            bar.console.print(printable(what), markup=False, highlight=False, soft_wrap=True)
             continue
         h, w = rgb_hwc.shape[:2]
         result = result_of(number, path.name, (w, h), found)

@@ -27,6 +27,9 @@ from tracker.tracking.state import TrackedStream
 
 log = logging.getLogger(__name__)
 
+NO_FRAME_S = 1.0
+"""How long to wait where there is no frame yet, or none since the one that was searched."""
+
 
 @dataclass(eq=False)
 class _Watch:
@@ -81,8 +84,8 @@ class Discovery:
     def _search(self, watch: _Watch) -> Slices[Struct]:
         """Find what is new on the newest frame; it is confirmed `lasts_s` later."""
         stream, config = watch.stream, watch.config
-        watch.due_s = time.monotonic() + config.every_s
         buffer = stream.source.buffer
+        watch.due_s = time.monotonic() + (config.every_s if len(buffer) else NO_FRAME_S)
         if len(stream.objects) >= config.max_objects or not len(buffer):
             return Empty()
         frame = buffer.newest()
@@ -102,10 +105,13 @@ class Discovery:
         """Follow what can still be seen on the newest frame."""
         stream, config = watch.stream, watch.config
         watch.due_s = time.monotonic() + config.every_s
-        found, watch.found = watch.found, []
         frame = stream.source.buffer.newest()
+        if watch.found[0].last_frame == frame.index:  # a camera slower than that: it is waited for
+            watch.due_s = time.monotonic() + NO_FRAME_S
+            return Empty()
+        found, watch.found = watch.found, []
         for memory in found:
-            if memory.last_frame == frame.index or len(stream.objects) >= config.max_objects:
+            if len(stream.objects) >= config.max_objects:
                 continue
             led_on, mask = self._context.propagated(frame, memory)
             if small(mask).any():

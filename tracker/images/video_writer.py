@@ -35,7 +35,8 @@ class VideoWriter:
         self._last_s: float | None = None
         self._begin_s = 0.0  # the media time at which this file begins, since its clock last leapt
         options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
-        self._container = av.open(str(path), "w", format="mp4", options=options)
+        # Absolute: FFmpeg takes 12:30.mp4 for an address.
+        self._container = av.open(str(Path(path).absolute()), "w", format="mp4", options=options)
         try:
             self._stream = self._h264(Fraction(fps).limit_denominator(100_000))
             self._container.start_encoding()

@@ -28,9 +28,9 @@ def facts_of(path: Path) -> FileFacts:
 
 
 def read_frame(path: Path, index: int) -> U8:
-    """Frame number `index`, uint8 [h, w, 3]. Raises SourceError where there is none."""
+    """Frame number `index` as it is tracked, uint8 [h, w, 3]. Raises SourceError where there is none."""
     count = 0
-    for found in sources.frames(path):
+    for found in sources.frames(path) if path.is_dir() else steady_frames(path):
         count += 1
         if found.index == index:
             return to_rgb(found.image)

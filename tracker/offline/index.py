@@ -24,13 +24,16 @@ APPLICATION_ID = 0x74726B69  # "trki"
 
 Box = tuple[float, float, float, float]
 
+BUSY_MS = 30_000
+"""How long another process that writes to the same file is waited for."""
+
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
 CREATE TABLE IF NOT EXISTS indexed (path TEXT, what TEXT, PRIMARY KEY (path, what)) WITHOUT ROWID;
 """
 
 
-class Item(Struct, frozen=True):
+class Item(Struct, frozen=True, forbid_unknown_fields=True):
     """What is to be indexed of a picture: what a box is around, or all of it."""
 
     path: str
@@ -58,15 +61,14 @@ class PictureIndex:
         _check_name(item.path)
         rgb_hwc = read_still(Path(item.path))
         features = self._engine.encode([Rgb(rgb_hwc)])
-        found = list(_masks(self._engine, rgb_hwc, item, knobs))
+        found = []
+        for box, mask_hw in _masks(self._engine, rgb_hwc, item, knobs):
+            pooled_c = self._engine.look(features, 0, mask_hw)
+            vector_c = looks.appearance(pooled_c, looks.colours(rgb_hwc, mask_hw))
+            key = KIND, self._model, "", 0, 0, 0, 0.0
+            found.append(Look(*key, box, item.path, looks.thumbnail(rgb_hwc, box), vector_c.tobytes()))
         with self._connection:
-            (first,) = next(self._connection.execute("SELECT coalesce(max(object), 0) FROM looks"))
-            for k, (box, mask_hw) in enumerate(found, first + 1):
-                pooled_c = self._engine.look(features, 0, mask_hw)
-                vector_c = looks.appearance(pooled_c, looks.colours(rgb_hwc, mask_hw))
-                thumbnail = looks.thumbnail(rgb_hwc, box)
-                key = KIND, self._model, "", k, 0, 0, 0.0
-                self._looks.put(Look(*key, box, item.path, thumbnail, vector_c.tobytes()))
+            _put(self._looks, self._connection, found)
             row = item.path, self._what(item, knobs is not None)
             self._connection.execute("INSERT OR REPLACE INTO indexed VALUES (?, ?)", row)
         return len(found)
@@ -111,23 +113,28 @@ def take_over(path: Path, others: Sequence[Path]) -> int:
     number = 0
     with _opened(path) as connection:
         for other in others:
-            with _opened(other) as theirs:
+            with _opened(other, to_read=True) as theirs:
                 number += _take_over(connection, theirs)
     return number
 
 
 def _take_over(connection: apsw.Connection, theirs: apsw.Connection) -> int:
-    ours, other = Looks(connection), Looks(theirs)
     here = {(path, _model_in(what)) for path, what in _indexed(connection)}
     new = [(path, what) for path, what in _indexed(theirs) if (path, _model_in(what)) not in here]
     pictures = {(path, _model_in(what)) for path, what in new}
+    looks = _all_looks(theirs, Looks(theirs, read_only=True))
+    found = [look for look in looks if (look.label, look.model) in pictures]
     with connection:
-        (first,) = next(connection.execute("SELECT coalesce(max(object), 0) FROM looks"))
-        found = [look for look in _all_looks(theirs, other) if (look.label, look.model) in pictures]
-        for k, look in enumerate(found, first + 1):
-            ours.put(structs.replace(look, object=k))
-        connection.executemany("INSERT INTO indexed VALUES (?, ?)", new)
+        _put(Looks(connection), connection, found)
+        connection.executemany("INSERT OR REPLACE INTO indexed VALUES (?, ?)", new)
     return len(pictures)
+
+
+def _put(ours: Looks, connection: apsw.Connection, found: Sequence[Look]) -> None:
+    """Looks of any numbers, each as an object of its own."""
+    (first,) = next(connection.execute("SELECT coalesce(max(object), 0) FROM looks"))
+    for number, look in enumerate(found, first + 1):
+        ours.put(structs.replace(look, object=number))
 
 
 def _all_looks(connection: apsw.Connection, looks: Looks) -> Iterator[Look]:
@@ -145,15 +152,22 @@ def _model_in(what: str) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[apsw.Connection]:
-    connection = apsw.Connection(str(path))
+def _opened(path: Path, *, to_read: bool = False) -> Iterator[apsw.Connection]:
+    """Nothing is written to a file before it is known to be an index, or empty, and nothing at all `to_read`."""
+    flags = apsw.SQLITE_OPEN_READONLY if to_read else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = apsw.Connection(str(path), flags=flags)
+    connection.set_busy_timeout(BUSY_MS)
+    connection.transaction_mode = "IMMEDIATE"  # one that reads first may not write once another has
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
         tables, found = _about(connection)
-        if tables and found != APPLICATION_ID:
+        if found != APPLICATION_ID and (tables or to_read):
             raise SourceError(f"{path}: is a database of something else; name a file of `trackerd index`")
-        connection.execute(_SCHEMA)
+        if not tables:
+            connection.pragma("journal_mode", "wal")
+            connection.execute(_SCHEMA)
         yield connection
+    except apsw.BusyError:
+        raise SourceError(f"{path}: another program has been writing to it for {BUSY_MS // 1000} s") from None
     except apsw.NotADBError:
         raise SourceError(f"{path}: is no index of pictures; name a file of `trackerd index`") from None
     except (apsw.CorruptError, apsw.CantOpenError, apsw.FullError, apsw.ReadOnlyError) as error:
