@@ -21,6 +21,18 @@ say() { echo "install: $*" >&2; }
 
 systemd_runs() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
+as_the_service() {
+    # With what its unit gives it: the configuration may name a credential, or a variable (of those, what has no quotes).
+    given=
+    if systemd_runs; then
+        given=CREDENTIALS_DIRECTORY=/run/credentials/tracker.service
+        for word in $(systemctl show --value --property=Environment tracker); do
+            case $word in *[\"\'\\]*) ;; [A-Z_]*=*) given="$given $word" ;; esac
+        done
+    fi
+    as_tracker env $given "$@"
+}
+
 as_tracker() {
     # As the service runs it, so that a file which its user cannot read shows now.
     if [ -z "$root" ]; then setpriv --reuid=tracker --regid=tracker --init-groups -- "$@"; else "$@"; fi
@@ -98,12 +110,21 @@ switch_to() {
     mv -T "$opt/.current" "$opt/current"
 }
 
-services() { systemctl list-units --plain --no-legend --state=active,activating,reloading 'tracker.service' 'tracker@*.service' | cut -d' ' -f1; }
+services() { systemctl list-units --plain --no-legend --state="$1" 'tracker.service' 'tracker@*.service' | cut -d' ' -f1; }
+serving=active,activating,reloading
 
 restart() {
-    # Returns when all of them serve: they say so themselves (Type=notify).
+    # Returns when all of them serve: they say so themselves (Type=notify). One that failed too often may start again.
     systemctl daemon-reload
-    for service in $1; do systemctl restart "$service" || return 1; done
+    for service in $1; do
+        systemctl reset-failed "$service" 2>/dev/null || true
+        systemctl restart "$service" || return 1
+    done
+}
+
+revive() {
+    # What had failed before is not what an upgrade is judged by.
+    for service in $1; do restart "$service" || say "$service still fails: journalctl -u $service"; done
 }
 
 # ---------------------------------------------------------------------------------------------------------- commands
@@ -114,9 +135,10 @@ install_or_upgrade() {
     build_release
     before=$(readlink "$opt/current" 2>/dev/null || true)
     older=$(readlink "$opt/previous" 2>/dev/null || true)
-    running=$(if systemd_runs; then services; fi)
+    running=$(if systemd_runs; then services "$serving"; fi)
+    failed=$(if systemd_runs; then services failed; fi)
     put_in_place "$release"
-    if ! as_tracker "$release/bin/trackerd" check -c "$config"; then
+    if ! as_the_service "$release/bin/trackerd" check -c "$config"; then
         say "the new release does not take $config; nothing was switched"
         if [ -n "$before" ]; then put_in_place "$before"; fi
         rm -rf "$release"
@@ -134,9 +156,10 @@ install_or_upgrade() {
         switch_to "$before"
         if [ -n "$older" ]; then ln -sfn "$older" "$opt/previous"; else rm -f "$opt/previous"; fi
         rm -rf "$release"
-        systemctl reset-failed $running || true
         restart "$running"
         return 1
+    else
+        revive "$failed"
     fi
     prune
 }
@@ -156,13 +179,13 @@ rollback() {
     [ -n "$before" ] || { say "there is no release before this one"; return 1; }
     put_in_place "$before"
     switch_to "$before"
-    if systemd_runs; then restart "$(services)"; fi
+    if systemd_runs; then restart "$(services "$serving,failed")"; fi
     say "now at $before"
 }
 
 undo() {
     if systemd_runs; then
-        for service in $(services) tracker.service; do systemctl disable --now "$service" 2>/dev/null || true; done
+        for service in $(services "$serving,failed") tracker.service; do systemctl disable --now "$service" 2>/dev/null || true; done
     fi
     rm -f "$units/tracker.service" "$units/tracker@.service" "$root/etc/sysusers.d/tracker.conf" \
         "$root/etc/tmpfiles.d/tracker.conf" "$root/usr/local/bin/trackerd" "$root/usr/local/bin/trackctl"

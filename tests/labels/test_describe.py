@@ -3,11 +3,14 @@
 import contextlib
 import json
 import logging
+import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +19,8 @@ from helpers.tracking import Talk, blobs, configuration, serving, wait_until
 from helpers.vision_models import save_tiny_vision_model, vision_server
 from tracker.config import DescribeConfig
 from tracker.errors import ConfigError, Unavailable
+from tracker.labels import describer
+from tracker.labels.describer import Describer, Question
 from tracker.labels.provider import MAX_TEXT, Provider, plain, secret_of
 
 pytest.importorskip("openai")
@@ -196,6 +201,70 @@ def test_a_server_that_is_not_there() -> None:
         provider.ask("what?", [b"jpeg"])
     assert time.monotonic() - begun_s < 20
     provider.close()
+
+
+class Down:
+    """A provider whose server never answers."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def ask(self, *_: Any) -> str:
+        self.asked += 1
+        raise Unavailable("down")
+
+    def close(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def describing(provider: Down, monkeypatch: Any, back_off_s: tuple[float, float]) -> Iterator[Describer]:
+    monkeypatch.setattr(describer, "BACK_OFF_S", back_off_s)
+    monkeypatch.setattr(describer, "pictures_of", lambda moments, _: [b"jpeg"] if moments else seen_nowhere())
+    config = DescribeConfig(url="http://127.0.0.1:9/v1", model="m", per_hour=10_000)
+    describing = Describer(config, lambda: None, Counter(), lambda _: provider)
+    describing.start()
+    yield describing
+    describing.stop()
+
+
+def seen_nowhere() -> list[bytes]:
+    raise Unavailable("cannot be seen")
+
+
+def asked(told: "queue.SimpleQueue[str]", moments: Any = (1,)) -> Question:
+    nobody: Any = SimpleNamespace(id=7)
+    return Question(nobody, 0, "what?", moments, fail=lambda error: told.put(error.message))
+
+
+def test_questions_that_waited_while_one_failed_are_not_asked(monkeypatch: Any) -> None:
+    provider, told = Down(), queue.SimpleQueue[str]()
+    with describing(provider, monkeypatch, (100.0, 300.0)) as describes:
+        describes.offer(asked(told))
+        assert told.get(timeout=30) == "down"
+        with pytest.raises(Unavailable, match="asked again in"):
+            describes.offer(asked(told))
+        describes._questions.put(asked(told))  # as if it had been offered before that
+        assert told.get(timeout=30) == "the describing server failed; ask again later"
+    assert provider.asked == 1
+
+
+def test_a_server_that_is_down_for_days_is_asked_on_and_every_question_is_answered(monkeypatch: Any) -> None:
+    provider, told = Down(), queue.SimpleQueue[str]()
+    with describing(provider, monkeypatch, (0.0, 0.0)) as describes:
+        for number in range(1, 1101):
+            describes.offer(asked(told))
+            assert told.get(timeout=30) == "down"
+            assert provider.asked == number
+
+
+def test_an_object_that_cannot_be_seen_is_not_the_servers_fault(monkeypatch: Any) -> None:
+    provider, told = Down(), queue.SimpleQueue[str]()
+    with describing(provider, monkeypatch, (100.0, 300.0)) as describes:
+        for _ in range(2):
+            describes.offer(asked(told, moments=()))
+            assert told.get(timeout=30) == "cannot be seen"
+    assert provider.asked == 0
 
 
 @pytest.fixture(scope="module")

@@ -132,6 +132,14 @@ def test_an_object_without_a_mask_where_it_is_hidden_is_rightly_gone() -> None:
     assert ending(7, [published(0, NOWHERE)], mask(TINY).astype(np.uint8)[None], 1) == "rightly gone"
 
 
+def test_a_folder_with_something_in_it_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    done = subprocess.run([str(ROOT / "tools" / "demo"), "--out", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "is not empty; name a new folder" in " ".join(done.stderr.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
 def demo(out: Path, *options: str) -> dict[str, float]:
     """Run it; the figures of its last line, its files being there."""
     command = [str(ROOT / "tools" / "demo"), "--out", str(out), *options]

@@ -88,8 +88,11 @@ def main() -> None:
     parser.add_argument("--watch", action="store_true", help="show the film on the live page instead, to click on")
     parser.add_argument("--page", default=PAGE, help=f"where the page listens, with --watch (default: {PAGE})")
     arguments = parser.parse_args()
-    shutil.rmtree(arguments.out, ignore_errors=True)
-    arguments.out.mkdir(parents=True)
+    if arguments.out.resolve() == OUT.resolve():
+        shutil.rmtree(arguments.out, ignore_errors=True)  # what the demo before left
+    elif arguments.out.exists() and any(arguments.out.iterdir()):
+        parser.error(f"--out: {arguments.out} is not empty; name a new folder")
+    arguments.out.mkdir(parents=True, exist_ok=True)
 
     scene = cars() if arguments.real else pond()
     film = arguments.out / f"{scene.name}.mp4"

@@ -79,9 +79,10 @@ class Describer:
         self._counts = counts  # of answers, failures and questions that were refused
         self._questions: queue.Queue[Question | None] = queue.Queue(WAITING)
         self._answers: queue.SimpleQueue[tuple[Question, Description]] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # of the next three
+        self._lock = threading.Lock()  # of the next four
         self._asked_s: deque[float] = deque()  # in the last hour
         self._failures = 0
+        self._paused_s = 0.0  # when the pause began that ends at:
         self._not_before_s = 0.0
         self._threads = [
             NamedThread(target=self._run, name=f"describe-{k}", daemon=True) for k in range(config.in_flight)
@@ -162,13 +163,20 @@ class Describer:
             provider.close()
 
     def _answer(self, provider: Asking | None, question: Question) -> None:
+        begun_s = time.monotonic()
         try:
             if provider is None:
                 raise Unavailable("nothing describes objects; the daemon's log says why")
+            if begun_s < self._not_before_s:  # it waited while one before it failed
+                raise Unavailable("the describing server failed; ask again later")
             jpegs = pictures_of(question.moments, self._config.max_images)
+        except Exception as error:  # noqa: BLE001 - the server is not to blame: the next question has its turn
+            self._tell(question, _known(error))
+            return
+        try:
             text = provider.ask(question.text, jpegs)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next question has its turn
-            self._failed(question, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self._failed(question, _known(error), begun_s)
             return
         with self._lock:
             self._failures, self._not_before_s = 0, 0.0
@@ -179,17 +187,27 @@ class Describer:
             question.reply(description)
         self._wake()
 
-    def _failed(self, question: Question, error: Exception) -> None:
-        known = error if isinstance(error, TrackerError) else Unavailable(f"it failed: {type(error).__name__}")
+    def _failed(self, question: Question, error: TrackerError, begun_s: float) -> None:
+        """The pause doubles once for all that were asked before it began."""
         first_s, most_s = BACK_OFF_S
         with self._lock:
-            pause_s = min(most_s, first_s * 2**self._failures)
-            self._failures += 1
-            self._not_before_s = time.monotonic() + pause_s
+            if begun_s >= self._paused_s:
+                self._paused_s = time.monotonic()
+                self._not_before_s = self._paused_s + min(most_s, first_s * 2 ** min(self._failures, 16))
+                self._failures += 1
+            pause_s = max(0.0, self._not_before_s - time.monotonic())
+        log.warning("object %d was not described: %s; again in %.0f s", question.object.id, error.message, pause_s)
+        self._tell(question, error)
+
+    def _tell(self, question: Question, error: TrackerError) -> None:
+        with self._lock:
             self._counts["failed"] += 1
-        log.warning("object %d was not described: %s; again in %g s", question.object.id, known.message, pause_s)
         if question.fail is not None:
-            question.fail(known)
+            question.fail(error)
+
+
+def _known(error: Exception) -> TrackerError:
+    return error if isinstance(error, TrackerError) else Unavailable(f"it failed: {type(error).__name__}")
 
 
 def pictures_of(moments: list[tuple[Frame, ObjectMask]], most: int) -> list[bytes]:
