@@ -14,6 +14,7 @@ and what would be right.
     ├── NoFrame                  no_frame
     ├── FrameGone                frame_gone
     ├── RefGone                  ref_gone
+    ├── TransferGone             transfer_gone
     ├── NoObject                 no_object
     ├── AtCapacity               at_capacity
     ├── Forbidden                forbidden
@@ -85,6 +86,12 @@ class FrameGone(TrackerError):
 
 class RefGone(TrackerError):
     code = "ref_gone"
+
+
+class TransferGone(TrackerError):
+    """An object that is exported or imported in chunks is to be begun again."""
+
+    code = "transfer_gone"
 
 
 class NoObject(TrackerError):

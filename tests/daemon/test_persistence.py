@@ -12,8 +12,10 @@ from helpers.fakes import BlobEngine
 from helpers.service_manager import Service
 from helpers.tracking import Message, Talk, blobs, configuration, serving, wait_until
 from tracker.config import Config
+from tracker.daemon.operations import moves
 from tracker.daemon.state_folder import open_store
 from tracker.errors import ConfigError
+from tracker.protocol.fields import MAX_TRANSFERS
 from tracker.registry.rows import SavedObject
 
 RESTING, MOVING = [120, 90], [20, 30]
@@ -415,6 +417,15 @@ def changed(data: bytes, pattern: str, by: Any) -> dict[str, Any]:
     return {"data": whole, "size": len(whole)}
 
 
+def exported_whole(talk: Talk) -> None:
+    """Object 5 of stream cam, chunk by chunk."""
+    chunk = talk.ask("objects.export", stream="cam", object=5)
+    came = len(chunk["data"])
+    while came < chunk["size"]:
+        args = {"token": chunk["token"], "offset": came}
+        came += len(talk.ask("objects.export", stream="cam", object=5, **args)["data"])
+
+
 class TestMoving:
     """An object goes from one daemon to another, and nothing else is taken for one."""
 
@@ -424,13 +435,6 @@ class TestMoving:
             wait_until(lambda: objects(talk)[0]["age"] > 3)
             chunk = talk.ask("objects.export", stream="cam", object=5)
             assert len(chunk["data"]) == chunk["size"]
-            again = talk.ask("objects.export", stream="cam", object=5, token=chunk["token"], offset=100)
-            assert again["data"] == chunk["data"][100:]
-            beyond = {"token": chunk["token"], "offset": 10**9}
-            others = {"object": 6, "token": chunk["token"]}
-            for wrong in ({"token": "x"}, beyond, others, {"offset": 100}):
-                asked = {"stream": "cam", "object": 5} | wrong
-                assert talk.refused("objects.export", **asked)[0] == "bad_request", wrong
         return chunk["record"], chunk["data"]
 
     def test_it_goes_on_elsewhere(self, film: Path, tmp_path: Path) -> None:
@@ -462,6 +466,56 @@ class TestMoving:
             assert talk.ask("objects.import", **args, data=chunk["data"])["object"] == 5
             assert talk.refused("objects.import", **args, data=chunk["data"])[0] == "already_exists"
 
+    def test_an_export_is_kept_until_its_last_chunk_was_read(
+        self, film: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(moves, "MAX_CHUNK_BYTES", 1000)
+        control = {"allow_sources": [f"{film.parent}/*"]}
+        with serving(configuration(streams={"cam": {"url": str(film), "loop": True}}, control=control)) as talk:
+            add(talk, object=5)
+            chunk = talk.ask("objects.export", stream="cam", object=5)
+            token, data = chunk["token"], chunk["data"]
+            wrong: list[tuple[Message, str]] = [
+                ({"offset": 1000}, "bad_request"),
+                ({"token": token, "offset": 10**9}, "bad_request"),
+                ({"token": "x"}, "transfer_gone"),
+                ({"token": token, "object": 6}, "transfer_gone"),
+            ]
+            for fields, code in wrong:
+                asked = {"stream": "cam", "object": 5} | fields
+                assert talk.refused("objects.export", **asked)[0] == code, fields
+            for _ in range(2 * MAX_TRANSFERS):  # others, each begun and read to its end meanwhile
+                exported_whole(talk)
+            again = {"stream": "cam", "object": 5, "token": token}
+            while len(data) < chunk["size"]:
+                last = len(data)
+                data += talk.ask("objects.export", **again, offset=last)["data"]
+            assert last > 1000
+            assert talk.refused("objects.export", **again, offset=last)[0] == "transfer_gone"
+            new: Message = {"stream": "new", "record": chunk["record"], "size": len(data)}
+            talk.ask("streams.add", stream="new", url=str(film), loop=True, first_frame=10**6)
+            for offset in range(0, len(data), 1000):
+                done = talk.ask("objects.import", **new, data=data[offset : offset + 1000], offset=offset)
+            assert done["object"] == 5
+
+    def test_an_import_that_was_forgotten_is_told_from_one_that_is_wrong(self, film: Path) -> None:
+        record, data = self.exported(film)
+        with serving(configuration(control={"allow_sources": [f"{film.parent}/*"]})) as talk:
+            talk.ask("streams.add", stream="new", url=str(film), loop=True, first_frame=record["frame"] + 1)
+            half = len(data) // 2
+            many: list[Message] = [
+                {"stream": "new", "record": {**record, "object": i + 1}, "size": len(data)}
+                for i in range(MAX_TRANSFERS + 1)
+            ]
+            for one in many:
+                talk.ask("objects.import", **one, data=data[:half])
+            rest = {"data": data[half:], "offset": half}
+            assert talk.refused("objects.import", **many[0], **rest)[0] == "transfer_gone"
+            for one in many[1:]:
+                assert talk.ask("objects.import", **one, **rest)["object"] == one["record"]["object"]
+            talk.ask("objects.import", **many[0], data=data[:half])
+            assert talk.ask("objects.import", **many[0], **rest)["object"] == 1
+
     def test_two_senders_do_not_disturb_each_other(self, film: Path) -> None:
         record, data = self.exported(film)
         with serving(configuration(control={"allow_sources": [f"{film.parent}/*"]})) as talk:
@@ -471,7 +525,7 @@ class TestMoving:
             other = one | {"record": {**record, "label": "other"}}
             for args in (one, other):
                 talk.ask("objects.import", **args, data=data[:half])
-            assert talk.refused("objects.import", **one, data=data[half:], offset=half + 1)[0] == "bad_request"
+            assert talk.refused("objects.import", **one, data=data[half:], offset=half + 1)[0] == "transfer_gone"
             assert talk.ask("objects.import", **one, data=data[half:], offset=half)["object"] == 5
             code, _ = talk.refused("objects.import", **other, data=data[half:], offset=half)
             assert code == "already_exists"
@@ -489,7 +543,6 @@ class TestMoving:
                 {"data": later, "size": len(later)},
                 {"size": 10},
                 {"size": 2**31},
-                {"offset": 7},
                 {"record": {**record, "lost_for_s": -1.0}},
                 {"record": {**record, "meta": {"a": "x" * 5000}}},
                 {"record": {**record, "size_wh": [0, 1]}},

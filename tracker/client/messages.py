@@ -34,6 +34,7 @@ _ERRORS: dict[str, type[TrackerError]] = {
         errors.NoFrame,
         errors.FrameGone,
         errors.RefGone,
+        errors.TransferGone,
         errors.NoObject,
         errors.AtCapacity,
         errors.Forbidden,

@@ -17,6 +17,7 @@ MAX_META_BYTES = 4096
 PICTURE_WIDTHS = {"320": 320, "640": 640, "1280": 1280, "full": None}  # of topics frames/WIDTH: at most, in pixels
 MAX_PIN_S = 120  # a frame that somebody looks at is kept so long, at most
 MAX_CHUNK_BYTES = 2**19  # of an object's memory in one message
+MAX_TRANSFERS = 4  # exports, and as many imports, under way at once; the oldest makes room
 MAX_PICTURE_BYTES = 1_000_000  # of an uploaded picture file
 MAX_PROMPT_POINTS = 256
 MAX_OBJECT = 2**31 - 1

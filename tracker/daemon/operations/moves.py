@@ -12,14 +12,13 @@ from tracker.daemon.admission import admit
 from tracker.daemon.answers import answers
 from tracker.daemon.context import Context
 from tracker.daemon.saved_rows import object_row
-from tracker.errors import BadRequest
+from tracker.errors import BadRequest, TransferGone
 from tracker.protocol import object_requests, records, replies
-from tracker.protocol.fields import MAX_CHUNK_BYTES
+from tracker.protocol.fields import MAX_CHUNK_BYTES, MAX_TRANSFERS
 from tracker.protocol.operations import OBJECTS_EXPORT, OBJECTS_IMPORT
 from tracker.registry import memories
 from tracker.registry.rows import SavedObject
 
-MAX_TRANSFERS = 4  # of each direction at once; the oldest makes room
 TRANSFER_S = 60.0  # after which what is not done is forgotten
 
 
@@ -42,17 +41,23 @@ class MoveOperations:
 
     @answers(OBJECTS_EXPORT)
     def objects_export(self, args: object_requests.ObjectsExport) -> replies.ExportedChunk:
-        """The memory as it is at the first chunk; `token` names it for the further ones."""
+        """The memory as it is at the first chunk; `token` names it for the further ones, up to the last.
+
+        One that was read makes room at once, so that it never costs one that is still read.
+        """
         _forget_old(self._exports)
         if args.token is None and args.offset:
             raise BadRequest("offset: the first chunk begins at 0; further ones need its token")
         token = args.token or self._begin_export(args)
-        transfer = self._exports.get((args.stream, args.object, token))
+        key = args.stream, args.object, token
+        transfer = self._exports.get(key)
         if transfer is None:
-            raise BadRequest("token: no such export of this object is at hand; begin again without a token")
+            raise TransferGone("token: no such export of this object is at hand; begin again without a token")
         data = bytes(transfer.data[args.offset : args.offset + MAX_CHUNK_BYTES])
         if not data:
             raise BadRequest(f"offset: the memory has {len(transfer.data)} bytes")
+        if args.offset + len(data) == len(transfer.data):
+            del self._exports[key]
         return replies.ExportedChunk(
             token=token, record=transfer.record, size=len(transfer.data), offset=args.offset, data=data
         )
@@ -100,10 +105,10 @@ class MoveOperations:
         _forget_old(self._imports)
 
     def _continued(self, args: object_requests.ObjectsImport) -> _Transfer:
-        """The transfer that the chunk goes on with. Raises BadRequest where it does not follow."""
+        """The transfer that the chunk goes on with. Raises TransferGone where it does not follow."""
         transfer = self._imports.get(_import_key(args))
         if transfer is None or args.offset != len(transfer.data):
-            raise BadRequest("offset: the chunks of an object come in order, with one record; begin again at 0")
+            raise TransferGone("offset: the chunk follows none that came with this record; begin again at 0")
         if args.offset + len(args.data) > args.size:
             raise BadRequest(f"data: reaches over the size of {args.size} bytes")
         return transfer
