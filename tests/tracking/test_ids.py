@@ -39,6 +39,16 @@ def test_next(numbers: list[int], following: int) -> None:
     assert used(numbers).next(LARGEST) == following
 
 
+@given(st.lists(st.integers(1, LARGEST)), st.integers(1, LARGEST))
+def test_next_from_a_least_one_up_is_free(numbers: list[int], least: int) -> None:
+    free = set(range(1, LARGEST + 1)) - set(numbers)
+    if not free:
+        return
+    following = used(numbers).next(LARGEST, least)
+    assert following in free
+    assert following >= least or max(free) < least
+
+
 def test_ids_given_in_turn_take_no_more_room() -> None:
     ids = used(list(range(1, 10_000)))
     assert (ids._starts, ids._ends) == ([1], [10_000])

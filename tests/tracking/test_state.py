@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from helpers.fakes import FakeStream
+from tracker.protocol.fields import MAX_OBJECT
 from tracker.tracking.ids import UsedIds
 from tracker.tracking.state import MAX_GONE, StreamTable, TrackedStream
 
@@ -30,3 +31,11 @@ def test_only_the_streams_removed_last_are_remembered() -> None:
     for stream in (first, last):
         table.add(stream)
     assert (first.source.decoded, last.source.decoded) == (0, MAX_GONE)
+
+
+def test_after_the_greatest_id_no_new_object_gets_one_in_use() -> None:
+    stream = stream_of("cam")
+    stream.first_object = MAX_OBJECT  # as after an object of that id elsewhere
+    for taken in (MAX_OBJECT, 1):
+        stream.used_ids.add(stream.claim_moved_id(taken))
+    assert stream.claim_id(None) == 2

@@ -47,8 +47,15 @@ class UsedIds:
             self._starts.insert(i, number)
             self._ends.insert(i, number + 1)
 
-    def next(self, largest: int) -> int:
-        """The id after the greatest one so far; where that was `largest`, the smallest that is free."""
-        if not self._ends or self._ends[-1] <= largest:
-            return self._ends[-1] if self._ends else 1
-        return self._ends[0] if self._starts[0] == 1 else 1
+    def next(self, largest: int, least: int = 1) -> int:
+        """The id after the greatest one so far, and not below `least`.
+
+        Where the greatest was `largest`: the smallest that is free, below `least` only where all others are used.
+        """
+        after = max(least, self._ends[-1] if self._ends else 1)
+        return next(free for free in (after, self._free_from(least), self._free_from(1)) if free <= largest)
+
+    def _free_from(self, least: int) -> int:
+        """The smallest that is free, from `least` up."""
+        i = bisect_right(self._starts, least)
+        return max(least, self._ends[i - 1]) if i > 0 else least

@@ -133,7 +133,7 @@ class TrackedStream:
     def claim_id(self, wanted: int | None) -> int:
         """The id for a new object. Ids never come back, so that a removed object is never taken for a new one."""
         if wanted is None:
-            return max(self.first_object, self.used_ids.next(MAX_OBJECT))
+            return self.used_ids.next(MAX_OBJECT, self.first_object)
         if wanted in self.objects:
             raise AlreadyExists(
                 f"object: {wanted} is on stream {self.name!r} already; refine it, or choose another id"
