@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tracker.client import AsyncClient, Message
 from tracker.config import StreamConfig
-from tracker.errors import BadRequest, TrackerError, UnknownObject, UnknownStream
+from tracker.errors import BadRequest, TrackerError, TransferGone, UnknownObject, UnknownStream
 from tracker.fleet.bundles import StoredObject
-from tracker.protocol.fields import MAX_CHUNK_BYTES
+from tracker.protocol.fields import MAX_CHUNK_BYTES, MAX_TRANSFERS
 from tracker.protocol.keys import read_pair
 from tracker.protocol.messages import Status
 from tracker.protocol.records import StreamRecord
@@ -22,6 +23,10 @@ log = logging.getLogger(__name__)
 ANSWER_S = 3.0  # a daemon that takes longer counts as gone
 SILENCE_S = 3.0  # its status comes every second
 RETRY_S = 0.25
+AT_ONCE = MAX_TRANSFERS - 1  # objects each way, of all streams: beyond its bound the daemon forgets the oldest
+TRIES = 5  # of one object: other clients have transfers too, and ours may be forgotten for theirs
+
+T = TypeVar("T")
 
 
 class Daemon(Protocol):
@@ -54,6 +59,8 @@ class DaemonLink:
         self.on_change: Callable[[], None] = lambda: None
         self._topics = ("status", "events", "tracks") if mirror else ("status", "events")
         self._client = AsyncClient(control, timeout_s=ANSWER_S, key=key)
+        self._exporting = asyncio.Semaphore(AT_ONCE)
+        self._importing = asyncio.Semaphore(AT_ONCE)
 
     def close(self) -> None:
         self._client.close()
@@ -121,7 +128,8 @@ class DaemonLink:
         stored = []
         for entry in listed.objects:
             with contextlib.suppress(UnknownObject):  # removed meanwhile
-                stored.append(await self._export_one(stream, entry.object))
+                async with self._exporting:
+                    stored.append(await _until_whole(partial(self._export_one, stream, entry.object)))
         return stored
 
     async def _export_one(self, stream: str, object_id: int) -> StoredObject:
@@ -133,11 +141,26 @@ class DaemonLink:
         return StoredObject(chunk.record, bytes(memory))
 
     async def take(self, stream: str, stored: StoredObject) -> None:
-        """Go on with an object that another daemon had. Raises TrackerError."""
+        """Go on with an object that another daemon had.
+
+        Raises TrackerError; of these BadRequest only where the daemon can never go on with it.
+        """
+        async with self._importing:
+            await _until_whole(partial(self._import, stream, stored))
+
+    async def _import(self, stream: str, stored: StoredObject) -> None:
         size = len(stored.memory)
         for offset in range(0, size, MAX_CHUNK_BYTES):
             data = stored.memory[offset : offset + MAX_CHUNK_BYTES]
             await self._client.import_object(stream, stored.record, size, data, offset)
+
+
+async def _until_whole(transfer: Callable[[], Awaitable[T]]) -> T:
+    """What a transfer gives, begun again where the daemon forgot it. Raises TransferGone where it always does."""
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(TransferGone):
+            return await transfer()
+    return await transfer()
 
 
 def public_key(key: str | None) -> str | None:

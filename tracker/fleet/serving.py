@@ -88,7 +88,7 @@ class Serving:
     async def _take(self, stored: StoredObject) -> str | None:
         try:
             await self._daemon.take(self._stream, stored)
-        except BadRequest as error:  # it is of another model
+        except BadRequest as error:  # it is of another model; all else may pass, or another box may have room
             log.error("%s: object %d cannot go on here: %s", self._stream, stored.record.object, error)
             return str(error)
         return None
