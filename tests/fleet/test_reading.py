@@ -4,6 +4,7 @@ import asyncio
 import base64
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -77,6 +78,33 @@ def _record(**fields: object) -> bytes:
     """Of an object `content`, as somebody else writes it."""
     whole = {"name": "content", "bucket": BUNDLES, "nuid": "none", "size": len(CONTENT), "chunks": 8}
     return msgspec.json.encode({**whole, "digest": "SHA-256=x", **fields})
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_not_said_to_be_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        with nats_server(tmp_path) as server:
+            connection = await connect_nats(NatsOptions([server.url]), "test")
+            try:
+                buckets = await Buckets.create(connection, 1)
+                await buckets.bundles.put("content", CONTENT)
+                js = connection.jetstream()
+                look = js.stream_info
+
+                async def after_another(*args: Any, **more: Any) -> Any:
+                    await buckets.bundles.put("content", CONTENT)
+                    return await look(*args, **more)
+
+                with monkeypatch.context() as meanwhile:
+                    meanwhile.setattr(js, "stream_info", after_another)
+                    with pytest.raises(TimeoutError, match="replaced while it was read"):
+                        await stored_data(js, BUNDLES, "content")
+                assert await stored_data(js, BUNDLES, "content") == CONTENT
+            finally:
+                await close_nats(connection)
+
+    asyncio.run(work())
 
 
 DAMAGED = {

@@ -144,6 +144,8 @@ async def stored_data(js: JetStreamContext, bucket: str, name: str) -> bytes:
             chunks = f"$O.{bucket}.C.{info.nuid}"
             held = (await js.stream_info(f"OBJ_{bucket}", subjects_filter=chunks)).state.subjects or {}
             if held.get(chunks, 0) != info.chunks:  # nats-py would wait for ever for what is not there
+                if (await store.get_info(name)).nuid != info.nuid:
+                    raise TimeoutError(f"{name!r} was replaced while it was read")
                 raise BadObject(f"{name!r} is not whole")
         async with asyncio.timeout(READ_S + (info.size or 0) / SLOWEST_BYTES_S):
             return (await store.get(name)).data or b""
