@@ -15,6 +15,7 @@ from tracker.fleet.box import Box
 from tracker.fleet.bundles import StoredObject
 from tracker.fleet.settings import BoxConfig, NatsConfig
 from tracker.protocol import messages, records, replies
+from tracker.protocol.fields import MAX_OBJECT
 
 STATUS_S = 1.0
 MODEL = replies.ModelInfo(name="none", image_size=0, device="none", dtype="none", sha256=None)
@@ -54,8 +55,9 @@ class SimulatedDaemon:
     async def add_stream(
         self, stream: str, config: StreamConfig, owner: str, first_frame: int, epoch: int, first_object: int
     ) -> records.StreamRecord:
-        """Refuses a stream that is there already, as a daemon does."""
-        assert first_object >= 1
+        """Refuses a stream that is there already, and an impossible id, as a daemon does."""
+        if not 1 <= first_object <= MAX_OBJECT:
+            raise BadRequest(f"first_object: {first_object} is no id of an object")
         if stream in self._streams:
             raise BadRequest(f"stream: {stream!r} is there already")
         record = records.StreamRecord(

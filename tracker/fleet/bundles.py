@@ -11,6 +11,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError, ObjectDeletedError, ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
+from tracker.errors import TrackerError
 from tracker.fleet.reading import BadObject, stored_data
 from tracker.fleet.records import BUNDLES, bundle_name
 from tracker.protocol.fields import MAX_ITEMS, ObjectId
@@ -27,11 +28,17 @@ class StoredObject(Struct, frozen=True):
 
 class Bundle(Struct, frozen=True):
     objects: Annotated[list[StoredObject], Meta(max_length=MAX_ITEMS)] = []
-    next_object: ObjectId = 1  # no object ever had this id or a greater one
+    next_object: ObjectId = 1  # no object ever had this id or a greater one, but for the greatest that there is
 
 
 async def put_bundle(store: ObjectStore, stream: str, token: Token, bundle: Bundle) -> None:
-    await store.put(bundle_name(stream, token), msgspec.msgpack.encode(bundle))
+    """Raises TrackerError for one that nobody could read again: it would take the place of one that can be read."""
+    data = msgspec.msgpack.encode(bundle)
+    try:
+        msgspec.msgpack.decode(data, type=Bundle)
+    except ValueError as error:
+        raise TrackerError(f"the objects cannot be stored: {error}") from None
+    await store.put(bundle_name(stream, token), data)
 
 
 async def get_bundle(js: JetStreamContext, stream: str, tokens: list[str]) -> Bundle:

@@ -11,16 +11,22 @@ from tracker.fleet.bundles import Bundle, drop_bundle, get_bundle, put_bundle
 from tracker.fleet.claim import Ownership
 from tracker.fleet.daemon_link import Daemon
 from tracker.fleet.records import Claim
+from tracker.protocol.fields import MAX_OBJECT
 
 SAVE_S = 10.0  # between two bundles where nothing changed but the objects' memories
 MAX_REQUESTS = 256  # of clients that wait for a change to be stored
 
 
 class Keeping:
-    """`save` when it `is_due`. `next_object`: no object of the stream ever had this id or a greater one."""
+    """`save` when it `is_due`. `next_object`: as in the bundle.
+
+    `is_whole`: the daemon has gone on with all objects. Until then what was stored last is all that there is of the
+    others, and nothing takes its place.
+    """
 
     def __init__(self, buckets: Buckets, daemon: Daemon, ownership: Ownership) -> None:
         self.next_object = 1
+        self.is_whole = False
         self.due_s = 0.0
         self._buckets = buckets
         self._daemon = daemon
@@ -30,7 +36,11 @@ class Keeping:
 
     @property
     def is_due(self) -> bool:
-        return time.monotonic() >= self.due_s or bool(self._requests)
+        return self.is_whole and (time.monotonic() >= self.due_s or bool(self._requests))
+
+    def saw(self, object_id: int) -> None:
+        """The stream has, or had, an object of this id."""
+        self.next_object = min(max(self.next_object, object_id + 1), MAX_OBJECT)
 
     def ask(self, request: Msg) -> None:
         """Somebody wants to know that what there is now is stored."""
@@ -48,7 +58,9 @@ class Keeping:
         return await self._stored([str(self._ownership.token)] + ([bundle] if bundle else []))
 
     async def save(self) -> None:
-        """Store the objects; then answer who waits for that. Raises Superseded."""
+        """Store the objects where all are there; then answer who waits for that. Raises Superseded."""
+        if not self.is_whole:
+            return
         requests, self._requests = self._requests, []
         self.due_s = time.monotonic() + SAVE_S
         try:
@@ -64,8 +76,8 @@ class Keeping:
     async def _save(self) -> None:
         stream, token = self._ownership.stream, self._ownership.token
         stored = await self._daemon.export(stream)
-        highest = max([one.record.object for one in stored], default=0)
-        self.next_object = max(self.next_object, highest + 1)
+        for one in stored:
+            self.saw(one.record.object)
         await put_bundle(self._buckets.bundles, stream, token, Bundle(stored, self.next_object))
         await self._ownership.point_at_own_bundle()
         while self._older:

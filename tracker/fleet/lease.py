@@ -93,6 +93,7 @@ class Lease:
         if self._tenure.serving.heard(record):
             self._renew_soon()
         if self._tenure.serving.is_gone:
+            self._tenure.keeping.is_whole = False
             self._wish("restart")
 
     def take_event(self, event: Event) -> None:
@@ -100,7 +101,7 @@ class Lease:
             return
         keeping = self._tenure.keeping
         if isinstance(event.object, int):
-            keeping.next_object = max(keeping.next_object, event.object + 1)
+            keeping.saw(event.object)
         if event.event in CHANGES_OBJECTS:
             keeping.due_s = 0.0
             self._wake.set()

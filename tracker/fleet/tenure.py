@@ -95,7 +95,7 @@ class Tenure:
             await self.keeping.save()
             self._wanted = settings
             self.state = "given"
-        elif settings != self._wanted:
+        elif settings != self._wanted or not self.keeping.is_whole:
             await self.keeping.save()
             await self._serve_anew(settings)
         self.renew_due_s = 0.0
@@ -157,9 +157,11 @@ class Tenure:
 
     async def _serve(self, settings: WantedStream, bundle: Bundle, first_frame: int, epoch: int) -> None:
         """Raises TrackerError where the daemon does not take it."""
+        self.keeping.is_whole = False
         record = await self.serving.start(settings.config(), first_frame, epoch, self.keeping.next_object)
         await self.ownership.reserve(record)
         why_not = await self.serving.take(bundle)
+        self.keeping.is_whole = True
         self._wanted = settings
         await self._renew()
         self._ground.on_served(self._stream, why_not, self._wanted_revision)
