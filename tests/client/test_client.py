@@ -14,8 +14,9 @@ import pytest
 import zmq
 from msgspec import Struct, structs
 
+from helpers.binds import BINDS, reached
 from helpers.fake_daemon import MOVED, OBJECT, STREAM, FakeDaemon, tracks
-from helpers.waiting import in_background
+from helpers.waiting import in_background, wait_until
 from tracker import errors
 from tracker.client import AsyncClient, Client, connection, mask_of
 from tracker.client.messages import Message, Reader, subscriptions
@@ -40,6 +41,38 @@ def daemon() -> Iterator[FakeDaemon]:
 def client(daemon: FakeDaemon) -> Iterator[Client]:
     with Client(daemon.control.endpoint, timeout_s=20) as client:
         yield client
+
+
+@pytest.mark.parametrize("bind", BINDS)
+def test_both_sockets_are_reached_wherever_they_are_bound(bind: str) -> None:
+    daemon = FakeDaemon(bind)
+    try:
+        with Client(reached(daemon.control.endpoint), timeout_s=20) as client:
+            assert client.streams().streams == [STREAM]
+            with client.tracks("cam1") as frames:
+                wait_until(lambda: daemon.publisher.wanted("tracks/cam1/"))
+                daemon.publisher.publish("tracks/cam1/", tracks(5))
+                assert next(frames).frame == 5
+    finally:
+        daemon.stop()
+
+
+@pytest.mark.parametrize(
+    ("publish", "control", "there"),
+    [
+        ("tcp://0.0.0.0:5571", "tcp://gate-pc:5570", "tcp://gate-pc:5571"),
+        ("tcp://[::]:5571", "tcp://[fd00::2]:5570", "tcp://[fd00::2]:5571"),
+        ("tcp://[::ffff:0.0.0.0]:5571", "tcp://10.0.0.2:5570", "tcp://10.0.0.2:5571"),
+        ("tcp://10.0.0.3:5571", "tcp://10.0.0.2:5570", "tcp://10.0.0.3:5571"),
+        ("ipc:///run/publish.sock", "tcp://10.0.0.2:5570", "ipc:///run/publish.sock"),
+        ("tcp://0.0.0.0:5571", "ipc:///run/control.sock", "tcp://0.0.0.0:5571"),
+    ],
+)
+def test_a_daemon_that_is_bound_on_every_address_is_heard_where_it_is_asked(
+    publish: str, control: str, there: str
+) -> None:
+    """Else a program on another machine would wait for messages of its own."""
+    assert connection.as_reached(publish, control) == there
 
 
 MASK_HW = np.eye(48, 64, dtype=bool)

@@ -16,6 +16,7 @@ import msgpack
 import pytest
 import zmq
 
+from helpers.binds import BINDS, address_of, reached
 from helpers.waiting import wait_until
 from tracker.config import LimitsConfig
 from tracker.errors import ConfigError, UnknownObject
@@ -51,7 +52,8 @@ def connected(server: ControlServer, kind: int = zmq.REQ) -> Iterator["zmq.Socke
     with zmq.Context() as context, context.socket(kind) as client:
         client.linger = 0
         client.rcvtimeo = PATIENCE_MS
-        client.connect(server.endpoint)
+        client.ipv6 = "[" in server.endpoint
+        client.connect(reached(server.endpoint))
         yield client
 
 
@@ -205,12 +207,12 @@ def test_who_goes_away_is_known_to_the_request() -> None:
         wait_until(lambda: orphan.gone)
 
 
-def test_connections_are_bounded_and_who_speaks_is_kept() -> None:
+@pytest.mark.parametrize("bind", BINDS)
+def test_connections_are_bounded_and_who_speaks_is_kept(bind: str) -> None:
     limits = LimitsConfig(connections=8)
-    with serving(answer_empty, limits=limits) as server, connected(server) as early:
+    with serving(answer_empty, bind, limits) as server, connected(server) as early:
         assert ask(early, "server.info")["ok"]
-        host, _, port = server.endpoint.removeprefix("tcp://").rpartition(":")
-        idle = [socket.create_connection((host, int(port))) for _ in range(40)]
+        idle = [socket.create_connection(address_of(server.endpoint)) for _ in range(40)]
         try:
             for connection in idle[:32]:
                 connection.settimeout(20)
@@ -227,8 +229,9 @@ def test_connections_are_bounded_and_who_speaks_is_kept() -> None:
                 connection.close()
 
 
-def test_shedding_shuts_the_newest_connections() -> None:
-    with serving(answer_empty) as server, connected(server) as first, connected(server, zmq.DEALER) as second:
+@pytest.mark.parametrize("bind", BINDS)
+def test_shedding_shuts_the_newest_connections(bind: str) -> None:
+    with serving(answer_empty, bind) as server, connected(server) as first, connected(server, zmq.DEALER) as second:
         assert ask(first, "server.info")["ok"]
         second.send(request("server.info"))
         second.recv()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.binds import BINDS, reached
 from helpers.waiting import wait_until
 from tracker.client import connection
 from tracker.client.asyncio_client import AsyncClient
@@ -25,7 +26,7 @@ REFUSED_S = 0.7  # of silence
 class Sockets:
     """Both sockets of a daemon with keys, and what reached its handler."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bind: str = "tcp://127.0.0.1:*") -> None:
         self.folder = folder
         keys.write_pair(folder / "daemon.key", keys.new_pair())
         for name, lists in {"both": keys.SOCKETS, "listener": ("publish",), "stranger": ()}.items():
@@ -36,11 +37,9 @@ class Sockets:
         keys.write_pair(folder / "wrong-server.key", wrong)
         config = Config(keys=KeysConfig(dir=str(folder)))
         self.handled: list[Request] = []
-        self.publisher = Publisher("tcp://127.0.0.1:*", 10, "i1", guard=guard_of(config, "publish"))
+        self.publisher = Publisher(bind, 10, "i1", guard=guard_of(config, "publish"))
         self.publisher.start()
-        self.control = ControlServer(
-            "tcp://127.0.0.1:*", self._handle, {"streams.list"}, "i1", guard=guard_of(config, "control")
-        )
+        self.control = ControlServer(bind, self._handle, {"streams.list"}, "i1", guard=guard_of(config, "control"))
         self.control.start()
 
     def _handle(self, request: Request) -> None:
@@ -49,7 +48,8 @@ class Sockets:
 
     def client(self, name: str | None, timeout_s: float = 20) -> Client:
         key = None if name is None else self.folder / f"{name}.key"
-        return Client(self.control.endpoint, self.publisher.endpoint, timeout_s=timeout_s, key=key)
+        control, publish = reached(self.control.endpoint), reached(self.publisher.endpoint)
+        return Client(control, publish, timeout_s=timeout_s, key=key)
 
     def stop(self) -> None:
         self.control.stop()
@@ -141,6 +141,23 @@ def test_a_key_taken_from_the_list_is_refused_at_once_without_a_restart(sockets:
         keys.revoke(sockets.folder, "both")
         client.timeout_s = REFUSED_S
         wait_until(lambda: is_refused(client))
+
+
+@pytest.mark.parametrize("bind", BINDS)
+def test_who_listens_is_shut_out_once_its_key_is_taken_from_the_list(
+    bind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRACKER_KEY", raising=False)
+    monkeypatch.setattr(connection, "SILENCE_S", 0.2)
+    sockets = Sockets(tmp_path, bind)
+    try:
+        with sockets.client("both") as client, client.subscribe(None, ["events"], timeout_s=20) as messages:
+            wait_until(lambda: sockets.publisher.wanted("events/cam1/"))
+            keys.revoke(sockets.folder, "both", ("publish",))
+            with pytest.raises(Forbidden, match=NOT_LISTENING):  # it was let in, shut, and is refused now
+                next(messages)
+    finally:
+        sockets.stop()
 
 
 def test_an_environment_variable_names_the_key(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,13 @@ import msgpack
 import pytest
 import zmq
 
+from helpers.binds import BINDS, address_of
 from helpers.waiting import wait_until
 from tracker.config import LimitsConfig
 from tracker.protocol.operations import OPERATIONS
 from tracker.protocol.replies import Empty
 from tracker.sockets import connections
+from tracker.sockets.bound_address import BoundAddress
 from tracker.sockets.connections import AT_ONCE
 from tracker.sockets.control import ControlServer
 from tracker.sockets.intake import Intake
@@ -31,8 +33,10 @@ PATIENCE_MS = 20_000
 
 
 @contextlib.contextmanager
-def control(handle: Callable[[Request], None] = lambda request: request.reply(Empty())) -> Iterator[ControlServer]:
-    server = ControlServer("tcp://127.0.0.1:*", handle, OPERATIONS.keys() - {"history.list"}, "i1")
+def control(
+    handle: Callable[[Request], None] = lambda request: request.reply(Empty()), bind: str = "tcp://127.0.0.1:*"
+) -> Iterator[ControlServer]:
+    server = ControlServer(bind, handle, OPERATIONS.keys() - {"history.list"}, "i1")
     server.start()
     try:
         yield server
@@ -53,8 +57,7 @@ def publish() -> Iterator[Publisher]:
 @contextlib.contextmanager
 def shaken(endpoint: str, kind: bytes) -> Iterator[socket.socket]:
     """A TCP connection that has done ZMTP's handshake."""
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as peer:
+    with socket.create_connection(address_of(endpoint), timeout=20) as peer:
         body = b"\x05READY\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind
         peer.sendall(GREETING + bytes([4, len(body)]) + body)
         heard = b""
@@ -120,6 +123,19 @@ def test_a_message_without_an_end_is_cut_off(kind: str, part_bytes: int) -> None
         with looking(asked), shaken(asked.endpoint, b"DEALER" if kind == "control" else b"SUB") as peer:
             assert cut_off(peer, part)
         assert answers(server)
+
+
+@pytest.mark.parametrize("bind", BINDS)
+def test_a_flood_is_cut_off_wherever_the_socket_is_bound(bind: str) -> None:
+    parts = (b"\x03" + struct.pack(">Q", 1000) + bytes(1000)) * 1000
+    with control(bind=bind) as server, looking(server), shaken(server.endpoint, b"DEALER") as peer:
+        intake, sent = server._thread._intake, 0
+        assert intake is not None
+        peer.setblocking(False)
+        while intake.flooded_s < 0:
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                sent += peer.send(parts[sent % len(parts) :])
+            assert sent < 2**28, "it is never shut"
 
 
 def test_a_flood_of_requests_is_not_answered_and_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +255,7 @@ def test_who_comes_after_a_flood_is_let_in_once_it_is_read() -> None:
 
 
 def test_what_is_left_of_who_hung_up_keeps_newcomers_away() -> None:
-    intake = Intake(("127.0.0.1", 1), 1000)
+    intake = Intake(BoundAddress("tcp://127.0.0.1:1"), 1000)
     intake.leave(8001)
     assert intake.is_crowded
     intake.took_of_gone(100, 1)

@@ -14,6 +14,7 @@ from tracker.client.connection import (
     TOPICS,
     Identity,
     Silence,
+    as_reached,
     check_allowed,
     check_stream,
     checked_timeout,
@@ -150,7 +151,7 @@ class AsyncClient:
 
     async def connect(self, stream: str | None, topics: Iterable[str]) -> tuple[str, zmq.asyncio.Socket]:
         """Where messages come from, and a socket on which they do; `AsyncSubscription` calls it."""
-        endpoint = self._publish or (await self.info()).publish
+        endpoint = self._publish or as_reached((await self.info()).publish, self.control)
         check_stream(stream, await self.streams())
         return endpoint, subscriber(self._context, endpoint, stream, topics, self._identity)
 

@@ -18,6 +18,7 @@ from tracker.client.connection import (
     TOPICS,
     Identity,
     Silence,
+    as_reached,
     check_allowed,
     check_stream,
     checked_timeout,
@@ -172,7 +173,7 @@ class Client:
             return FleetSubscription(
                 self._context, self._directory, self._identity, stream, topics, timeout_s, pick
             )
-        endpoint = self._publish or self.info().publish
+        endpoint = self._publish or as_reached(self.info().publish, self.control)
         socket = subscriber(self._context, endpoint, stream, topics, self._identity)
         subscription = Subscription(self, socket, stream, Silence(endpoint, timeout_s), pick)
         try:

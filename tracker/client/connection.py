@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from tracker.protocol.keys import KeyPair, read_pair
 from tracker.protocol.replies import StreamList
 
 CONTROL = "tcp://127.0.0.1:5570"
+TCP = re.compile(r"tcp://(.+):[0-9]+")  # its host
+EVERY_ADDRESS = re.compile(r"tcp://(?:0\.0\.0\.0|\[::\]|\[::ffff:0\.0\.0\.0\]):([0-9]+)")  # its port
 TIMEOUT_S = 10.0
 MAX_TIMEOUT_S = 1_000_000
 TOPICS = ("tracks", "events")
@@ -36,6 +39,13 @@ def control_endpoint(given: str | None) -> str:
 def publish_endpoint(given: str | None) -> str | None:
     """The one given, or what TRACKER_PUBLISH says. None: the daemon knows it."""
     return given or os.environ.get("TRACKER_PUBLISH") or None
+
+
+def as_reached(publish: str, control: str) -> str:
+    """Where a daemon's publish socket is, by what it says and by where its control socket is reached: one that is
+    bound on every address says none, and to another machine that is its own."""
+    bound, asked = EVERY_ADDRESS.fullmatch(publish), TCP.fullmatch(control)
+    return publish if bound is None or asked is None else f"tcp://{asked[1]}:{bound[1]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,7 @@ def close_with_monitor(socket: "zmq.Socket[Any]") -> None:
 
 
 def _connect(socket: "zmq.Socket[Any]", endpoint: str) -> None:
+    socket.ipv6 = "[" in endpoint
     try:
         socket.connect(endpoint)
     except zmq.ZMQError:

@@ -3,9 +3,8 @@
 ZeroMQ itself takes as many as there are descriptors. It belongs to the socket's thread.
 """
 
-import contextlib
+import errno
 import logging
-import os
 import socket as sockets
 import time
 from collections import OrderedDict
@@ -13,6 +12,7 @@ from collections import OrderedDict
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from tracker.sockets.bound_address import BoundAddress, opened
 from tracker.sockets.guard import Guard
 from tracker.sockets.intake import Intake
 from tracker.sockets.types import Socket, has_message
@@ -42,8 +42,8 @@ class Connections:
         self._users: dict[int, str] = {}  # by descriptor: whose key it came with
         self._checked_s = 0.0
         self._said_s, self._unsaid = float("-inf"), 0
-        self._endpoint = _own_address(socket)
-        self.intake = Intake(self._endpoint, max_ahead_bytes, sealed=guard is not None)
+        self._address = BoundAddress(socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+        self.intake = Intake(self._address, max_ahead_bytes, sealed=guard is not None)
         self._monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._spoke: dict[int, bool] = {}  # by descriptor: whether a message ever came over it
         self._accepted_n = 0  # connections so far
@@ -75,15 +75,15 @@ class Connections:
             self._users[fd] = user
 
     def may_send(self, fd: int, routing_id: bytes, nbytes: int, parts: int) -> bool:
-        """Whether a message is to be looked at: not where its connection is gone, or sent too many lately.
+        """Whether a message is to be looked at: not where its connection is gone or shut, or sent too many lately.
 
         What a connection sent before it went is read later, when its descriptor may be another's. Ids that ZeroMQ
         gives, which begin with a zero, are never another's.
         """
-        count = self._counts.get(fd)
-        if count is None:
+        if fd not in self._spoke:
             self.intake.took_of_gone(nbytes, parts)
             return fd == NOBODY
+        count = self._counts[fd]
         sender = self._senders.get(routing_id)
         if sender is None or (sender.count != count and routing_id[:1] != b"\0"):
             sender = self._senders[routing_id] = _Sender(
@@ -113,21 +113,15 @@ class Connections:
             event = parse_monitor_message(self._monitor.recv_multipart())
             fd = int(event["value"])
             self._users.pop(fd, None)
-            self._counts.pop(fd, None)
+            self._spoke.pop(fd, None)
             self.intake.closed(fd)
-            if self._spoke.pop(fd, None) is not None:
+            if self._counts.pop(fd, None) is not None:
                 gone.append(fd)
             if event["event"] == zmq.EVENT_ACCEPTED:
                 self._opened(fd)
-        for fd in self._revoked():
-            self.shut(fd, "its key is not allowed any more")
-            gone.append(fd)
-        while len(self._spoke) > self._limit:
-            silent = next((fd for fd, spoke in self._spoke.items() if not spoke), None)
-            fd = next(reversed(self._spoke)) if silent is None else silent
-            self.shut(fd, f"there are more than {self._limit} connections (limits.connections)")
-            gone.append(fd)
-        return gone
+        gone += self._shut_all(self._revoked(), "its key is not allowed any more")
+        too_many = f"there are more than {self._limit} connections (limits.connections)"
+        return gone + self._shut_all(self._over_limit(), too_many)
 
     def _opened(self, fd: int) -> None:
         self._spoke[fd] = False
@@ -142,9 +136,7 @@ class Connections:
         newcomers, self._newcomers = self._newcomers, []
         if not self.intake.is_crowded:
             return []
-        for fd in newcomers:
-            self.shut(fd, "what connections before it left is not read yet")
-        return newcomers
+        return self._shut_all(newcomers, "what connections before it left is not read yet")
 
     def _revoked(self) -> list[int]:
         if self._guard is None or time.monotonic() - self._checked_s < REVOKED_S:
@@ -153,31 +145,48 @@ class Connections:
         self._users = {fd: user for fd, user in self._users.items() if fd in self._spoke}
         return [fd for fd, user in self._users.items() if not self._guard.allows(user)]
 
+    def _over_limit(self) -> list[int]:
+        over = len(self._spoke) - self._limit
+        if over <= 0:
+            return []
+        silent = [fd for fd, spoke in self._spoke.items() if not spoke]
+        newest = [fd for fd, spoke in reversed(self._spoke.items()) if spoke]
+        return (silent + newest)[:over]
+
     def shed(self) -> list[int]:
         """Shut the newer half, for want of memory; returns their descriptors."""
         newest = list(self._spoke)[len(self._spoke) // 2 :]
-        for fd in newest:
-            self.shut(fd, "the process needs more memory than limits.memory_mib")
-        return newest
+        return self._shut_all(newest, "the process needs more memory than limits.memory_mib")
 
-    def shut(self, fd: int, why: str) -> None:
-        """End a connection; ZeroMQ closes its descriptor when it sees that."""
-        if self._spoke.pop(fd, None) is None:
-            return
-        peer: object = "gone"
-        with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(fd)) as connection:
-            if connection.getsockname() == self._endpoint:  # the descriptor may be another file's by now
+    def _shut_all(self, fds: list[int], why: str) -> list[int]:
+        """Returns those that were shut."""
+        return [fd for fd in fds if self.shut(fd, why)]
+
+    def shut(self, fd: int, why: str) -> bool:
+        """End a connection; ZeroMQ closes its descriptor when it sees that. Returns whether it was shut: one that
+        cannot be is kept until ZeroMQ says that it is gone, so that it is tried again and still counts."""
+        if fd not in self._spoke:
+            return False
+        try:
+            with opened(fd) as connection:
+                if not self._address.accepted(connection):
+                    raise FileNotFoundError(errno.ENOENT, "its descriptor is another file's")
                 peer = connection.getpeername() or "local"
                 self.intake.shutting(fd)
                 connection.shutdown(sockets.SHUT_RDWR)
+        except OSError as error:  # as a rule it hung up just now
+            self._say(f"a connection cannot be shut ({error.strerror}): {why}")
+            return False
+        del self._spoke[fd]
         self._say(f"the connection of {peer} is shut: {why}")
+        return True
 
     def _say(self, text: str) -> None:
         """Log it; not each of many."""
         if time.monotonic() - self._said_s < SAY_AGAIN_S:
             self._unsaid += 1
             return
-        log.warning("%s: %s%s", self._endpoint, text, f" ({self._unsaid} more before)" if self._unsaid else "")
+        log.warning("%s: %s%s", self._address, text, f" ({self._unsaid} more before)" if self._unsaid else "")
         self._said_s, self._unsaid = time.monotonic(), 0
 
 
@@ -210,12 +219,3 @@ def user_of(frame: zmq.Frame) -> str | None:
         return str(frame.get("User-Id"))
     except zmq.ZMQError:
         return None
-
-
-def _own_address(socket: Socket) -> object:
-    """What `getsockname` says on each of the socket's connections."""
-    endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
-    if endpoint.startswith("ipc://"):
-        return endpoint.removeprefix("ipc://")
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    return (host.strip("[]"), int(port)) if "[" not in host else (host.strip("[]"), int(port), 0, 0)

@@ -16,7 +16,7 @@ from tracker.errors import Forbidden, TrackerError, Unavailable
 from tracker.protocol import codec
 from tracker.protocol.fields import MAX_BYTES, MAX_PARTS
 from tracker.protocol.replies import ErrorBody, ErrorReply, Reply
-from tracker.sockets.connections import NOBODY, Connections, descriptor_of, user_of
+from tracker.sockets.connections import Connections, descriptor_of, user_of
 from tracker.sockets.guard import Guard
 from tracker.sockets.request import Parts, Request, error_body
 from tracker.sockets.socket_server import DEFAULT_LIMITS, POLL_MS, SocketServer
@@ -162,7 +162,6 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
             return True
         owner = _owner(user, address[0])
         request = Request(outcome, address, self._answer, owner, fd, nbytes)
-        request.gone = fd != NOBODY and fd not in connections
         self._waiting.add(request)
         self._hand_over(request)
         return True

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tracker.sockets.bound_address import BoundAddress, opened
+
 log = logging.getLogger(__name__)
 
 RECEIVED_AT = 128  # of `tcpi_bytes_received` in the kernel's struct tcp_info
@@ -52,13 +54,13 @@ class _Ahead:
 
 
 class Intake:
-    """Counts for one socket, whose address on each connection is `address`. `max_bytes`: then a peer is shut.
+    """Counts for one socket, which is bound at `address`. `max_bytes`: then a peer is shut.
 
     `opened`, `closed`, `took…` are for the socket's thread; `look` may be called by another one, so
     that it works where the socket's thread has its hands full.
     """
 
-    def __init__(self, address: object, max_bytes: int, *, sealed: bool = False) -> None:
+    def __init__(self, address: BoundAddress, max_bytes: int, *, sealed: bool = False) -> None:
         """`sealed`: with keys, which make messages longer on the wire."""
         self._address = address
         self._max_bytes = max_bytes
@@ -104,7 +106,7 @@ class Intake:
 
     def look(self) -> None:
         """Shut whoever is too far ahead."""
-        if not isinstance(self._address, tuple):
+        if not self._address.is_tcp:
             return  # who may use a socket in the file system, its mode says
         now_s, before, self._ahead = time.monotonic(), self._ahead, {}
         others = set()
@@ -151,14 +153,12 @@ class Intake:
                 self._left += nbytes
 
     def _is_ours(self, fd: int) -> bool:
-        with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(fd)) as connection:
-            if connection.getsockname() != self._address:
-                return False
-            return not connection.getsockopt(sockets.SOL_SOCKET, sockets.SO_ACCEPTCONN)
+        with contextlib.suppress(OSError), opened(fd) as file:
+            return self._address.accepted(file)
         return False
 
     def _shut(self, fd: int, inode: int, ahead: _Ahead) -> None:
-        with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(fd)) as connection:
+        with contextlib.suppress(OSError), opened(fd) as connection:
             if os.fstat(connection.fileno()).st_ino == inode:
                 peer = connection.getpeername()
                 connection.shutdown(sockets.SHUT_RDWR)
@@ -191,7 +191,7 @@ def _sockets() -> Iterator[tuple[int, int]]:
 
 def _received(fd: int) -> int:
     """Bytes that came over a connection so far."""
-    with contextlib.suppress(OSError, struct.error), sockets.socket(fileno=os.dup(fd)) as connection:
+    with contextlib.suppress(OSError, struct.error), opened(fd) as connection:
         info = connection.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, RECEIVED_AT + 8)
         return int(struct.unpack_from("=Q", info, RECEIVED_AT)[0])
     return 0

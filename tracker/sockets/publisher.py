@@ -157,8 +157,7 @@ class Publisher(SocketServer[_Message]):
         why = self._apply(socket, notice.bytes, subscriber)
         if subscriber.too_busy():
             why = f"it changes its subscriptions more than {MAX_NOTICES_PER_S} times a second"
-        if why is not None:
-            connections.shut(fd, why)
+        if why is not None and connections.shut(fd, why):
             self._forget([fd])
         return True
 
