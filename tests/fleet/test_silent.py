@@ -10,17 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from helpers.boxes import connected_to
 from helpers.fake_daemon import FakeDaemon
 from helpers.fleets import START_S, NatsServer, nats_server
+from helpers.places import tell
 from tracker.client import AsyncClient, Client
-from tracker.client.nats_options import NatsOptions
 from tracker.errors import Timeout
-from tracker.fleet.buckets import Buckets
-from tracker.protocol.placement import WHERE, Where
 from tracker.sockets.request import Request
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(120)]
@@ -49,25 +45,6 @@ def next_one() -> Iterator[FakeDaemon]:
     daemon = FakeDaemon()
     yield daemon
     daemon.stop()
-
-
-def tell(server: NatsServer, daemon: FakeDaemon, token: str) -> None:
-    """What its box would say of the stream."""
-    where = Where(
-        stream="cam1",
-        box="north",
-        owner=token,
-        control=daemon.control.endpoint,
-        publish=daemon.publisher.endpoint,
-    )
-
-    async def say() -> None:
-        async with connected_to(NatsOptions([server.url])) as connection:
-            await Buckets.create(connection, 1)
-            bucket = await connection.jetstream().key_value(WHERE)
-            await bucket.put("cam1", msgspec.json.encode(where))
-
-    asyncio.run(asyncio.wait_for(say(), START_S))
 
 
 def waiting(url: str, name: str, *args: Any) -> Any:

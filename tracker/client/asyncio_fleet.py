@@ -86,7 +86,7 @@ class AsyncFleetSubscription(AsyncSubscription[T]):
         """Raises UnknownStream, ConfigError, Timeout."""
         await self._follow()
         began_s = time.monotonic()
-        while True:
+        while not self._voices.is_closed:
             self._voices.follow(self._directory.known(self._name))
             for voice in await self._ready():
                 message = self._voices.accepted(voice, await voice.socket.recv_multipart())
@@ -94,10 +94,11 @@ class AsyncFleetSubscription(AsyncSubscription[T]):
                     return self._pick(message)
             if self._timeout_s is not None and time.monotonic() - began_s > self._timeout_s:
                 raise self._voices.silent(self._timeout_s)
+        raise StopAsyncIteration
 
     async def _follow(self) -> None:
         """From the first call on."""
-        if not self._is_following:
+        if not (self._is_following or self._voices.is_closed):
             self._voices.follow(await _asked(self._directory, lambda there: there.where(self._name)))
             self._is_following = True
 

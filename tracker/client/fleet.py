@@ -73,7 +73,7 @@ class FleetSubscription(Subscription[T]):
 
     def __next__(self) -> T:
         began_s = time.monotonic()
-        while True:
+        while not self._voices.is_closed:
             self._voices.follow(self._directory.known(self._name))
             for voice in self._ready():
                 message = self._voices.accepted(voice, voice.socket.recv_multipart())
@@ -81,6 +81,7 @@ class FleetSubscription(Subscription[T]):
                     return self._pick(message)
             if self._timeout_s is not None and time.monotonic() - began_s > self._timeout_s:
                 raise self._voices.silent(self._timeout_s)
+        raise StopIteration
 
     def _ready(self) -> "list[Voice[zmq.Socket[bytes]]]":
         """Who has something to say, the newest owner first."""

@@ -49,20 +49,24 @@ class Voices(Generic[S]):
         self._all: list[Voice[S]] = []
         self._token: Token | None = None  # of the newest message
         self._heard_s = time.monotonic()
+        self.is_closed = False
 
     def close(self) -> None:
+        self.is_closed = True
         for voice in self._all:
             close_with_monitor(voice.socket)
         self._all = []
 
     def follow(self, where: Where) -> None:
-        """Listen to this owner too, where it is a new one, or publishes elsewhere. Raises ConfigError;
-        Forbidden where the newest one refuses our key."""
+        """Listen to this owner too, where it is a new one, or publishes elsewhere. One whose place is not known yet
+        is waited for. Raises ConfigError; Forbidden where the newest one refuses our key."""
         if self._all:
             newest = self._all[-1].where
             check_allowed(self._all[-1].socket, newest.publish)
             if newest.token > where.token or (newest.token, newest.publish) == (where.token, where.publish):
                 return
+        if self.is_closed or not where.publish:
+            return
         who = identity_at(self._who, where)
         socket = subscriber(self._context, where.publish, self._stream, self._topics, who)
         self._all.append(Voice(where, socket, Reader()))
@@ -91,8 +95,8 @@ class Voices(Generic[S]):
 
     def silent(self, timeout_s: float) -> Timeout:
         """What to raise where nothing came for so long."""
-        where = self._all[-1].where
-        return Timeout(f"no message of {self._stream!r} from box {where.box} within {timeout_s:g} s")
+        of_whom = f" from box {self._all[-1].where.box}" if self._all else ""
+        return Timeout(f"no message of {self._stream!r}{of_whom} within {timeout_s:g} s")
 
 
 def check_subscription(stream: str | None, topics: Iterable[str], timeout_s: float | None) -> str:

@@ -28,6 +28,7 @@ from tracker.fleet.placing import Placing, Room
 from tracker.fleet.presence import HEARTBEAT_S, Presence
 from tracker.fleet.reading import View, answered
 from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded
+from tracker.fleet.serving import Turn
 from tracker.fleet.settings import BoxConfig
 from tracker.fleet.worker import Worker
 from tracker.protocol.messages import Event, Status
@@ -54,6 +55,9 @@ class Box:
         self._presence = Presence(self.name)
         self._tasks: set[asyncio.Task[None]] = set()
         self._daemon_gone_s: float | None = time.monotonic()  # since when
+        self._published = ""  # where the daemon publishes, as it said last
+        self._is_tidy = False  # nothing is known in the daemon that is another's
+        self._tidying: asyncio.Task[None] | None = None
         self._mirror: Mirror | None = None
         self.figures = Figures(self._gauges)
         self._room = Room(config.room, daemon, lambda: len(self.leases))
@@ -201,23 +205,35 @@ class Box:
 
     def _daemon_changed(self) -> None:
         self._daemon_gone_s = time.monotonic() if self._daemon.info is None else None
-        if self._daemon.info is not None:
-            self._spawn(self._tidy())
+        self._is_tidy = False
+
+    def _look_for_strays(self, status: Status) -> None:
+        """With each status: a daemon that was too busy to remove a stream when it was to, is asked again."""
+        if any(isinstance(record.owner, str) and record.stream not in self.leases for record in status.streams):
+            self._is_tidy = False
+        if self.connected and not self._is_tidy and (self._tidying is None or self._tidying.done()):
+            self._tidying = self._spawn(self._tidy())
 
     async def _tidy(self) -> None:
         """Remove what the daemon still serves for a fleet that gave it to others meanwhile."""
-        with contextlib.suppress(TrackerError):
+        with contextlib.suppress(NatsError, TimeoutError, OSError, TrackerError):
             for record in await self._daemon.streams():
                 if record.stream not in self.leases and await self._is_the_fleets(record):
-                    await self._daemon.remove_stream(record.stream)
+                    await self._remove(record.stream)
+            self._is_tidy = True
+
+    async def _remove(self, stream: str) -> None:
+        """Unless this box has taken it meanwhile: who starts it in the daemon comes before, or waits for us."""
+        async with self._ground.turns.setdefault(stream, Turn()):
+            if stream not in self.leases:
+                await self._daemon.remove_stream(stream)
+                log.info("%s was left in the daemon, and is removed", stream)
 
     async def _is_the_fleets(self, record: StreamRecord) -> bool:
         """A daemon that brings streams back after a restart does not know any more who placed them."""
         if isinstance(record.owner, str):
             return True
-        with contextlib.suppress(NatsError, TimeoutError, OSError):
-            return (await entry_of(self._buckets.wanted, key_of(record.stream))).value is not None
-        return False
+        return (await entry_of(self._buckets.wanted, key_of(record.stream))).value is not None
 
     def _heard(self, message: Message) -> None:
         if self._mirror is not None:
@@ -229,6 +245,7 @@ class Box:
             records = {record.stream: record for record in body.streams}
             for name, lease in self.leases.items():
                 lease.take_record(records.get(name))
+            self._look_for_strays(body)
 
     def _ordered(self, key: str, data: bytes | None) -> None:
         order: Order | None = decoded(data, Order)
@@ -257,9 +274,10 @@ class Box:
         return self.connected and not self._placing.drained and not starting
 
     def _publish_endpoint(self) -> str:
-        if self._config.advertise.publish is not None:
-            return self._config.advertise.publish
-        return self._daemon.info.publish if self._daemon.info else ""
+        """As long as the daemon does not answer, it is where it was."""
+        if self._daemon.info is not None:
+            self._published = self._daemon.info.publish
+        return self._config.advertise.publish or self._published
 
     # ---------------------------------------------------------------------------------------------- its leases
 
@@ -289,7 +307,8 @@ class Box:
         else:
             self._placing.decline(stream, revision)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
