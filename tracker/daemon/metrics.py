@@ -3,23 +3,17 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, Histogram, make_wsgi_app
 
 from tracker.daemon.delivery import ProcessedFrame
 from tracker.daemon.figures import Figures
-from tracker.errors import ConfigError
-from tracker.threads import Failures, NamedThread
+from tracker.scraping import Environ, Scraped, StartResponse
+from tracker.threads import Failures
 
 log = logging.getLogger(__name__)
 
-REQUEST_S = 2.0  # for a request to come in: one at a time is served, and none holds up the next for longer
 BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-
-Environ = dict[str, Any]
-StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
 
 class Metrics:
@@ -29,7 +23,7 @@ class Metrics:
     """
 
     def __init__(self, endpoint: str | None, is_ready: Callable[[], bool], failures: Failures) -> None:
-        self._endpoint = endpoint
+        self._server = None if endpoint is None else Scraped(endpoint, self._answer)
         self._failures = failures
         self._figures: Figures | None = None
         self._is_ready = is_ready
@@ -45,8 +39,6 @@ class Metrics:
             registry=registry,
         )
         self._show = make_wsgi_app(registry)
-        self._server: WSGIServer | None = None
-        self._thread = NamedThread(target=self._run, name="metrics", daemon=True)
 
     def open(self, figures: Figures) -> None:
         """Say what is shown beside the times that are observed here: the other parts are there now."""
@@ -56,7 +48,7 @@ class Metrics:
     @property
     def port(self) -> int:
         assert self._server is not None
-        return self._server.server_port
+        return self._server.port
 
     def observe_step(self, seconds: float) -> None:
         """A step of the model took so long."""
@@ -80,29 +72,12 @@ class Metrics:
 
     def start(self) -> None:
         """Raises ConfigError where the endpoint cannot be had."""
-        if self._endpoint is None:
-            return
-        host, _, port = self._endpoint.rpartition(":")
-        try:
-            self._server = make_server(host, int(port), self._answer, handler_class=_Handler)
-        except OverflowError:
-            raise self._unbound("there is no such port") from None
-        except OSError as error:
-            raise self._unbound(str(error.strerror)) from None
-        self._thread.start()
-
-    def _unbound(self, why: str) -> ConfigError:
-        return ConfigError([f"metrics.endpoint: {self._endpoint} cannot be bound: {why}"])
+        if self._server is not None:
+            self._server.start()
 
     def stop(self) -> None:
         if self._server is not None:
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
-
-    def _run(self) -> None:
-        assert self._server is not None
-        self._server.serve_forever(poll_interval=0.1)
+            self._server.stop()
 
     def _answer(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
@@ -127,10 +102,3 @@ class Metrics:
 def _line(status: str, start_response: StartResponse) -> Iterable[bytes]:
     start_response(status, [("Content-Type", "text/plain")])
     return [f"{status[4:].lower()}\n".encode()]
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = REQUEST_S
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Not a line for each."""

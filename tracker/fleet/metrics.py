@@ -4,11 +4,11 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tracker.errors import ConfigError
+from tracker.scraping import Scraped
 
 
 class Figures(Collector):
@@ -33,22 +33,11 @@ def serving(endpoint: str | None, figures: Figures) -> Iterator[None]:
     if endpoint is None:
         yield
         return
-    host, _, port = endpoint.rpartition(":")
     registry = CollectorRegistry()
     registry.register(figures)
-    try:
-        server, thread = start_http_server(int(port), host or "0.0.0.0", registry)
-    except OverflowError:
-        raise _unbound(endpoint, "there is no such port") from None
-    except OSError as error:
-        raise _unbound(endpoint, str(error.strerror)) from None
+    server = Scraped(endpoint, make_wsgi_app(registry))
+    server.start()
     try:
         yield
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def _unbound(endpoint: str, why: str) -> ConfigError:
-    return ConfigError([f"metrics.endpoint: {endpoint} cannot be bound: {why}"])
+        server.stop()

@@ -1,0 +1,66 @@
+"""An HTTP server for who watches a process: figures for Prometheus, and whether it is alive."""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from tracker.errors import ConfigError
+from tracker.threads import NamedThread
+
+REQUEST_S = 2.0  # for a request to come in: one at a time is served, and none holds up the next for longer
+
+Environ = dict[str, Any]
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+App = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class Scraped:
+    """One thread, however many connect and say nothing: the port may be open to everybody in a cluster."""
+
+    def __init__(self, endpoint: str, app: App) -> None:
+        self._endpoint = endpoint
+        self._app: Any = app  # typeshed would have what wsgiref itself has
+        self._server: WSGIServer | None = None
+        self._thread = NamedThread(target=self._run, name="metrics", daemon=True)
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        return self._server.server_port
+
+    def start(self) -> None:
+        """Raises ConfigError where the endpoint cannot be had."""
+        host, _, port = self._endpoint.rpartition(":")
+        try:
+            self._server = make_server(host, int(port), self._app, handler_class=_Handler)
+        except OverflowError:
+            raise self._unbound("there is no such port") from None
+        except OSError as error:
+            raise self._unbound(str(error.strerror)) from None
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+    def _run(self) -> None:
+        assert self._server is not None
+        self._server.serve_forever(poll_interval=0.1)
+
+    def _unbound(self, why: str) -> ConfigError:
+        return ConfigError([f"metrics.endpoint: {self._endpoint} cannot be bound: {why}"])
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = REQUEST_S
+
+    def handle(self) -> None:
+        """Who says nothing, or goes meanwhile, is hung up on, without a word in the log for each."""
+        with contextlib.suppress(OSError):
+            super().handle()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not a line for each."""
