@@ -1,7 +1,10 @@
 """Tasks that are to end."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Iterable
+from typing import Any
 
 AGAIN_S = 0.5
 
@@ -23,3 +26,11 @@ async def ended(tasks: Iterable["asyncio.Task[None]"]) -> None:
         for task in done:
             if not task.cancelled():
                 task.exception()  # nobody else asks for it
+
+
+async def waited_out(work: "asyncio.Future[Any]", patience_s: float) -> None:
+    """Until it is done, however often we are cancelled meanwhile; at most so long."""
+    deadline_s = time.monotonic() + patience_s
+    while not work.done() and (left_s := deadline_s - time.monotonic()) > 0:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([work], timeout=left_s)

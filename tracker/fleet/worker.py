@@ -6,7 +6,9 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,8 +18,10 @@ from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from nats.js.errors import APIError
 
+from tracker.client.tasks import is_cancelled, waited_out
 from tracker.config.wording import place_and_words, printable
 from tracker.errors import TrackerError
+from tracker.fleet.aside import Aside
 from tracker.fleet.child import Child, Order
 from tracker.fleet.daemon_link import Daemon
 from tracker.fleet.files import CONSUMER, FILES, MAX_TRIES, Files
@@ -34,6 +38,7 @@ BUSY = 0.5  # of the time in steps of the model: above, live streams need the bo
 MAX_DELIVERIES = 2 * MAX_TRIES  # a file whose boxes die, or whose outcome NATS refuses, is not tried for ever
 CHILD_IDLE_S = 5.0
 RETRY_S = 2.0
+STOPPED_S = 2.0  # for what is unfinished to be removed when the box stops; else whoever comes next does it
 MAX_NAMES_BYTES = 500_000  # of a file's results, which are told in one message; NATS takes 1 MiB
 MAX_SHOWN_CHARS = 200  # of what strangers wrote
 REFUSALS = (APIError, MaxPayloadError)  # by NATS, which is there
@@ -51,17 +56,19 @@ class Worker:
         self._files = files
         self._may_work = may_work
         self._child = Child()
+        self._aside = Aside()  # all that touches the files, and the folder that boxes share
         self._worked_s = time.monotonic()
 
     async def run(self) -> None:
         """For ever. What dead boxes left of files that nobody does again is removed first."""
-        if self._config.results is not None:
-            await asyncio.to_thread(tidy_up, Path(self._config.results))
         try:
+            if self._config.results is not None:
+                await self._aside.begin(partial(tidy_up, Path(self._config.results)))
             async with Pull(self._files.nats, FILES, CONSUMER) as pull:
                 while True:
                     await self._work_off(pull)
         finally:
+            self._aside.close()
             await self._child.stop()
 
     async def _work_off(self, pull: Pull) -> None:
@@ -168,24 +175,40 @@ class Worker:
 
     async def _results_of(self, task: FileTask) -> list[str]:
         """Their names in NATS, or that of their folder. Raises TrackerError and OSError where there are none."""
-        self._check(task.path)
-        parent = None
-        if self._config.results is not None:
-            parent = Path(self._config.results) / task.job
-            parent.mkdir(parents=True, exist_ok=True)
-        with unfinished(parent, task.number) as folder:
+        parent = None if self._config.results is None else Path(self._config.results) / task.job
+        async with self._folder_for(task, parent) as folder:
             out = folder / task.name
-            out.mkdir()
             answer = await self._child.do(Order(task=task, folder=str(out), device=self._config.device))
             if answer.error is not None:
                 raise TrackerError(answer.error)
-            names = sorted(str(path.relative_to(folder)) for path in out.rglob("*") if path.is_file())
             if parent is not None:
-                _publish(out, parent / task.name)
-                tidy_up(parent.parent, task.job)
+                await self._aside.begin(partial(_publish, out, parent / task.name))
                 return [task.name]
+            names = await self._aside.begin(partial(_names_in, out))
             await self._store(folder, task.job, names)
-        return names
+            return names
+
+    @asynccontextmanager
+    async def _folder_for(self, task: FileTask, parent: Path | None) -> AsyncIterator[Path]:
+        """With an empty one for the file's results in it; gone in the end."""
+        stack = ExitStack()
+
+        def make() -> Path:
+            self._check(task.path)
+            if parent is not None:
+                parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(unfinished(parent, task.number))
+            (folder / task.name).mkdir()
+            return folder
+
+        try:
+            yield await self._aside.begin(make)
+        finally:
+            removing = self._aside.begin(stack.close)  # after what is still done in it
+            if is_cancelled():
+                await waited_out(removing, STOPPED_S)
+            else:
+                await asyncio.wait([removing])
 
     def _check(self, path: str) -> None:
         """Raises TrackerError where the box's owner does not let files be read there."""
@@ -198,7 +221,7 @@ class Worker:
         if len(msgspec.json.encode(names)) > MAX_NAMES_BYTES:
             raise TrackerError(f"its {len(names)} results are too many for NATS: have a folder, jobs.results")
         for name in names:
-            await self._files.results.put(f"{job}/{name}", (folder / name).read_bytes())
+            await self._files.results.put(f"{job}/{name}", await self._aside.begin((folder / name).read_bytes))
 
 
 def _why_not(error: Exception) -> str:
@@ -212,13 +235,19 @@ def _why_not(error: Exception) -> str:
 
 
 def _publish(out: Path, place: Path) -> None:
-    """At its place at once, whole; where another box was first, its results stay."""
+    """At its place at once, whole; where another box was first, its results stay. Then its job is tidied up."""
     try:
         out.rename(place)
     except OSError:
         if not place.is_dir():
             raise
         shutil.rmtree(out)
+    tidy_up(place.parents[1], place.parent.name)
+
+
+def _names_in(out: Path) -> list[str]:
+    """Of a file's results, each with their folder's."""
+    return sorted(str(path.relative_to(out.parent)) for path in out.rglob("*") if path.is_file())
 
 
 async def _keep_alive(message: Msg) -> None:
