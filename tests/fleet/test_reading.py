@@ -9,13 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 from nats.errors import Error as NatsError
+from nats.js.api import RawStreamMsg
 from nats.js.errors import ObjectNotFoundError
 
+from helpers.boxes import connected_to
 from helpers.fleets import nats_server
 from tracker.client.nats_connection import close_nats, connect_nats
 from tracker.client.nats_options import NatsOptions
 from tracker.fleet.buckets import Buckets
-from tracker.fleet.reading import BadObject, all_entries, answered, stored_data
+from tracker.fleet.reading import READ_S, BadObject, all_entries, answered, stored_data
 from tracker.fleet.records import BUNDLES, WANTED
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(120)]
@@ -134,3 +136,30 @@ def test_a_damaged_object_is_said_to_be_one(case: str, tmp_path: Path) -> None:
                 await close_nats(connection)
 
     asyncio.run(work())
+
+
+def test_a_read_takes_as_long_as_more_of_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time leaps with each entry, by less than what is borne of silence, and by more in all."""
+    monkeypatch.setattr("tracker.fleet.reading.READ_AT_ONCE", 1)
+    entries = {f"key{number}": b"value" for number in range(5)}
+
+    async def work(url: str) -> None:
+        async with connected_to(NatsOptions([url])) as nats:
+            buckets = await Buckets.create(nats, 1)
+            for key, value in entries.items():
+                await buckets.wanted.put(key, value)
+            loop, read = asyncio.get_running_loop(), buckets.js.get_last_msg
+            now, leapt = loop.time, []
+
+            async def read_slowly(*which: Any) -> RawStreamMsg:
+                message = await read(*which)
+                leapt.append(READ_S / 2)
+                await asyncio.sleep(0)
+                return message
+
+            monkeypatch.setattr(loop, "time", lambda: now() + sum(leapt))
+            monkeypatch.setattr(buckets.js, "get_last_msg", read_slowly)
+            assert await all_entries(buckets.js, WANTED) == entries
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(work(server.url))

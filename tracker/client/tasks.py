@@ -34,3 +34,5 @@ async def waited_out(work: "asyncio.Future[Any]", patience_s: float) -> None:
     while not work.done() and (left_s := deadline_s - time.monotonic()) > 0:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait([work], timeout=left_s)
+    if work.done() and not work.cancelled():
+        work.exception()  # nobody else asks for it

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ from tracker.client.nats_connection import close_nats, connect_nats
 from tracker.client.tasks import ended, is_cancelled
 from tracker.errors import TrackerError
 from tracker.fleet.buckets import Buckets, entry_of
+from tracker.fleet.bundles import drop_leftovers
 from tracker.fleet.daemon_link import Daemon, public_key
 from tracker.fleet.files import Files
 from tracker.fleet.ground import Ground
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 
 NATS_GONE = "NATS is gone: what runs goes on, nothing is placed"
 ASLEEP_S = ACK_WAIT_S / 2  # between two ticks: the process was stopped, and may own nothing any more
+SWEEP_S = 4 * 3600.0  # between two sweeps of what dead boxes left
 DAEMON_GONE_S = 3.0  # then its streams go elsewhere
 
 
@@ -76,6 +79,7 @@ class Box:
             await self._open(self._nats, key)
             stack.push_async_callback(self._placing.stop)
             self._spawn(self._daemon.run())
+            self._spawn(self._sweep())
             if self._config.mirror:
                 self._mirror = Mirror(self._nats, self._is_ours)
                 self._spawn(self._mirror.run())
@@ -147,6 +151,14 @@ class Box:
             if self._daemon.info is not None:
                 await self._room.look()
             await self._presence.renew(self._buckets.boxes, self.record)
+
+    async def _sweep(self) -> None:
+        """Now and then, and not when all others do."""
+        while True:
+            await asyncio.sleep(random.uniform(0, 2 * SWEEP_S))
+            with contextlib.suppress(NatsError, TimeoutError, OSError):
+                if number := await drop_leftovers(self._buckets.js):
+                    log.info("objects of a box that died while it stored them are removed, %d times", number)
 
     def record(self) -> BoxRecord:
         status = self._daemon.status

@@ -1,18 +1,22 @@
 """A stream's objects as one file in the object store, under the token of the owner who wrote it."""
 
+import asyncio
 import base64
 import contextlib
 import logging
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
-from nats.js import JetStreamContext
+from nats.js import JetStreamContext, api
 from nats.js.errors import NotFoundError, ObjectDeletedError, ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
 from tracker.errors import TrackerError
 from tracker.fleet.reading import BadObject, stored_data
+from tracker.client.tasks import waited_out
+from tracker.fleet.reading import MAX_SUBJECTS, BadObject, newest_messages, stored_data, subjects_of
 from tracker.fleet.records import BUNDLES, bundle_name
 from tracker.protocol.fields import MAX_ITEMS, ObjectId
 from tracker.protocol.placement import Token
@@ -20,10 +24,20 @@ from tracker.protocol.records import MovedObject
 
 log = logging.getLogger(__name__)
 
+STOPPED_S = 3.0  # for what is being stored when the box stops
+LEFT_FOR = timedelta(minutes=10)  # since the last chunk; a box that stores writes the next one within seconds
+CHUNKS = f"$O.{BUNDLES}.C."
+
 
 class StoredObject(Struct, frozen=True):
     record: MovedObject
     memory: bytes  # a safetensors file, as `objects.export` gives it
+
+
+class _Record(Struct, frozen=True):
+    """Of an object, as nats-py writes it; as much as is needed here."""
+
+    nuid: str = ""
 
 
 class Bundle(Struct, frozen=True):
@@ -39,6 +53,14 @@ async def put_bundle(store: ObjectStore, stream: str, token: Token, bundle: Bund
     except ValueError as error:
         raise TrackerError(f"the objects cannot be stored: {error}") from None
     await store.put(bundle_name(stream, token), data)
+    """Wholly, also where we are cancelled: nats-py would leave what it has written, which no record names."""
+    putting = asyncio.ensure_future(store.put(bundle_name(stream, token), msgspec.msgpack.encode(bundle)))
+    try:
+        await asyncio.shield(putting)
+    except asyncio.CancelledError:
+        await waited_out(putting, STOPPED_S)
+        putting.cancel()
+        raise
 
 
 async def get_bundle(js: JetStreamContext, stream: str, tokens: list[str]) -> Bundle:
@@ -60,3 +82,39 @@ async def drop_bundle(js: JetStreamContext, store: ObjectStore, stream: str, tok
         await store.delete(name)
         mark = f"$O.{BUNDLES}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
         await js.purge_stream(f"OBJ_{BUNDLES}", subject=mark)
+
+
+async def drop_leftovers(js: JetStreamContext) -> int:
+    """What boxes had written of bundles when they died. Returns of how many.
+
+    The records are read after the chunks: what is recorded in between was written of late, as is what a box is
+    writing. By JetStream's clock: its newest message is of now, wherever a fleet stores anything.
+    """
+    stream = f"OBJ_{BUNDLES}"
+    chunks = await subjects_of(js, stream, f"{CHUNKS}*")
+    records = await newest_messages(js, stream, f"$O.{BUNDLES}.M.*")
+    if len(records) >= MAX_SUBJECTS:  # not all are told
+        return 0
+    nameless = set(chunks) - {CHUNKS + _nuid(record) for record in records.values()}
+    written: dict[str, datetime] = {}
+    for subject in nameless:
+        with contextlib.suppress(NotFoundError):  # it was replaced meanwhile
+            written[subject] = _time(await js.get_last_msg(stream, subject))
+    now = max([*map(_time, records.values()), *written.values()], default=None)
+    old = [subject for subject, time in written.items() if now is not None and now - time > LEFT_FOR]
+    for subject in old:
+        await js.purge_stream(stream, subject=subject)
+    return len(old)
+
+
+def _time(message: api.RawStreamMsg) -> datetime:
+    assert message.time is not None, "JetStream says it of each"
+    return message.time
+
+
+def _nuid(record: api.RawStreamMsg) -> str:
+    """Of the chunks that it names; of what others wrote, none."""
+    try:
+        return msgspec.json.decode(record.data or b"", type=_Record).nuid
+    except (ValueError, RecursionError):
+        return ""

@@ -1,6 +1,7 @@
 """What JetStream keeps, read whole: buckets, once or for as long as they change, and objects."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -8,7 +9,7 @@ from typing import TypeVar
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
-from nats.js import JetStreamContext
+from nats.js import JetStreamContext, api
 from nats.js.errors import (
     APIError,
     BadObjectMetaError,
@@ -22,8 +23,9 @@ from tracker.client.nats_connection import NO_JETSTREAM
 from tracker.client.tasks import is_cancelled
 
 ASK_AGAIN_S = 1.0
-READ_S = 10.0  # until a bucket is read, or an object's first bytes
+READ_S = 10.0  # until the next entries of a bucket are read, or an object's first bytes
 READ_AT_ONCE = 256  # entries
+MAX_SUBJECTS = 100_000  # that JetStream tells at once
 SLOWEST_BYTES_S = 1e6  # of a network on which an object is waited for
 
 log = logging.getLogger(__name__)
@@ -101,33 +103,46 @@ class View:
 
 
 async def all_entries(js: JetStreamContext, name: str, keys: str = ">") -> dict[str, bytes]:
-    """Every entry of a bucket, read once. Raises TimeoutError.
+    """Every entry of a bucket, read once. Raises TimeoutError."""
+    prefix = f"$KV.{name}."
+    found = await newest_messages(js, f"KV_{name}", f"{prefix}{keys}")
+    return {
+        subject.removeprefix(prefix): message.data or b""
+        for subject, message in found.items()
+        if not _is_deleted(message.headers)
+    }
+
+
+async def newest_messages(js: JetStreamContext, stream: str, subjects: str) -> dict[str, api.RawStreamMsg]:
+    """Of each subject, in their order. Raises TimeoutError where nothing more comes for READ_S.
 
     By plain requests, and not as `KeyValue.watch` reads: that is told nothing of entries which are still on their
     way, waits for ever for the last one where the connection is lost, and makes a consumer, which a cluster may
     place on a server that has just been lost.
     """
-    stream, prefix = f"KV_{name}", f"$KV.{name}."
-    entries: dict[str, bytes] = {}
-    async with asyncio.timeout(READ_S):
-        info = await js.stream_info(stream, subjects_filter=f"{prefix}{keys}")
-        subjects = sorted(info.state.subjects or {})
-        for first in range(0, len(subjects), READ_AT_ONCE):
-            at_once = subjects[first : first + READ_AT_ONCE]
-            values = await asyncio.gather(*(_newest(js, stream, subject) for subject in at_once))
-            for subject, value in zip(at_once, values, strict=True):
-                if value is not None:
-                    entries[subject.removeprefix(prefix)] = value
-    return entries
+    newest: dict[str, api.RawStreamMsg] = {}
+    async with asyncio.timeout(READ_S) as silence:
+        there = await subjects_of(js, stream, subjects)
+        for first in range(0, len(there), READ_AT_ONCE):
+            silence.reschedule(asyncio.get_running_loop().time() + READ_S)
+            at_once = there[first : first + READ_AT_ONCE]
+            messages = await asyncio.gather(*(_newest(js, stream, subject) for subject in at_once))
+            newest |= {
+                subject: found for subject, found in zip(at_once, messages, strict=True) if found is not None
+            }
+    return newest
 
 
-async def _newest(js: JetStreamContext, stream: str, subject: str) -> bytes | None:
-    """None where it was deleted, or ended by its age meanwhile."""
-    try:
-        message = await js.get_last_msg(stream, subject)
-    except NotFoundError:
-        return None
-    return None if _is_deleted(message.headers) else message.data or b""
+async def subjects_of(js: JetStreamContext, stream: str, subjects: str) -> list[str]:
+    """That have messages, of those that match; at most MAX_SUBJECTS."""
+    return sorted((await js.stream_info(stream, subjects_filter=subjects)).state.subjects or {})
+
+
+async def _newest(js: JetStreamContext, stream: str, subject: str) -> api.RawStreamMsg | None:
+    """None where it ended by its age, or was purged meanwhile."""
+    with contextlib.suppress(NotFoundError):
+        return await js.get_last_msg(stream, subject)
+    return None
 
 
 def _is_deleted(headers: dict[str, str] | None) -> bool:
