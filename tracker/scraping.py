@@ -1,6 +1,9 @@
 """An HTTP server for who watches a process: figures for Prometheus, and whether it is alive."""
 
 import contextlib
+import io
+import socket
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -9,6 +12,7 @@ from tracker.errors import ConfigError
 from tracker.threads import NamedThread
 
 REQUEST_S = 2.0  # for a request to come in: one at a time is served, and none holds up the next for longer
+MIN_S = 0.001  # 0 would not wait, nor say that it is too late
 
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -54,8 +58,32 @@ class Scraped:
         return ConfigError([f"metrics.endpoint: {self._endpoint} cannot be bound: {why}"])
 
 
+class _Arriving(io.RawIOBase):
+    """A request, which is to be there whole in time: who sends it byte by byte is hung up on as well."""
+
+    def __init__(self, connection: socket.socket, within_s: float) -> None:
+        self._connection = connection
+        self._within_s = within_s
+        self._deadline_s = time.monotonic() + within_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Raises TimeoutError."""
+        self._connection.settimeout(max(MIN_S, self._deadline_s - time.monotonic()))
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(self._within_s)  # for the answer
+
+
 class _Handler(WSGIRequestHandler):
     timeout = REQUEST_S
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(_Arriving(self.connection, self.timeout))
 
     def handle(self) -> None:
         """Who says nothing, or goes meanwhile, is hung up on, without a word in the log for each."""

@@ -3,7 +3,7 @@
 import socket
 import threading
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -27,3 +27,19 @@ def test_who_connects_and_says_nothing_costs_no_thread(
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as reply:
             assert "tracker_fleet_streams 3.0" in reply.read().decode().splitlines()
     assert capfd.readouterr().err == ""
+
+
+def test_who_sends_a_request_byte_by_byte_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.scraping._Handler.timeout", 0.2)
+    port = free_port()
+    with (
+        serving(f"127.0.0.1:{port}", Figures(dict)),
+        socket.create_connection(("127.0.0.1", port)) as slow,
+        suppress(ConnectionError),
+    ):
+        slow.settimeout(0.01)
+        while True:
+            slow.sendall(b"G")
+            with suppress(TimeoutError):
+                assert slow.recv(1) == b""
+                break
