@@ -1,6 +1,7 @@
 """A box's child process for files does not outlive its box, and works on nothing that nobody waits for."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -84,3 +85,19 @@ def test_it_ends_where_nobody_waits_for_its_file(monkeypatch: pytest.MonkeyPatch
         await one.stop()
 
     asyncio.run(asyncio.wait_for(work(), START_S))
+
+
+def test_it_has_ended_where_its_box_is_stopped_however_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "COMMAND", STUCK)
+
+    async def work() -> int | None:
+        one = Child()
+        doing = asyncio.ensure_future(one.do(order()))
+        while (process := one._process) is None:
+            await asyncio.sleep(0)
+        while not doing.done():
+            doing.cancel()
+            await asyncio.sleep(0)
+        return process.returncode
+
+    assert asyncio.run(work()) == -signal.SIGKILL

@@ -1,7 +1,6 @@
 """Tasks that are to end."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -29,10 +28,15 @@ async def ended(tasks: Iterable["asyncio.Task[None]"]) -> None:
 
 
 async def waited_out(work: "asyncio.Future[Any]", patience_s: float) -> None:
-    """Until it is done, however often we are cancelled meanwhile; at most so long."""
+    """Until it is done, at most so long. Who is cancelled meanwhile, however often, is so afterwards."""
     deadline_s = time.monotonic() + patience_s
+    cancelled = False
     while not work.done() and (left_s := deadline_s - time.monotonic()) > 0:
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.wait([work], timeout=left_s)
+        except asyncio.CancelledError:
+            cancelled = True
     if work.done() and not work.cancelled():
         work.exception()  # nobody else asks for it
+    if cancelled:
+        raise asyncio.CancelledError

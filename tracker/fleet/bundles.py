@@ -58,8 +58,10 @@ async def put_bundle(store: ObjectStore, stream: str, token: Token, bundle: Bund
     try:
         await asyncio.shield(putting)
     except asyncio.CancelledError:
-        await waited_out(putting, STOPPED_S)
-        putting.cancel()
+        try:
+            await waited_out(putting, STOPPED_S)
+        finally:
+            putting.cancel()
         raise
 
 

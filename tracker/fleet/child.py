@@ -10,12 +10,14 @@ import sys
 import msgspec
 from msgspec import Struct
 
+from tracker.client.tasks import waited_out
 from tracker.errors import TrackerError
 from tracker.fleet.work import FileTask
 
 COMMAND = [sys.executable, "-c", "from tracker.cli.start import trackerd; trackerd()", "fleet", "worker"]
 NICE = 10  # live streams come first
 MAX_LINE_BYTES = 2**16
+KILLED_S = 10.0  # until one that is killed has ended: a large one takes its time
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -69,7 +71,7 @@ class Child:
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+            await waited_out(asyncio.ensure_future(process.wait()), KILLED_S)
 
 
 def _before_it_begins() -> None:
