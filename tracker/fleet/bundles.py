@@ -13,9 +13,8 @@ from nats.js import JetStreamContext, api
 from nats.js.errors import NotFoundError, ObjectDeletedError, ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
-from tracker.errors import TrackerError
-from tracker.fleet.reading import BadObject, stored_data
 from tracker.client.tasks import waited_out
+from tracker.errors import TrackerError
 from tracker.fleet.reading import MAX_SUBJECTS, BadObject, newest_messages, stored_data, subjects_of
 from tracker.fleet.records import BUNDLES, bundle_name
 from tracker.protocol.fields import MAX_ITEMS, ObjectId
@@ -46,15 +45,16 @@ class Bundle(Struct, frozen=True):
 
 
 async def put_bundle(store: ObjectStore, stream: str, token: Token, bundle: Bundle) -> None:
-    """Raises TrackerError for one that nobody could read again: it would take the place of one that can be read."""
+    """Wholly, also where we are cancelled: nats-py would leave what it has written, which no record names.
+
+    Raises TrackerError for one that nobody could read again: it would take the place of one that can be read.
+    """
     data = msgspec.msgpack.encode(bundle)
     try:
         msgspec.msgpack.decode(data, type=Bundle)
     except ValueError as error:
         raise TrackerError(f"the objects cannot be stored: {error}") from None
-    await store.put(bundle_name(stream, token), data)
-    """Wholly, also where we are cancelled: nats-py would leave what it has written, which no record names."""
-    putting = asyncio.ensure_future(store.put(bundle_name(stream, token), msgspec.msgpack.encode(bundle)))
+    putting = asyncio.ensure_future(store.put(bundle_name(stream, token), data))
     try:
         await asyncio.shield(putting)
     except asyncio.CancelledError:
