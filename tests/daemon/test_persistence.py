@@ -3,9 +3,12 @@
 import json
 import re
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
+import msgspec
 import pytest
 
 from helpers.fakes import BlobEngine
@@ -343,6 +346,48 @@ def test_kill_9_at_any_time_loses_nothing_acknowledged(tmp_path: Path, film: Pat
                     assert service.ask("objects.remove", stream="cam", object=gone)["durable"]
                     there.remove(gone)
             newest = service.ask("streams.list")["streams"][0]["frame"]
+
+
+@pytest.mark.usefixtures("preloaded")
+def test_kill_9_loses_no_pause_no_resume_and_no_first_object(tmp_path: Path, film: Path) -> None:
+    config = {
+        "persist": {"dir": str(tmp_path / "state")},
+        "control": {"allow_sources": [str(film)]},
+        "streams": {"cam": {"url": str(film), "loop": True}},
+    }
+
+    def is_paused(service: Service) -> bool:
+        service.wait_for("READY=1")
+        paused: bool = service.ask("streams.list")["streams"][0]["state"] == "paused"
+        return paused
+
+    with Service(tmp_path, config) as service:  # which ends by SIGKILL
+        assert not is_paused(service)
+        service.ask("streams.add", stream="moved", url=str(film), loop=True, first_object=500)
+        service.ask("streams.pause", stream="cam")
+    with Service(tmp_path, config) as service:
+        assert is_paused(service)
+        wait_until(lambda: service.ask("streams.list")["streams"][1]["frame"] is not None, 60)
+        assert service.ask("objects.add", stream="moved", points=[RESTING])["object"] == 500
+    with Service(tmp_path, config) as service:
+        assert is_paused(service)  # its row said so from the start on
+        service.ask("zones.set", stream="cam", zone="door", line=[[0, 0], [9, 9]])
+        service.ask("streams.resume", stream="cam")
+    with Service(tmp_path, config) as service:
+        assert not is_paused(service)
+
+
+def test_state_of_before_streams_had_a_first_object_is_read(config: Config, tmp_path: Path) -> None:
+    with serving(config) as talk:
+        add(talk)
+    with closing(apsw.Connection(str(tmp_path / "state" / "state.db"))) as connection:
+        ((record,),) = list(connection.execute("SELECT record FROM streams"))
+        row = msgspec.msgpack.decode(record)
+        assert row.pop("first_object") == 1
+        connection.execute("UPDATE streams SET record = ?", (msgspec.msgpack.encode(row),))
+    with serving(config) as talk:
+        assert [o["object"] for o in objects(talk)] == [1]
+        assert add(talk)["object"] == 2
 
 
 class TestStreamsFromElsewhere:

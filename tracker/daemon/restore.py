@@ -20,7 +20,7 @@ from tracker.registry.memories import OtherModel
 from tracker.registry.rows import KeptObject
 from tracker.streams.allowlist import refusal
 from tracker.tracking.ids import UsedIds
-from tracker.tracking.state import TrackedStream
+from tracker.tracking.state import Numbers, TrackedStream
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,9 @@ class Restorer:
         self._persistence.waiting = {kept.saved.key: kept for kept in saved.objects}
         self._persistence.gone = {stream.name: stream for stream in saved.streams}
         for stream in saved.streams:
-            context.table.go_on_from(stream.name, stream.next_frame, stream.epoch, UsedIds.of(stream.used_ids))
+            used_ids = UsedIds.of(stream.used_ids)
+            numbers = Numbers(stream.next_frame, stream.epoch, used_ids, stream.first_object)
+            context.table.go_on_from(stream.name, numbers)
 
     def streams(self) -> Iterator[tuple[str, StreamConfig, bool]]:
         """Streams to open, and whether each was paused: all that are configured, and those that were added and are

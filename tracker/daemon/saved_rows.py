@@ -37,6 +37,7 @@ class StreamRows:
             epoch=epochs,
             used_ids=stream.used_ids.ranges,
             paused=source.state == "paused",
+            first_object=stream.first_object,
         )
 
 

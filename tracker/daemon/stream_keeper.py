@@ -47,9 +47,7 @@ class StreamKeeper:
     def start(self) -> None:
         """Open what is configured, and what was added before a restart."""
         for name, config, paused in self._restorer.streams():
-            stream = self.attach(name, config, playlists=name in self._context.config.streams)
-            if paused:
-                stream.source.pause()
+            self.attach(name, config, playlists=name in self._context.config.streams, paused=paused)
 
     def stop(self) -> None:
         for stream in self._table:
@@ -59,15 +57,24 @@ class StreamKeeper:
             stream.source.stop(max(0.0, deadline_s - time.monotonic()))
 
     def attach(
-        self, name: str, config: StreamConfig, owner: str | None = None, *, playlists: bool = False
+        self,
+        name: str,
+        config: StreamConfig,
+        owner: str | None = None,
+        *,
+        playlists: bool = False,
+        paused: bool = False,
     ) -> TrackedStream:
-        """`playlists`: the operator's own streams may name any files and hosts; a client's what is admitted."""
+        """`playlists`: the operator's own streams may name any files and hosts; a client's what is admitted.
+        `paused`: it begins so, and its first row says so."""
         stream = TrackedStream(self._source(name, config, playlists))
         stream.source.owner = UNSET if owner is None else owner
         self._table.add(stream)
         self._context.zones.attach(stream.source)
         self._persistence.stream_added(stream)
         self._publish_event(stream.source, "stream_added")
+        if paused:
+            stream.source.pause()
         self._restorer.bring_back(stream)
         self._persistence.write_then(stream.source.start)  # its frames' numbers are reserved first
         return stream

@@ -20,6 +20,7 @@ class SavedStream(Struct, frozen=True):
     used_ids: list[tuple[int, int]]  # ranges, each up to and without its second number
     removed: bool = False
     paused: bool = False
+    first_object: int = 1  # lower ids were given before the stream came here
 
 
 class SavedObject(Struct, frozen=True):

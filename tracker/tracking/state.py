@@ -27,6 +27,16 @@ if TYPE_CHECKING:
 MAX_GONE = 4096  # removed streams whose numbers are remembered
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a stream that is not here goes on from, so that no number is given twice."""
+
+    decoded: int = 0
+    epoch: int = 0
+    used_ids: UsedIds = field(default_factory=UsedIds)
+    first_object: int = 1  # lower ids were given before the stream came here
+
+
 @dataclass(slots=True, eq=False)
 class TrackedObject:
     """One object of one stream: its memory, and what clients said of it.
@@ -168,7 +178,7 @@ class StreamTable:
 
     def __init__(self) -> None:
         self._streams: dict[str, TrackedStream] = {}
-        self._gone: dict[str, tuple[int, int, UsedIds]] = {}  # the streams removed last, at most MAX_GONE
+        self._gone: dict[str, Numbers] = {}  # of the streams removed last, at most MAX_GONE
 
     def __iter__(self) -> Iterator[TrackedStream]:
         return iter(list(self._streams.values()))
@@ -201,33 +211,36 @@ class StreamTable:
             )
         self._streams[stream.name] = stream
         if stream.name in self._gone:
-            decoded, epoch, stream.used_ids = self._gone.pop(stream.name)
-            stream.source.go_on_from(decoded, epoch)
-            stream.processed = decoded - 1
+            before = self._gone.pop(stream.name)
+            stream.used_ids, stream.first_object = before.used_ids, before.first_object
+            stream.source.go_on_from(before.decoded, before.epoch)
+            stream.processed = before.decoded - 1
 
-    def go_on_from(self, name: str, decoded: int, epoch: int, used_ids: UsedIds) -> None:
+    def go_on_from(self, name: str, numbers: Numbers) -> None:
         """A stream that is not here yet will count on from these numbers."""
         self._gone.pop(name, None)
-        self._gone[name] = decoded, epoch, used_ids
+        self._gone[name] = numbers
         while len(self._gone) > MAX_GONE:
             del self._gone[next(iter(self._gone))]
 
-    def go_on_beyond(self, name: str, first_frame: int, epoch: int) -> None:
-        """A stream that comes from elsewhere counts on from there. Raises BadRequest where these numbers were given
-        here already."""
-        decoded, last_epoch, used_ids = self._gone.get(name, (0, 0, UsedIds()))
-        if first_frame and first_frame < decoded:
-            raise BadRequest(f"first_frame: stream {name!r} has had frame {decoded - 1} here; begin after it")
-        if epoch and epoch < last_epoch:
-            raise BadRequest(f"epoch: stream {name!r} has had epoch {last_epoch} here; begin with it or later")
-        self.go_on_from(name, max(decoded, first_frame), max(last_epoch, epoch), used_ids)
+    def go_on_beyond(self, name: str, first_frame: int, epoch: int, first_object: int) -> None:
+        """A stream that comes from elsewhere counts on from there. Raises BadRequest where these frames or epochs
+        were given here already; ids go on from the greater ones."""
+        had = self._gone.get(name, Numbers())
+        if first_frame and first_frame < had.decoded:
+            raise BadRequest(f"first_frame: stream {name!r} has had frame {had.decoded - 1} here; begin after it")
+        if epoch and epoch < had.epoch:
+            raise BadRequest(f"epoch: stream {name!r} has had epoch {had.epoch} here; begin with it or later")
+        decoded, first_object = max(had.decoded, first_frame), max(had.first_object, first_object)
+        self.go_on_from(name, Numbers(decoded, max(had.epoch, epoch), had.used_ids, first_object))
 
     def remove(self, stream: TrackedStream) -> None:
         """Forget a stream but for its numbers: a stream of that name that comes back goes on counting."""
         for obj in list(stream.objects.values()):
             stream.remove(obj)
         del self._streams[stream.name]
-        self.go_on_from(stream.name, stream.source.decoded, stream.source.epoch, stream.used_ids)
+        source = stream.source
+        self.go_on_from(stream.name, Numbers(source.decoded, source.epoch, stream.used_ids, stream.first_object))
 
     def object_count(self) -> int:
         return sum(len(stream.objects) for stream in self._streams.values())

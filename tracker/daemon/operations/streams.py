@@ -94,10 +94,8 @@ class StreamOperations:
         for name, zone in args.zones.items():
             if (why_not := region_problem(zone.vertices)) is not None:
                 raise BadRequest(f"zones.{name}.{why_not}")
-        self._context.table.go_on_beyond(args.stream, args.first_frame, args.epoch)
-        stream = self._attach(args.stream, args.config(), args.owner)
-        stream.first_object = args.first_object
-        return stream_record(stream)
+        self._context.table.go_on_beyond(args.stream, args.first_frame, args.epoch, args.first_object)
+        return stream_record(self._attach(args.stream, args.config(), args.owner))
 
     @answers(STREAMS_REMOVE)
     def streams_remove(self, args: requests.StreamName) -> records.StreamRecord:
@@ -110,10 +108,12 @@ class StreamOperations:
     def streams_pause(self, args: requests.StreamName) -> records.StreamRecord:
         stream = self._context.table.stream(args.stream)
         stream.source.pause()
+        self._context.persistence.stream_changed(stream)
         return stream_record(stream)
 
     @answers(STREAMS_RESUME)
     def streams_resume(self, args: requests.StreamName) -> records.StreamRecord:
         stream = self._context.table.stream(args.stream)
         stream.source.resume()
+        self._context.persistence.stream_changed(stream)
         return stream_record(stream)
