@@ -141,6 +141,27 @@ def test_a_stop_that_takes_too_long_is_abandoned(
     assert watched.abandoned == ["the stop took too long"]
 
 
+def test_a_stop_is_counted_from_the_end_of_the_step_that_was_under_way(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "STOP_S", 3600.0)
+    monkeypatch.setattr(watch, "STOP_IN_STEP_S", 10_000.0)
+    watched.in_step = True
+
+    def wait_for_looks() -> None:
+        looked_n = watched.peers.looked_n
+        wait_until(lambda: watched.peers.looked_n > looked_n + 2)
+
+    with watched.watching() as looking:
+        looking._stopping_s = time.monotonic() - 5000.0
+        wait_for_looks()
+        watched.in_step = False
+        wait_for_looks()
+        assert watched.abandoned == []
+        monkeypatch.setattr(watch, "STOP_S", 0.1)
+        wait_until(lambda: bool(watched.abandoned))
+
+
 def test_a_stop_in_time_is_not(watched: Watched) -> None:
     with watched.watching() as looking:
         looking.stopping()

@@ -7,6 +7,7 @@ socket have one each, and delivery turns masks into messages. They meet in queue
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
@@ -35,6 +36,7 @@ from tracker.errors import TrackerError
 from tracker.labels.describer import Describer
 from tracker.registry.store import Store
 from tracker.sockets.configured import control_server_of, publisher_of
+from tracker.threads import NamedThread
 from tracker.tracking.jobs import Jobs
 from tracker.tracking.scheduler import Scheduler
 
@@ -42,6 +44,8 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 0.05  # how long a quiet loop sleeps before it looks at clocks again
 STOP_S = 1.0  # for each socket to end
+END_S = 0.8  # for all parts together to end: the last save comes after them, and the watch waits for 2 s
+GRACE_S = 0.05  # for each of them where others have used that up
 
 
 class Ticking(Protocol):
@@ -68,6 +72,7 @@ class Daemon:
         self._config = config
         self._stopping = False
         self._failure: str | None = None
+        self._parts_end_s: float | None = None  # by the monotonic clock, once the first of them is to end
         self._abandon_process = abandon or log.critical
         self.ready = threading.Event()  # everything is there to serve with
         self.publisher = publisher_of(config, instance)
@@ -164,9 +169,8 @@ class Daemon:
         self.stop()
 
     def _abandon(self, why: str) -> None:
-        """Called by the watch: the main loop does not come back. What it left is saved without it."""
-        if self._pulse.busy_since_s is not None:
-            self._persistence.rescue()
+        """Called by the watch: the main thread does not come back in time. What it left is saved without it."""
+        self._persistence.rescue()
         self._abandon_process(why)
 
     def reload(self) -> None:
@@ -246,7 +250,8 @@ class Daemon:
 
     @contextmanager
     def _running_parts(self) -> Iterator[None]:
-        """Everything that has a thread, stopped in the reverse order however the loop ends."""
+        """Everything that has a thread, stopped in the reverse order however the loop ends: streams first, the last
+        save after all that changes something."""
         with ExitStack() as stack:
             stack.callback(self._watch.stop)
             self.publisher.start()
@@ -255,21 +260,31 @@ class Daemon:
             stack.callback(self._persistence.stop)
             stack.callback(self._take_results)  # of the last frames, once they are delivered
             self._delivery.start()
-            stack.callback(self._delivery.stop)
+            stack.callback(self._end, self._delivery.stop)
             self.control.start()
-            stack.callback(self.control.stop, STOP_S)
+            stack.callback(self._end, lambda: self.control.stop(STOP_S))
             context = self._context
             for part in (context.looks, self._pictures, self._describer, context.labeller, self.metrics):
                 part.start()
-                stack.callback(part.stop)
+                stack.callback(self._end, part.stop)
             self._watch.start()
             stack.callback(self._watch.stopping)
-            stack.callback(self._keeper.stop)
+            stack.callback(self._end, self._keeper.stop)
             self._keeper.start()
             self._say_ready()
             yield
             self._notifier.stopping()
             self._keeper.tell_all("daemon_stopping")
+
+    def _end(self, stop: Callable[[], None]) -> None:
+        """Have a part end. One that hangs, on a camera or a server that never answers, is left behind and dies with
+        the process: it takes no time from the last save."""
+        now_s = time.monotonic()
+        if self._parts_end_s is None:
+            self._parts_end_s = now_s + END_S
+        ending = NamedThread(target=stop, name="ending", daemon=True)
+        ending.start()
+        ending.join(max(GRACE_S, self._parts_end_s - now_s))
 
     def _say_ready(self) -> None:
         """In the log, to systemd, and to who waits: the sockets are bound, the streams of before are there."""

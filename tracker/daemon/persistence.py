@@ -6,6 +6,7 @@ next tick. What a row says of a stream or an object is `saved_rows.py`'s.
 
 import logging
 import queue
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -55,6 +56,8 @@ class Persistence:
         self._written: dict[TrackedObject, ObjectMemory] = {}  # the memory that was handed over last
         self._memories_due_s = 0.0
         self.more: Callable[[], Sequence[Change]] = list  # what others keep, for a folder that begins anew
+        self._last_save = threading.Lock()  # taken for good by the thread that saves last
+        self._saved_last = threading.Event()  # that was tried
         self._set_aside: queue.SimpleQueue[list[KeptObject] | None] = queue.SimpleQueue()  # from the store's thread
         if store is not None:
             store.on_failure(self.failures.append)
@@ -153,28 +156,37 @@ class Persistence:
             self.store.start()
 
     def stop(self) -> None:
-        """Save everything once more, with the exact numbers."""
+        """Save everything once more, with the exact numbers. Where another thread is at that, wait for it."""
         if self.store is None:
             return
-        self._streams |= dict.fromkeys(stream.name for stream in self._table)
-        self._objects |= dict.fromkeys(obj for stream in self._table for obj in stream.objects.values())
-        self.store.write(self._changes(ahead=False))
-        try:
-            in_time = self.store.stop(STOP_S)
-        except Exception:  # the writer has died, and for want of what it needed: what was written before is there
-            log.exception("%s: the newest changes are lost", self.store.folder)
+        if not self._last_save.acquire(blocking=False):
+            self._saved_last.wait(STOP_S)
             return
-        if not in_time:
-            log.error("%s takes too long to be written: the newest changes may be lost", self.store.folder)
+        try:
+            self._save_last(self.store)
+        finally:
+            self._saved_last.set()
 
     def rescue(self) -> None:
-        """Save as `stop` does, from another thread: the main loop hangs, and will not do it."""
+        """Save as `stop` does, from another thread: the main loop hangs, or waits for parts that do."""
         try:
             self.stop()
         except Exception:  # what the main loop was about to write is in pieces; what was written before is not
             log.exception("the newest changes could not be saved")
 
     # ------------------------------------------------------------------------------------------------- helpers
+
+    def _save_last(self, store: Store) -> None:
+        self._streams |= dict.fromkeys(stream.name for stream in self._table)
+        self._objects |= dict.fromkeys(obj for stream in self._table for obj in stream.objects.values())
+        store.write(self._changes(ahead=False))
+        try:
+            in_time = store.stop(STOP_S)
+        except Exception:  # the writer has died, and for want of what it needed: what was written before is there
+            log.exception("%s: the newest changes are lost", store.folder)
+            return
+        if not in_time:
+            log.error("%s takes too long to be written: the newest changes may be lost", store.folder)
 
     def _take_set_aside(self) -> None:
         while not self._set_aside.empty():

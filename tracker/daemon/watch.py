@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.05
 STUCK_S = 30.0  # a part that is at one thing for so long will not come back
 PATIENCE_S = {"main": 60.0}  # where it is longer: a step of a large model on a CPU takes its time
-STOP_S = 2.0
-STOP_IN_STEP_S = 10.0  # with a step of the model under way, which nothing can shorten
+STOP_S = 2.0  # from the end of the step of the model that was under way
+STOP_IN_STEP_S = 10.0  # for that step, which nothing can shorten
 SHED_PAUSE_S = 0.5  # what is shut takes a moment to be freed
 SHED_TRIES = 6  # each shuts half of the connections; after that they are not what fills the memory
 
@@ -80,6 +80,7 @@ class Watch:
         self._shed = 0
         self._shed_s = 0.0
         self._stopping_s: float | None = None
+        self._in_step_s = 0.0  # a step was under way then, while the process was to end
         self._ended = threading.Event()
         self._thread = NamedThread(target=self._run, name="watch", daemon=True)
 
@@ -100,7 +101,7 @@ class Watch:
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):
             if self._stopping_s is not None:
-                self._look_at_stop(time.monotonic() - self._stopping_s)
+                self._look_at_stop(self._stopping_s)
             why = self._why_end()
             if why is not None and not self._failed:
                 self._end_because(why)
@@ -150,9 +151,15 @@ class Watch:
         give_back_memory()
         return None
 
-    def _look_at_stop(self, since_s: float) -> None:
-        if since_s > (STOP_IN_STEP_S if self._in_step() else STOP_S):
-            log.critical("stopping took more than %.0f s; what is left is abandoned", since_s)
+    def _look_at_stop(self, stopping_s: float) -> None:
+        now_s = time.monotonic()
+        if self._in_step():
+            self._in_step_s = now_s
+            late = now_s - stopping_s > STOP_IN_STEP_S
+        else:
+            late = now_s - max(stopping_s, self._in_step_s) > STOP_S
+        if late:
+            log.critical("stopping took more than %.0f s; what is left is abandoned", now_s - stopping_s)
             self._ended.set()
             self._abandon("the stop took too long")
 
