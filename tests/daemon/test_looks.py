@@ -215,6 +215,21 @@ def test_what_a_failing_disk_did_not_take_is_saved_when_it_is_back(config: Confi
         assert set(hits(talk, stream="b", box=[28, 28, 62, 62])) == {("a", 1), ("a", 2)}
 
 
+def test_a_folder_that_was_taken_away_and_came_back_is_searched_as_it_is(config: Config, tmp_path: Path) -> None:
+    """Also where nobody searched meanwhile, which would have shown that it was gone."""
+    box = {"stream": "a", "box": [28, 28, 62, 62]}
+    with serving(config) as talk:
+        there(talk)
+        talk.subscribe("events/a/")
+        add(talk, "a", CORNER)
+        wait_until(lambda: hits(talk, **box) == [("a", 1)])
+        (tmp_path / "state").rename(tmp_path / "away")
+        talk.receive_until(lambda m: m["event"] == "persist_failed")
+        talk.receive_until(lambda m: m["event"] == "persist_recovered")
+        add(talk, "a", SQUARE)
+        wait_until(lambda: ("a", 2) in hits(talk, **box))
+
+
 def test_a_watched_object_has_a_picture(seen: Talk) -> None:
     watched = seen.ask("watch.add", name="it", stream="a", object=1)
     assert Image.open(io.BytesIO(watched["thumbnail"])).size[0] <= 96

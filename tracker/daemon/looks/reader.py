@@ -1,7 +1,9 @@
 """Reading what is kept, beside the store's own connection."""
 
 import logging
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import apsw
@@ -22,6 +24,7 @@ class LookReader:
     def __init__(self, store: Store | None) -> None:
         self._store = store
         self._open: tuple[apsw.Connection, Looks] | None = None
+        self._file: os.stat_result | None = None  # that it is open on
 
     def of_object(self, kind: str, model: str, stream: str, object_id: int) -> list[Look]:
         return self._read(lambda looks: looks.of_object(kind, model, stream, object_id)) or []
@@ -51,10 +54,18 @@ class LookReader:
             self.close()
             return None
         try:
-            if self._open is None:
-                self._open = opened_for_reading(str(self._store.folder / DATABASE))
-            return work(self._open[1])
-        except apsw.Error as error:
+            return work(self._looks(self._store.folder / DATABASE))
+        except (apsw.Error, OSError) as error:
             log.warning("looks cannot be read: %s", error)
             self.close()
             return None
+
+    def _looks(self, path: Path) -> Looks:
+        """Of the file that is there now: the folder may have been taken away and have come back. Raises apsw.Error
+        and OSError."""
+        there = path.stat()
+        if self._file is None or not os.path.samestat(there, self._file):
+            self.close()
+        if self._open is None:
+            self._open, self._file = opened_for_reading(str(path)), there
+        return self._open[1]
