@@ -15,6 +15,7 @@ from helpers.fakes import BlobEngine
 from helpers.service_manager import Service
 from helpers.tracking import Message, Talk, blobs, configuration, serving, wait_until
 from tracker.config import Config
+from tracker.daemon import persistence
 from tracker.daemon.operations import moves
 from tracker.daemon.state_folder import open_store
 from tracker.errors import ConfigError
@@ -375,6 +376,36 @@ def test_kill_9_loses_no_pause_no_resume_and_no_first_object(tmp_path: Path, fil
         service.ask("streams.resume", stream="cam")
     with Service(tmp_path, config) as service:
         assert not is_paused(service)
+
+
+def test_of_removed_streams_the_oldest_are_forgotten(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(film, tmp_path / "state", streams=False)
+
+    def use(talk: Talk, names: str) -> None:
+        for name in names:
+            talk.ask("streams.add", stream=name, url=str(film), loop=True)
+            talk.ask("streams.remove", stream=name)
+
+    def kept() -> set[str]:
+        with closing(apsw.Connection(str(tmp_path / "state" / "state.db"))) as connection:
+            return {name for (name,) in connection.execute("SELECT name FROM streams")}
+
+    with serving(config) as talk:
+        talk.ask("streams.add", stream="there", url=str(film), loop=True)
+        use(talk, "hgfedcba")
+    assert kept() == {*"abcdefgh", "there"}
+    monkeypatch.setattr(persistence, "MAX_GONE", 4)
+    with serving(config) as talk:  # which finds more than it may keep, those that are there among them
+        wait_until(lambda: kept() == {*"abc", "there"})
+        use(talk, "zy")
+        assert kept() == {*"abyz", "there"}  # in the order in which they were removed, over restarts
+        use(talk, "z")
+        assert kept() == {*"abyz", "there"}
+        use(talk, "x")
+        assert kept() == {*"axyz", "there"}
+    assert kept() == {*"axyz", "there"}
 
 
 def test_state_of_before_streams_had_a_first_object_is_read(config: Config, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from typing import Any, cast
 
 from helpers.fakes import FakeStream
 from tracker.protocol.fields import MAX_OBJECT
-from tracker.tracking.ids import UsedIds
 from tracker.tracking.state import MAX_GONE, Numbers, StreamTable, TrackedStream
 
 

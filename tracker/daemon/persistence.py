@@ -23,6 +23,7 @@ from tracker.registry.rows import (
     Change,
     Clear,
     DropObject,
+    DropStream,
     KeptObject,
     PutKept,
     PutObject,
@@ -31,7 +32,7 @@ from tracker.registry.rows import (
 )
 from tracker.registry.store import Store
 from tracker.tracking.jobs import Requester
-from tracker.tracking.state import StreamTable, TrackedObject, TrackedStream
+from tracker.tracking.state import MAX_GONE, StreamTable, TrackedObject, TrackedStream
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,12 @@ class Persistence:
         self.store = store
         self.model = ModelId(**{name: engine.describe()[name] for name in ModelId.__struct_fields__})
         self.waiting: dict[tuple[str, int], KeptObject] = {}  # objects whose stream or memory is not there
-        self.gone: dict[str, SavedStream] = {}  # streams that are not there: their numbers go on
+        self.gone: dict[str, SavedStream] = {}  # streams that are not there: their numbers go on; oldest first
         self.failures: deque[str | None] = deque()  # not told yet; None: the disk works again
         self._config = config
         self._table = table
         self._objects: dict[TrackedObject, None] = {}  # changed since the last write
-        self._dropped: list[DropObject] = []
+        self._dropped: list[DropObject | DropStream] = []
         self._streams: dict[str, None] = {}
         self._stream_rows = StreamRows()
         self._written: dict[TrackedObject, ObjectMemory] = {}  # the memory that was handed over last
@@ -98,8 +99,20 @@ class Persistence:
             self.object_removed(obj)
         for name, object_id in [key for key in self.waiting if key[0] == stream.name]:
             self.forget_waiting(name, object_id)
-        self.gone[stream.name] = structs.replace(self._row(stream, ahead=False), removed=True)
+        row = self._row(stream, ahead=False)
+        self.gone[stream.name] = structs.replace(row, removed=True, removed_at=time.time())
         self._streams[stream.name] = None
+        self.forget_oldest()
+
+    def forget_oldest(self) -> None:
+        """Forget removed streams beyond MAX_GONE: names that are used once must not fill the folder."""
+        too_many = len(self.gone) - MAX_GONE
+        if too_many <= 0:
+            return
+        for name in [name for name, saved in self.gone.items() if saved.removed][:too_many]:
+            del self.gone[name]
+            self._streams.pop(name, None)
+            self._dropped.append(DropStream(name))
 
     def stream_set_aside(self, stream: TrackedStream) -> None:
         """It is no longer configured: its objects lie in the folder until it is again."""

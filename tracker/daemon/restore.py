@@ -36,8 +36,11 @@ class Restorer:
             return
         saved = self._persistence.store.saved
         self._persistence.waiting = {kept.saved.key: kept for kept in saved.objects}
-        self._persistence.gone = {stream.name: stream for stream in saved.streams}
-        for stream in saved.streams:
+        # What was removed is forgotten first, and of that the oldest.
+        streams = sorted(saved.streams, key=lambda stream: (not stream.removed, stream.removed_at))
+        self._persistence.gone = {stream.name: stream for stream in streams}
+        self._persistence.forget_oldest()
+        for stream in streams:
             used_ids = UsedIds.of(stream.used_ids)
             numbers = Numbers(stream.next_frame, stream.epoch, used_ids, stream.first_object)
             context.table.go_on_from(stream.name, numbers)

@@ -19,6 +19,7 @@ from tracker.registry.rows import (
     Change,
     Clear,
     DropObject,
+    DropStream,
     DropWatchedLook,
     DropZones,
     KeptObject,
@@ -225,6 +226,9 @@ class Database:
         match change:
             case PutStream(stream):
                 self._all("INSERT OR REPLACE INTO streams VALUES (?, ?)", (stream.name, _encoded(stream)))
+                return []
+            case DropStream(name):
+                self._all("DELETE FROM streams WHERE name = ?", (name,))
                 return []
             case DropObject(stream, object_id):
                 sql = "DELETE FROM objects WHERE stream = ? AND id = ? RETURNING memory"

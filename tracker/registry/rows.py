@@ -21,6 +21,7 @@ class SavedStream(Struct, frozen=True):
     removed: bool = False
     paused: bool = False
     first_object: int = 1  # lower ids were given before the stream came here
+    removed_at: float = 0.0  # Unix seconds, of one that was removed: the oldest are forgotten first
 
 
 class SavedObject(Struct, frozen=True):
@@ -67,6 +68,12 @@ class Saved(Struct, frozen=True):
 
 class PutStream(Struct, frozen=True):
     stream: SavedStream
+
+
+class DropStream(Struct, frozen=True):
+    """Its numbers, too, are forgotten."""
+
+    name: str
 
 
 class PutObject(Struct, frozen=True):
@@ -119,4 +126,4 @@ class Clear(Struct, frozen=True):
 
 
 LookChange = PutLook | PutWatchedLook | DropWatchedLook
-Change = PutStream | PutObject | PutKept | DropObject | PutZones | DropZones | LookChange | Clear
+Change = PutStream | DropStream | PutObject | PutKept | DropObject | PutZones | DropZones | LookChange | Clear
