@@ -121,7 +121,7 @@ def test_keys_of_the_browser_stay_the_browsers(address: str, browser: Any) -> No
         before = app(page, "app.pointing.cursor")
         for keys in ("Control+x", "Control+b", "Alt+ArrowLeft", "Alt+x"):
             page.keyboard.press(keys)
-        assert app(page, "[app.pointing.cursor, app.pointing.corner, app.prompt.labels]") == [before, None, []]
+        assert app(page, "[app.pointing.cursor, app.prompt.corner, app.prompt.labels]") == [before, None, []]
 
 
 def test_an_object_that_somebody_removes_is_corrected_no_longer(address: str, browser: Any, talk: Talk) -> None:

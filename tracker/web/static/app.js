@@ -36,7 +36,8 @@ class App {
     const refused = (error) => toast(error.message, true);
     const changed = () => this.changed();
     this.view = new View($("view"));
-    this.hold = new Hold(this.view, (stream, frame) => this.tracks.of(stream, frame), changed);
+    const moved = () => (this.everything.drop(), this.prompt.follow());
+    this.hold = new Hold(this.view, (stream, frame) => this.tracks.of(stream, frame), { changed, moved });
     this.link = new Link({
       connection: (open) => this.connection(open),
       daemon: (message) => this.daemon(message),
@@ -47,7 +48,8 @@ class App {
     });
     this.pictures = new Pictures((picture) => this.show(picture), (stream) => this.link.drawn(stream));
     this.prompt = new Prompt(this.link, this.view, this.hold, changed, refused);
-    this.everything = new Everything(this.link, this.view, this.hold, changed, refused);
+    const begun = () => this.prompt.drop();
+    this.everything = new Everything(this.link, this.view, this.hold, { changed, refused, begun });
     this.tracked = new Tracked(this);
     this.events = new Events($("events"), (event) => this.watchList.happened(event));
     this.tiles = new Tiles($("tiles"), this.link, (stream) => this.select(stream));

@@ -8,8 +8,9 @@ import { fill, pathOf, stroke } from "./outline.js";
 const SEARCH = { points_per_side: 16, pred_iou_thresh: 0.7, stability_score_thresh: 0.85, exclusive: true };
 
 export class Everything {
-  constructor(link, view, hold, changed, refused) {
-    Object.assign(this, { link, view, hold, changed, refused });
+  /** `begun()` is told before a search. */
+  constructor(link, view, hold, { changed, refused, begun }) {
+    Object.assign(this, { link, view, hold, changed, refused, begun });
     this.reset();
     view.layers.push((context, scale) => this.draw(context, scale));
   }
@@ -28,6 +29,7 @@ export class Everything {
 
   async find() {
     if (this.active || !this.view.picture) return;
+    this.begun();
     this.hold.here();
     const job = `page-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
     this.job = job;
@@ -109,9 +111,14 @@ export class Everything {
   }
 
   leave() {
+    this.drop();
+    this.hold.release();
+  }
+
+  /** What is found or looked for goes; the picture stays held. */
+  drop() {
     if (this.job) this.link.call("segment.cancel", { id: this.job }).catch(() => {});
     this.reset();
-    this.hold.release();
     this.update();
   }
 

@@ -7,13 +7,13 @@ const PIN_S = 30;
 const RENEW_MS = 10_000;
 
 export class Hold {
-  /** `tracksOf(stream, frame)` finds the tracks of a frame that was seen live. */
-  constructor(view, tracksOf, changed) {
-    this.view = view;
-    this.tracksOf = tracksOf;
-    this.changed = changed;
+  /** `tracksOf(stream, frame)` finds the tracks of a frame that was seen live; `moved()` is told once another frame is
+   * held than before. */
+  constructor(view, tracksOf, { changed, moved }) {
+    Object.assign(this, { view, tracksOf, changed, moved });
     this.frame = null; // held
     this.stream = null;
+    this.period = null; // another one each time a picture is held: a frame that comes late is of none
     this.steps = Promise.resolve(); // fetches, one after the other
     this.target = null; // the frame that was asked for last, until it is shown
     setInterval(() => this.renew(), RENEW_MS);
@@ -29,6 +29,7 @@ export class Hold {
     if (!picture || this.held) return;
     this.frame = picture.frame;
     this.stream = picture.stream;
+    this.period = {};
     this.renew();
     this.changed();
   }
@@ -37,6 +38,7 @@ export class Hold {
     if (!this.held) return;
     this.frame = null;
     this.stream = null;
+    this.period = null;
     this.target = null;
     this.changed();
   }
@@ -63,22 +65,24 @@ export class Hold {
   }
 
   async follow() {
-    while (this.held && this.target !== null) {
+    const { stream, period } = this;
+    while (period === this.period && this.target !== null) {
       const frame = this.target;
-      await this.fetch(this.stream, frame);
-      if (this.target === frame) this.target = null;
+      await this.fetch(stream, frame, period);
+      if (period === this.period && this.target === frame) this.target = null;
     }
   }
 
-  async fetch(stream, frame) {
-    if (stream !== this.stream) return;
+  async fetch(stream, frame, period) {
     try {
       const options = { pin_s: PIN_S, max_width: Math.max(320, this.view.sourceWidth) };
       const picture = await fetchFrame(stream, frame, options);
-      if (stream !== this.stream) return;
+      if (period !== this.period) return picture.bitmap.close();
+      const another = picture.frame !== this.frame;
       this.frame = picture.frame;
       this.view.show({ ...picture, tracks: this.tracksOf(stream, picture.frame) });
       this.changed();
+      if (another) this.moved();
     } catch (error) {
       toast(error.message, true);
     }

@@ -12,7 +12,6 @@ export class Pointing {
     this.start = null;
     this.moving = null; // where the middle button moves a zoomed picture from
     this.cursor = null; // source pixel, moved by keys
-    this.corner = null; // where a box began by key
     this.fingers = new Map(); // pointer id -> where it is: with two the picture is zoomed and moved
     this.view.layers.push((context, scale) => this.drawCursor(context, scale));
     canvas.addEventListener("pointerdown", (event) => this.down(event));
@@ -154,7 +153,7 @@ export class Pointing {
     const step = fine ? 1 : Math.max(w, h) / 40;
     const [x, y] = this.cursor ?? [w / 2, h / 2];
     this.setCursor([clamp(x + dx * step, w), clamp(y + dy * step, h)]);
-    if (this.corner) this.prompt.dragged = boxOf(this.corner, this.cursor);
+    if (this.prompt.corner) this.prompt.dragged = boxOf(this.prompt.corner, this.cursor);
     if (this.everything.active) this.everything.hover(this.cursor);
     this.view.reveal(this.cursor);
     this.view.draw();
@@ -168,22 +167,23 @@ export class Pointing {
   }
 
   markCorner() {
-    if (!this.cursor) return;
-    if (!this.corner) {
+    const { prompt, cursor } = this;
+    if (!cursor || this.everything.active) return;
+    if (!prompt.corner) {
       this.hold.here();
-      this.corner = this.cursor;
+      prompt.corner = cursor;
       return;
     }
-    const box = boxOf(this.corner, this.cursor);
-    this.corner = null;
-    this.prompt.dragged = null;
+    const box = boxOf(prompt.corner, cursor);
+    prompt.corner = null;
+    prompt.dragged = null;
     this.box(box);
   }
 
   setCursor(xy) {
     if (xy === this.cursor) return;
     this.cursor = xy;
-    if (!xy) this.corner = null;
+    if (!xy) this.prompt.corner = this.prompt.dragged = null;
     this.view.draw();
   }
 

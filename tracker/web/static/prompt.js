@@ -10,14 +10,18 @@ export class Prompt {
   constructor(link, view, hold, changed, refused) {
     Object.assign(this, { link, view, hold, changed, refused });
     this.correcting = null; // object id: marks correct it at once
-    this.dragged = null; // box while it is drawn
     this.asked = 0; // counts requests, so that a late answer is known as such
+    this.stale = false; // nobody was asked yet about the marks on the frame that is held
+    this.following = false;
     this.added = null; // the daemon's answer for the last new object, on the frame of its marks
     this.reset();
     view.layers.push((context, scale) => this.draw(context, scale));
   }
 
   reset() {
+    this.marked = {}; // another one with each mark that is set
+    this.dragged = null; // box while it is drawn
+    this.corner = null; // where a box began by key
     this.points = [];
     this.labels = [];
     this.box = null;
@@ -39,6 +43,7 @@ export class Prompt {
     }
     this.hold.here();
     if (this.correcting !== null) return this.correct({ points: [xy], labels: [on ? 1 : 0] });
+    this.marked = {};
     this.points.push(xy);
     this.labels.push(on ? 1 : 0);
     await this.preview();
@@ -48,6 +53,7 @@ export class Prompt {
     if (!this.view.picture) return;
     this.hold.here();
     if (this.correcting !== null) return this.correct({ box, replace: true });
+    this.marked = {};
     this.points = [];
     this.labels = [];
     this.box = box;
@@ -65,6 +71,7 @@ export class Prompt {
   async preview() {
     const asked = ++this.asked;
     const { stream, frame } = this.hold;
+    this.stale = false;
     const ambiguous = this.points.length === 1 && !this.box;
     this.waiting = true;
     this.update();
@@ -83,6 +90,21 @@ export class Prompt {
     }
   }
 
+  /** Another frame is held: what was seen around the marks belongs to the one before, so they are asked about again.
+   * Frames that pass by while an answer is awaited are left out. */
+  async follow() {
+    if (!this.active) return;
+    this.asked += 1;
+    this.stale = true;
+    this.candidates = [];
+    this.waiting = true;
+    this.update();
+    if (this.following) return;
+    this.following = true;
+    while (this.active && this.stale) await this.preview();
+    this.following = false;
+  }
+
   choose(index) {
     if (index >= this.candidates.length) return;
     this.chosen = index;
@@ -97,11 +119,11 @@ export class Prompt {
     const candidate = this.candidates[this.chosen];
     const size = this.view.picture.size;
     const marks = this.byChoice && candidate ? { drawing: { outline: candidate.outline, size } } : this.marks();
-    const { asked } = this;
+    const { marked } = this;
     this.accepting = true;
     try {
       this.added = await this.link.call("objects.add", { stream, frame, ...marks });
-      if (asked === this.asked) this.leave();
+      if (marked === this.marked) this.leave();
     } catch (error) {
       this.refused(error);
     } finally {
@@ -141,11 +163,15 @@ export class Prompt {
 
   /** Leaves everything as it is and shows the live picture again. */
   leave() {
+    this.drop();
+    this.hold.release();
+  }
+
+  /** Leaves everything as it is; the picture stays held. */
+  drop() {
     this.reset();
     this.asked += 1;
     this.correcting = null;
-    this.dragged = null;
-    this.hold.release();
     this.update();
   }
 

@@ -48,9 +48,10 @@ export class Tracked {
   }
 
   correct(object) {
-    const { prompt, zones } = this.app;
+    const { prompt, everything, zones } = this.app;
     if (prompt.correcting === object) return prompt.leave();
     zones.leave();
+    everything.drop();
     this.select(object);
     prompt.startCorrecting(object);
     $("view").focus();
