@@ -176,3 +176,66 @@ def test_fingers_read_of_fingers_and_save_a_line_by_the_main_button(address: str
         page.tap("#leave")
         assert app(page, "app.zones.draft") is None
     talk.ask("zones.remove", stream="cam", zone="gate")
+
+
+def with_corner(page: Any) -> None:
+    """A zone is drawn whose first corner is held by the mouse, which is outside of the picture."""
+    page.wait_for_selector("#view[data-frame]")
+    page.click("#zone-polygon")
+    for xy in ((40, 20), (80, 20), (80, 90)):
+        page.mouse.click(*at(page, *xy))
+    box = page.locator("#view").bounding_box()
+    page.mouse.move(*at(page, 40, 20))
+    page.mouse.down()
+    page.mouse.move(box["x"] - 30, box["y"] + 60, steps=4)
+
+
+def test_a_zones_corner_that_is_let_go_outside_of_the_picture_is_let_go(address: str, browser: Any) -> None:
+    with open_page(browser, f"{address}s/cam") as page:
+        with_corner(page)
+        page.mouse.up()
+        moved = app(page, "app.zones.draft.points[0]")
+        assert moved[0] == 0  # it followed as far as it can
+        page.mouse.move(*at(page, 100, 100), steps=4)
+        assert app(page, "[app.zones.draft.moving, app.zones.draft.points[0]]") == [None, moved]
+
+
+@pytest.mark.parametrize("kind", ["pointercancel", "pointermove"])
+def test_a_zones_corner_is_let_go_where_the_browser_takes_the_pointer_away(
+    address: str, browser: Any, kind: str
+) -> None:
+    """It says so, or a move comes with no button down."""
+    with open_page(browser, f"{address}s/cam") as page:
+        with_corner(page)
+        moved = app(page, "app.zones.draft.points[0]")
+        x, y = at(page, 100, 100)
+        init = f"{{ clientX: {x}, clientY: {y}, isPrimary: true, button: -1, buttons: 0 }}"
+        app(page, f"app.view.canvas.dispatchEvent(new PointerEvent('{kind}', {init}))")
+        assert app(page, "[app.zones.draft.moving, app.zones.draft.points[0]]") == [None, moved]
+        page.mouse.up()
+
+
+@pytest.mark.parametrize(("width", "height"), [(800, 480), (390, 844), (1000, 560)])
+def test_a_wall_of_any_size_is_full_of_its_picture(address: str, browser: Any, width: int, height: int) -> None:
+    with open_page(browser, f"{address}s/cam?kiosk", viewport={"width": width, "height": height}) as page:
+        page.wait_for_selector("#view[data-frame]")
+        box = page.locator("#view").bounding_box()
+        assert (box["x"], box["y"], box["width"], box["height"]) == (0, 0, width, height)
+        assert page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]") == [
+            width,
+            height,
+        ]
+
+
+def test_a_wall_takes_no_keys_and_no_clicks(address: str, browser: Any) -> None:
+    with open_page(browser, f"{address}s/cam?kiosk") as page:
+        page.wait_for_selector("#view[data-frame]")
+        page.mouse.click(640, 400)
+        for key in ("f", "a", "Tab", "ArrowRight", "Space", "b", ",", "+"):
+            page.keyboard.press(key)
+        assert app(page, "[app.hold.held, app.everything.active, app.prompt.active, app.view.zoom]") == [
+            False,
+            False,
+            False,
+            1,
+        ]

@@ -26,8 +26,10 @@ export class Controls {
     };
     for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
     $("buffer").addEventListener("input", ({ target }) => hold.goTo(Number(target.value)));
-    document.addEventListener("keydown", (event) => this.key(event));
     document.body.classList.toggle("kiosk", app.kiosk);
+    // A wall has nothing that would say that its picture is held or marked: it takes no keys and no clicks.
+    $("view").inert = app.kiosk;
+    if (!app.kiosk) document.addEventListener("keydown", (event) => this.key(event));
     this.update();
   }
 

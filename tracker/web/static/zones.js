@@ -20,7 +20,7 @@ export class Zones {
     view.under.push((context, scale) => this.draw(context, scale)); // no name hides an object's
     view.layers.push((context, scale) => this.draft && this.drawDraft(context, scale));
     // Before the picture's own handlers: while a zone is drawn, a click is a vertex and no prompt.
-    for (const kind of ["pointerdown", "pointermove", "pointerup"]) {
+    for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"]) {
       view.canvas.addEventListener(kind, (event) => this.draft && this.point(event, kind), { capture: true });
     }
     view.canvas.addEventListener("keydown", (event) => this.draft && this.key(event), { capture: true });
@@ -141,8 +141,11 @@ export class Zones {
     const { draft } = this;
     if (kind === "pointerdown") {
       if (!this.view.isOn(event)) return;
+      this.view.canvas.setPointerCapture(event.pointerId); // it may be let go anywhere
       draft.moving = this.near(at);
       if (draft.moving === null && !(draft.line && draft.points.length === 2)) draft.moving = draft.points.push(at) - 1;
+    } else if (kind === "pointercancel" || (kind === "pointermove" && !event.buttons)) {
+      draft.moving = null; // let go where nobody was told
     } else if (draft.moving !== null) {
       draft.points[draft.moving] = at;
       if (kind === "pointerup") draft.moving = null;
