@@ -45,7 +45,7 @@ def client(daemon: FakeDaemon) -> Iterator[Client]:
 
 @pytest.mark.parametrize("bind", BINDS)
 def test_both_sockets_are_reached_wherever_they_are_bound(bind: str) -> None:
-    daemon = FakeDaemon(bind)
+    daemon = FakeDaemon(control=bind, publish=bind)
     try:
         with Client(reached(daemon.control.endpoint), timeout_s=20) as client:
             assert client.streams().streams == [STREAM]

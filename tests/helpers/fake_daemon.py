@@ -65,10 +65,12 @@ def tracks(
 class FakeDaemon:
     """The edge that is replaced: answers every operation from a table, and keeps what it was asked."""
 
-    def __init__(self, bind: str = "tcp://127.0.0.1:*") -> None:
+    def __init__(
+        self, instance: str = "i1", control: str = "tcp://127.0.0.1:*", publish: str = "tcp://127.0.0.1:*"
+    ) -> None:
         self.asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self.on_request = self.asked.put
-        self.publisher = Publisher(bind, 100, "i1")
+        self.publisher = Publisher(publish, 100, instance)
         self.publisher.start()
         self.answers: dict[str, Any] = {
             "server.info": replies.ServerInfo(
@@ -112,7 +114,7 @@ class FakeDaemon:
             "zones.list": replies.ZoneList(zones=[ZONE]),
             "history.list": replies.EventList(events=[]),
         }
-        self.control = ControlServer(bind, self._handle, OPERATIONS, "i1")
+        self.control = ControlServer(control, self._handle, OPERATIONS, instance)
         self.control.start()
 
     def _handle(self, request: Request) -> None:

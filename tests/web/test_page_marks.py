@@ -212,6 +212,22 @@ def test_a_box_that_is_begun_by_key_goes_with_the_marks(page: Any, left_by: str)
     assert app(page, "[app.prompt.corner, app.prompt.dragged]") == [None, None]
 
 
+@pytest.mark.parametrize("begun_by", ["click", "a", "f"])
+def test_marks_go_where_the_daemon_was_restarted(page: Any, begun_by: str) -> None:
+    """It has no frame of before, and may give its number to another picture."""
+    if begun_by == "click":
+        marked(page)
+    else:
+        page.keyboard.press(begun_by)
+    if begun_by == "a":
+        until(page, "app.everything.masks.length")
+    until(page, "app.instance !== null && app.hold.held")
+    states = "app.prompt.active, app.everything.active, app.hold.held"
+    # At one moment: the daemon's own next message says another run again.
+    assert app(page, f"(app.heard({{ instance: 'another' }}), [{states}])") == [False, False, False]
+    page.wait_for_selector(".toast:has-text('the picture that was held is gone')")
+
+
 def test_a_frame_that_comes_once_another_picture_is_held_is_not_shown(page: Any) -> None:
     waiting: list[Any] = []
     pinning = "max_width=16"  # these requests show nothing

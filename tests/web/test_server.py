@@ -438,6 +438,27 @@ def test_what_is_no_message_ends_the_connection(address: str, text: str | bytes)
             read_to_the_end(connection)
 
 
+def test_a_daemon_that_is_back_before_its_silence_is_noticed_is_told_anew() -> None:
+    """Else the pages would go on saying that it stops, and name the model and version of before."""
+    with ExitStack() as stack:
+        before = FakeDaemon("i1")
+        control, publish = before.control.endpoint, before.publisher.endpoint
+        try:
+            connection = stack.enter_context(socket(stack.enter_context(page_server(control))))
+            wait_until(lambda: before.publisher.wanted("status/"))
+            publish_status(before)
+            receive(connection, "status")
+        finally:
+            before.stop()
+        after = FakeDaemon("i2", control, publish)
+        stack.callback(after.stop)
+        after.answers["server.info"] = structs.replace(after.answers["server.info"], version="1")
+        wait_until(lambda: after.publisher.wanted("status/"))
+        publish_status(after)
+        while (message := receive(connection, "daemon"))["info"] is None or message["info"]["version"] != "1":
+            pass
+
+
 def test_a_daemon_that_is_away_is_said_at_once_and_found_again(tmp_path: Path) -> None:
     with page_server(f"ipc://{tmp_path}/control") as address, socket(address) as connection:
         message = receive(connection, "daemon")

@@ -87,6 +87,7 @@ class Hub:
 
     async def _listen(self, info: ServerInfo) -> None:
         """Until nothing comes any more; a daemon that is only slow says so by answering."""
+        instance: str | None = None  # the run of the daemon that was heard last
         async with self.client.subscribe(None, ("status", "events"), SILENCE_S) as messages:
             while True:
                 try:
@@ -95,6 +96,10 @@ class Hub:
                     if (await self._probe.info()).publish != info.publish:
                         return
                     continue
+                if instance not in (None, body.instance):  # restarted before its silence was noticed
+                    info = await self._probe.info()
+                    self._say(DaemonSeen(info=info))
+                instance = body.instance
                 if isinstance(body, Status):
                     self._status = body
                     self._tell(StatusSeen(status=body))

@@ -148,8 +148,17 @@ class App {
 
   /** Every message of the daemon says which run of it sent it. */
   heard({ instance }) {
-    if (this.instance !== null && instance !== this.instance) this.everything.lose();
+    if (this.instance !== null && instance !== this.instance) this.lose();
     this.instance = instance;
+  }
+
+  /** The daemon was restarted: it has no frame of before, and may give its number to another picture. */
+  lose() {
+    this.everything.lose();
+    if (!this.hold.held) return;
+    this.everything.leave();
+    this.prompt.leave();
+    toast("the daemon was restarted: the picture that was held is gone, and what was marked on it", true);
   }
 
   /** What was drawn or marked on a stream that was removed goes with it. */
