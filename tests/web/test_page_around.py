@@ -5,11 +5,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from helpers.pages import app, open_page, page_server, until
 from helpers.pond_page import Pond, click, frozen, looking, previewed, visible
-from helpers.tracking import wait_until
+from helpers.tracking import PATIENCE_S, wait_until
 from tracker.client import Client
+from tracker.web.app import MAX_VIEWERS
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("preloaded", "client")]
 
@@ -135,6 +138,21 @@ def test_the_pages_server_restarts_and_what_was_marked_is_still_there(
             assert len(app(page, "app.prompt.points")) == 1
             page.keyboard.press("Enter")
             page.wait_for_selector(".object[data-object]")
+
+
+def test_a_page_too_many_says_why_and_asks_ever_more_rarely(browser: Any, pond: Pond) -> None:
+    with page_server(pond.control) as address, ExitStack() as stack:
+        place, origin = f"{address.replace('http', 'ws')}ws", Origin(address.rstrip("/"))
+        for _ in range(MAX_VIEWERS):
+            # Nobody reads what comes: it is kept, so that the library goes on answering.
+            other = stack.enter_context(connect(place, origin=origin, proxy=None, max_queue=None))
+            other.recv(timeout=PATIENCE_S)  # so it is counted
+        with open_page(browser, address) as page:
+            page.wait_for_selector(f"#banner:has-text('{MAX_VIEWERS} pages are open already')")
+            until(page, "app.link.failures > 3")
+            other.close()
+            page.wait_for_selector("#banner", state="hidden")
+            assert app(page, "app.link.failures") == 0
 
 
 def test_what_a_page_keeps_is_bounded(address: str, browser: Any) -> None:

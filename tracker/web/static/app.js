@@ -39,7 +39,7 @@ class App {
     const moved = () => (this.everything.drop(), this.prompt.follow());
     this.hold = new Hold(this.view, (stream, frame) => this.tracks.of(stream, frame), { changed, moved });
     this.link = new Link({
-      connection: (open) => this.connection(open),
+      connection: (open, reason) => this.connection(open, reason),
       daemon: (message) => this.daemon(message),
       status: ({ status }) => this.status(status),
       event: ({ event }) => this.event(event),
@@ -78,10 +78,10 @@ class App {
 
   // ------------------------------------------------------------------------------------- what the server says
 
-  connection(open) {
+  connection(open, reason) {
     document.body.dataset.connected = open;
     if (open) return;
-    this.banner("The page's server does not answer; trying again…");
+    this.banner(reason ? `The page's server hung up: ${reason}; trying again…` : "The page's server does not answer; trying again…");
     this.silence();
   }
 

@@ -12,7 +12,7 @@ export class Refusal extends Error {
 }
 
 export class Link {
-  /** `handlers`: one function per kind of message, `picture(head, jpeg)`, and `connection(open)`. */
+  /** `handlers`: one function per kind of message, `picture(head, jpeg)`, and `connection(open, reason)`. */
   constructor(handlers) {
     this.handlers = handlers;
     this.clockOffsetS = 0; // server's clock minus ours
@@ -32,23 +32,23 @@ export class Link {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.opened();
     socket.onmessage = ({ data }) => (typeof data === "string" ? this.read(JSON.parse(data)) : this.readPicture(data));
-    socket.onclose = () => this.closed();
+    socket.onclose = ({ reason }) => this.closed(reason);
     this.socket = socket;
   }
 
   opened() {
-    this.failures = 0;
     this.bestTripMs = Infinity;
     this.handlers.connection(true);
     this.send({ kind: "look", streams: this.looks });
     for (const waitMs of FIRST_PINGS_MS) setTimeout(() => this.ping(), waitMs);
   }
 
-  closed() {
+  /** `reason`: the server's, where it hung up for one. */
+  closed(reason) {
     for (const { reject } of this.calls.values()) reject(new Refusal("unavailable", "the connection was lost"));
     this.calls.clear();
     this.answers = false;
-    this.handlers.connection(false);
+    this.handlers.connection(false, reason);
     this.askForToken();
     const waitMs = RETRY_MS[Math.min(this.failures++, RETRY_MS.length - 1)];
     setTimeout(() => this.connect(), waitMs);
@@ -97,6 +97,7 @@ export class Link {
   }
 
   read(message) {
+    this.failures = 0; // a server that only hangs up again is asked ever more rarely
     const { kind } = message;
     if (kind === "answer") this.settle(message.id)?.resolve(message.result);
     else if (kind === "refused") this.settle(message.id)?.reject(new Refusal(message.code, message.message));
