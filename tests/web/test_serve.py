@@ -1,6 +1,7 @@
 """`trackerd serve` starts the page that its configuration asks for and takes it along, however it ends."""
 
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from helpers.pages import TRACKERD
 from helpers.preloaded import Forked, command
 from helpers.tracking import PATIENCE_S, wait_until
 from tracker.cli.trackerd import trackerd
+from tracker.cli.web import with_page
 from tracker.client import Client
 from tracker.errors import ConfigError, Timeout
 
@@ -61,6 +63,35 @@ def test_a_page_that_is_not_safe_is_refused_before_anything_runs(tmp_path: Path)
     for verb in ("serve", "check"):
         with pytest.raises(ConfigError, match="can be reached from other machines"):
             trackerd.main([verb, "-c", str(path)], standalone_mode=False)
+
+
+def test_a_port_that_another_has_is_an_error_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.cli.web.STOP_S", 0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path = configured(tmp_path, endpoint=f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(ConfigError, match=r"web\.endpoint: cannot listen on 127\.0\.0\.1"), with_page(path):
+            pass
+
+
+def test_a_port_that_is_about_to_be_free_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of the page of a daemon that was killed a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path = configured(tmp_path, endpoint=f"127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setattr("tracker.cli.web.sleep", lambda _: taken.close())
+        with with_page(path):
+            assert psutil.Process().children()
+
+
+def test_a_page_that_ends_by_itself_is_told_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = configured(tmp_path, endpoint="127.0.0.1:0")
+    with with_page(path):
+        (page,) = (child for child in psutil.Process().children() if "web" in child.cmdline())
+        page.kill()
+        wait_until(lambda: "the page's process has ended with status -9" in caplog.text)
+    caplog.clear()
+    with with_page(path):
+        pass
+    assert not caplog.text  # it was told to
 
 
 def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """`trackerd web`: the live page by itself, and beside the daemon as a child process."""
 
+import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic, sleep
 
 import click
 
@@ -14,8 +17,11 @@ from tracker.client import CONTROL
 from tracker.config import Config, WebConfig, load
 from tracker.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 ENDPOINT = "127.0.0.1:5580"
 STOP_S = 5.0
+RETRY_S = 0.1
 COMMAND = "from tracker.cli.start import trackerd; trackerd()"
 
 
@@ -65,16 +71,44 @@ def with_page(path: Path, style: logs.Style = "text") -> Iterator[None]:
     if config.web.endpoint is None:
         yield
         return
+    _wait_for_port(config.web.endpoint)
     command = [sys.executable, "-c", COMMAND, "web", "-c", str(path), "--log", style, "--until-stdin-ends"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        ending = threading.Event()
+        watch = threading.Thread(target=_say_its_end, args=(process, ending), name="page", daemon=True)
+        watch.start()
         try:
             yield
         finally:
+            ending.set()
             process.terminate()
             try:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+            watch.join()
+
+
+def _wait_for_port(endpoint: str) -> None:
+    """Until the page can listen: that of a daemon that was killed may still be ending. Raises ConfigError."""
+    from tracker.web.listening import listening
+
+    deadline_s = monotonic() + STOP_S
+    while True:
+        try:
+            return listening(endpoint).close()
+        except ConfigError:
+            if monotonic() >= deadline_s:
+                raise
+        sleep(RETRY_S)
+
+
+def _say_its_end(page: "subprocess.Popen[bytes]", ending: threading.Event) -> None:
+    status = page.wait()
+    if not ending.is_set():
+        log.error(
+            "the page's process has ended with status %d: there is no page until the daemon's next start", status
+        )
 
 
 def check_page(config: Config) -> None:

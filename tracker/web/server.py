@@ -8,9 +8,9 @@ import threading
 import uvicorn
 
 from tracker.config import WebConfig
-from tracker.errors import ConfigError
 from tracker.web.access import Access, endpoint_of
 from tracker.web.app import create_app
+from tracker.web.listening import listening
 from tracker.web.patience import PatientProtocol
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,10 @@ def serve(control: str, config: WebConfig, *, ends_with_stdin: bool = False) -> 
     `ends_with_stdin`: also when standard input ends, so that a parent that dies, however it dies, takes this along.
     """
     access = Access.of(config)
-    host, port = endpoint_of(config.endpoint or "")
-    with _bound(host, port) as bound:
+    endpoint = config.endpoint or ""
+    with listening(endpoint) as bound:
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)  # connections inherit it
+        host, _ = endpoint_of(endpoint)
         name = f"[{host}]" if ":" in host else host
         server = uvicorn.Server(_settings(control, access))
         if ends_with_stdin:
@@ -50,16 +52,6 @@ def _settings(control: str, access: Access) -> uvicorn.Config:
         log_level="error",  # a line that is no request is a stranger's, not worth one of the log's
         timeout_graceful_shutdown=CLOSE_S,
     )
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        bound = socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise ConfigError([f"web.endpoint: cannot listen on {host}:{port}: {error.strerror}"]) from None
-    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)  # connections inherit it
-    return bound
 
 
 def _stop_with_stdin(server: uvicorn.Server) -> None:
