@@ -136,3 +136,8 @@ class ModelError(TrackerError):
 
 class SourceError(TrackerError):
     """A source cannot be opened or read. The text never holds credentials."""
+
+
+def device_is_lost(error: Exception) -> bool:
+    """Whether the device is lost with whatever raised this: only a new process gets it back."""
+    return "CUDA error" in str(error) or type(error).__name__ == "AcceleratorError"

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from tracker.errors import device_is_lost
+
 log = logging.getLogger(__name__)
 
 STOP_S = 1.0
@@ -41,10 +43,12 @@ class Failures:
 
     @contextlib.contextmanager
     def spared(self, work: str) -> Iterator[None]:
-        """What raises in the block ends the block alone."""
+        """What raises in the block ends the block alone, but for a lost device: with that nothing else goes on."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told by `add`
+        except Exception as error:
+            if device_is_lost(error):
+                raise
             self.add(work, error)
 
 

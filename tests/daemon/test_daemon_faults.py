@@ -15,6 +15,7 @@ from helpers.fakes import BlobEngine, Blobs
 from helpers.tracking import SIZE_WH, Talk, blobs, configuration, serving, wait_until
 from helpers.waiting import in_background
 from tracker.daemon.daemon import Daemon
+from tracker.daemon.discovery import Discovery
 from tracker.errors import AtCapacity, BadRequest, TrackerError
 from tracker.images.types import Image
 from tracker.tracking.jobs import MAX_JOBS_OF_ONE, Jobs
@@ -140,20 +141,45 @@ def ended_with(daemon: Daemon, break_it: Callable[[], object]) -> str:
     return str(ended[0]) if ended else "nothing"
 
 
-def test_a_lost_device_ends_the_process_at_once(video: Path, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost(*_: Any) -> Any:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+LOST = "CUDA error: an illegal memory access was encountered"
 
+
+def lost(*_: Any) -> Any:
+    raise RuntimeError(LOST)
+
+
+@pytest.mark.parametrize(
+    ("work", "op", "args"),
+    [
+        ("propagate", "objects.add", {"points": [RESTING]}),
+        ("prompt", "objects.add", {"points": [RESTING]}),
+        ("encode", "objects.add", {"points": [RESTING]}),
+        ("look", "objects.add", {"points": [RESTING]}),  # without which an object is followed else
+        ("prompt", "objects.add_many", {"detections": [{"box": [110, 80, 130, 100]}]}),
+    ],
+)
+def test_a_lost_device_ends_the_process_at_once(
+    video: Path, engine: Any, work: str, op: str, args: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it shows, and whether or not anything is tracked: until then every request would hear of it."""
     daemon = Daemon(configuration(streams={"cam": {"url": str(video), "loop": True}}), engine)
+    talks: list[Talk] = []
 
     def break_it() -> None:
-        talk = Talk(daemon)
-        talk.wait_for_frame(0)
-        monkeypatch.setattr(engine, "propagate", lost)
-        talk.reply("objects.add", stream="cam", points=[RESTING])
-        talk.close()
+        talks.append(Talk(daemon))
+        talks[0].wait_for_frame(0)
+        monkeypatch.setattr(engine, work, lost)
+        talks[0]._control.send(msgpack.packb({"id": 7, "op": op, "args": {"stream": "cam", **args}}))
 
-    assert "CUDA error" in ended_with(daemon, break_it)
+    assert ended_with(daemon, break_it) == LOST
+    talks[0].close()
+
+
+def test_a_device_that_a_part_finds_lost_ends_the_process(
+    video: Path, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = Daemon(configuration(streams={"cam": {"url": str(video), "loop": True}}), engine)
+    assert ended_with(daemon, lambda: monkeypatch.setattr(Discovery, "tick", lost)) == LOST
 
 
 def test_a_status_that_cannot_be_told_ends_nothing(

@@ -9,7 +9,7 @@ from tracker.daemon.answers import Answers
 from tracker.daemon.fairness import LIGHT_AT_ONCE_S, REQUESTS_S, FairRequests
 from tracker.daemon.history import DurableRequest, History
 from tracker.daemon.persistence import Persistence
-from tracker.errors import TrackerError
+from tracker.errors import TrackerError, device_is_lost
 from tracker.protocol.operations import HISTORY_LIST
 from tracker.sockets.request import Request
 from tracker.tracking.jobs import Jobs
@@ -98,6 +98,7 @@ class RequestDesk:
         return ended_s
 
     def _try(self, request: Request) -> None:
+        """Answered, whatever happens; raises where the device is lost, which every later request would hear too."""
         self._owner = request.owner
         try:
             self._answer(request)
@@ -107,6 +108,8 @@ class RequestDesk:
             log.exception("%s failed", request.op)
             what = f"{request.op} failed inside the daemon: {type(error).__name__}"
             request.fail(TrackerError(f"{what}; see its log"))
+            if device_is_lost(error):
+                raise
 
     def _answer(self, request: Request) -> None:
         if request.op == HISTORY_LIST.name:

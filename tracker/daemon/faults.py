@@ -57,11 +57,6 @@ class Faults:
         for other in [other for other in self._tries if other.removed]:
             del self._tries[other]
 
-    def end_if_hopeless(self, error: Exception) -> None:
-        """Raises `error` where the device is lost with it: only a new process gets it back."""
-        if "CUDA error" in str(error) or type(error).__name__ == "AcceleratorError":
-            raise error
-
     def shed(self, batch: list[ScheduledFrame], error: Exception) -> None:
         """Give something up because of `error`: the newest object for want of memory, else the frames themselves.
         Raises `error` where that has not helped for long."""

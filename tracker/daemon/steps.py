@@ -9,7 +9,7 @@ from tracker.daemon.delivery import Delivery, ProcessedFrame
 from tracker.daemon.faults import Faults
 from tracker.engine.forward import Features
 from tracker.engine.memory import ObjectMemory
-from tracker.errors import AtCapacity
+from tracker.errors import AtCapacity, device_is_lost
 from tracker.images.types import Frame
 from tracker.masks.types import ObjectMask
 from tracker.tracking.records import ObjectSnapshot
@@ -99,7 +99,8 @@ class Steps:
             for work in batch:
                 self.process([work])
             return
-        self._faults.end_if_hopeless(error)
+        if device_is_lost(error):
+            raise error
         first = batch[0]
         if out_of_memory or not self._followed_one_by_one(first):
             self._faults.shed(batch, error)

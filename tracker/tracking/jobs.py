@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from tracker.errors import AtCapacity, BadRequest, TrackerError, Unavailable
+from tracker.errors import AtCapacity, BadRequest, TrackerError, Unavailable, device_is_lost
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ class Jobs:
         return True
 
     def _advance(self, job: _Job) -> None:
+        """A slice, and the reply where it was the last; raises where the device is lost."""
         try:
             next(job.slices)
             return
@@ -105,6 +106,8 @@ class Jobs:
         except Exception as error:
             log.exception("%s failed", job.asker.op)
             job.asker.fail(TrackerError(f"{job.asker.op} failed inside the daemon: {type(error).__name__}"))
+            if device_is_lost(error):
+                raise
         self._jobs.remove(job)
 
     def _drop_gone(self) -> None:
