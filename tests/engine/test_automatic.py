@@ -9,19 +9,22 @@ import pytest
 import torch
 from msgspec.structs import asdict, replace
 from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
-from sam2.utils.amg import MaskData, mask_to_rle_pytorch, rle_to_mask
+from sam2.utils.amg import MaskData, batched_mask_to_box, mask_to_rle_pytorch, remove_small_regions, rle_to_mask
+from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.ops import nms
 
 from helpers import stills
 from helpers.sides import random_network
 from helpers.stills import at_any_size, picture
 from tracker.config import EngineConfig
-from tracker.engine import automatic
-from tracker.engine.automatic import search
+from tracker.engine import automatic, found_masks
+from tracker.engine.automatic import search, searched
 from tracker.engine.engine import Engine
-from tracker.engine.found_masks import Found, exclusive
+from tracker.engine.found_masks import Found, chosen, distinct, exclusive, without_small_regions
 from tracker.engine.models.build import Model
+from tracker.engine.slices import whole
 from tracker.errors import AtCapacity
-from tracker.masks.rle import rle_encode
+from tracker.masks.rle import rle_decode, rle_encode
 from tracker.protocol.requests import SearchOptions
 
 MODELS = [("nano", 128), ("sam2.1_hiera_tiny", 96)]
@@ -72,6 +75,21 @@ def found_in(engine: Engine, options: SearchOptions) -> list[Found]:
     *_, last = search(engine, picture(), options)
     assert last.found is not None
     return list(last.found)
+
+
+def found_of(mask_hw: np.ndarray) -> Found:
+    box_xyxy = tuple(batched_mask_to_box(torch.from_numpy(mask_hw)).tolist())
+    height, width = mask_hw.shape
+    counts, area = rle_encode(mask_hw), int(mask_hw.sum())
+    return Found(counts, (height, width), 0.9, 0.9, box_xyxy, (1.0, 1.0), (0, 0, width, height), area)
+
+
+def boxes_and_scores(n: int) -> tuple[torch.Tensor, list[float]]:
+    """Some alike, some empty, some of one score."""
+    random = np.random.default_rng(n)
+    corners_n2, sizes_n2 = random.integers(0, 60, (n, 2)), random.integers(0, 40, (n, 2))
+    scores = random.integers(0, 50, n).astype(float).tolist()
+    return torch.from_numpy(np.hstack([corners_n2, corners_n2 + sizes_n2])), scores
 
 
 def official(engine: Engine, options: SearchOptions) -> SAM2AutomaticMaskGenerator:
@@ -139,6 +157,84 @@ def test_small_regions_are_removed_as_upstream_does(engine):
         assert list(ours.box_xyxy) == box.tolist()
 
 
+@pytest.mark.parametrize("area", [1, 12, 60, 900, 5000])
+def test_a_mask_cleaned_where_it_is_is_as_one_cleaned_in_the_whole_picture(area):
+    """Also at the picture's edges, where what is around a mask may be small."""
+    random = np.random.default_rng(area)
+    changed = 0
+    for _ in range(60):
+        height, width = random.integers(20, 70, 2)
+        y, x = np.sort(random.integers(0, height, 2)), np.sort(random.integers(0, width, 2))
+        mask_hw = np.zeros((height, width), bool)
+        inside = mask_hw[y[0] : y[1] + 1, x[0] : x[1] + 1]
+        inside[:] = random.random(inside.shape) < random.choice([0.1, 0.4, 0.7, 1.0])
+        one = found_of(mask_hw)
+        (ours,) = whole(without_small_regions([one], replace(OPTIONS, min_mask_region_area=area)))
+        expected_hw, filled = remove_small_regions(mask_hw, area, "holes")
+        expected_hw, cut = remove_small_regions(expected_hw, area, "islands")
+        changed += filled or cut
+        assert np.array_equal(ours.mask_hw, expected_hw)
+        assert list(ours.box_xyxy) == batched_mask_to_box(torch.from_numpy(expected_hw)).tolist()
+        assert ours.area == expected_hw.sum()
+    assert changed > 20 or area == 1
+
+
+@pytest.mark.parametrize("iou_thresh", [0.0, 0.3, 0.7, 1.0])
+def test_what_is_distinct_is_what_torchvision_keeps(iou_thresh):
+    boxes_n4, scores = boxes_and_scores(700)
+    found = [dataclasses.replace(found_of(np.ones((1, 1), bool)), box_xyxy=tuple(b)) for b in boxes_n4.tolist()]
+    kept = whole(distinct(found, scores, iou_thresh))
+    expected = nms(boxes_n4.float(), torch.tensor(scores, dtype=torch.float32), iou_thresh)
+    assert [one.box_xyxy for one in kept] == [tuple(boxes_n4[i].tolist()) for i in expected]
+
+
+def test_boxes_are_compared_without_a_table_of_each_against_each():
+    """Twelve thousand of one crop would take gigabytes."""
+
+    class Largest(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            given = func(*args, **(kwargs or {}))
+            if isinstance(given, torch.Tensor):
+                self.numbers = max(self.numbers, given.nelement())
+            return given
+
+    boxes_n4, scores = boxes_and_scores(300)
+    found = [dataclasses.replace(found_of(np.ones((1, 1), bool)), box_xyxy=tuple(b)) for b in boxes_n4.tolist()]
+    with Largest() as largest:
+        assert whole(distinct(found, scores, 1.0))
+    assert 300 <= largest.numbers <= 4 * 300
+
+
+def test_the_end_of_a_search_goes_mask_by_mask(engine, monkeypatch):
+    """Nobody waits for more than one, whose number only the thresholds bound."""
+    at_work = []
+    monkeypatch.setattr(found_masks, "rle_decode", lambda *a: at_work.append("decoded") or rle_decode(*a))
+    monkeypatch.setattr(automatic, "rle_encode", lambda *a: at_work.append("encoded") or rle_encode(*a))
+    options = replace(KNOBS["no thresholds"], box_nms_thresh=1.0, min_mask_region_area=40)
+    found, most = (), 0
+    for progress in search(engine, picture(), options, slice_s=0.0):
+        found, most = progress.found or (), max(most, len(at_work))
+        at_work.clear()
+    assert len(found) > 50
+    assert most == 1
+    for work in (chosen(found, 20, alone=False), chosen(found, 20, alone=True)):
+        at_work.clear()
+        for _ in work:
+            assert len(at_work) <= 1
+            at_work.clear()
+
+
+def test_a_search_beside_tracking_tells_each_batch_of_points_once(engine, monkeypatch):
+    monkeypatch.setattr(automatic, "SLICE_S", 0.0)
+    told, slices = [], 0
+    for _ in searched(engine, picture(), replace(OPTIONS, points_per_batch=8), told.append):
+        slices += 1
+    assert [progress.done for progress in told] == [8, 16, 24, 32, 36]
+    assert slices > len(told)
+
+
 def test_it_goes_in_steps_and_can_be_ended(engine):
     steps = search(engine, picture(), OPTIONS)
     first, second = next(steps), next(steps)
@@ -177,7 +273,7 @@ def test_one_point_too_large_for_memory_is_refused(engine, monkeypatch):
 
 def test_exclusive_gives_each_pixel_to_the_smallest_mask(engine):
     found = found_in(engine, OPTIONS)
-    owned = exclusive(found)
+    owned = whole(exclusive(found))
     covered_hw = sum(mask_hw.astype(int) for _, mask_hw in owned)
     assert covered_hw.max() == 1
     assert np.array_equal(covered_hw > 0, np.logical_or.reduce([f.mask_hw for f in found]))
@@ -189,9 +285,9 @@ def test_exclusive_gives_each_pixel_to_the_smallest_mask(engine):
 def test_exclusive_drops_what_nothing_is_left_of():
     mask_hw = np.zeros((4, 4), bool)
     mask_hw[1:3, 1:3] = True
-    found = Found(rle_encode(mask_hw), (4, 4), 0.9, 0.9, (1, 1, 2, 2), (1.0, 1.0), (0, 0, 4, 4))
-    assert len(exclusive([found, dataclasses.replace(found)])) == 1
-    assert exclusive([]) == []
+    found = found_of(mask_hw)
+    assert len(whole(exclusive([found, dataclasses.replace(found)]))) == 1
+    assert whole(exclusive([])) == []
 
 
 def test_nothing_to_find(engine):

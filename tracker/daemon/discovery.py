@@ -90,7 +90,7 @@ class Discovery:
             return Empty()
         frame = buffer.newest()
         masks = yield from self._everything(frame, config)
-        followed = already_tracked(stream, frame, masks)
+        followed = yield from already_tracked(stream, frame, masks)
         for i, mask_hw in enumerate(masks):
             if i in followed:
                 continue
@@ -129,9 +129,12 @@ class Discovery:
         )
         rgb_hwc = imaging.to_rgb(frame.image)
         found = yield from automatic.searched(self._context.engine, rgb_hwc, options)
-        masks = [one.mask_hw for one in found]
-        large = [mask_hw for mask_hw in masks if mask_hw.sum() >= config.min_area]
-        return large[: config.max_objects]
+        large = [one for one in found if one.area >= config.min_area]
+        masks = []
+        for one in large[: config.max_objects]:
+            masks.append(one.mask_hw)
+            yield
+        return masks
 
     def _follow(
         self, stream: TrackedStream, frame: Frame, memory: ObjectMemory, mask: ObjectMask, config: DiscoverConfig

@@ -1,5 +1,7 @@
 """Matching of masks: detections and found masks against tracked objects."""
 
+from collections.abc import Generator
+
 import cv2
 import numpy as np
 
@@ -65,10 +67,15 @@ def small_mask(mask_hw: Bool) -> Bool:
     return cv2.resize(mask_hw.astype(np.uint8), COMPARED_WH, interpolation=cv2.INTER_AREA) > 0
 
 
-def already_tracked(stream: TrackedStream, frame: Frame, masks: list[Bool]) -> dict[int, TrackedObject]:
-    """The objects of the stream that `masks`, at source size, show; by the masks' places."""
+def already_tracked(
+    stream: TrackedStream, frame: Frame, masks: list[Bool]
+) -> Generator[None, None, dict[int, TrackedObject]]:
+    """The objects of the stream that `masks`, at source size, show; by the masks' places. A slice for each mask."""
+    found = []
+    for mask_hw in masks:
+        found.append(small_mask(mask_hw))
+        yield
     objects = list(stream.objects.values())
-    found = [small_mask(mask_hw) for mask_hw in masks]
     tracked = [small(near(obj, frame)) for obj in objects]
     pairs = matched(found, tracked, SAME_IOU)
     return {i: objects[column] for i, (column, _) in pairs.items()}

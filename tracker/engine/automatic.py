@@ -8,6 +8,7 @@ stays small: masks are held as run lengths, and only those that the predicted Io
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.found_masks import Crop, Found, best_first, distinct, without_small_regions
 from tracker.engine.segmenter import decode, encode
+from tracker.engine.slices import Slices, saying, whole
 from tracker.errors import AtCapacity
 from tracker.masks.rle import rle_encode
 from tracker.masks.types import F32, U8
@@ -32,7 +34,9 @@ from tracker.protocol.requests import SearchOptions
 
 FIRST_BATCH = 8  # points, where batches are bounded by time
 SLICE_S = 0.02  # of a search beside tracking
-ENLARGED_AT_ONCE = 8  # masks at source size, float32: 66 MB at 1080p
+ENLARGED_AT_ONCE = 8  # masks at source size, float32: 66 MB at 1080p; in slices one
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +48,21 @@ class Progress:
     found: tuple[Found, ...] | None = None
 
 
+class _Good(NamedTuple):
+    """The masks of a batch of points that the predicted IoU lets pass: logits float32 [n, h4, w4], the predicted
+    IoU, and the point that each came from, at source size."""
+
+    logits_nhw: Tensor
+    scores_n: Tensor
+    from_xy: F32
+
+
 def search(engine: Engine, rgb_hwc: U8, options: SearchOptions, slice_s: float | None = None) -> Iterator[Progress]:
     """Everything in a picture, uint8 [h, w, 3]: a `Progress` after each batch of points, the last with the result.
 
     Empty masks are left out. Other work of the engine can go on between two steps; closing the iterator ends it.
-    `slice_s`: batches are made smaller than `points_per_batch` so that none takes longer, as far as can be told.
+    `slice_s`: batches are made smaller than `points_per_batch` so that none takes longer, as far as can be told;
+    and a `Progress` comes after each mask too that is enlarged, compared or cleaned.
     A batch for which memory does not suffice is halved; raises AtCapacity where a single point is too much.
     """
     height, width = rgb_hwc.shape[:2]
@@ -59,6 +73,11 @@ def search(engine: Engine, rgb_hwc: U8, options: SearchOptions, slice_s: float |
     total = sum(len(grids[layer]) for layer in layers)
     done = 0
     found: list[Found] = []
+
+    def sliced(work: Slices[R]) -> Generator[Progress, None, R]:
+        """Work between two batches: whole, or in slices that say how far the search is."""
+        return (yield from saying(Progress(done, total), work)) if slice_s is not None else whole(work)
+
     for (x1, y1, x2, y2), layer in zip(crops, layers, strict=True):
         crop_wh = x2 - x1, y2 - y1
         points_xy = (grids[layer] * crop_wh).astype(np.float32)
@@ -68,44 +87,57 @@ def search(engine: Engine, rgb_hwc: U8, options: SearchOptions, slice_s: float |
             done += count
             yield Progress(done, total)
         scores = [mask.score for mask in here]
-        found += distinct(here, scores, options.box_nms_thresh)
+        found += yield from sliced(distinct(here, scores, options.box_nms_thresh))
     if len(crops) > 1:
         smallest_crop_first = [1 / _area(mask.crop_xyxy) for mask in found]
-        found = distinct(found, smallest_crop_first, options.crop_nms_thresh)
+        found = yield from sliced(distinct(found, smallest_crop_first, options.crop_nms_thresh))
     if options.min_mask_region_area > 0:
-        found = without_small_regions(found, options)
-    yield Progress(total, total, tuple(f for f in found if f.mask_hw.any()))
+        found = yield from sliced(without_small_regions(found, options))
+    yield Progress(total, total, tuple(f for f in found if f.area))
 
 
 def searched(
     engine: Engine, rgb_hwc: U8, options: SearchOptions, on_step: Callable[[Progress], object] = lambda _: None
-) -> Generator[None, None, list[Found]]:
-    """`search` in slices of about SLICE_S; its result, best first. `on_step` is told of each slice."""
+) -> Slices[list[Found]]:
+    """`search` in slices of about SLICE_S; its result, best first. `on_step` is told whenever points are done."""
     found: Sequence[Found] = ()
+    told = 0
+    began_s = time.monotonic()
     for progress in search(engine, rgb_hwc, options, SLICE_S):
         found = progress.found or ()
-        if progress.done:
+        if progress.done > told:
+            told = progress.done
             on_step(progress)
-        yield
+        if time.monotonic() - began_s >= SLICE_S:
+            yield
+            began_s = time.monotonic()
     return best_first(found)
 
 
 def _search_crop(
     engine: Engine, rgb_hwc: U8, crop: Crop, points_xy: F32, options: SearchOptions, slice_s: float | None
 ) -> Iterator[tuple[int, list[Found]]]:
-    """The good masks of one crop, batch by batch, with how many points each batch had."""
+    """The good masks of one crop, batch by batch, with how many points each batch had; in slices also what is not
+    a batch yet, without points."""
     x1, y1, x2, y2 = crop
     with engine.computing():
         features = encode(engine, rgb_hwc[y1:y2, x1:x2])
     if slice_s is not None:
         yield 0, []  # encoding is a slice of its own
+    at_once = ENLARGED_AT_ONCE if slice_s is None else 1
     done, batch = 0, options.points_per_batch if slice_s is None else min(FIRST_BATCH, options.points_per_batch)
     while done < len(points_xy):
         points = points_xy[done : done + batch]
         started_s = time.monotonic()
+        found: list[Found] = []
         try:
             with engine.computing():
-                found = _prompted(engine, features, points, crop, rgb_hwc.shape[:2], options)
+                good = _prompted(engine, features, points, crop, options)
+            took_s = time.monotonic() - started_s
+            for enlarged in _enlarged(engine, good, crop, rgb_hwc.shape[:2], options, at_once):
+                found += enlarged
+                if slice_s is not None:
+                    yield 0, []
         except AtCapacity:
             if batch == 1:
                 raise AtCapacity(
@@ -116,39 +148,39 @@ def _search_crop(
             continue
         done += len(points)
         if slice_s is not None:
-            fitting = round(len(points) * slice_s / max(1e-6, time.monotonic() - started_s))
+            fitting = round(len(points) * slice_s / max(1e-6, took_s))
             batch = min(max(FIRST_BATCH, min(fitting, 2 * batch)), options.points_per_batch)
         yield len(points), found
 
 
-def _prompted(
-    engine: Engine,
-    features: Features,
-    points_xy: F32,
-    crop: Crop,
-    size_hw: tuple[int, ...],
-    options: SearchOptions,
-) -> list[Found]:
-    """The good masks of one batch of points (`SAM2AutomaticMaskGenerator._process_batch`)."""
+def _prompted(engine: Engine, features: Features, points_xy: F32, crop: Crop, options: SearchOptions) -> _Good:
+    """One batch of points (`SAM2AutomaticMaskGenerator._process_batch`)."""
     device, side = engine.model.device, engine.model.image_size
-    crop_hw = (crop[3] - crop[1], crop[2] - crop[0])
-    model_xy = torch.from_numpy(points_xy) / torch.tensor(crop_hw[::-1]) * side
+    crop_wh = (crop[2] - crop[0], crop[3] - crop[1])
+    model_xy = torch.from_numpy(points_xy) / torch.tensor(crop_wh) * side
     points = {
         "point_coords": model_xy[:, None].to(device),
         "point_labels": torch.ones(len(points_xy), 1, dtype=torch.int32, device=device),
     }
     decoded = decode(engine, features, points, multimask=options.multimask)
     good = (decoded.scores_bm > options.pred_iou_thresh) | (options.pred_iou_thresh == 0)
-    found: list[Found] = []
-    corner_xy = np.array(crop[:2], np.float32)
-    for chunk_n2 in torch.split(good.nonzero(), ENLARGED_AT_ONCE):
-        prompt_n, candidate_n = chunk_n2.unbind(1)
-        logits_nhw = decoded.logits_bmhw[prompt_n, candidate_n]
-        scores_n = decoded.scores_bm[prompt_n, candidate_n]
-        full_n1hw = F.interpolate(logits_nhw[:, None], crop_hw, mode="bilinear", align_corners=False)
-        from_xy = points_xy[prompt_n.cpu().numpy()] + corner_xy
-        found += _stable(full_n1hw[:, 0], scores_n, from_xy, crop, size_hw, options)
-    return found
+    prompt_n, candidate_n = good.nonzero().unbind(1)
+    from_xy = points_xy[prompt_n.cpu().numpy()] + np.array(crop[:2], np.float32)
+    return _Good(decoded.logits_bmhw[prompt_n, candidate_n], decoded.scores_bm[prompt_n, candidate_n], from_xy)
+
+
+def _enlarged(
+    engine: Engine, good: _Good, crop: Crop, size_hw: tuple[int, ...], options: SearchOptions, at_once: int
+) -> Iterator[list[Found]]:
+    """Masks at source size, some at a time, as far as they are stable there."""
+    crop_hw = (crop[3] - crop[1], crop[2] - crop[0])
+    for begin in range(0, len(good.logits_nhw), at_once):
+        some = slice(begin, begin + at_once)
+        with engine.computing():
+            logits_n1hw = good.logits_nhw[some, None]
+            full_n1hw = F.interpolate(logits_n1hw, crop_hw, mode="bilinear", align_corners=False)
+            found = _stable(full_n1hw[:, 0], good.scores_n[some], good.from_xy[some], crop, size_hw, options)
+        yield found
 
 
 def _stable(
@@ -182,6 +214,7 @@ def _stable(
                 (left + x1, top + y1, right + x1, bottom + y1),
                 (float(from_xy[i, 0]), float(from_xy[i, 1])),
                 crop,
+                int(np.count_nonzero(whole_hw)),
             )
         )
     return found

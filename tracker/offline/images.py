@@ -7,6 +7,7 @@ from tracker.engine import automatic, found_masks
 from tracker.engine.engine import Engine
 from tracker.engine.found_masks import Found
 from tracker.engine.segmenter import Segmenter
+from tracker.engine.slices import whole
 from tracker.errors import SourceError
 from tracker.exports import FrameResult
 from tracker.images.stills import SUFFIXES
@@ -59,7 +60,7 @@ def segment_everything(
     for progress in automatic.search(engine, rgb_hwc, knobs):
         on_step(progress.done, progress.total)
         found = progress.found or ()
-    return found_masks.chosen(found_masks.best_first(found), knobs.max_masks, alone=knobs.exclusive)
+    return whole(found_masks.chosen(found_masks.best_first(found), knobs.max_masks, alone=knobs.exclusive))
 
 
 def result_of(number: int, name: str, size_wh: tuple[int, int], masks: Iterable[Scored]) -> FrameResult:

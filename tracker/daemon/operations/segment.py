@@ -52,11 +52,11 @@ class SegmentOperations:
 
     @answers_in_slices(SEGMENT_ALL)
     def segment_all(self, args: requests.SegmentAll, request_id: Any) -> Slices[replies.FoundMasks]:
-        """A slice for each batch of points, each mask's outline, and each object that is tracked then."""
+        """In slices that end with a batch of points, a mask, its outline, or an object that is tracked then."""
         stream = self._context.table.stream(args.stream)
         frame = frame_of(stream, args.frame)
         found = yield from self._searched(stream, frame, args, request_id)
-        masks = chosen(found, args.max_masks, alone=args.exclusive)
+        masks = yield from chosen(found, args.max_masks, alone=args.exclusive)
         records = yield from self._records(masks)
         reply = replies.FoundMasks(stream=stream.name, frame=frame.index, masks=records)
         if not args.track:
@@ -76,7 +76,7 @@ class SegmentOperations:
     def _searched(
         self, stream: TrackedStream, frame: Frame, args: requests.SegmentAll, request_id: Any
     ) -> Generator[None, None, list[Found]]:
-        """Everything on the frame, best first; each step is an event."""
+        """Everything on the frame, best first; each batch of points is an event."""
 
         def tell(progress: automatic.Progress) -> None:
             counts = {"id": request_id, "done": progress.done, "total": progress.total}
@@ -112,7 +112,7 @@ class SegmentOperations:
     ) -> Generator[None, None, dict[int, TrackedObject]]:
         """Follow what was found, as far as there is room; what is tracked already stays what it is. Nothing is
         followed before everything was prompted, so that a search that is cancelled changes nothing."""
-        objects = already_tracked(stream, frame, masks)
+        objects = yield from already_tracked(stream, frame, masks)
         fresh = [i for i in range(len(masks)) if i not in objects]
         room = free_slots(self._context, stream)
         prompted: dict[int, Prompted] = {}
