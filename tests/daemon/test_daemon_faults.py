@@ -1,7 +1,9 @@
 """What must not end, starve or confuse the daemon: an engine that fails, floods of requests, stops at bad times."""
 
+import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -302,6 +304,50 @@ def test_without_memory_the_newest_object_is_given_up(talk: Talk, engine: Fragil
     told = [talk.receive_until(lambda m: m["event"] in ("overload", "object_removed")) for _ in range(2)]
     assert {(m["event"], m["object"]) for m in told} == {("overload", 3), ("object_removed", 3)}
     wait_until(lambda: [o["age"] > 3 for o in talk.ask("objects.list")["objects"]] == [True, True])
+
+
+class Narrow(BlobEngine):
+    """Has memory for `most` pictures of a step; `left` is what failed steps held, until they are freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 99
+        self.tried: list[int] = []
+        self.left: weakref.WeakSet[threading.Event] = weakref.WeakSet()
+        self.still_held = 0
+
+    def encode(self, images: Sequence[Image]) -> Blobs:
+        self.still_held += len(self.left)
+        self.tried.append(len(images))
+        held = threading.Event()
+        if len(images) > self.most:
+            self.left.add(held)
+            raise AtCapacity("out of device memory")
+        return super().encode(images)
+
+
+def test_streams_too_many_for_one_step_share_several_and_keep_their_objects(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.tracking.scheduler.NARROW_S", math.inf)
+    engine = Narrow()
+    names = [f"cam{i}" for i in range(6)]
+    streams = {name: {"url": str(video), "pace": "all", "loop": True} for name in (*names, "nothing")}
+    with serving(configuration(streams=streams), engine) as talk:
+        wait_until(lambda: all(stream["decoded"] for stream in talk.ask("streams.list")["streams"]))
+        for name in names:
+            talk.ask("objects.add", stream=name, points=[RESTING])
+        wait_until(lambda: 6 in engine.tried)
+        talk.subscribe("events/")
+        engine.most = 2
+        wait_until(lambda: max(engine.tried[-50:]) <= 2)
+        oldest = max(o["age"] for o in talk.ask("objects.list")["objects"])
+        wait_until(lambda: all(o["age"] > oldest + 5 for o in talk.ask("objects.list")["objects"]))
+        assert len(talk.ask("objects.list")["objects"]) == 6
+        assert engine.still_held == 0, "what a failed step held is freed before the next try"
+        talk.ask("objects.remove", stream="cam0", object=1)
+        assert talk.receive_until(lambda m: m["event"] in ("overload", "object_removed"))["stream"] == "cam0"
+        assert {record["stream"] for record in talk.ask("objects.list")["objects"]} == set(names[1:])
 
 
 def test_many_detections_do_not_hold_up_tracking(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:

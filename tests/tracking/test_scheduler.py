@@ -1,5 +1,6 @@
 """Which frame comes next: all of it without a model."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,19 @@ class TestStreams:
             silent.source.see(index)  # type: ignore[attr-defined]
             served += [name for name, _ in frames_of(step(scheduler, [busy, silent]))]
         assert served.count("a") >= 4
+
+    def test_for_want_of_memory_fewer_share_a_step_for_a_while(self, monkeypatch):
+        streams = [stream_of(name, seen=3) for name in "abcde"]
+        scheduler = Scheduler(0.5, None)
+        monkeypatch.setattr("tracker.tracking.scheduler.NARROW_S", math.inf)
+        scheduler.narrow(2)
+        served = [[work.stream.name for work in step(scheduler, streams)] for _ in range(3)]
+        assert served == [["a", "b"], ["c", "d"], ["e"]]
+        monkeypatch.setattr("tracker.tracking.scheduler.NARROW_S", 0.0)
+        scheduler.narrow(2)
+        for stream in streams:
+            stream.source.see(3)
+        assert len(scheduler.next_batch(streams)) == 5
 
 
 class TestCatchUp:

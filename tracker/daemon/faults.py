@@ -57,20 +57,17 @@ class Faults:
         for other in [other for other in self._tries if other.removed]:
             del self._tries[other]
 
-    def shed(self, batch: list[ScheduledFrame], error: Exception) -> None:
-        """Give something up because of `error`: the newest object for want of memory, else the frames themselves.
+    def shed(self, work: ScheduledFrame, error: Exception) -> None:
+        """Give something up because of `error`: the newest object for want of memory, else the frame itself.
         Raises `error` where that has not helped for long."""
         self._log_once(error)
-        for work in batch:
-            self._in_a_row[work.stream.name] += 1
-            self._end_stream_if_hopeless(work, error)
-        objects = [obj for work in batch for obj in work.objects]
-        if isinstance(error, AtCapacity) and len(objects) > 1:
-            newest = min(objects, key=lambda obj: (obj.age, -obj.id))
+        self._in_a_row[work.stream.name] += 1
+        self._end_stream_if_hopeless(work, error)
+        if isinstance(error, AtCapacity) and len(work.objects) > 1:
+            newest = min(work.objects, key=lambda obj: (obj.age, -obj.id))
             self._give_up(newest, error)
             return
-        for work in batch:
-            self._skip(work, error)
+        self._skip(work, error)
 
     def _end_stream_if_hopeless(self, work: ScheduledFrame, error: Exception) -> None:
         """Raises `error` where no stream goes on."""

@@ -1,5 +1,7 @@
 """One step of the model after the other: frames in, masks to delivery, and what is tried where a step fails."""
 
+import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from tracker.masks.types import ObjectMask
 from tracker.tracking.records import ObjectSnapshot
 from tracker.tracking.scheduler import ScheduledFrame, Scheduler
 from tracker.tracking.state import TrackedObject, TrackedStream
+
+log = logging.getLogger(__name__)
 
 TIMES_KEPT = 1000  # of the steps between two status messages
 
@@ -33,6 +37,7 @@ class Steps:
         self._delivery = delivery
         self._observe = observe
         self._faults = Faults(context)
+        self._fewest: float = math.inf  # streams that memory sufficed for, as far as the log was told
         self._times_ms: deque[tuple[float, float]] = deque(maxlen=TIMES_KEPT)  # by the clock, of the processor
 
     def take_times_ms(self) -> deque[tuple[float, float]]:
@@ -43,12 +48,19 @@ class Steps:
     def process(self, batch: list[ScheduledFrame]) -> None:
         """One step of the model, and where its masks go."""
         span: Span | None = None
+        parts: list[list[ScheduledFrame]] = []
         with_objects = [work for work in batch if work.objects]
         if with_objects:
             try:
                 span = self._timed(with_objects)
             except Exception as error:  # noqa: BLE001 - whatever it is, everything else goes on
-                self._fail(batch, error)
+                if len(batch) == 1:
+                    self._fail(batch[0], error)
+                    return
+                parts = self._parted(batch, error)
+            if parts:  # tried here, where the error holds none of the memory any more that the step took
+                for part in parts:
+                    self.process(part)
                 return
             self._faults.passed(with_objects)
         for work in batch:
@@ -92,22 +104,31 @@ class Steps:
                     look = self._context.engine.look(features, i, obj.mask.logits_hw > 0)
                     looks.offer(obj, work.frame, obj.mask, look)
 
-    def _fail(self, batch: list[ScheduledFrame], error: Exception) -> None:
-        """Streams that shared a step are tried one by one, so that one bad frame costs the others nothing."""
-        out_of_memory = isinstance(error, AtCapacity)
-        if len(batch) > 1 and not out_of_memory:
-            for work in batch:
-                self.process([work])
-            return
+    def _parted(self, batch: list[ScheduledFrame], error: Exception) -> list[list[ScheduledFrame]]:
+        """What streams that shared a failed step are tried in: one by one, so that one bad frame costs the others
+        nothing; for want of memory in halves, and for a while no step has more."""
+        if not isinstance(error, AtCapacity):
+            return [[work] for work in batch]
+        with_objects = [work for work in batch if work.objects]
+        half = math.ceil(len(with_objects) / 2)
+        if len(with_objects) > 1:
+            self._scheduler.narrow(half)
+            if half < self._fewest:
+                self._fewest = half
+                why = str(error)  # not the error itself: a log that keeps it keeps the step's memory
+                log.warning("device memory does not suffice for %d streams at once: %s", len(with_objects), why)
+        without = [work for work in batch if not work.objects]
+        return [part for part in (with_objects[:half], with_objects[half:], without) if part]
+
+    def _fail(self, work: ScheduledFrame, error: Exception) -> None:
+        """The step of one stream failed: its objects are tried one by one, and something is given up."""
         if device_is_lost(error):
             raise error
-        first = batch[0]
-        if out_of_memory or not self._followed_one_by_one(first):
-            self._faults.shed(batch, error)
-        elif first.live:
-            self._publish(first, None)
-        for work in batch:
-            self._context.objects.settle(work.stream)
+        if isinstance(error, AtCapacity) or not self._followed_one_by_one(work):
+            self._faults.shed(work, error)
+        elif work.live:
+            self._publish(work, None)
+        self._context.objects.settle(work.stream)
 
     def _followed_one_by_one(self, work: ScheduledFrame) -> bool:
         """Lead each object on alone, so that one whose step raises costs the others nothing. Returns whether the

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tracker.images.types import Frame
 
 ARRIVE_S = 2.0  # a stride is chosen so that the live edge is reached within about this time
+NARROW_S = 60.0  # how long steps keep to the streams that fit: what took the memory may have ended by then
 MAX_CREDIT_S = 0.5  # catch-up time saved up while there was nothing to catch up
 MEAN_STEP = 0.2  # of a moving mean: how far it goes towards the newest value
 
@@ -44,6 +45,8 @@ class Scheduler:
     def __init__(self, catch_up_fraction: float, streams_per_batch: int | None) -> None:
         self._fraction = catch_up_fraction
         self._streams_per_batch = streams_per_batch
+        self._fitting: int | None = None  # streams, where memory did not suffice for more
+        self._fitting_until_s = 0.0
         self._turn = 0.0  # of the stream served last
         self._credit_s = 0.0
         self._catch_up_step_s = 0.05  # a moving mean; the start is a guess that the first steps correct
@@ -57,6 +60,10 @@ class Scheduler:
         if live and self._credit_s <= 0:
             return live
         return self._catch_up(streams) or live
+
+    def narrow(self, streams: int) -> None:
+        """For a while at most so many streams share a step, for want of memory."""
+        self._fitting, self._fitting_until_s = streams, time.monotonic() + NARROW_S
 
     def spent(self, batch: list[ScheduledFrame], seconds: float) -> None:
         """Take note of the seconds that the step for `batch` took: everything here is decided by them."""
@@ -77,11 +84,16 @@ class Scheduler:
         was silent has no turns saved up."""
         waiting = [work for stream in streams if (work := live_work(stream)) is not None]
         waiting.sort(key=lambda work: max(work.stream.turn, self._turn))
-        chosen = waiting[: self._streams_per_batch]
+        chosen = waiting[: self._most_streams()]
         for stream in (work.stream for work in chosen):
             self._turn = max(stream.turn, self._turn)
             stream.turn = self._turn + 1 / (1 + stream.source.config.priority)
         return chosen
+
+    def _most_streams(self) -> int | None:
+        if time.monotonic() >= self._fitting_until_s:
+            self._fitting = None
+        return self._fitting or self._streams_per_batch
 
     def _catch_up(self, streams: list[TrackedStream]) -> list[ScheduledFrame]:
         """One past frame for the object that is furthest behind, and for those that wait with it."""
