@@ -1,6 +1,7 @@
 """`segment.*` through the daemon, with a real network whose weights are as they were initialised."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 import zmq
 
 from helpers.tracking import Talk, blobs, configuration, serving, wait_until
+from tracker.config import Config
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import Model, network
 from tracker.engine.models.zoo import config_path
@@ -161,6 +163,26 @@ def test_discovery_waits_for_the_next_frame_of_a_slow_camera(engine: Engine, tmp
     loose = {"pred_iou_thresh": 0, "stability_score_thresh": 0}
     config = configuration(streams={"cam": {"url": url, "loop": True, "discover": {**watching, **loose}}})
     with serving(config, engine) as talk:
+        wait_until(lambda: len(talk.ask("objects.list")["objects"]) == 1)
+
+
+def test_discovery_goes_by_a_new_configuration_at_once(engine: Engine, tmp_path: Path) -> None:
+    url = str(blobs(tmp_path / "blobs.mp4", frames=20))
+    loose = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "points_per_side": 3, "lasts_s": 0}
+
+    def watching(**discover: Any) -> Config:
+        return configuration(streams={"cam": {"url": url, "loop": True, "discover": {**loose, **discover}}})
+
+    in_vain = watching(every_s=600, min_area=160 * 120 + 1)
+    found = watching(every_s=0.05, min_area=20, max_objects=1)
+    with serving(in_vain, engine, lambda: found) as talk:
+
+        def has_searched() -> bool:
+            watches = list(talk.daemon._discovery._watches.values())
+            return [w.due_s > time.monotonic() + 60 and not w.at_work for w in watches] == [True]
+
+        wait_until(has_searched)
+        talk.daemon.reload()
         wait_until(lambda: len(talk.ask("objects.list")["objects"]) == 1)
 
 

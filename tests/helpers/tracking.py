@@ -114,10 +114,10 @@ def configuration(**sections: Any) -> Config:
 
 
 @contextmanager
-def serving(config: Config, engine: Any = None) -> Iterator[Talk]:
+def serving(config: Config, engine: Any = None, read_config: Callable[[], Config] | None = None) -> Iterator[Talk]:
     """Runs a daemon on a thread of its own, and ends it."""
     store = open_store(config.persist)
-    daemon = Daemon(config, engine or cast(Any, BlobEngine()), store)
+    daemon = Daemon(config, engine or cast(Any, BlobEngine()), store, read_config=read_config)
     thread = threading.Thread(target=daemon.run, name="daemon")
     thread.start()
     wait_until(lambda: daemon.ready.is_set() or not thread.is_alive())

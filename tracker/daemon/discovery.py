@@ -45,6 +45,12 @@ class _Watch:
     owner: bytes = b""  # no client's
     gone: bool = False
 
+    def reconfigure(self, config: DiscoverConfig) -> None:
+        """From now on it is `config` that counts, also for when the next search comes."""
+        if config.every_s < self.config.every_s:
+            self.due_s = min(self.due_s, time.monotonic() + config.every_s)
+        self.config = config
+
     def reply(self, _: Struct) -> None:
         self.at_work = False
 
@@ -79,7 +85,11 @@ class Discovery:
                 yield stream, config
 
     def _watch(self, stream: TrackedStream, config: DiscoverConfig) -> _Watch:
-        return self._watches.get(stream) or _Watch(stream, config)
+        watch = self._watches.get(stream)
+        if watch is None:
+            return _Watch(stream, config)
+        watch.reconfigure(config)
+        return watch
 
     def _search(self, watch: _Watch) -> Slices[Struct]:
         """Find what is new on the newest frame; it is confirmed `lasts_s` later."""
