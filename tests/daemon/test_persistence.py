@@ -113,6 +113,21 @@ class TestAcrossARestart:
                 add(talk)
                 wait_until(lambda: all(o["age"] > 3 for o in objects(talk)))
 
+    def test_no_more_conditioning_frames_go_on_than_are_kept_now(self, config: Config) -> None:
+        def conditioning(talk: Talk) -> int:
+            memory = talk.daemon._table.stream("cam").object(1).memory.committed()
+            return sum(entry.conditioning for entry in (*memory.past, *memory.ahead))
+
+        def corrected(talk: Talk) -> int:
+            talk.ask("objects.refine", stream="cam", object=1, points=[RESTING])
+            return conditioning(talk)
+
+        with serving(config, BlobEngine(conditioning_frames=16)) as talk:
+            add(talk)
+            wait_until(lambda: corrected(talk) >= 8)
+        with serving(config) as talk:
+            assert conditioning(talk) == config.engine.conditioning_frames == 4
+
     def test_changes_are_kept(self, config: Config) -> None:
         with serving(config) as talk:
             add(talk)

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from tracker.config import StreamConfig
 from tracker.engine.cost import StepCost
-from tracker.engine.memory import FrameMemory, MemoryLayout, ObjectMemory, TensorKind
+from tracker.engine.memory import CONDITIONING, FrameMemory, MemoryLayout, ObjectMemory, TensorKind
 from tracker.images import imaging
 from tracker.images.types import I420, Frame, Image
 from tracker.masks.types import ObjectMask
@@ -65,8 +65,9 @@ class BlobEngine:
 
     streams_per_batch = None
 
-    def __init__(self, history_frames: int = 32) -> None:
+    def __init__(self, history_frames: int = 32, conditioning_frames: int = CONDITIONING) -> None:
         self.cost = StepCost()
+        self.conditioning_frames = conditioning_frames
         self.history_frames = history_frames
         self.encoded: list[int] = []  # images of each call
 
@@ -108,7 +109,7 @@ class BlobEngine:
         entry = _entry(
             features[i], (x * SIDE / size_wh[0], y * SIDE / size_wh[1]), frame, track.step_for(frame), 3.0
         )
-        return track.with_prompt(entry), _mask(entry)
+        return track.with_prompt(entry, self.conditioning_frames), _mask(entry)
 
     def propagate(
         self, items: Sequence[tuple[ObjectMemory, int, int]], features: Blobs

@@ -10,7 +10,7 @@ import torch
 
 from tracker.config import EngineConfig, ModelConfig
 from tracker.engine.engine import Engine
-from tracker.engine.memory import ObjectMemory
+from tracker.engine.memory import CONDITIONING, ObjectMemory
 from tracker.engine.models.build import load_model
 from tracker.errors import BadRequest
 from tracker.images.types import Rgb
@@ -77,10 +77,25 @@ def test_the_next_logits_are_equal_to_the_last_bit(
 ) -> None:
     memory = make(engine)
     data = memories.dumps(memories.slim(memory), model)
-    restored = memories.moved(memories.loads(data, model, engine.memory_layout()), "cpu")
+    restored = memories.moved(memories.loads(data, model, engine.memory_layout(), CONDITIONING), "cpu")
     _, expected = follow(engine, memory, range(100, 120))
     _, logits = follow(engine, restored, range(100, 120))
     np.testing.assert_array_equal(logits, expected)
+
+
+def test_no_more_conditioning_frames_are_taken_than_are_kept_here(engine: Engine, model: ModelId) -> None:
+    """From a daemon that keeps 16: steps here are laid out for 4, and have no room for more."""
+    generous = Engine(engine.model, EngineConfig(threads=2, conditioning_frames=16))
+    memory = just_prompted(generous)
+    for index in range(1, 8):
+        memory = prompted(generous, follow(generous, memory, range(index, index + 1))[0], index, (30, 40, 70, 80))
+    data = memories.dumps(memories.slim(memory), model)
+    for kept, orders in ((16, [0, 1, 2, 3, 4, 5, 6, 7]), (CONDITIONING, [0, 5, 6, 7])):
+        restored = memories.loads(data, model, engine.memory_layout(), kept)
+        assert [e.order for e in (*restored.past, *restored.ahead) if e.conditioning] == orders
+        again, logits = follow(engine, memories.moved(restored, "cpu"), range(8, 12))
+        assert np.isfinite(logits).all()
+        assert len(again.bank(12, again.next_step()).conditioning) == len(orders)
 
 
 def test_what_is_kept_is_small_and_shows_the_last_mask(engine: Engine, model: ModelId) -> None:
@@ -88,7 +103,7 @@ def test_what_is_kept_is_small_and_shows_the_last_mask(engine: Engine, model: Mo
     data = memories.dumps(memories.slim(memory), model)
     assert len(data) < memories.max_bytes(engine.memory_layout())
     last = memory.past[-1]
-    mask = memories.last_mask(memories.loads(data, model, engine.memory_layout()))
+    mask = memories.last_mask(memories.loads(data, model, engine.memory_layout(), CONDITIONING))
     np.testing.assert_array_equal(mask.logits_hw, last.logits_hw)
     assert (mask.score, mask.presence) == (last.score, last.presence)
 
@@ -96,7 +111,7 @@ def test_what_is_kept_is_small_and_shows_the_last_mask(engine: Engine, model: Mo
 def test_a_memory_of_another_model_is_told_apart(engine: Engine, model: ModelId) -> None:
     data = memories.dumps(memories.slim(followed(engine)), msgspec.structs.replace(model, sha256="0" * 64))
     with pytest.raises(OtherModel, match=r"weights 000000000000; this daemon runs nano at 128 px"):
-        memories.loads(data, model, engine.memory_layout())
+        memories.loads(data, model, engine.memory_layout(), CONDITIONING)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +154,7 @@ def test_tensors_that_no_model_gave_are_refused(engine: Engine, model: ModelId, 
     tensors = safetensors.torch.load(good)
     spoilt = spoil(tensors[key]) if spoil else torch.zeros(1)
     with pytest.raises(BadRequest, match=says):
-        memories.loads(tampered(good, tensors={key: spoilt}), model, engine.memory_layout())
+        memories.loads(tampered(good, tensors={key: spoilt}), model, engine.memory_layout(), CONDITIONING)
 
 
 def test_headers_that_no_engine_wrote_are_refused(engine: Engine, model: ModelId, good: bytes) -> None:
@@ -162,7 +177,7 @@ def test_headers_that_no_engine_wrote_are_refused(engine: Engine, model: ModelId
     }
     for header, says in bad.values():
         with pytest.raises(BadRequest, match=says):
-            memories.loads(tampered(good, header), model, engine.memory_layout())
+            memories.loads(tampered(good, header), model, engine.memory_layout(), CONDITIONING)
 
 
 def test_bytes_of_anything_else_are_refused(engine: Engine, model: ModelId, good: bytes) -> None:
@@ -180,7 +195,7 @@ def test_bytes_of_anything_else_are_refused(engine: Engine, model: ModelId, good
         b"\xff" * 99,
     ):
         with pytest.raises(BadRequest):
-            memories.loads(data, model, engine.memory_layout())
+            memories.loads(data, model, engine.memory_layout(), CONDITIONING)
 
 
 def test_slim_keeps_what_the_bank_of_the_next_frame_looks_at(engine: Engine) -> None:

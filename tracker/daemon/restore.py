@@ -94,7 +94,8 @@ class Restorer:
         self._check_room()
         store, engine = self._persistence.store, self._context.engine
         assert store is not None
-        memory = memories.loads(store.memory(kept.memory_file), self._persistence.model, engine.memory_layout())
+        data, most = store.memory(kept.memory_file), self._context.config.engine.conditioning_frames
+        memory = memories.loads(data, self._persistence.model, engine.memory_layout(), most)
         if memory.past[-1].frame >= stream.source.decoded:
             raise BadRequest("its memory is of frames that are still to come")
         mask = memories.last_mask(memory)

@@ -173,6 +173,13 @@ class ObjectMemory:
         ahead = (e for e in ordered if self._key(e.frame) > last and e.conditioning)
         return replace(self, past=past, ahead=tuple(ahead), staged=())
 
+    def capped(self, most: int) -> "ObjectMemory":
+        """With at most `most` conditioning frames, now and from now on, as prompts are capped."""
+        track = self.committed()
+        ordered = _capped((*track.past, *track.ahead), most)
+        past, ahead = ordered[: len(track.past)], ordered[len(track.past) :]
+        return replace(track, past=past, ahead=tuple(e for e in ahead if e.conditioning), max_conditioning=most)
+
     def passing(self, frame: int) -> "ObjectMemory":
         """Take conditioning frames that come up to and including `frame` from `ahead` into the past."""
         track = self.committed()

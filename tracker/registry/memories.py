@@ -105,9 +105,11 @@ def dumps(memory: ObjectMemory, model: ModelId) -> bytes:
     return safetensors.torch.save(tensors, {_HEADER_KEY: msgspec.json.encode(header).decode()})
 
 
-def loads(data: bytes, model: ModelId, layout: MemoryLayout) -> ObjectMemory:
+def loads(data: bytes, model: ModelId, layout: MemoryLayout, conditioning_frames: int) -> ObjectMemory:
     """The memory that `dumps` wrote, on the CPU.
 
+    It may come from where more conditioning frames are kept: steps are laid out for `conditioning_frames`, so that
+    the first and the newest stay, as after a prompt.
     Raises BadRequest for bytes of anything else, OtherModel where they are another model's.
     """
     header = _header(data)
@@ -123,7 +125,7 @@ def loads(data: bytes, model: ModelId, layout: MemoryLayout) -> ObjectMemory:
     made = [_frame_memory(entry, k, tensors) for k, entry in enumerate(entries)]
     split = len(header.past)
     past, ahead = tuple(made[:split]), tuple(made[split:])
-    return ObjectMemory(past=past, ahead=ahead, prompts=header.prompts)
+    return ObjectMemory(past=past, ahead=ahead, prompts=header.prompts).capped(conditioning_frames)
 
 
 def refuse_far_counts(memory: ObjectMemory) -> None:

@@ -116,7 +116,8 @@ class MoveOperations:
     def _start(self, args: object_requests.ObjectsImport, data: bytes) -> None:
         """Raises BadRequest for a memory that is not one of this model."""
         stream, engine, record = self._context.table.stream(args.stream), self._context.engine, args.record
-        memory = memories.loads(data, self._context.persistence.model, engine.memory_layout())
+        most = self._context.config.engine.conditioning_frames
+        memory = memories.loads(data, self._context.persistence.model, engine.memory_layout(), most)
         memories.refuse_far_counts(memory)
         last = max(entry.frame for entry in (*memory.past, *memory.ahead))
         if last >= stream.source.decoded:
