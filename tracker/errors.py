@@ -139,5 +139,10 @@ class SourceError(TrackerError):
 
 
 def device_is_lost(error: Exception) -> bool:
-    """Whether the device is lost with whatever raised this: only a new process gets it back."""
+    """Whether the device is lost with whatever raised this: only a new process gets it back.
+
+    It is torch's word that counts, not that of a server or file whose text an error repeats.
+    """
+    if not isinstance(error, RuntimeError):
+        return False
     return "CUDA error" in str(error) or type(error).__name__ == "AcceleratorError"

@@ -184,6 +184,21 @@ def test_a_device_that_a_part_finds_lost_ends_the_process(
     assert ended_with(daemon, lambda: monkeypatch.setattr(Discovery, "tick", lost)) == LOST
 
 
+def test_an_error_that_only_speaks_of_a_lost_device_ends_nothing(
+    talk: Talk, engine: Fragile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that describes objects may have lost its own."""
+
+    def quotes(*_: Any) -> Any:
+        raise TrackerError(f"the server says: {LOST}")
+
+    monkeypatch.setattr(Discovery, "tick", quotes)
+    monkeypatch.setattr(engine, "prompt", quotes)
+    assert LOST in talk.refused("objects.add", stream="cam", points=[RESTING])[1]
+    wait_until(lambda: talk.daemon._context.failures.counts()["discovery"] > 2)
+    assert talk.ask("server.info")
+
+
 def test_a_status_that_cannot_be_told_ends_nothing(
     talk: Talk, engine: Fragile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
