@@ -44,7 +44,7 @@ def test_a_filmed_object_is_a_target() -> None:
     film_nhwc = np.stack([procedural(rng, 96) for _ in range(6)])
     masks_thw = np.zeros((6, 96, 96), bool)
     masks_thw[:, 30:60, 40:70] = True
-    bank = Bank([film_nhwc], {}, [Track(0, 0, masks_thw)])
+    bank = Bank([film_nhwc], [], [Track(0, 0, masks_thw)])
     clips = [render((seed,), bank, Scenario(frames=4, size_px=64, filmed=1.0)) for seed in range(6)]
     assert any(FILMED in clip.targets for clip in clips)
 

@@ -141,9 +141,7 @@ def train_rank(rank: int, arguments: argparse.Namespace) -> None:
     if (arguments.out / "last.pt").exists():
         run.load(arguments.out / "last.pt")
     (arguments.out / "plan.json").write_text(describe(stages))
-    found = (
-        f"{ {name: len(members) for name, members in bank.cutouts.items()} } cut-outs, {len(bank.tracks)} tracks"
-    )
+    found = f"{len(bank.cutouts_hwc)} cut-outs, {len(bank.tracks)} tracks"
     print(f"rank {rank}, stage {run.stage}, step {run.step}; {found}", flush=True)
     Trainer(run, bank, arguments.out, arguments.seed, arguments.workers, arguments.minutes).train(stages)
 

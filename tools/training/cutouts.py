@@ -22,8 +22,7 @@ def load_bank(folder: Path | None, cache: Path, seed: int = 0, cutouts: int = 80
     clips = load_clips(folder, cache)
     followed = _cached_tracks(clips, cache, seed, tracks)
     moving = [track for track in followed if _moves(track, clips[track.clip])]
-    found = _cached_cutouts(clips, cache, seed, cutouts)
-    return Bank(clips, {"frames": found} if found else {}, moving)
+    return Bank(clips, _cached_cutouts(clips, cache, seed, cutouts), moving)
 
 
 def _moves(track: Track, clip_nhwc: Picture) -> bool:

@@ -126,7 +126,7 @@ def _photos(bank: Bank, recipe: PhotoRecipe, seed: tuple[int, ...]) -> Batch:
     masks: list[NDArray[np.bool_]] = []
     image_of_m: list[int] = []
     while len(pictures) < recipe.photos:
-        picture, label_hw = image_of(rng, any_photo(rng, bank.photos), recipe.size_px, bank)
+        picture, label_hw = image_of(rng, any_photo(rng, bank.photos), recipe.size_px)
         numbers = rng.permutation(_largest(label_hw, 12))[: recipe.targets + 1]
         masks += [label_hw == number for number in numbers]
         image_of_m += [len(pictures)] * len(numbers)

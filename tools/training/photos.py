@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.collage import paste, read_cutouts
 from training.textures import Bank, Picture, Track
 
 CUTOUT_PX = 192
@@ -22,8 +21,6 @@ COARSE = "intel-preview"
 """Clips whose truth is too coarse to learn outlines from: backgrounds only."""
 FRAME_STEP = 4
 """Every so manyth frame of a clip is a picture too: neighbours are nearly the same."""
-COLLAGES = 0.6
-"""Share of the pictures on which one to three cut-outs are laid, where the bank holds any."""
 
 HELD_BACK = 25
 """Of so many pictures one enters no training: scores are calibrated on these."""
@@ -46,7 +43,7 @@ class Photo:
 
 def load_sets(folder: Path, held_back: bool = False) -> Bank:
     """All training material of `folder`, or the pictures held back from it: nothing of what `splits.json` lists as
-    `judge` is opened. What lies under `folder/cutouts` is for training."""
+    `judge` is opened."""
     names = json.loads((folder / "splits.json").read_text())["train"]
     photos: dict[str, list[Photo]] = {}
     for name in (name for i, name in enumerate(names["images"]) if (i % HELD_BACK == 7) == held_back):
@@ -56,8 +53,7 @@ def load_sets(folder: Path, held_back: bool = False) -> Bank:
     fine = [film for film in films if COARSE not in film[0].picture.parts]
     photos["videos"] = [photo for film in fine for photo in film[::FRAME_STEP]]
     pictures = [photo.read() for members in photos.values() for photo in members]
-    own = [cutout for picture, label_hw in pictures for cutout in cut_outs(picture, label_hw)]
-    cutouts = ({"pictures": own} if own else {}) | ({} if held_back else read_cutouts(folder / "cutouts"))
+    cutouts = [cutout for picture, label_hw in pictures for cutout in cut_outs(picture, label_hw)]
     clips = [np.stack([photo.read()[0] for photo in film]) for film in films]
     starts = [i for i, film in enumerate(films) if film in fine]
     tracks = [track for i in starts for track in _tracks(i, [photo.read()[1] for photo in films[i]])]
@@ -131,28 +127,23 @@ def window(
     return np.column_stack([scale_22, np.full(2, size_px / 2) - scale_22 @ centre_xy])
 
 
-def image_of(
-    rng: np.random.Generator, photo: Photo, size_px: int, bank: Bank | None = None
-) -> tuple[Picture, Label]:
-    """A square crop of a photo with an object in view, in other light, sharpness and compression.
-
-    At times with things of `bank` laid on it.
-    """
+def image_of(rng: np.random.Generator, photo: Photo, size_px: int) -> tuple[Picture, Label]:
+    """A square crop of a photo with an object in view, other light, sharpness and compression."""
     picture, label_hw = photo.read()
     numbers = large_objects(label_hw)
     number = numbers[rng.integers(len(numbers))] if numbers else 0
     placed_23, size = window(rng, label_hw, number, size_px), (size_px, size_px)
-    shown, placed_hw = (
-        np.asarray(cv2.warpAffine(seen, placed_23, size, flags=how, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
-        for seen, how in (
-            (picture, cv2.INTER_AREA if _shrinks(placed_23) else cv2.INTER_LINEAR),
-            (label_hw, cv2.INTER_NEAREST),
-        )
+    shown = cv2.warpAffine(
+        picture,
+        placed_23,
+        size,
+        flags=cv2.INTER_AREA if _shrinks(placed_23) else cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT_101,
     )
-    if bank is not None and bank.cutouts and rng.random() < COLLAGES:
-        for _ in range(int(rng.integers(1, 4))):
-            paste(rng, shown, placed_hw, bank.cutout(rng))
-    return spoilt(rng, shown), placed_hw
+    placed_hw = cv2.warpAffine(
+        label_hw, placed_23, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return spoilt(rng, np.asarray(shown, np.uint8)), np.asarray(placed_hw, np.uint8)
 
 
 def _shrinks(placed_23: NDArray[np.float64]) -> bool:

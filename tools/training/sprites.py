@@ -55,7 +55,7 @@ _GRID = np.stack(np.meshgrid(np.arange(SPRITE_PX), np.arange(SPRITE_PX)), axis=-
 
 def sprite(rng: np.random.Generator, bank: Bank, real: float) -> Sprite:
     """A random object: a cut-out of a real frame where there are any, a shape, or a jointed body with limbs."""
-    if bank.cutouts and rng.random() < real * 0.75:
+    if bank.cutouts_hwc and rng.random() < real * 0.75:
         made = Sprite([Part(_from_cutout(rng, bank))])
     elif rng.random() < 0.3:
         made = _jointed(rng, bank, real)
@@ -71,7 +71,7 @@ def sprite(rng: np.random.Generator, bank: Bank, real: float) -> Sprite:
 
 
 def _from_cutout(rng: np.random.Generator, bank: Bank) -> NDArray[np.uint8]:
-    cutout = bank.cutout(rng)
+    cutout = bank.cutouts_hwc[rng.integers(len(bank.cutouts_hwc))]
     scale = SPRITE_PX / max(cutout.shape[:2])
     small = cv2.resize(cutout, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:SPRITE_PX, :SPRITE_PX]
     small = small[:, ::-1] if rng.random() < 0.5 else small

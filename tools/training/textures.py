@@ -35,16 +35,11 @@ class Bank:
     """Frames of real clips and what was found in them; empty means that everything is procedural."""
 
     clips_tnhwc: list[Picture] = field(default_factory=list)
-    cutouts: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
-    """RGBA `[h, w, 4]`, by set."""
+    cutouts_hwc: list[NDArray[np.uint8]] = field(default_factory=list)
+    """RGBA."""
     tracks: list[Track] = field(default_factory=list)
     photos: dict[str, list[Any]] = field(default_factory=dict)
     """`training.photos.Photo`s, pictures with true masks, by set."""
-
-    def cutout(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """One of the cut-outs: each set as often as any other, however large it is."""
-        members = self.cutouts[list(self.cutouts)[rng.integers(len(self.cutouts))]]
-        return members[rng.integers(len(members))]
 
     def picture(self, rng: np.random.Generator, size_px: int, real: float = 0.7) -> Picture:
         """A `[size_px, size_px, 3]` texture: with probability `real` a piece of a real frame."""
