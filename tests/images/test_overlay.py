@@ -55,6 +55,14 @@ def test_a_caption_stays_inside_the_picture():
     assert plate.any(0)[-1]
 
 
+def test_a_caption_is_at_the_largest_part_not_at_a_speck():
+    mask_hw = np.zeros((120, 160), bool)
+    mask_hw[60:110, 90:150] = mask_hw[58:60, 4:6] = True
+    plate = (draw(GREY, [Drawing.of(2, shape_of_mask(mask_hw, tolerance_px=0))]) == colour_of(2)).all(-1)
+    assert plate[50:56, 90:96].any()
+    assert not plate[:56, :80].any()
+
+
 @pytest.mark.parametrize("outline", [[[[-20, -20, 30, -20, 30, 30]]], [[[300, 300, 310, 300, 310, 320]]]])
 def test_an_outline_that_leaves_the_picture_is_clipped(outline):
     assert draw(GREY, [Drawing(1, outline, (0, 0, 30, 30))]).shape == GREY.shape

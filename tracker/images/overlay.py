@@ -187,10 +187,12 @@ class _Canvas:
             cv2.rectangle(self.rgb_hwc, (x1, y1), (x2 - 1, y2 - 1), colour, self.unit)
 
     def name(self, drawing: Drawing) -> None:
-        """The caption at the top left of the object's box."""
+        """The caption at the top left of the object's largest part: a speck far off stretches the box."""
         if drawing.box_xyxy is not None:
-            corner = (int(drawing.box_xyxy[0]), int(drawing.box_xyxy[1]))
-            self.write(_Caption(drawing.caption, corner, colour_of(drawing.object)))
+            rings = _rings(drawing)
+            corner = max(rings, key=cv2.contourArea).min(0) if rings else drawing.box_xyxy
+            left_top = (int(corner[0]), int(corner[1]))
+            self.write(_Caption(drawing.caption, left_top, colour_of(drawing.object)))
 
     def missing(self, drawings: Sequence[Drawing]) -> list[_Caption]:
         """One line for each object that is lost or pending, upwards from the bottom left."""
