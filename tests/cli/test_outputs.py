@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tracker.cli.outputs import naming, saying_what_is_whole, write_whole
+from tracker.cli.outputs import naming, say_done, saying_what_is_whole, write_whole
 from tracker.cli.trackerd import trackerd
 from tracker.errors import SourceError
 
@@ -86,3 +86,9 @@ def test_a_frame_for_a_full_disk_says_which_file_it_was(tmp_path: Path) -> None:
     done = CliRunner().invoke(trackerd, ["frame", str(picture), "--overwrite", "-o", str(out)])
     assert isinstance(done.exception, OSError)
     assert done.exception.filename == str(out)
+
+
+@pytest.mark.parametrize(("rate", "said"), [(24.06, "24.1 a second"), (0.037, "0.037 a second")])
+def test_what_is_slow_has_a_rate_too(rate: float, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    say_done("2 pictures", 53.9, rate, [Path("seen")])
+    assert capsys.readouterr().out == f"2 pictures in 53.9 s, {said}; written: seen\n"

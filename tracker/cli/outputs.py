@@ -171,7 +171,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def say_done(frames: str, seconds: float, rate: float, paths: Sequence[Path], *more: str) -> None:
     """The line with which a command ends: how much in what time, where it is, and what else there is to say."""
-    parts = [f"{frames} in {seconds:.1f} s, {rate:.1f} a second", *more]
+    parts = [f"{frames} in {seconds:.1f} s, {rate:.{'1f' if rate >= 1 else '2g'}} a second", *more]
     show.line(f"{'; '.join(parts)}; written: {', '.join(map(str, paths))}")
 
 
