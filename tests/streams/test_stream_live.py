@@ -156,6 +156,16 @@ def test_a_closed_port_and_a_silent_peer_have_their_own_words(monkeypatch):
                 assert cam.wait_event("stream_down")["error"] == f"{url}: no answer within 0.5 s"
 
 
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_what_answers_but_is_no_camera_has_its_own_words(scheme):
+    def page(request) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>")
+
+    with cameras.http(page) as url, running(f"{scheme}{url.removeprefix('http')}/live") as cam:
+        error = cam.wait_event("stream_down")["error"]
+        assert error.endswith(": what answers there sends no video that FFmpeg can read: another port or path?")
+
+
 def test_a_camera_is_tried_again_for_ever_and_ever_more_rarely(monkeypatch):
     waits_s, cam = tried_again(f"rtsp://127.0.0.1:{cameras.closed_port()}/live", 9, monkeypatch)
     assert waits_s == [0.25, 0.5, 1, 2, 4, 8, 10, 10, 10]

@@ -41,6 +41,8 @@ def network_reason(error: Exception, *, opening: bool) -> str:
     """What went wrong on the way to a camera."""
     if isinstance(error, OSError) and error.errno == errno.EIO:
         return "cannot be reached" if opening else "the connection broke"
+    if isinstance(error, av.error.InvalidDataError) and opening:
+        return "what answers there sends no video that FFmpeg can read: another port or path?"
     return reason(error)
 
 
