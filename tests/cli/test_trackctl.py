@@ -15,16 +15,17 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from msgspec import Struct
+from msgspec import Struct, structs
 from PIL import Image
 
 from helpers.fake_daemon import FakeDaemon
 from helpers.waiting import in_background
 from tracker.cli.trackctl import main
 from tracker.cli.trackerd import trackerd
-from tracker.errors import BadPrompt, BadRequest, Unavailable, UnknownObject, UnknownStream
+from tracker.errors import BadPrompt, BadRequest, NoFrame, Unavailable, UnknownObject, UnknownStream
 from tracker.masks.rle import rle_encode
 from tracker.protocol import fields, look_requests, messages, object_requests, records, replies, requests
+from tracker.sockets.request import Request
 
 
 @pytest.fixture
@@ -290,6 +291,32 @@ def test_a_snapshot_writes_nothing_over_unasked(
 def test_a_snapshot_says_how_to_go_on(daemon: FakeDaemon, tmp_path: Path) -> None:
     said = ctl(daemon, "snapshot", "cam1", "-o", tmp_path / "now.JPG").stdout
     assert "frame 5 of cam1, 4 bytes; to mark something on it within 60 s: trackctl add cam1 --frame 5" in said
+
+
+def test_a_snapshot_waits_for_the_first_frame_of_a_stream_that_is_being_opened(daemon: FakeDaemon) -> None:
+    image, stream = daemon.answers["frames.get"], daemon.answers["streams.list"].streams[0]
+    daemon.answers["frames.get"] = NoFrame("nothing was decoded on this stream yet (connecting)")
+    opening = structs.replace(stream, state="connecting")
+    daemon.answers["streams.list"] = replies.StreamList(streams=[opening])
+
+    def connect(request: Request) -> None:
+        if request.op == "streams.list":
+            daemon.answers["frames.get"] = image
+
+    daemon.on_request = connect
+    assert ctl(daemon, "snapshot", "cam1", "-o", "-").stdout_bytes == b"\x89PNG"
+
+    daemon.answers["frames.get"] = NoFrame("nothing was decoded on this stream yet (connecting: away)")
+    daemon.answers["streams.list"] = replies.StreamList(streams=[structs.replace(opening, error="away")])
+    refused = ctl(daemon, "snapshot", "cam1", "-o", "-")
+    assert "no_frame: nothing was decoded on this stream yet (connecting: away)" in refused.stderr
+
+
+def test_a_stream_that_is_down_names_its_source_once(daemon: FakeDaemon) -> None:
+    stream = daemon.answers["streams.list"].streams[0]
+    down = structs.replace(stream, state="connecting", error=f"{stream.url}: connection refused")
+    daemon.answers["streams.list"] = replies.StreamList(streams=[down])
+    assert ctl(daemon, "streams").stdout.endswith("  rtsp://cam1.local/live  connection refused\n")
 
 
 def test_a_snapshot_goes_to_standard_output(daemon: FakeDaemon) -> None:

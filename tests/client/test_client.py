@@ -474,7 +474,7 @@ def gone_after(daemon: FakeDaemon, then: Any) -> Iterator[None]:
             daemon.answers["streams.list"] = before if len(asks) == 1 else then
 
     asks: list[Any] = []
-    daemon.on_request = asked  # type: ignore[assignment]
+    daemon.on_request = asked
     try:
         yield
     finally:

@@ -72,7 +72,7 @@ def asked_while_it_moves(
     def note(_: Request) -> None:
         is_asked.set()
 
-    silent.on_request = note  # type: ignore[assignment]
+    silent.on_request = note
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(ask, server.url)
         assert is_asked.wait(START_S)

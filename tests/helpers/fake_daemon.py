@@ -1,7 +1,7 @@
 """A control and a publish socket with a small handler where the daemon would be."""
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import structs
@@ -69,7 +69,7 @@ class FakeDaemon:
         self, instance: str = "i1", control: str = "tcp://127.0.0.1:*", publish: str = "tcp://127.0.0.1:*"
     ) -> None:
         self.asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self.on_request = self.asked.put
+        self.on_request: Callable[[Request], object] = self.asked.put
         self.publisher = Publisher(publish, 100, instance)
         self.publisher.start()
         self.answers: dict[str, Any] = {

@@ -62,7 +62,8 @@ def stream_table(streams: Iterable[StreamRecord]) -> None:
 def _stream_row(s: StreamRecord) -> tuple[Any, ...]:
     buffer = f"{s.buffer.seconds:.1f} s, {s.buffer.bytes / 2**20:.0f} MiB"
     counts = (s.frame, s.step, s.dropped, s.objects)
-    return (s.stream, s.state, _size(s.size), _number(s.fps), *counts, buffer, s.url, s.error)
+    error = s.error and s.error.removeprefix(f"{s.url}: ")
+    return (s.stream, s.state, _size(s.size), _number(s.fps), *counts, buffer, s.url, error)
 
 
 def object_table(entries: Iterable[ObjectEntry]) -> None:

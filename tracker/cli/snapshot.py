@@ -1,5 +1,6 @@
 """`trackctl snapshot`: a frame as a picture."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from tracker.cli import show
 from tracker.cli.commands import json_option, pass_client
 from tracker.cli.outputs import OVERWRITE, OutFile, check_paths, write_whole
 from tracker.client import Client
+from tracker.errors import NoFrame
 from tracker.protocol.fields import ImageFormat
+from tracker.protocol.replies import FrameImage
 
 PIN_S = 60  # how long the daemon keeps a frame that somebody looks at
 IMAGE_FORMATS: dict[str, ImageFormat] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
@@ -42,7 +45,7 @@ def snapshot(
     to_stdout = output == Path("-")
     if output is not None and not to_stdout:
         check_paths([output], overwrite=overwrite)
-    image = client.snapshot(stream, format=chosen, pin_s=PIN_S, **options)
+    image = _taken(client, stream, format=chosen, pin_s=PIN_S, **options)
     if to_stdout:
         show.data(image.data)
         return
@@ -57,6 +60,21 @@ def snapshot(
     else:
         kept = f"to mark something on it within {PIN_S} s: trackctl add {stream} --frame {image.frame} --point X,Y"
         show.line(f"{path}: frame {image.frame} of {stream}, {len(image.data)} bytes; {kept}")
+
+
+def _taken(client: Client, stream: str, **options: Any) -> FrameImage:
+    """The frame; the first one of a stream that is just being opened, as after a start, is waited for."""
+    deadline_s = time.monotonic() + client.timeout_s
+    while True:
+        try:
+            return client.snapshot(stream, **options)
+        except NoFrame:
+            opening = any(
+                s.stream == stream and s.state == "connecting" and not s.error for s in client.streams().streams
+            )
+            if not opening or time.monotonic() > deadline_s:
+                raise
+        time.sleep(0.1)
 
 
 def _format_of(format: ImageFormat | None, output: Path | None) -> ImageFormat:

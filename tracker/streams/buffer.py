@@ -167,4 +167,4 @@ class RollingBuffer:
 
     def _refuse_empty(self) -> None:
         if not self._frames:
-            raise NoFrame(f"frame: nothing was decoded on this stream yet ({self._why_empty()})")
+            raise NoFrame(f"nothing was decoded on this stream yet ({self._why_empty()})")
