@@ -248,3 +248,11 @@ def test_a_frame_that_comes_once_another_picture_is_held_is_not_shown(page: Any)
     late.continue_()
     app(page, "app.hold.steps")  # until it has come
     assert app(page, "[app.hold.frame, app.view.picture.frame]") == [held, held]
+
+
+def test_a_name_stands_at_the_largest_part_of_an_object_not_at_a_speck(page: Any) -> None:
+    outline = [[[4, 2, 6, 2, 6, 4, 4, 4]], [[90, 60, 150, 60, 150, 110, 90, 110]]]
+    record = {"object": 1, "label": "koi", "box": [4, 2, 150, 110], "outline": outline}
+    app(page, "(app.named = [], app.view.caption = (...given) => app.named.push(given))")
+    app(page, f"app.view.drawObject({record}, 1)")
+    assert app(page, "app.named[0].slice(0, 3)") == ["1 koi", 90, 60]

@@ -12,6 +12,18 @@ export function pathOf(outline) {
   return path;
 }
 
+/** The top left of the largest part, for the name: a speck far off stretches the box. */
+export function cornerOf(outline) {
+  const [largest] = outline.map(([ring]) => boundsOf(ring)).sort((a, b) => b.area - a.area);
+  return [largest.x1, largest.y1];
+}
+
+function boundsOf(ring) {
+  const [xs, ys] = [0, 1].map((axis) => ring.filter((_, i) => i % 2 === axis));
+  const [x1, y1] = [Math.min(...xs), Math.min(...ys)];
+  return { x1, y1, area: (Math.max(...xs) - x1) * (Math.max(...ys) - y1) };
+}
+
 /** Strokes a path `width` screen pixels wide whatever the zoom, with a dark edge that shows on any picture. */
 export function stroke(context, path, colour, { width = 2, scale = 1, dash = [] } = {}) {
   context.lineJoin = "round";

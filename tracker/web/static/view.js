@@ -2,7 +2,7 @@
 
 import { shortened } from "./dom.js";
 import { colourOf, dashOf } from "./palette.js";
-import { fill, pathOf, stroke } from "./outline.js";
+import { cornerOf, fill, pathOf, stroke } from "./outline.js";
 
 const MAX_ZOOM = 16;
 const EDGE_PX = 12;
@@ -105,7 +105,7 @@ export class View {
     const chosen = object.object === this.selected || object.object === this.hovered;
     if (chosen) fill(context, path, colourOf(object.object), 0.3);
     stroke(context, path, colourOf(object.object), { width: chosen ? 3 : 2, scale, dash: dashOf(object.object) });
-    const [x1, y1] = object.box;
+    const [x1, y1] = cornerOf(object.outline);
     this.caption(`${object.object} ${object.label ?? object.guess?.label ?? ""}`.trim(), x1, y1, object.object, scale);
   }
 
