@@ -3,6 +3,7 @@
 On a wall nobody looks at figures: an old picture is never shown as if it were live.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,36 @@ def test_a_wall_shows_no_other_camera_instead_of_its_own_which_may_come_back(
         talk.ask("streams.add", stream="other", url=str(film), loop=True)
         page.wait_for_selector("#view[data-frame]")
         page.wait_for_selector("#no-streams", state="hidden")
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize("query", ["", "?kiosk"])
+def test_a_stream_that_never_gave_a_picture_says_why(address: str, browser: Any, query: str) -> None:
+    with open_page(browser, f"{address}s/later{query}") as page:
+        page.wait_for_selector("#notice-why:has-text('The stream has failed')")
+        error = "#notice-error" if query else "#stream-error"
+        page.wait_for_selector(f"{error}:has-text('later.mp4: no such file')")
+
+
+def test_a_stream_that_failed_or_is_over_can_be_started_again(
+    address: str, browser: Any, film: Path, later: Path
+) -> None:
+    with open_page(browser, f"{address}s/later") as page:
+        page.wait_for_selector("#pause:has-text('Try again')")
+        shutil.copy(film, later)
+        page.click("#pause")
+        page.click("#pause:has-text('Play again')")
+        page.wait_for_selector("[data-stream=later] .state[data-state=live]")
+
+
+@pytest.fixture
+def later(talk: Talk, film: Path) -> Iterator[Path]:
+    """The file of the stream `later`, which is not there yet."""
+    path = film.with_name("later.mp4")
+    talk.ask("streams.add", stream="later", url=str(path))
+    yield path
+    talk.ask("streams.remove", stream="later")
+    path.unlink(missing_ok=True)
 
 
 def test_an_address_that_is_no_text(address: str, browser: Any) -> None:

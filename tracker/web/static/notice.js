@@ -32,7 +32,7 @@ export class Notice {
   update() {
     const now = this.now();
     const why = now.held || document.hidden ? "" : this.why(now);
-    show($("notice"), Boolean(why && now.picture));
+    show($("notice"), Boolean(why));
     text($("notice-why"), why);
     text($("notice-age"), why && now.picture ? this.age(now.picture) : "");
     text($("notice-error"), (why && now.record?.error) || "");

@@ -4,6 +4,8 @@ import { ask } from "./asking.js";
 import { $, show, text } from "./dom.js";
 import { Form } from "./form.js";
 
+const RESUME = { paused: "Resume", ended: "Play again", failed: "Try again" };
+
 export class Streams {
   constructor(link, selected) {
     this.link = link;
@@ -37,7 +39,7 @@ export class Streams {
 
   update() {
     const record = this.selected();
-    text($("pause"), record?.state === "paused" ? "Resume" : "Pause");
+    text($("pause"), RESUME[record?.state] ?? "Pause");
     show($("stream-error"), Boolean(record?.error));
     text($("stream-error"), record?.error ?? "");
     for (const id of ["pause", "remove-stream"]) $(id).disabled = !record;
@@ -46,7 +48,7 @@ export class Streams {
 
   async pause() {
     const { stream, state } = this.selected();
-    const op = state === "paused" ? "streams.resume" : "streams.pause";
+    const op = state in RESUME ? "streams.resume" : "streams.pause";
     await ask(this.link, op, { stream });
   }
 
