@@ -268,6 +268,12 @@ def test_the_sample_of_the_service_is_accepted_and_serves_nobody_from_outside() 
     assert sample.metrics.endpoint == "127.0.0.1:9464"
 
 
+def test_the_camera_in_the_sample_of_the_service_is_there_once_its_lines_are_no_comments() -> None:
+    sample = EXAMPLE.with_name("service.yaml").read_text()
+    gate = config.parse(re.sub(r"^#(?= *\w+:)", "", sample, flags=re.MULTILINE)).streams["gate"]
+    assert (gate.username_env, gate.password_file) == ("GATE_USER", "gate")
+
+
 def test_the_example_is_accepted() -> None:
     assert config.load(EXAMPLE).streams["example"].url == "video.mp4"
 
