@@ -13,11 +13,12 @@ from PIL import Image as Pil
 
 from helpers.leaks import ROOT
 from pond import scene
-from pond.__main__ import CARS, cars, last_showing
+from pond.__main__ import CARS, Heard, cars, last_showing
 from pond.report import HIDDEN_PX, contact_sheet, ending, judge
+from tracker.client.messages import Message
 from tracker.masks.geometry import shape_of_mask
 from tracker.protocol.fields import ObjectState
-from tracker.protocol.messages import Tracks
+from tracker.protocol.messages import Event, Tracks
 from tracker.protocol.records import ObjectRecord
 
 SIZE_WH = (64, 48)
@@ -55,6 +56,28 @@ def test_frames_count_from_the_beginning_of_the_last_showing(
 ) -> None:
     heard = [(0, structs.replace(published(frame, LEFT), epoch=epoch)) for epoch, frame in epochs_and_frames]
     assert [message.frame for _, message in last_showing(heard)] == counted
+
+
+@pytest.mark.parametrize("shown_before", [False, True])
+def test_it_listens_until_the_last_frame_of_the_film_and_no_longer(shown_before: bool) -> None:
+    """Not until nothing came for so long that nothing can come any more."""
+
+    def showing(first: int) -> Iterator[Message]:
+        """The decoder is at the end before the model is."""
+        for body in (published(first, LEFT), ended, published(first + 1, LEFT), published(first + 2, LEFT)):
+            yield Message("", body, None)
+
+    def messages() -> Iterator[Message]:
+        if shown_before:
+            yield from showing(0)
+        heard.marked.set()
+        yield from showing(3 * shown_before)
+        raise AssertionError("it waits for more")
+
+    ended = Event(event="stream_ended", stream="pond", frame=None, epoch=0, time=0.0)
+    heard = Heard(3)
+    heard.listen(messages())
+    assert len(heard.tracks) == 3 + 3 * shown_before
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from rich.console import Console
 from opencv import frames_of
 from pond.report import contact_sheet, drawn, ending, judge, print_table, write_jsonl
 from pond.scene import FPS, HEIGHT, SECONDS, WIDTH, render
-from tracker.client import Client, Message, Subscription
+from tracker.client import Client, Message
 from tracker.config import StreamConfig
 from tracker.errors import Timeout
 from tracker.images.video_writer import VideoWriter
@@ -62,14 +62,19 @@ console = Console()
 
 @dataclass
 class Heard:
-    """What the subscriber received, each tracks message with the monotonic time of its arrival."""
+    """What the subscriber received of a film of `length` frames, each tracks message with the monotonic time of its
+    arrival."""
 
+    length: int
     tracks: list[tuple[int, Tracks]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     first: threading.Event = field(default_factory=threading.Event)
+    marked: threading.Event = field(default_factory=threading.Event)
+    over: bool = False
+    """Whether it ended after it was marked: before, it is shown again."""
 
-    def listen(self, subscription: Subscription[Message]) -> None:
-        """Until nothing comes any more."""
+    def listen(self, subscription: Iterable[Message]) -> None:
+        """Until the film's last frame, or nothing comes any more."""
         try:
             for message in subscription:
                 if isinstance(message.body, Tracks):
@@ -77,6 +82,9 @@ class Heard:
                     self.first.set()
                 elif isinstance(message.body, Event):
                     self.events.append(message.body)
+                    self.over |= message.body.event == "stream_ended" and self.marked.is_set()
+                if self.over and (self.tracks[-1][1].frame + 1) % self.length == 0:
+                    return
         except Timeout:
             return
 
@@ -184,7 +192,7 @@ def follow(client: Client, film: Path, scene: Scene) -> Heard:
 
     `pace: all`: it waits for the model, so that what is found does not depend on the machine's speed.
     """
-    heard = Heard()
+    heard = Heard(len(scene.pictures))
     with client.subscribe(timeout_s=QUIET_S) as subscription:
         listener = threading.Thread(target=heard.listen, args=(subscription,))
         listener.start()
@@ -195,6 +203,7 @@ def follow(client: Client, film: Path, scene: Scene) -> Heard:
             client.pause_stream(scene.name)
             for number in scene.marks:
                 mark(client, scene, number)
+            heard.marked.set()
             client.resume_stream(scene.name)
         finally:
             listener.join()
