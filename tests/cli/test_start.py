@@ -109,3 +109,13 @@ def test_numpy_has_one_thread_beside_the_model(
     (tmp_path / "numpy.py").write_text(saying)
     trackerd = str(Path(sys.executable).with_name("trackerd"))
     assert ended(tmp_path, *PYTHON, trackerd, "check", "--help") == (0, f"{seen}\n")
+
+
+def test_where_only_the_client_is_installed_trackerd_says_what_is_missing() -> None:
+    only_client = "import sys; sys.modules['sam2'] = None; from tracker.cli.start import trackerd; trackerd()"
+    command = [sys.executable, "-c", only_client, "models", "list"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    missing = (
+        "trackerd: sam2 is not installed, which the daemon's own commands need: tools/install brings it along\n"
+    )
+    assert (done.returncode, done.stderr) == (1, missing)

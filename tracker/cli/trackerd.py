@@ -87,6 +87,8 @@ def main() -> None:
         _fail(error.message)
     except OSError as error:
         _fail(error_text(error))
+    except ModuleNotFoundError as error:  # where only the client was installed
+        _fail(f"{error.name} is not installed, which the daemon's own commands need: tools/install brings it along")
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
