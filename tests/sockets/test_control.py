@@ -324,7 +324,7 @@ def test_a_taken_port_is_refused_with_its_name() -> None:
     with serving(answer_empty) as server:
         second = ControlServer(server.endpoint, answer_empty, SERVED, "i2")
         with pytest.raises(
-            ConfigError, match=r"control\.endpoint: tcp://127\.0\.0\.1:\d+ cannot be bound: Address"
+            ConfigError, match=r"control\.endpoint: tcp://127\.0\.0\.1:\d+ cannot be bound: Address already in use$"
         ):
             second.start()
         second.stop()

@@ -137,7 +137,8 @@ class SocketThread:
         except (zmq.ZMQError, OSError) as error:
             if self._bound.done():
                 raise
-            problem = f"{self._name}.endpoint: {self.endpoint} cannot be bound: {error.strerror}"
+            why, *_ = str(error.strerror).split(" (")  # which says the endpoint once more
+            problem = f"{self._name}.endpoint: {self.endpoint} cannot be bound: {why}"
             self._bound.set_exception(ConfigError([problem]))
 
 

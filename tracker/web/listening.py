@@ -13,4 +13,5 @@ def listening(endpoint: str) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        raise ConfigError([f"web.endpoint: cannot listen on {host}:{port}: {error.strerror}"]) from None
+        why, *_ = str(error.strerror).split(" (")  # which says the address once more
+        raise ConfigError([f"web.endpoint: cannot listen on {host}:{port}: {why}"]) from None
