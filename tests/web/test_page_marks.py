@@ -256,3 +256,10 @@ def test_a_name_stands_at_the_largest_part_of_an_object_not_at_a_speck(page: Any
     app(page, "(app.named = [], app.view.caption = (...given) => app.named.push(given))")
     app(page, f"app.view.drawObject({record}, 1)")
     assert app(page, "app.named[0].slice(0, 3)") == ["1 koi", 90, 60]
+
+
+@pytest.mark.parametrize("box", [[80, 60, 160, 120], [120, 90, 160, 120], [0, 0, 5, 5]])
+def test_an_object_that_is_jumped_to_leaves_no_side_of_the_canvas_empty(page: Any, box: list[int]) -> None:
+    app(page, f"(app.view.zoomTo({box}), true)")
+    half = 0.5 / app(page, "app.view.zoom")
+    assert all(half <= place <= 1 - half for place in app(page, "app.view.centre"))

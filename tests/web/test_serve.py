@@ -69,7 +69,12 @@ def test_a_port_that_another_has_is_an_error_at_the_start(tmp_path: Path, monkey
     monkeypatch.setattr("tracker.cli.web.STOP_S", 0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         path = configured(tmp_path, endpoint=f"127.0.0.1:{taken.getsockname()[1]}")
-        with pytest.raises(ConfigError, match=r"web\.endpoint: cannot listen on 127\.0\.0\.1:\d+: Address already in use$"), with_page(path):
+        with (
+            pytest.raises(
+                ConfigError, match=r"web\.endpoint: cannot listen on 127\.0\.0\.1:\d+: Address already in use$"
+            ),
+            with_page(path),
+        ):
             pass
 
 

@@ -202,11 +202,12 @@ export class View {
     this.draw();
   }
 
-  /** Brings a box to the middle, at three times its size at most. */
+  /** Brings a box to the middle, at three times its size at most, as far as the picture reaches. */
   zoomTo([x1, y1, x2, y2]) {
     const [w, h] = this.picture.size;
     this.zoom = Math.min(MAX_ZOOM, Math.max(1, Math.min(w / (x2 - x1), h / (y2 - y1)) / 3));
-    this.centre = [(x1 + x2) / 2 / w, (y1 + y2) / 2 / h];
+    const half = 0.5 / this.zoom;
+    this.centre = [(x1 + x2) / 2 / w, (y1 + y2) / 2 / h].map((place) => Math.min(Math.max(place, half), 1 - half));
     this.draw();
   }
 }
