@@ -1,6 +1,6 @@
 """A real RTSP server for tests, run by /usr/bin/python3, which has GStreamer's bindings.
 
-    /usr/bin/python3 tests/rtsp_server.py PORT [--user NAME --password PASSWORD] [--file FILE] [--size WxH]
+    /usr/bin/python3 tests/helpers/rtsp_server.py PORT [--user NAME --password PASSWORD] [--file FILE] [--size WxH]
         [--pattern NAME] [--basic] [--fps N] [--bitrate KBIT] [--udp]
 
 Serves `/live` and says `ready PORT` when it listens; port 0 takes a free one. What it shows is GStreamer's test
