@@ -39,6 +39,15 @@ def test_every_frame_of_a_file_in_order(tmp_path):
     assert all(a.mono_ns < b.mono_ns for a, b in pairwise(frames))
 
 
+@pytest.mark.parametrize("b_frames", ["0", "3"])
+def test_the_times_of_an_avi_rise_also_with_b_frames(tmp_path, b_frames):
+    """AVI numbers packets in the order of decoding: the second picture may take its neighbour's time."""
+    path = videos.write(tmp_path / "a.avi", videos.moving(40), crf="1", bf=b_frames, b_strategy="0")
+    frames = list(sources.frames(path))
+    assert [videos.number_of(frame.image.y_hw) for frame in frames] == list(range(40))
+    assert [frame.pts for frame in frames[2:]] == pytest.approx([frames[2].pts + i / 25 for i in range(38)])
+
+
 def test_what_a_file_says_of_itself(tmp_path):
     with sources.open_path(videos.write(tmp_path / "a.mp4", videos.moving(7), fps=10)) as clip:
         assert (clip.fps, clip.estimate, clip.size_wh, clip.live) == (10.0, 7, (64, 48), False)

@@ -16,6 +16,7 @@ from tracker.streams.opening import Admitted
 from tracker.streams.pacing import RateCap
 from tracker.streams.picture import Converter, Misconfigured, Picture
 from tracker.streams.pieces import Joiner
+from tracker.streams.times import Times
 
 OPEN_TIMEOUT_S = 5.0
 # For a file to be opened, and for each of its packets: zeros have none, and FFmpeg would collect all of them.
@@ -151,10 +152,12 @@ class VideoSource:
             self._files.close()
 
     def _converted(self) -> Iterator[Picture | None]:
-        cap = RateCap(self._config.fps)
+        cap, times = RateCap(self._config.fps), Times()
         for frame in self._decoded():
+            ticks = times.take(frame.pts, frame.dts, frame.duration)
+            time_s = float(ticks * frame.time_base) if ticks is not None and frame.time_base else None
             # A camera's own clock may stand still or leap; a file's is all there is, and what has no time is kept.
-            at_s = time.monotonic() if self.live else frame.time
+            at_s = time.monotonic() if self.live else time_s
             if at_s is not None and not cap.take(at_s):
                 yield None
                 continue
@@ -163,7 +166,7 @@ class VideoSource:
             except (av.FFmpegError, ValueError):  # damaged data can announce a picture that nobody can convert
                 self.lost += 1
                 continue
-            yield Picture(image, frame.time, self._camera_time(frame), corrupt=bool(frame.is_corrupt))
+            yield Picture(image, time_s, self._camera_time(frame), corrupt=bool(frame.is_corrupt))
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """All pictures of the track. A camera has `_timeout_s` for each, whatever else it sends meanwhile."""
