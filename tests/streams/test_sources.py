@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from av.bitstream import BitStreamFilterContext
 from PIL import Image as Pil
 
 from helpers import videos
@@ -198,6 +199,25 @@ def palette_video(path: Path, picture: Pil.Image) -> None:
         frame.pts = 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def test_a_picture_is_cropped_as_its_video_says(tmp_path):
+    """To the pixel, also on its left side."""
+    import av
+
+    whole = videos.write(tmp_path / "whole.mp4", videos.moving(3), crf="1")
+    with av.open(str(whole)) as given, av.open(str(tmp_path / "cropped.mp4"), "w") as cropped:
+        track = cropped.add_stream_from_template(given.streams.video[0])
+        crop = BitStreamFilterContext(
+            "h264_metadata=crop_left=6:crop_top=2:crop_right=8", given.streams.video[0], track
+        )
+        for packet in given.demux(video=0):
+            for filtered in crop.filter(None if packet.dts is None else packet):
+                filtered.stream = track
+                cropped.mux(filtered)
+    for before, after in zip(sources.frames(whole), sources.frames(tmp_path / "cropped.mp4"), strict=True):
+        assert np.array_equal(after.image.y_hw, before.image.y_hw[2:, 6:-8])
+        assert np.array_equal(after.image.u_hw, before.image.u_hw[1:, 3:-4])
 
 
 @pytest.mark.parametrize("transposed", [False, True])

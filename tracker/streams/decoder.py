@@ -118,7 +118,8 @@ class VideoSource:
         if problem := oversize((context.width, context.height)):
             raise SourceError(f"{self._where}: {problem}")
         self._stream = track
-        context.options = {"max_pixels": str(MAX_PIXELS)}  # a later picture may be larger than the first
+        # A later picture may be larger than the first; and the left side is cropped to the pixel.
+        context.options = {"max_pixels": str(MAX_PIXELS), "flags": "+unaligned"}
         track.thread_type = "SLICE" if self.live else "AUTO"  # FRAME adds a frame of delay per thread
         track.thread_count = min(DECODER_THREADS, os.cpu_count() or 1)
         self._joiner = None
