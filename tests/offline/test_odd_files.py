@@ -17,6 +17,7 @@ from tracker.engine.models import build, zoo
 from tracker.errors import BadPrompt, SourceError
 from tracker.exports import FrameResult, OverlayVideo
 from tracker.images.imaging import to_rgb
+from tracker.images.video_writer import VideoWriter
 from tracker.offline import video
 from tracker.offline.entries import PromptEntry, in_decoded_pixels
 from tracker.streams import sources
@@ -105,6 +106,18 @@ def test_the_overlay_keeps_uneven_times(tmp_path):
     out = overlay_of(uneven(tmp_path / "a.mkv", 5), tmp_path / "overlay.mp4")
     times_s = [frame.pts for frame in sources.frames(out)]
     assert times_s == pytest.approx([0, 2.02, 2.04, 2.06, 2.08], abs=0.002)
+
+
+@pytest.mark.parametrize("leap_s", [6 * 3600, 7 * 3600, 1.8e9])
+def test_the_overlay_goes_on_after_a_leap_of_the_clock(tmp_path, leap_s):
+    """Up to 6.6 hours are kept; MP4 cannot hold more, and all pictures from there on would be shown at once."""
+    out = tmp_path / "overlay.mp4"
+    with VideoWriter(out, (64, 48), 25) as film:
+        for index in range(10):
+            film.write(np.zeros((48, 64, 3), np.uint8), index / 25 + leap_s * (index >= 5))
+    times_s = [frame.pts for frame in sources.frames(out)]
+    kept_s = leap_s if leap_s < 6.6 * 3600 else 0
+    assert times_s == pytest.approx([index / 25 + kept_s * (index >= 5) for index in range(10)], abs=0.002)
 
 
 def test_the_overlay_keeps_the_shape_of_pixels(tmp_path):

@@ -15,6 +15,7 @@ from tracker.masks.types import U8
 
 TIME_BASE = Fraction(1, 90_000)
 FRAGMENT_S = 2.0  # a fragment is written when the next one begins: what is lost where a file is never closed
+MAX_GAP = 2**31  # in TIME_BASE, 6.6 hours: MP4 holds no picture that is shown for longer
 BT709 = 1  # matrix, primaries and transfer of ITU-R BT.709 have the same number in H.264
 
 
@@ -60,7 +61,7 @@ class VideoWriter:
         """Append a picture, uint8 [h, w, 3]: at its media time, or one period after the last.
 
         The file begins with the first picture. Where the clock goes back, as in two recordings that were joined,
-        the film goes on after one period.
+        or leaps further than MP4 can follow, the film goes on after one period.
         """
         h, w = rgb_hwc.shape[:2]
         if (w, h) != self._size_wh:
@@ -79,8 +80,8 @@ class VideoWriter:
             next_pts = self._last_pts + self._period
         if time_s is None:
             return next_pts
-        went_back = self._last_s is None or time_s < self._last_s
-        if went_back:
+        gap_s = -1.0 if self._last_s is None else time_s - self._last_s
+        if not 0 <= gap_s < MAX_GAP * TIME_BASE:
             self._begin_s = time_s - float(next_pts * TIME_BASE)
         self._last_s = time_s
         since_begin = round((time_s - self._begin_s) / TIME_BASE)
