@@ -172,6 +172,21 @@ def test_mirrors_are_applied(tmp_path, matrix, shown):
     assert np.array_equal(image.u_hw, shown(planes[1]))
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_motion_jpeg_is_turned_as_its_exif_says(tmp_path, orientation):
+    """PyAV knows no EXIF, and hands out nothing of what FFmpeg says beside a picture that has it."""
+    grey_hw = np.full((32, 64), 50, np.uint8)
+    grey_hw[:16, :16] = 200
+    exif = Pil.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.mjpeg"
+    Pil.fromarray(grey_hw).convert("RGB").save(path, "JPEG", exif=exif, quality=95)
+    image = next(iter(sources.frames(path))).image
+    expected_hw = np.rot90(grey_hw, {1: 0, 3: 2, 6: -1, 8: 1}[orientation])
+    assert image.y_hw.shape == expected_hw.shape
+    assert np.abs(image.y_hw.astype(int) - expected_hw).mean() < 3
+
+
 def test_palette_video_and_gifs_are_as_bright_as_pil_shows_them(tmp_path):
     picture = Pil.new("RGB", (32, 24), (60, 120, 200))
     picture.paste((220, 60, 30), (0, 0, 16, 12))

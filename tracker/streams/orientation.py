@@ -31,6 +31,12 @@ class Orientation:
 
 
 UPRIGHT = Orientation()
+_TURNED = {
+    90: Orientation(True, mirrored_y=True),
+    -90: Orientation(True, mirrored_x=True),
+    180: Orientation(False, mirrored_x=True, mirrored_y=True),
+    -180: Orientation(False, mirrored_x=True, mirrored_y=True),
+}  # by degrees against the clock
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
@@ -41,8 +47,12 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
         # memory until Python's collector comes by, seconds and gigabytes later.
         side_data = make(frame)
         return of_matrix(bytes(side_data["DISPLAYMATRIX"]))
-    except (KeyError, ValueError):  # none; or PyAV knows side data only of kinds that are older than itself
+    except KeyError:
         return UPRIGHT
+    except (
+        ValueError
+    ):  # beside it is side data of a kind that PyAV does not know, as EXIF: the turn is left, no mirror
+        return _TURNED.get(frame.rotation, UPRIGHT)
 
 
 def of_matrix(matrix_33: bytes) -> Orientation:
