@@ -1,13 +1,19 @@
 """What commands say of their outputs where one of them cannot be written."""
 
+import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from helpers import videos
+from helpers.waiting import wait_until
 from tracker.cli.outputs import naming, say_done, saying_what_is_whole, write_whole
 from tracker.cli.trackerd import trackerd
 from tracker.errors import SourceError
@@ -92,3 +98,38 @@ def test_a_frame_for_a_full_disk_says_which_file_it_was(tmp_path: Path) -> None:
 def test_what_is_slow_has_a_rate_too(rate: float, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     say_done("2 pictures", 53.9, rate, [Path("seen")])
     assert capsys.readouterr().out == f"2 pictures in 53.9 s, {said}; written: seen\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_ended_by_a_signal_leaves_files_that_can_be_read(tmp_path: Path, number: signal.Signals) -> None:
+    """And nothing of its own: tracking back in time spools pictures."""
+    film = videos.write(tmp_path / "film.mkv", videos.moving(3000), "ffv1")  # it never gets to its end
+    lines, coco, cvat, spools = (tmp_path / name for name in ("a.jsonl", "a.json", "a.xml", "spools"))
+    spools.mkdir()
+    # A shell may have Ctrl-C ignored in what it runs in the background, and nohup has SIGHUP.
+    command = [
+        "env",
+        "--default-signal=INT,HUP",
+        str(Path(sys.executable).with_name("trackerd")),
+        "track",
+        str(film),
+    ]
+    options = ["--box", "5,5,30,40", "--frame", "9", "--reverse", "--image-size", "128", "--jsonl", str(lines)]
+    process = subprocess.Popen(
+        [*command, *options, "--export", f"coco={coco}", "--export", f"cvat={cvat}"],
+        env={**os.environ, "TMPDIR": str(spools)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: lines.exists() and lines.stat().st_size > 0, 120)
+        assert list(spools.iterdir())
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+    finally:
+        process.kill()
+        process.wait()
+    written = [json.loads(line)["frame"] for line in lines.read_text().splitlines()]
+    assert written == list(range(len(written)))
+    assert abs(len(json.loads(coco.read_text())["images"]) - len(written)) <= 1
+    assert ET.parse(cvat).getroot().find("meta/task/size") is not None
+    assert not list(spools.iterdir())

@@ -3,12 +3,13 @@
 import errno
 import hashlib
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
 import click
 
@@ -160,6 +161,26 @@ def saying_what_is_whole(paths: Sequence[Path]) -> Iterator[None]:
         if whole:
             show.say(f"whole as far as it went: {', '.join(whole)}")
         raise
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """SIGTERM and the end of the terminal end the work as Ctrl-C does: files are closed, temporary folders go. One
+    more of them does not disturb that."""
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+
+    def end(number: int, _: object) -> NoReturn:
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)
+        sys.exit(128 + number)  # as a shell counts it
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

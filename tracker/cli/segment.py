@@ -22,7 +22,16 @@ from tracker.cli.options import (
     model_options,
     progress_bar,
 )
-from tracker.cli.outputs import OUT_FOLDER, OVERWRITE, OutFile, check_paths, naming, say_done, saying_what_is_whole
+from tracker.cli.outputs import (
+    OUT_FOLDER,
+    OVERWRITE,
+    OutFile,
+    check_paths,
+    ending_in_order,
+    naming,
+    say_done,
+    saying_what_is_whole,
+)
 from tracker.config.wording import counted, printable
 from tracker.errors import BadPrompt, SourceError
 from tracker.images.types import U8
@@ -128,7 +137,12 @@ def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options
     if everything:
         find = partial(_everything, engine, knobs)
     try:
-        with saying_what_is_whole(outputs.paths), outputs.sinks() as sinks, progress_bar() as bar:
+        with (
+            ending_in_order(),
+            saying_what_is_whole(outputs.paths),
+            outputs.sinks() as sinks,
+            progress_bar() as bar,
+        ):
             _segment(pictures, find, sinks, report, bar)
     except (BadPrompt, SourceError):  # of the only picture
         if outputs.coco is not None:

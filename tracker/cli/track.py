@@ -25,6 +25,7 @@ from tracker.cli.outputs import (
     OVERWRITE,
     Export,
     OutFile,
+    ending_in_order,
     saying_what_is_whole,
 )
 from tracker.cli.track_outputs import Outputs, Report
@@ -92,7 +93,7 @@ def track(
         if everything:
             entries = _found(engine, path, frame, object_id, knobs, bar)
             _check_ids(entries, outputs)
-        with saying_what_is_whole(outputs.paths):
+        with ending_in_order(), saying_what_is_whole(outputs.paths):
             _run(engine, path, entries, reverse, outputs, report, bar)
     report.say(outputs.paths)
 
