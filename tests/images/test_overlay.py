@@ -1,5 +1,6 @@
 """Drawing objects on pictures, and writing them as video."""
 
+import resource
 from itertools import pairwise
 
 import av
@@ -112,6 +113,25 @@ def test_a_video_that_was_never_closed_still_plays(tmp_path):
     cut.write_bytes((tmp_path / "a.mp4").read_bytes())
     video.close()
     assert len(list(sources.frames(cut))) >= 240
+
+
+@pytest.mark.parametrize("count", [2, 60])
+def test_a_disk_that_gets_full_is_told(tmp_path, count):
+    """Also where all but the header is written when the file is closed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))  # in place of a disk
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_noise(tmp_path / "a.mp4", count)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def write_noise(path, count):
+    rng = np.random.default_rng(0)
+    with VideoWriter(path, (64, 64), 25) as video:
+        for _ in range(count):
+            video.write(rng.integers(0, 255, (64, 64, 3), np.uint8))
 
 
 def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch):

@@ -35,7 +35,9 @@ class VideoWriter:
         self._last_pts: int | None = None
         self._last_s: float | None = None
         self._begin_s = 0.0  # the media time at which this file begins, since its clock last leapt
-        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+        # Without its last index, which players do not need: FFmpeg writes that as its last, and forgets for it that
+        # what came before did not fit on the disk.
+        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof+skip_trailer", "flush_packets": "1"}
         # Absolute: FFmpeg takes 12:30.mp4 for an address.
         self._container = av.open(str(Path(path).absolute()), "w", format="mp4", options=options)
         try:
