@@ -15,6 +15,7 @@ from PIL import Image
 from helpers import videos
 from helpers.waiting import wait_until
 from tracker.cli.outputs import naming, say_done, saying_what_is_whole, write_whole
+from tracker.cli.track_outputs import Outputs
 from tracker.cli.trackerd import trackerd
 from tracker.errors import SourceError
 
@@ -58,6 +59,22 @@ def test_what_was_never_begun_is_not_called_whole(tmp_path: Path, capsys: pytest
     with pytest.raises(SourceError), saying_what_is_whole([begun, never]):
         raise SourceError("no picture")
     assert capsys.readouterr().err == f"whole as far as it went: {begun}\n"
+
+
+def test_outputs_that_fail_only_when_they_are_closed_are_not_called_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coco, cvat, mot = (tmp_path / name for name in ("a.json", "a.xml", "a.txt"))
+    for path in (coco, cvat):
+        path.symlink_to("/dev/full")
+    outputs = Outputs(None, None, None, [("cvat", cvat), ("coco", coco), ("mot", mot)], overwrite=True)
+    with (
+        pytest.raises(OSError, match="No space left"),
+        saying_what_is_whole(outputs.paths),
+        outputs.sinks(tmp_path),
+    ):
+        pass
+    assert capsys.readouterr().err == f"whole as far as it went: {mot}\n"
 
 
 def test_standard_output_that_is_full_is_named() -> None:

@@ -150,6 +150,16 @@ def naming(path: Path, act: Callable[P, None]) -> Callable[P, None]:
 
 
 @contextmanager
+def closing_named(path: Path, close: Callable[[], None]) -> Iterator[None]:
+    """`close`, which writes to `path`, at the end. What others failed at before is in its error's context, which a
+    callback of an ExitStack loses."""
+    try:
+        yield
+    finally:
+        naming(path, close)()
+
+
+@contextmanager
 def saying_what_is_whole(paths: Sequence[Path]) -> Iterator[None]:
     """Where an output cannot be written, say which others can be used: they end with the frame before."""
     try:

@@ -27,6 +27,7 @@ from tracker.cli.outputs import (
     OVERWRITE,
     OutFile,
     check_paths,
+    closing_named,
     ending_in_order,
     naming,
     say_done,
@@ -84,7 +85,7 @@ class Outputs(Group):
                 sinks.append(naming(self.masks, lambda _, result: png.write(result)))
             if self.coco:
                 coco = CocoJson(self.coco)
-                stack.callback(naming(self.coco, coco.close))
+                stack.enter_context(closing_named(self.coco, coco.close))
                 sinks.append(naming(self.coco, lambda _, result: coco.write(result)))
             if self.overlays:
                 self.overlays.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tracker.cli.options import Group
-from tracker.cli.outputs import DEFAULT_FPS, check_paths, naming, objects_text, say_done
+from tracker.cli.outputs import DEFAULT_FPS, check_paths, closing_named, naming, objects_text, say_done
 from tracker.config.wording import counted
 
 if TYPE_CHECKING:  # torch takes seconds to import: only when there is work
@@ -62,7 +62,7 @@ class Outputs(Group):
                 sinks.append(naming(self.masks, lambda outcome: png.write_ids(outcome.stem, outcome.ids_hw)))
             for name, target in self.files:
                 writer = WRITERS[name](target)
-                stack.callback(naming(target, writer.close))
+                stack.enter_context(closing_named(target, writer.close))
                 sinks.append(naming(target, partial(_write, writer.write)))
             if self.overlay:
                 sinks.append(stack.enter_context(_overlaid(self.overlay, path)))
@@ -101,7 +101,5 @@ def _overlaid(overlay: Path, path: Path) -> Iterator[Sink]:
 
     facts = facts_of(path)
     video = OverlayVideo(overlay, facts.fps or DEFAULT_FPS, facts.pixel_aspect)
-    try:
+    with closing_named(overlay, video.close):
         yield naming(overlay, lambda outcome: video.write(to_rgb(outcome.frame.image), outcome.result))
-    finally:
-        naming(overlay, video.close)()

@@ -50,8 +50,7 @@ class CvatXml:
         for object_id, track in sorted(self._tracks.items()):
             root.append(_element(object_id, track))
         ET.indent(root)
-        document = ET.ElementTree(root)
-        document.write(self._file, encoding="utf-8", xml_declaration=True)
+        self._file.write(ET.tostring(root, encoding="utf-8", xml_declaration=True))
         self._file.close()
 
     def _meta(self) -> ET.Element:
