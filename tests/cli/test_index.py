@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -153,6 +154,18 @@ def test_refusals(tmp_path: Path, library: list[str]) -> None:
     assert "database of something else" in refusal("index", "--from", str(empty), "--db", db)
     assert not empty.stat().st_size
     assert "1 of 2 pictures" in refusal("index", library[0], str(tmp_path / "gone.png"), "--db", db)
+    assert "unable to open" in refusal("index", library[0], "--db", str(tmp_path / "gone" / "looks.db"))
+
+
+def test_a_disk_that_takes_nothing_more_is_told(tmp_path: Path, library: list[str]) -> None:
+    db = str(tmp_path / "looks.db")
+    assert run("index", library[0], "--db", db).exit_code == 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))  # in place of a disk
+    try:
+        assert f"{db}: disk I/O error" in refusal("index", library[1], "--db", db)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_database_of_something_else_stays_as_it_is(tmp_path: Path, library: list[str]) -> None:

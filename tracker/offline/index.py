@@ -1,7 +1,7 @@
 """Looks of things on pictures, in a file that can be searched; what was indexed once is not looked at again."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import apsw
@@ -155,25 +155,23 @@ def _model_in(what: str) -> str:
 def _opened(path: Path, *, to_read: bool = False) -> Iterator[apsw.Connection]:
     """Nothing is written to a file before it is known to be an index, or empty, and nothing at all `to_read`."""
     flags = apsw.SQLITE_OPEN_READONLY if to_read else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    connection = apsw.Connection(str(path), flags=flags)
-    connection.set_busy_timeout(BUSY_MS)
-    connection.transaction_mode = "IMMEDIATE"  # one that reads first may not write once another has
     try:
-        tables, found = _about(connection)
-        if found != APPLICATION_ID and (tables or to_read):
-            raise SourceError(f"{path}: is a database of something else; name a file of `trackerd index`")
-        if not tables:
-            connection.pragma("journal_mode", "wal")
-            connection.execute(_SCHEMA)
-        yield connection
+        with closing(apsw.Connection(str(path), flags=flags)) as connection:
+            connection.set_busy_timeout(BUSY_MS)
+            connection.transaction_mode = "IMMEDIATE"  # one that reads first may not write once another has
+            tables, found = _about(connection)
+            if found != APPLICATION_ID and (tables or to_read):
+                raise SourceError(f"{path}: is a database of something else; name a file of `trackerd index`")
+            if not tables:
+                connection.pragma("journal_mode", "wal")
+                connection.execute(_SCHEMA)
+            yield connection
     except apsw.BusyError:
         raise SourceError(f"{path}: another program has been writing to it for {BUSY_MS // 1000} s") from None
     except apsw.NotADBError:
         raise SourceError(f"{path}: is no index of pictures; name a file of `trackerd index`") from None
-    except (apsw.CorruptError, apsw.CantOpenError, apsw.FullError, apsw.ReadOnlyError) as error:
+    except (apsw.CorruptError, apsw.CantOpenError, apsw.FullError, apsw.IOError, apsw.ReadOnlyError) as error:
         raise SourceError(f"{path}: {error}") from None
-    finally:
-        connection.close()
 
 
 def _about(connection: apsw.Connection) -> tuple[int, int]:
