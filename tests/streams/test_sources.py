@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from av.bitstream import BitStreamFilterContext
+from av.stream import Disposition
 from PIL import Image as Pil
 
 from helpers import videos
@@ -441,6 +442,11 @@ def broken(tmp_path):
         sound.rate = 8000
         container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
+    with av.open(str(tmp_path / "cover.mp4"), "w") as container:
+        cover = container.add_stream("mjpeg", width=32, height=24, pix_fmt="yuvj420p")
+        cover.disposition = Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame(32, 24, "yuvj420p")))
+        container.mux(cover.encode(None))
     return tmp_path
 
 
@@ -457,6 +463,7 @@ def broken(tmp_path):
         ("moving.png", "it is animated; make it a video or a folder of pictures"),
         ("half.jpg", "is not a picture that can be read: image file is truncated"),
         ("audio.m4a", "holds no video, only audio"),
+        ("cover.mp4", "holds no video, only a cover"),
         ("missing.mp4", "no such file"),
         ("folder", "has no pictures in it"),
         ("pictures", "is not a picture that can be read"),

@@ -47,7 +47,8 @@ def network_reason(error: Exception, *, opening: bool) -> str:
 
 
 def no_video(container: av.container.InputContainer) -> str:
-    kinds = sorted({stream.type for stream in container.streams})
+    # What FFmpeg calls video here is a song's cover.
+    kinds = sorted({"a cover" if stream.type == "video" else stream.type for stream in container.streams})
     return f"holds no video, only {', '.join(kinds)}" if kinds else "holds no video"
 
 
