@@ -4,6 +4,7 @@ import contextlib
 import select
 import signal
 import socket
+import socketserver
 import subprocess
 import threading
 import time
@@ -114,6 +115,35 @@ def silent_peer() -> Iterator[int]:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         yield listening.getsockname()[1]
+
+
+@contextlib.contextmanager
+def mute_at_play() -> Iterator[int]:
+    """The port of an RTSP camera that answers all but PLAY: then it says nothing, and listens on."""
+    sdp = "v=0\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:stream=0\r\n"
+    session = "Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1"
+    answers = {"DESCRIBE": ("Content-Type: application/sdp", sdp), "SETUP": (session, "")}
+
+    class Answers(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            method = ""
+            for line in self.rfile:
+                words = line.decode().split()
+                if words and words[-1] == "RTSP/1.0":
+                    method = words[0]
+                elif words and words[0] == "CSeq:" and method != "PLAY":
+                    header, body = answers.get(method, ("Public: DESCRIBE, SETUP, PLAY", ""))
+                    head = f"RTSP/1.0 200 OK\r\nCSeq: {words[1]}\r\n{header}\r\nContent-Length: {len(body)}"
+                    self.wfile.write(f"{head}\r\n\r\n{body}".encode())
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def closed_port() -> int:

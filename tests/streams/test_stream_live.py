@@ -166,6 +166,13 @@ def test_what_answers_but_is_no_camera_has_its_own_words(scheme):
         assert error.endswith(": what answers there sends no video that FFmpeg can read: another port or path?")
 
 
+def test_a_camera_that_does_not_answer_play_is_silent_and_refuses_nobody(monkeypatch):
+    """FFmpeg says -1 of that, which is also the system's number for what is not permitted."""
+    monkeypatch.setattr("tracker.streams.decoder.OPEN_TIMEOUT_S", 0.5)
+    with cameras.mute_at_play() as port, running(f"rtsp://127.0.0.1:{port}/live") as cam:
+        assert cam.wait_event("stream_down")["error"] == f"rtsp://127.0.0.1:{port}/live: no answer within 0.5 s"
+
+
 def test_a_camera_is_tried_again_for_ever_and_ever_more_rarely(monkeypatch):
     waits_s, cam = tried_again(f"rtsp://127.0.0.1:{cameras.closed_port()}/live", 9, monkeypatch)
     assert waits_s == [0.25, 0.5, 1, 2, 4, 8, 10, 10, 10]

@@ -247,9 +247,8 @@ class VideoSource:
 
     def _reason(self, error: Exception) -> str:
         opening = self._started_s is not None
-        # FFmpeg reports an RTSP server that never answers as invalid data.
         silent = self._started_s is not None and time.monotonic() - self._started_s >= self._timeout_s
-        if reasons.timed_out(error) or (self.live and silent and isinstance(error, av.error.InvalidDataError)):
+        if reasons.timed_out(error) or (self.live and silent and reasons.may_be_silence(error)):
             said = "no answer" if opening or self._has_sent else "it answers, but sent no picture"
             return f"{said} within {self._timeout_s:g} s"
         return reasons.network_reason(error, opening=opening) if self.live else reasons.reason(error)

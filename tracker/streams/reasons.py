@@ -29,6 +29,16 @@ def timed_out(error: Exception) -> bool:
     return isinstance(error, (av.error.ExitError, TimeoutError))
 
 
+def may_be_silence(error: Exception) -> bool:
+    """FFmpeg reports an RTSP server that never answers as invalid data; one that does not answer PLAY as -1, which
+    is EPERM."""
+    return isinstance(error, av.error.InvalidDataError) or _is_minus_one(error)
+
+
+def _is_minus_one(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EPERM
+
+
 def reason(error: Exception) -> str:
     """What went wrong, without the URL that FFmpeg puts into its text."""
     for type_, text in _TEXTS.items():
@@ -39,7 +49,7 @@ def reason(error: Exception) -> str:
 
 def network_reason(error: Exception, *, opening: bool) -> str:
     """What went wrong on the way to a camera."""
-    if isinstance(error, OSError) and error.errno == errno.EIO:
+    if (isinstance(error, OSError) and error.errno == errno.EIO) or _is_minus_one(error):
         return "cannot be reached" if opening else "the connection broke"
     if isinstance(error, av.error.InvalidDataError) and opening:
         return "what answers there sends no video that FFmpeg can read: another port or path?"
