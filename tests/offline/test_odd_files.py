@@ -8,9 +8,11 @@ import av
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image as Pil
 
 from helpers import videos
+from tracker.cli.trackerd import trackerd
 from tracker.config import EngineConfig
 from tracker.engine.engine import Engine
 from tracker.engine.models import build, zoo
@@ -83,6 +85,23 @@ def test_pictures_of_a_folder_must_be_of_one_size(engine, tmp_path):
     outcomes = video.track(engine, tmp_path, [PromptEntry(object=1, box=(10, 4, 30, 40))])
     with pytest.raises(SourceError, match=r"frame 1 \(1\.png\) is 32x24, but the first one is 64x48"):
         list(outcomes)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_damaged_frames_are_counted_in_the_last_line(tmp_path, whole):
+    rng = np.random.default_rng(0)
+    noise = [
+        (rng.integers(0, 255, (48, 64), np.uint8), *videos.flat((0, 128, 128), (64, 48))[1:]) for _ in range(8)
+    ]
+    path = videos.write(tmp_path / "a.ts", noise)
+    if not whole:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    damaged = sum(frame.corrupt for frame in sources.frames(path))
+    options = ["--box", "9,9,40,40", "--image-size", "128", "--jsonl", str(tmp_path / "a.jsonl")]
+    result = CliRunner().invoke(trackerd, ["track", str(path), *options])
+    assert result.exit_code == 0, result.output
+    assert bool(damaged) != whole
+    assert ("; 1 frame damaged; written" in result.output) != whole
 
 
 def overlay_of(path: Path, out: Path) -> Path:

@@ -75,18 +75,21 @@ class Report:
 
     begun_s: float = field(default_factory=time.monotonic)
     frames: int = 0
+    damaged: int = 0  # of them, as far as the decoder says
     seen: set[int] = field(default_factory=set)
     lost: list[int] = field(default_factory=list)  # on the last frame
 
     def take(self, outcome: "Outcome") -> None:
         self.frames += 1
+        self.damaged += outcome.frame.corrupt
         self.seen.update(outcome.masks)
         self.lost = [number for number, mask in outcome.masks.items() if not (mask.logits_hw > 0).any()]
 
     def say(self, paths: Sequence[Path]) -> None:
         seconds = time.monotonic() - self.begun_s
         objects = objects_text(sorted(self.seen), self.lost)
-        say_done(counted(self.frames, "frame"), seconds, self.frames / seconds, paths, objects)
+        damaged = [f"{counted(self.damaged, 'frame')} damaged"] if self.damaged else []
+        say_done(counted(self.frames, "frame"), seconds, self.frames / seconds, paths, objects, *damaged)
 
 
 def _write(write: Callable[[Any], None], outcome: "Outcome") -> None:
