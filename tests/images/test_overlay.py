@@ -144,6 +144,12 @@ def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch):
 def test_refusals(tmp_path):
     with pytest.raises(SourceError, match=r"missing/a\.mp4: cannot be written"):
         VideoWriter(tmp_path / "missing" / "a.mp4", (64, 64), 25)
+    with pytest.raises(
+        SourceError, match=r"wide\.mp4: a film's sides have at most 16384 pixels, and this is 16386x64"
+    ):
+        VideoWriter(tmp_path / "wide.mp4", (16386, 64), 25)
+    with VideoWriter(tmp_path / "widest.mp4", (16384, 2), 25):
+        pass
     with (
         VideoWriter(tmp_path / "a.mp4", (64, 64), 25) as video,
         pytest.raises(ValueError, match="a picture of 60x64"),

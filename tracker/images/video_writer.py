@@ -15,6 +15,7 @@ from tracker.masks.types import U8
 
 TIME_BASE = Fraction(1, 90_000)
 FRAGMENT_S = 2.0  # a fragment is written when the next one begins: what is lost where a file is never closed
+MAX_SIDE = 16384  # of what x264 encodes
 MAX_GAP = 2**31  # in TIME_BASE, 6.6 hours: MP4 holds no picture that is shown for longer
 BT709 = 1  # matrix, primaries and transfer of ITU-R BT.709 have the same number in H.264
 
@@ -29,6 +30,9 @@ class VideoWriter:
     def __init__(
         self, path: str | Path, size_wh: tuple[int, int], fps: float, pixel_aspect: Fraction = Fraction(1)
     ) -> None:
+        if max(size_wh) > MAX_SIDE:
+            size = "x".join(map(str, size_wh))
+            raise SourceError(f"{path}: a film's sides have at most {MAX_SIDE} pixels, and this is {size}")
         self._size_wh = size_wh
         self._pixel_aspect = pixel_aspect
         self._period = round(1 / (fps * TIME_BASE))
