@@ -49,9 +49,7 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
         return of_matrix(bytes(side_data["DISPLAYMATRIX"]))
     except KeyError:
         return UPRIGHT
-    except (
-        ValueError
-    ):  # beside it is side data of a kind that PyAV does not know, as EXIF: the turn is left, no mirror
+    except ValueError:  # beside it is side data of a kind that PyAV does not know, as EXIF: only the turn is left
         return _TURNED.get(frame.rotation, UPRIGHT)
 
 
