@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import threading
@@ -25,6 +26,7 @@ from tracker.sockets.control import ControlServer
 from tracker.sockets.intake import Intake
 from tracker.sockets.publisher import Publisher
 from tracker.sockets.request import Request
+from tracker.sockets.socket_server import DEFAULT_LIMITS
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 PING = b"\x04\x07\x04PING\0\0"
@@ -34,9 +36,11 @@ PATIENCE_MS = 20_000
 
 @contextlib.contextmanager
 def control(
-    handle: Callable[[Request], None] = lambda request: request.reply(Empty()), bind: str = "tcp://127.0.0.1:*"
+    handle: Callable[[Request], None] = lambda request: request.reply(Empty()),
+    bind: str = "tcp://127.0.0.1:*",
+    limits: LimitsConfig = DEFAULT_LIMITS,
 ) -> Iterator[ControlServer]:
-    server = ControlServer(bind, handle, OPERATIONS.keys() - {"history.list"}, "i1")
+    server = ControlServer(bind, handle, OPERATIONS.keys() - {"history.list"}, "i1", limits)
     server.start()
     try:
         yield server
@@ -83,13 +87,22 @@ def looking(server: ControlServer | Publisher) -> Iterator[None]:
 
 
 def cut_off(peer: socket.socket, part: bytes) -> bool:
-    """Whether a peer that sends a part again and again is shut within a gigabyte."""
-    try:
-        for _ in range(2**30 // len(part)):
-            peer.sendall(part)
-    except OSError:
-        return True
-    return False
+    """Whether a peer that sends a part again and again is shut within a gigabyte.
+
+    It hears so. What it sends fails as well, but not before a minute where it was shut while its window was closed.
+    """
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        while sent < 2**30:
+            heard, free, _ = select.select([peer], [peer], [], PATIENCE_MS / 1000)
+            if heard and not peer.recv(4096):
+                return True
+            if not heard and not free:
+                return False
+            if free:
+                sent += peer.send(part[sent % len(part) :])
+        return False
+    return True
 
 
 def answers(server: ControlServer) -> bool:
@@ -216,12 +229,43 @@ def held_up() -> tuple[Callable[[Request], None], threading.Event]:
     return handle, go_on
 
 
+def test_who_spoke_before_many_came_is_heard() -> None:
+    """Silent ones are shut for being too many, and it is silent only as long as nobody has read."""
+    handle, go_on = held_up()
+    with control(handle, limits=LimitsConfig(connections=2)) as server, contextlib.ExitStack() as stack:
+        busy, good = (stack.enter_context(shaken(server.endpoint, b"DEALER")) for _ in range(2))
+        busy.sendall(frame_of(1))
+        wait_until(lambda: server._waiting.all())
+        good.sendall(frame_of(2))
+        for _ in range(2):
+            stack.enter_context(shaken(server.endpoint, b"DEALER"))
+        go_on.set()
+        assert good.recv(4096)
+
+
+def test_many_that_come_at_once_find_room_at_the_door() -> None:
+    """Whoever finds none is not heard by the system, and tries again a second later."""
+    with control() as server, contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(socket.socket()) for _ in range(600)]
+        for peer in peers:
+            peer.setblocking(False)
+            peer.connect_ex(address_of(server.endpoint))
+        for peer in peers:
+            assert select.select([], [peer], [], PATIENCE_MS / 1000)[1]
+        assert sum(retries(peer) for peer in peers) == 0
+
+
+def retries(peer: socket.socket) -> int:
+    """`tcpi_total_retrans` of the kernel's struct tcp_info."""
+    return int(struct.unpack_from("=I", peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0])
+
+
 def resident_mib() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def frame_of(request_id: int) -> bytes:
-    body = msgpack.packb({"op": "server.info", "id": request_id, "args": {}, "more": "x" * 20})
+    body = msgpack.packb({"op": "server.info", "id": [request_id, "x" * 20], "args": {}})
     return bytes([0, len(body)]) + body
 
 
@@ -242,9 +286,8 @@ def test_small_messages_that_wait_need_little_memory() -> None:
 def test_who_comes_after_a_flood_is_let_in_once_it_is_read() -> None:
     handle, go_on = held_up()
     with control(handle) as server, looking(server):
-        with shaken(server.endpoint, b"DEALER") as peer, contextlib.suppress(OSError):
-            for _ in range(20):
-                peer.sendall(frame_of(1) * 5000)
+        with shaken(server.endpoint, b"DEALER") as peer:
+            assert cut_off(peer, frame_of(1) * 5000)
         with zmq.Context() as context, context.socket(zmq.DEALER) as good:
             good.linger = 0
             good.connect(server.endpoint)

@@ -105,9 +105,8 @@ class Connections:
     def _cools(self) -> bool:
         return time.monotonic() - self.intake.flooded_s < COOLING_S
 
-    def update(self) -> list[int]:
-        """Take note of who came and who went; returns the descriptors of those that went, and shuts what is over
-        the limit: first those that never said anything, the oldest of them first, else the newest."""
+    def note(self) -> list[int]:
+        """Take note of who came and who went; returns the descriptors of those that went."""
         gone = []
         while has_message(self._monitor):
             event = parse_monitor_message(self._monitor.recv_multipart())
@@ -119,6 +118,12 @@ class Connections:
                 gone.append(fd)
             if event["event"] == zmq.EVENT_ACCEPTED:
                 self._opened(fd)
+        return gone
+
+    def update(self) -> list[int]:
+        """The same, and shut what is over the limit: first those that never said anything, the oldest of them
+        first, else the newest. At the end of a round: who has just spoken first would else lose that."""
+        gone = self.note()
         gone += self._shut_all(self._revoked(), "its key is not allowed any more")
         too_many = f"there are more than {self._limit} connections (limits.connections)"
         return gone + self._shut_all(self._over_limit(), too_many)

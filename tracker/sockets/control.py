@@ -146,7 +146,7 @@ class ControlServer(SocketServer[tuple[Request, bytes]]):
         last = frames[-1]
         fd = descriptor_of(last)
         # Before the message is attributed: its descriptor may have been that of a connection which is gone.
-        self._forget(connections.update())
+        self._forget(connections.note())
         address, body = _split(frames)
         nbytes = sum(map(len, body))
         if not connections.may_send(fd, address[0], nbytes, len(frames)):

@@ -119,10 +119,10 @@ class Publisher(SocketServer[_Message]):
             else:
                 reading.poll(POLL_MS)
             with self._round(socket, connections):
-                self._forget(connections.update())
                 rested = time.monotonic() >= rest_until_s
                 if rested and self._took_more_than_a_round(socket, connections):
                     rest_until_s = time.monotonic() + REST_S
+                self._forget(connections.update())
                 self._forget(connections.turn_away())
                 for message in self._outbox.take():
                     if message is None:
@@ -147,7 +147,7 @@ class Publisher(SocketServer[_Message]):
         """Returns whether something changed. What a lost connection had subscribed to comes without a descriptor,
         and is gone already."""
         fd = descriptor_of(notice)
-        self._forget(connections.update())  # before: the descriptor may have been another connection's
+        self._forget(connections.note())  # before: the descriptor may have been another connection's
         if fd not in connections:
             connections.intake.took_of_gone(len(notice), 1)
             return False

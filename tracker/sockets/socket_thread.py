@@ -30,6 +30,7 @@ KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_TRIES = 5, 2, 3
 ZERO_COPY_RECV = 10
 UNBOUNDED = 0  # messages read ahead; `tracker.sockets.intake` says why, and who bounds them
 HANDSHAKE_MS = 5000  # who connects and says nothing is dropped
+BACKLOG = 1024  # connections that wait to be taken; who comes beyond is not heard, and tries again after 1 s
 LAST_WORDS_MS = 250  # what was sent just before closing may still leave for so long
 
 
@@ -173,5 +174,6 @@ def _configure(socket: Socket, options: Options) -> None:
     socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_TRIES)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.BACKLOG, BACKLOG)
     for option, value in options.items():
         socket.setsockopt(option, value)
