@@ -190,6 +190,8 @@ def test_a_frame_comes_with_its_number_and_refusals_as_the_daemon_words_them(add
     assert (status, headers["x-frame"], headers["x-size"], body) == (200, "5", "64x48", b"\x89PNG")
     status, _, body = get(address + "frames/cam1/minus")
     assert (status, json.loads(body)["code"]) == (400, "bad_request")
+    status, _, body = get(address + "frames/cam1/newest?x=1")
+    assert (status, json.loads(body)["message"][:15]) == (400, "unknown field '")
 
 
 def test_a_token_is_asked_for_and_becomes_a_cookie(daemon: FakeDaemon, tmp_path: Path) -> None:
@@ -399,6 +401,60 @@ def test_of_statuses_a_browser_that_reads_nothing_gets_the_newest(own_daemon: Fa
             publish_status(own_daemon, many, time=time)
         statuses_until(other, sent - 1)
         assert len(statuses_until(deaf, sent - 1)) < sent / 2
+
+
+def raw_socket(address: str) -> Socket:
+    """A WebSocket whose peer reads what it wants to."""
+    place = urlsplit(address)
+    raw = Socket()
+    raw.settimeout(20)
+    raw.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+    raw.connect((place.hostname, place.port))
+    lines = (
+        *("GET /ws HTTP/1.1", f"Host: {place.netloc}", f"Origin: {address.rstrip('/')}", "Connection: Upgrade"),
+        *("Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", ""),
+    )
+    raw.sendall("\r\n".join(lines).encode())
+    assert raw.recv(12) == b"HTTP/1.1 101"
+    return raw
+
+
+def text_frame(message: dict[str, Any]) -> bytes:
+    """With a mask of zeros, so that it is readable."""
+    text = json.dumps(message).encode()
+    return bytes([0x81, 0x80 | len(text)]) + bytes(4) + text
+
+
+def test_who_pings_and_reads_nothing_is_cut_off(address: str) -> None:
+    """Each ping is answered, read or not: without a bound that fills the server's memory."""
+    pings = (b"\x89\xfd" + bytes(4 + 125)) * 500
+    sent = 0
+    with raw_socket(address) as raw, suppress(ConnectionError):
+        while sent < 2**27:
+            raw.sendall(pings)
+            sent += len(pings)
+    assert sent < 2**27
+
+
+def test_a_browser_that_is_heard_of_no_more_is_let_go(own_daemon: FakeDaemon) -> None:
+    """As where its machine sleeps: a close alone would wait for what was sent before, for as long as TCP tries."""
+    program = (
+        "from tracker.cli import start; from tracker.web import server; server.UNHEARD_MS = 500; start.trackerd()"
+    )
+    many = [structs.replace(STREAM, stream=f"cam{i}", error="x" * 1000) for i in range(100)]
+
+    def is_let_go() -> bool:
+        publish_status(own_daemon, many)
+        return not own_daemon.publisher.wanted("frames/cam1/320/")
+
+    with (
+        page_server(own_daemon.control.endpoint, trackerd=[sys.executable, "-c", program]) as address,
+        raw_socket(address) as raw,
+    ):
+        wait_until(lambda: own_daemon.publisher.wanted("status/"))
+        raw.sendall(text_frame({"kind": "look", "streams": {"cam1": 320}}))
+        wait_until(lambda: not is_let_go())
+        wait_until(is_let_go)
 
 
 def statuses_until(connection: ClientConnection, last: float) -> list[float]:

@@ -68,8 +68,7 @@ async def ask(client: AsyncClient, op: str, args: Raw) -> Struct:
         wrapped = msgspec.convert(own, Wrapped)
         struct = msgspec.convert(fields, operation.args)
     except (ValueError, RecursionError) as error:
-        place, words = place_and_words(error)
-        raise BadRequest(f"{place.lstrip('.')}: {words}".removeprefix(": ")) from None
+        raise _refused(error) from None
     if wrapped.drawing and "mask" not in operation.args.__struct_fields__:
         raise BadRequest(f"drawing: {op} takes none")
     if wrapped.drawing:
@@ -115,6 +114,11 @@ async def snapshot(client: AsyncClient, fields: dict[str, str]) -> replies.Frame
     try:
         struct = msgspec.convert(args, FramesGet, strict=False)
     except msgspec.ValidationError as error:
-        place, words = place_and_words(error)
-        raise BadRequest(f"{place.lstrip('.')}: {words}") from None
+        raise _refused(error) from None
     return await client.call(Request(o.FRAMES_GET, struct))
+
+
+def _refused(error: Exception) -> BadRequest:
+    """What msgspec says of arguments, in words, with its place where it has one."""
+    place, words = place_and_words(error)
+    return BadRequest(f"{place.lstrip('.')}: {words}".removeprefix(": "))

@@ -1,16 +1,18 @@
-"""HTTP connections of the page's server: how many there may be, and how long one may keep it waiting.
+"""Connections of the page's server: how many there may be, how long one may keep it waiting, and how much may wait.
 
 uvicorn waits for ever for a request's head or body, and takes every connection there is a descriptor for; anybody
-who reaches the port could hold them all without a token.
+who reaches the port could hold them all without a token. What a WebSocket pings, it answers, read or not.
 """
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 MAX_CONNECTIONS = 512  # MAX_VIEWERS browsers with a WebSocket and the usual six connections each
 REQUEST_S = 10.0  # for a request to arrive whole
+MAX_UNREAD_BYTES = 16 * 2**20  # of a WebSocket; far more than a message has
 
 
 class PatientProtocol(H11Protocol):
@@ -49,3 +51,12 @@ class PatientProtocol(H11Protocol):
             return
         self._at_last_look = cycle
         self._look_later()
+
+
+class PatientWebSocket(WebSocketsSansIOProtocol):
+    """One WebSocket. Messages wait until it reads, answers to pings do not: who pings unread is cut off."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self.transport.abort()

@@ -11,12 +11,13 @@ from tracker.config import WebConfig
 from tracker.web.access import Access, endpoint_of
 from tracker.web.app import create_app
 from tracker.web.listening import listening
-from tracker.web.patience import PatientProtocol
+from tracker.web.patience import PatientProtocol, PatientWebSocket
 
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 2**20
 MAX_UNSENT_BYTES = 2**16  # in the kernel, of a connection: what waits there can't be replaced by what is newer
+UNHEARD_MS = 30_000  # a browser whose machine sleeps or is gone, or that reads nothing, is let go after so long
 CLOSE_S = 1
 
 
@@ -28,7 +29,8 @@ def serve(control: str, config: WebConfig, *, ends_with_stdin: bool = False) -> 
     access = Access.of(config)
     endpoint = config.endpoint or ""
     with listening(endpoint) as bound:
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)  # connections inherit it
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)  # connections inherit both
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
         host, _ = endpoint_of(endpoint)
         name = f"[{host}]" if ":" in host else host
         server = uvicorn.Server(_settings(control, access))
@@ -42,7 +44,7 @@ def _settings(control: str, access: Access) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(control, access),
         http=PatientProtocol,
-        ws="websockets-sansio",
+        ws=PatientWebSocket,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # a JPEG does not get smaller
         proxy_headers=False,  # `Access` decides whose are believed
