@@ -127,6 +127,17 @@ def test_where_shedding_helps_nothing_ends(watched: Watched, monkeypatch: pytest
     assert watched.failures == []
 
 
+def test_nobody_is_shut_for_memory_that_is_free(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library keeps what was freed, and it counts as resident until it is given back."""
+    used = [200]
+    monkeypatch.setattr(watch, "resident_bytes", lambda: used[0])
+    monkeypatch.setattr(watch, "give_back_memory", lambda: used.__setitem__(0, 50))
+    with watched.watching(memory_bytes=100):
+        wait_until(lambda: used[0] == 50)
+        wait_until(lambda: watched.peers.looked_n > 3)
+    assert (watched.peers.shed_n, watched.failures) == (0, [])
+
+
 @pytest.mark.parametrize(("in_step", "bound"), [(False, "STOP_S"), (True, "STOP_IN_STEP_S")])
 def test_a_stop_that_takes_too_long_is_abandoned(
     watched: Watched, monkeypatch: pytest.MonkeyPatch, in_step: bool, bound: str

@@ -135,20 +135,22 @@ class Watch:
         return self._memory_fault()
 
     def _memory_fault(self) -> str | None:
-        used = resident_bytes()
-        if used <= self._memory_bytes:
+        if resident_bytes() <= self._memory_bytes:
             self._shed = 0
             return None
         if time.monotonic() - self._shed_s < SHED_PAUSE_S:
+            return None
+        self._shed_s = time.monotonic()
+        give_back_memory()  # up to a hundred megabytes where streams and objects come and go
+        used = resident_bytes()
+        if used <= self._memory_bytes:
             return None
         if self._shed == SHED_TRIES:
             return f"{used >> 20} MiB are resident, over limits.memory_mib ({self._memory_bytes >> 20})"
         log.error("%d MiB are resident, over limits.memory_mib: the newest connections are shut", used >> 20)
         self._shed += 1
-        self._shed_s = time.monotonic()
         for peers in self._peers:
             peers.shed()
-        give_back_memory()
         return None
 
     def _look_at_stop(self, stopping_s: float) -> None:
