@@ -112,6 +112,27 @@ class TestObjects:
             assert talk.ask("objects.add", stream="cam", points=[RESTING], **more)["object"] == given
 
 
+class TestStreamsThatAreGone:
+    """A stream refers to itself, so that it goes when Python happens to look for such things; its frames do not."""
+
+    def test_a_removed_one_keeps_no_frames(self, talk: Talk) -> None:
+        buffer = talk.daemon._table.stream("cam").source.buffer
+        wait_until(lambda: len(buffer) > 3)
+        talk.ask("streams.remove", stream="cam")
+        wait_until(lambda: len(buffer) <= 1)  # one may have been on its way
+
+    def test_one_that_was_opened_anew_neither(self, video: Path) -> None:
+        before, after = (
+            configuration(streams={"cam": {"url": str(video), "loop": True, "buffer": {"seconds": seconds}}})
+            for seconds in (60, 50)
+        )
+        with serving(before, read_config=lambda: after) as talk:
+            buffer = talk.daemon._table.stream("cam").source.buffer
+            wait_until(lambda: len(buffer) > 3)
+            talk.daemon.reload()
+            wait_until(lambda: len(buffer) <= 1)
+
+
 class TestDetections:
     def test_new_ones_are_added_and_known_ones_matched(self, talk: Talk) -> None:
         known = talk.ask("objects.add", stream="cam", points=[RESTING], frame=0)["object"]

@@ -132,6 +132,17 @@ def test_nothing_decoded_yet():
     assert (len(buffer), buffer.nbytes, buffer.seconds) == (0, 0, 0.0)
 
 
+def test_cleared_it_is_as_before_its_first_frame_and_goes_on():
+    buffer = filled(5)
+    buffer.pin(2, 60, 0)
+    buffer.clear()
+    assert (len(buffer), buffer.nbytes, buffer.since(-1), buffer.give_up(), 2 in buffer) == (0, 0, [], 0, False)
+    with pytest.raises(NoFrame):
+        buffer.newest()
+    buffer.put(frame(5))
+    assert (buffer.newest().index, buffer.nbytes) == (5, 12)
+
+
 def test_indices_never_leap():
     buffer = filled(3)
     for index in (2, 4, 0):

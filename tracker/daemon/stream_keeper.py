@@ -114,6 +114,7 @@ class StreamKeeper:
         before = stream.source
         paused = before.state == "paused"
         before.stop(timeout_s=0)  # it numbers no frame from here on
+        before.buffer.clear()
         source = self._source(stream.name, config, playlists=True)
         source.go_on_from(before.decoded, before.epoch)
         source.take_counts(before)
@@ -127,6 +128,7 @@ class StreamKeeper:
     def _close(self, stream: TrackedStream) -> None:
         self._table.remove(stream)
         stream.source.stop(timeout_s=0)  # it ends by itself, at the latest with its time-out
+        stream.source.buffer.clear()
         self._publish_event(stream.source, "stream_removed")
         self._closed(stream.name)
 

@@ -57,6 +57,14 @@ class RollingBuffer:
                 self._drop_kept(min(self._kept))
             return before_nbytes - self._nbytes
 
+    def clear(self) -> None:
+        """Drop all frames, for a stream that is gone: what refers to it may take its time to go as well."""
+        with self._changed:
+            self._frames.clear()
+            self._kept.clear()
+            self._pins.clear()
+            self._oldest, self._nbytes = self._newest + 1, 0
+
     def get(self, index: int) -> Frame:
         """Raises FrameGone where `index` is not in the buffer, NoFrame where nothing is."""
         with self._changed:
