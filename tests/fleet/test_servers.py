@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.nats, pytest.mark.timeout(300)]
 
 PATIENCE_S = 240.0
 BRIEFLY_S = 0.5
+EXPIRE_S = 3
 WANTED = WantedStream(url="file:///film.mp4")
 
 
@@ -79,6 +80,23 @@ class TestCredentials:
             return await asyncio.to_thread(subprocess.check_output, command, text=True)
 
         assert "cam" in asyncio.run(asyncio.wait_for(listed(), PATIENCE_S))
+
+    def test_that_expired_are_read_anew(self, server: NatsServer, ours: Account, tmp_path: Path) -> None:
+        path = ours.write_credentials(tmp_path / "box.creds", lasts_s=EXPIRE_S)
+
+        async def expires() -> None:
+            async with box_of(NatsConfig(servers=(server.url,), credentials=str(path)), SimulatedDaemon()) as box:
+                was_in = False
+                while not was_in or box.connected:
+                    was_in |= box.connected
+                    if not was_in:  # a busy machine was slower than they last
+                        ours.write_credentials(path, lasts_s=EXPIRE_S)
+                    await asyncio.sleep(BRIEFLY_S)
+                ours.write_credentials(path)
+                while not box.connected:
+                    await asyncio.sleep(BRIEFLY_S)
+
+        asyncio.run(asyncio.wait_for(expires(), PATIENCE_S))
 
     def test_of_a_client_with_the_permissions_of_the_manual(
         self, server: NatsServer, ours: Account, tmp_path: Path

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,14 @@ class Account:
     pair: nkeys.KeyPair
     configuration: Path
 
-    def write_credentials(self, path: Path, permissions: dict[str, list[str]] | None = None) -> Path:
+    def write_credentials(
+        self, path: Path, permissions: dict[str, list[str]] | None = None, *, lasts_s: int | None = None
+    ) -> Path:
         """Of a new user, who may do everything, or `publish` to these subjects and `subscribe` to those."""
         user = _new_pair(nkeys.PREFIX_BYTE_USER)
         may = {kind[:3]: {"allow": subjects} for kind, subjects in (permissions or {}).items()}
-        token = _token(self.pair, user, "user", {"subs": -1, "data": -1, "payload": -1, **may})
+        ends = {} if lasts_s is None else {"exp": int(time.time()) + lasts_s}
+        token = _token(self.pair, user, "user", {"subs": -1, "data": -1, "payload": -1, **may}, **ends)
         path.write_text(CREDS.format(token=token, seed=user.seed.decode()))
         return path
 
@@ -65,13 +69,14 @@ def _public(pair: nkeys.KeyPair) -> str:
     return pair.public_key.decode()
 
 
-def _token(issuer: nkeys.KeyPair, subject: nkeys.KeyPair, kind: str, more: dict[str, Any]) -> str:
+def _token(issuer: nkeys.KeyPair, subject: nkeys.KeyPair, kind: str, more: dict[str, Any], **ends: int) -> str:
     claims = {
         "iat": 1,
         "iss": _public(issuer),
         "sub": _public(subject),
         "name": kind,
         "nats": {"type": kind, "version": 2, **more},
+        **ends,
     }
     claims["jti"] = base64.b32encode(hashlib.sha256(_json(claims)).digest()).decode().rstrip("=")
     signed = f"{_base64(_json(HEADER))}.{_base64(_json(claims))}"

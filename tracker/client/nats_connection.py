@@ -132,15 +132,32 @@ def _words(error: Exception) -> str:
 
 def _client(*, wants_tls: bool) -> "Nats":
     from nats.aio.client import Client as Nats
+    from nats.errors import Error as NatsError
+    from nats.protocol.parser import PERMISSIONS_ERR
 
-    class SecureNats(Nats):
-        """nats-py speaks TLS only where the server's first line asks for it, and that line comes in plain."""
+    class KeptNats(Nats):
+        """nats-py closes a connection for ever where the server says that it ends it: credentials that expired, or
+        were taken away, are renewed one day."""
+
+        async def _process_err(self, err_msg: str) -> None:
+            if PERMISSIONS_ERR in err_msg:  # of one subject; the connection stays
+                await super()._process_err(err_msg)
+                return
+            log.warning("NATS ends the connection: %s", err_msg.strip("'"))
+            await self._process_op_err(NatsError(f"nats: {err_msg}"))
+
+        async def _select_next_server(self) -> None:
+            """It leaves a connection that was refused to Python's garbage."""
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
+            await super()._select_next_server()
 
         async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+            """nats-py speaks TLS only where the server's first line asks for it, and that line comes in plain."""
             assert self._current_server is not None
             is_plain = self._current_server.uri.scheme != "wss" and not info.get("tls_required")
-            if initial_connection and is_plain:
+            if wants_tls and initial_connection and is_plain:
                 raise ssl.SSLError(ssl.SSL_ERROR_SSL, NO_TLS)
             await super()._process_info(info, initial_connection)
 
-    return SecureNats() if wants_tls else Nats()
+    return KeptNats()
