@@ -49,7 +49,7 @@ class BusyDaemon(SimulatedDaemon):
 
 async def _claim_elsewhere(buckets: Buckets) -> None:
     """As a box that was handed the stream later."""
-    await Ownership(buckets, "cam", Token(1, 1000)).make("south")
+    await Ownership(buckets, "cam", Token(10**14, 1)).make("south")
 
 
 @pytest.mark.parametrize("at_start", [False, True], ids=["it went to another box", "it is not served here"])

@@ -70,7 +70,7 @@ async def afterwards(server: NatsServer, happens: Meanwhile, stages: list[list[s
 
 async def _claim_elsewhere(buckets: Buckets) -> None:
     """As a box that was handed the stream later."""
-    await Ownership(buckets, "cam", Token(1, 1000)).make("south")
+    await Ownership(buckets, "cam", Token(10**14, 1)).make("south")
 
 
 async def _fail(buckets: Buckets) -> None:  # noqa: ARG001 - as NATS does

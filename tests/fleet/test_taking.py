@@ -9,14 +9,13 @@ from typing import Any, cast
 import pytest
 from msgspec import structs
 
-from benches.fleet_boxes import SimulatedDaemon
-from helpers.boxes import asked, box_of, until
+from helpers.boxes import HoldingDaemon, asked, box_of, until
 from helpers.fleets import nats_server
 from helpers.tracking import Talk, blobs, configuration, serving, wait_until
 from tracker.client import AsyncClient, Message
 from tracker.client.nats_options import NatsOptions
 from tracker.daemon.operations import moves
-from tracker.errors import Timeout, TrackerError, TransferGone, UnknownStream
+from tracker.errors import TrackerError, TransferGone
 from tracker.fleet import daemon_link, people
 from tracker.fleet.box import Box
 from tracker.fleet.buckets import Buckets
@@ -27,7 +26,7 @@ from tracker.fleet.settings import NatsConfig, WantedStream
 from tracker.protocol.fields import MAX_OBJECT, MAX_TRANSFERS
 from tracker.protocol.messages import Event
 from tracker.protocol.placement import SAVE, Token, key_of
-from tracker.protocol.records import MovedObject, StreamRecord
+from tracker.protocol.records import MovedObject
 
 PATIENCE_S = 180.0
 CHUNK_BYTES = 1000  # the object that is exported takes many
@@ -170,43 +169,6 @@ class TestObjectsOfManyChunks:
 
         linked(talk, work)
         assert ids_on(talk, "new") == [1]
-
-
-def stored_object(object_id: int) -> StoredObject:
-    record = MovedObject(
-        object=object_id, frame=5, size_wh=(64, 48), label=None, meta={}, expire_s=None, age=3, lost_for_s=None
-    )
-    return StoredObject(record, b"memory")
-
-
-class HoldingDaemon(SimulatedDaemon):
-    """Has objects. It may be silent when it is to take the second one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.objects: dict[int, StoredObject] = {}
-        self.silent_times = 0
-
-    async def remove_stream(self, stream: str) -> StreamRecord | None:
-        self.objects.clear()
-        return await super().remove_stream(stream)
-
-    async def export(self, stream: str) -> list[StoredObject]:
-        if stream not in self._streams:
-            raise UnknownStream(f"stream: no stream is called {stream!r}")
-        return list(self.objects.values())
-
-    async def take(self, stream: str, stored: StoredObject) -> None:  # noqa: ARG002 - there is only one
-        if self.objects and self.silent_times > 0:
-            self.silent_times -= 1
-            raise Timeout("no reply")
-        self.hold(stored.record.object)
-
-    def hold(self, *ids: int) -> None:
-        self.objects.update({object_id: stored_object(object_id) for object_id in ids})
-
-    async def urls(self) -> list[str]:
-        return [record.url for record in await self.streams()]
 
 
 Work = Callable[[HoldingDaemon, Box, Buckets], Awaitable[None]]

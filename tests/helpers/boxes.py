@@ -6,16 +6,20 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from msgspec import structs
 from nats.aio.client import Client as Nats
 from nats.errors import Error as NatsError
 
 from benches.fleet_boxes import SimulatedDaemon
+from helpers.fake_daemon import MOVED
 from tracker.client.nats_connection import close_nats, connect_nats
 from tracker.client.nats_options import NatsOptions
-from tracker.errors import ConfigError
+from tracker.errors import ConfigError, Timeout, UnknownStream
 from tracker.fleet.box import Box
 from tracker.fleet.buckets import Buckets
+from tracker.fleet.bundles import StoredObject
 from tracker.fleet.settings import BoxConfig, NatsConfig
+from tracker.protocol.records import StreamRecord
 
 LOOK_S = 0.02
 TRY_AGAIN_S = 0.5
@@ -69,3 +73,37 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             if await condition():
                 return
         await asyncio.sleep(LOOK_S)
+
+
+def stored_object(object_id: int) -> StoredObject:
+    return StoredObject(structs.replace(MOVED, object=object_id), b"memory")
+
+
+class HoldingDaemon(SimulatedDaemon):
+    """Has objects. It may be silent when it is to take the second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects: dict[int, StoredObject] = {}
+        self.silent_times = 0
+
+    async def remove_stream(self, stream: str) -> StreamRecord | None:
+        self.objects.clear()
+        return await super().remove_stream(stream)
+
+    async def export(self, stream: str) -> list[StoredObject]:
+        if stream not in self._streams:
+            raise UnknownStream(f"stream: no stream is called {stream!r}")
+        return list(self.objects.values())
+
+    async def take(self, stream: str, stored: StoredObject) -> None:  # noqa: ARG002 - there is only one
+        if self.objects and self.silent_times > 0:
+            self.silent_times -= 1
+            raise Timeout("no reply")
+        self.hold(stored.record.object)
+
+    def hold(self, *ids: int) -> None:
+        self.objects.update({object_id: stored_object(object_id) for object_id in ids})
+
+    async def urls(self) -> list[str]:
+        return [record.url for record in await self.streams()]

@@ -40,6 +40,10 @@ from tracker.protocol.records import StreamRecord
 log = logging.getLogger(__name__)
 
 NATS_GONE = "NATS is gone: what runs goes on, nothing is placed"
+STATE_GONE = (
+    "NATS has lost what it stored: the streams that run are wanted as they are; all else, as other streams, drains "
+    "and jobs, people have to say again"
+)
 ASLEEP_S = ACK_WAIT_S / 2  # between two ticks: the process was stopped, and may own nothing any more
 SWEEP_S = 4 * 3600.0  # between two sweeps of what dead boxes left
 DAEMON_GONE_S = 3.0  # then its streams go elsewhere
@@ -84,14 +88,13 @@ class Box:
                 self._mirror = Mirror(self._nats, self._is_ours)
                 self._spawn(self._mirror.run())
             if self._config.jobs.inputs:
-                replicas = self._config.nats.replicas
-                files = await answered(lambda: Files.create(self._nats, replicas))
+                files = await self._files()
                 self._spawn(Worker(self.name, self._config.jobs, self._daemon, files, self._may_work).run())
             await self._tick()
 
     async def _open(self, nats: Nats, key: str | None) -> None:
-        replicas = self._config.nats.replicas
-        self._buckets = await answered(lambda: Buckets.create(nats, replicas))
+        self._buckets = await self._opened()
+        self._founded = self._buckets.founded
         self._orders = View(nats, ORDERS, self._ordered)
         self._placing = Placing(
             self._buckets, self.name, self._config.labels, self._room, self._orders.entries, self._take
@@ -105,6 +108,8 @@ class Box:
             self._config.advertise.control or self._config.daemon.control,
             self._publish_endpoint,
             key,
+            lambda: self._founded,
+            lambda: self.connected,
             self._served,
         )
         self._needs = View(nats, NEEDS, self._placing.needs_changed)
@@ -116,6 +121,12 @@ class Box:
             await self._reload()
         self._placing.start()
         log.info("box %s is in the fleet", self.name)
+
+    async def _opened(self) -> Buckets:
+        return await answered(lambda: Buckets.create(self._nats, self._config.nats.replicas))
+
+    async def _files(self) -> Files:
+        return await answered(lambda: Files.create(self._nats, self._config.nats.replicas))
 
     async def _stop_tasks(self) -> None:
         """Streams that are still here are left to their time: JetStream hands them on when this box is silent."""
@@ -193,10 +204,25 @@ class Box:
         log.info("NATS is back")
         if not self._is_open:  # it has nothing to say yet
             return
-        self.connected = True
         self._placing.pulls_from_s = time.monotonic() + ACK_WAIT_S
         for lease in list(self.leases.values()):
             await lease.in_progress()
+        self._spawn(self._go_on(self._nats.stats["reconnects"]))
+
+    async def _go_on(self, reconnects: int) -> None:
+        """Once it is clear whether NATS still has what it stored, unless it is lost meanwhile."""
+        founded = (await self._opened()).founded
+        is_lost, has_files = founded != self._founded, bool(self._config.jobs.inputs)
+        if is_lost and has_files:
+            await self._files()
+        if reconnects != self._nats.stats["reconnects"] or not self._nats.is_connected:
+            return
+        self.connected = True
+        if is_lost:
+            log.error(STATE_GONE)
+            self._founded = founded
+            for lease in self.leases.values():
+                lease.refound()
         self._verify_all()
         self._spawn(self._reload())
         self._spawn(self._note(None))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from nats.aio.client import Client as Nats
@@ -64,6 +65,7 @@ class Buckets:
     boxes: KeyValue
     orders: KeyValue
     bundles: ObjectStore
+    founded: datetime  # by JetStream's clock; another one: NATS has lost what it stored
 
     @classmethod
     async def open(cls, nats: Nats) -> "Buckets":
@@ -72,11 +74,12 @@ class Buckets:
         try:
             wanted, needs, claims, where, boxes, orders = [await js.key_value(name) for name in TTL_S]
             bundles = await js.object_store(BUNDLES)
+            founded = await _founded(js)
         except (NotFoundError, BucketNotFoundError):
             raise ConfigError(
                 ["there is no fleet in this NATS yet: start a box first, trackerd fleet serve"]
             ) from None
-        return cls(nats, js, wanted, needs, claims, where, boxes, orders, bundles)
+        return cls(nats, js, wanted, needs, claims, where, boxes, orders, bundles, founded)
 
     @classmethod
     async def create(cls, nats: Nats, replicas: int) -> "Buckets":
@@ -98,6 +101,12 @@ class Buckets:
             )
         await make(js.create_object_store, BUNDLES, api.ObjectStoreConfig(replicas=replicas))
         return await cls.open(nats)
+
+
+async def _founded(js: JetStreamContext) -> datetime:
+    created = (await js.stream_info(QUEUE)).created
+    assert created is not None, "JetStream says it of each"
+    return created
 
 
 async def make(make_it: Callable[..., Awaitable[Any]], *settings: Any) -> None:

@@ -53,11 +53,14 @@ class Ownership:
 
     async def look(self) -> None:
         """See whether somebody else has claimed the stream, after a time in which that was not heard."""
-        entry = await entry_of(self._buckets.claims, self._key)
-        claim: Claim | None = decoded(entry.value, Claim)
-        if claim is not None and claim.token > self.token:
-            raise Superseded
-        self._claim_revision = entry.revision
+        if await self._read() is None:
+            raise self._unclaimed()
+
+    async def refound(self) -> None:
+        """Claim the stream again, where NATS has lost what it stored."""
+        self._where_revision = 0
+        await self._read()
+        await self._write(self.claim)
 
     async def refuse(self, message: str) -> None:
         """Say why the stream is not served."""
@@ -88,7 +91,7 @@ class Ownership:
     async def point_at_own_bundle(self) -> None:
         """Say that the objects stored under our token are those that count."""
         if self.claim.bundle == str(self.token):
-            self._claim_revision = await self._own_revision()
+            await self._own()
         else:
             await self._write(structs.replace(self.claim, bundle=str(self.token), message=None))
 
@@ -125,19 +128,32 @@ class Ownership:
         bucket, data = self._buckets.claims, msgspec.json.encode(claim)
         revision = await compare_and_set(bucket, self._key, data, self._claim_revision)
         if revision is None:  # by somebody else, or by ourselves, and the answer was lost
-            self._claim_revision = await self._own_revision()
+            await self._own()
             revision = await compare_and_set(bucket, self._key, data, self._claim_revision)
         if revision is None:
             raise Superseded
         self._claim, self._claim_revision = claim, revision
 
-    async def _own_revision(self) -> int:
-        """Of the claim, while it is ours."""
+    async def _own(self) -> None:
+        """See that the claim is ours."""
+        claim = await self._read()
+        if claim is None:
+            raise self._unclaimed()
+        if claim.token != self.token:
+            raise Superseded
+
+    async def _read(self) -> Claim | None:
+        """The claim as it is now, which what is written next comes after."""
         entry = await entry_of(self._buckets.claims, self._key)
         claim: Claim | None = decoded(entry.value, Claim)
-        if claim is None or claim.token != self.token:
+        if claim is not None and claim.token > self.token:
             raise Superseded
-        return entry.revision
+        self._claim_revision = entry.revision if claim is not None else 0  # over its removal we write nothing
+        return claim
+
+    def _unclaimed(self) -> TimeoutError:
+        """It is told soon whether nobody wants the stream any more, somebody else has it, or NATS has lost all."""
+        return TimeoutError(f"{self.stream!r} has no claim")
 
 
 def _end_of_next(end: int, block: int) -> int:

@@ -1,8 +1,9 @@
 """One stream that this box owns: what happens to it, and what the owner does about that, one after the other.
 
 JetStream hands a stream's message to one box at a time, and hands it on when that box falls silent. Its token, the
-stream's sequence and the delivery count, is made good by compare-and-set in the bucket of claims: of two boxes that
-were handed the same stream, the one with the greater token serves it, and the other gives it up.
+message's sequence and the delivery count, is made good by compare-and-set in the bucket of claims: of two boxes
+that were handed the same stream, the one with the greater token serves it, and the other gives it up. The sequence
+counts from the millisecond in which the fleet was founded: tokens grow also where NATS has lost an earlier queue.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.5  # at least so often, while it is given away
 TRY_AGAIN_S = 0.2
 
-Wish = Literal["superseded", "gone", "lost", "verify", "restart", "give"]
+Wish = Literal["superseded", "gone", "lost", "refound", "verify", "restart", "give"]
 CHANGES_OBJECTS = {"object_added", "object_refined", "object_removed", "object_expired", "object_failed"}
 
 
@@ -39,8 +40,7 @@ class Lease:
     def __init__(self, ground: Ground, stream: str, message: Msg) -> None:
         self.stream = stream
         self.claimed = asyncio.Event()  # or not to be had
-        meta = message.metadata
-        self.token = Token(meta.sequence.stream, meta.num_delivered)
+        self.token = _token_of(message, ground)
         self._ground = ground
         self._tenure = Tenure(ground, stream, self.token, message)
         self._wishes: set[Wish] = set()
@@ -49,6 +49,7 @@ class Lease:
             "superseded": self._be_superseded,
             "gone": self._tenure.end,
             "lost": self._tenure.lose,
+            "refound": self._tenure.refound,
             "verify": self._tenure.verify,
             "restart": self._tenure.restart,
             "give": self._tenure.give_away,
@@ -68,7 +69,7 @@ class Lease:
         """Whether this is the stream's message, handed out again while it is served: servers of NATS that choose a
         new leader may lose for longer than it lasts that it is in progress. The token counts as long as nobody else
         has claimed the stream."""
-        if self._tenure.state != "serving" or message.metadata.sequence.stream != self.token.sequence:
+        if self._tenure.state != "serving" or _token_of(message, self._ground).sequence != self.token.sequence:
             return False
         self._tenure.message = message
         self.verify()
@@ -85,6 +86,10 @@ class Lease:
     def verify(self) -> None:
         """NATS was away, or this process was: see whether the stream is still ours."""
         self._wish("verify")
+
+    def refound(self) -> None:
+        """NATS has lost what it stored."""
+        self._wish("refound")
 
     def take_record(self, record: StreamRecord | None) -> None:
         """The stream in the daemon's status; None where it is not in it."""
@@ -145,6 +150,9 @@ class Lease:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._idle_s())
             self._wake.clear()
+            if not self._ground.is_in_the_fleet():
+                await asyncio.sleep(TRY_AGAIN_S)
+                continue
             try:
                 await self._step()
             except (NatsError, TimeoutError, OSError) as error:  # what runs goes on; it is tried again
@@ -198,3 +206,8 @@ class Lease:
     def _wish(self, what: Wish) -> None:
         self._wishes.add(what)
         self._wake.set()
+
+
+def _token_of(message: Msg, ground: Ground) -> Token:
+    meta = message.metadata
+    return Token(int(ground.founded().timestamp() * 1000) + meta.sequence.stream, meta.num_delivered)

@@ -43,7 +43,7 @@ def consumer_of(needs: str) -> api.ConsumerConfig:
     )
 
 
-async def queue_missing(buckets: Buckets) -> None:
+async def queue_missing(buckets: Buckets, keys: str = ">") -> None:
     """A message for each wanted stream that has none: new ones, and those of an `apply` that was cut short.
 
     The entry of their needs is written first, also where it is there: who is about to delete it, since no stream
@@ -53,7 +53,7 @@ async def queue_missing(buckets: Buckets) -> None:
     known = await all_entries(buckets.js, NEEDS)
     missing: list[str] = []
     unknown: dict[str, bytes] = {}
-    for key, data in (await all_entries(buckets.js, WANTED)).items():
+    for key, data in (await all_entries(buckets.js, WANTED, keys)).items():
         settings: WantedStream | None = decoded(data, WantedStream)
         if settings is None:
             continue

@@ -18,7 +18,7 @@ from nats.errors import Error as NatsError
 from nats.errors import MsgAlreadyAckdError, NoRespondersError
 
 from tracker.errors import DaemonGone, Timeout, TrackerError
-from tracker.fleet.buckets import entry_of
+from tracker.fleet.buckets import compare_and_set, entry_of
 from tracker.fleet.bundles import Bundle
 from tracker.fleet.claim import Ownership
 from tracker.fleet.ground import Ground
@@ -26,7 +26,7 @@ from tracker.fleet.keeping import Keeping
 from tracker.fleet.queueing import queue_missing
 from tracker.fleet.records import decoded
 from tracker.fleet.serving import Serving
-from tracker.fleet.settings import WantedStream
+from tracker.fleet.settings import WantedStream, to_json
 from tracker.protocol.fields import StreamState
 from tracker.protocol.placement import Token, Where, key_of
 
@@ -99,6 +99,15 @@ class Tenure:
             await self.keeping.save()
             await self._serve_anew(settings)
         self.renew_due_s = 0.0
+
+    async def refound(self) -> None:
+        """NATS has lost what it stored: want the stream as it is here, for whoever takes it to go on with."""
+        await self.ownership.refound()
+        wanted = self._ground.buckets.wanted  # as somebody wants it again already, it stays
+        await compare_and_set(wanted, key_of(self._stream), to_json(self._wanted), 0)
+        await self.keeping.save()
+        await queue_missing(self._ground.buckets, key_of(self._stream))
+        self.state = "given"
 
     async def restart(self) -> None:
         """The daemon does not serve it any more: it was restarted, or somebody removed the stream there."""
@@ -194,7 +203,7 @@ class Tenure:
         with contextlib.suppress(*done_with):
             await self.message.ack_sync()
         if await self._settings() is not None:
-            await queue_missing(self._ground.buckets)
+            await queue_missing(self._ground.buckets, key_of(self._stream))
 
     async def _wait_for_successor(self) -> None:
         deadline_s = time.monotonic() + HANDED_OVER_S

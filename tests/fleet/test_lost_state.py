@@ -1,0 +1,95 @@
+"""NATS comes back without what it stored: what runs goes on, and its boxes want it again. A real NATS."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from helpers.boxes import HoldingDaemon, asked, box_of, connected_to, until
+from helpers.fleets import NatsServer, nats_server
+from tracker.client.nats_options import NatsOptions
+from tracker.fleet import people
+from tracker.fleet.buckets import Buckets, entry_of
+from tracker.fleet.claim import Ownership
+from tracker.fleet.settings import NatsConfig, WantedStream
+from tracker.protocol.placement import Token
+
+pytestmark = [pytest.mark.nats, pytest.mark.timeout(120)]
+
+PATIENCE_S = 100.0
+WANTED = {name: WantedStream(url=f"file:///{name}.mp4", needs={"gpu": name == "yard"}) for name in ("gate", "yard")}
+
+
+async def placed(buckets: Buckets) -> dict[str, people.Placed]:
+    """Live streams that can be found."""
+    return {stream.stream: stream for stream in (await people.state(buckets)).streams if stream.state == "live"}
+
+
+def lose_what_is_stored(server: NatsServer) -> None:
+    server.stop()
+    shutil.rmtree(server.folder)
+    server.start()
+
+
+def test_streams_and_their_objects_go_on_and_nothing_is_counted_from_one_again(tmp_path: Path) -> None:
+    async def work(server: NatsServer) -> None:
+        nats, options = NatsConfig(servers=(server.url,)), NatsOptions([server.url])
+        daemons = [HoldingDaemon(), HoldingDaemon()]
+        async with (
+            box_of(nats, daemons[0], "north", labels={"gpu": False}),
+            box_of(nats, daemons[1], "south", labels={"gpu": True}),
+        ):
+            async with asked(options) as buckets:
+                await people.apply(buckets, WANTED, prune=False)
+
+                async def are_live() -> bool:
+                    return (await placed(buckets)).keys() == WANTED.keys()
+
+                await until(are_live)
+                before = await placed(buckets)
+            for daemon in daemons:
+                daemon.hold(5, 7)
+            records = [record for daemon in daemons for record in await daemon.streams()]
+            lose_what_is_stored(server)
+            async with asked(options) as buckets:
+
+                async def are_taken_anew() -> bool:
+                    now = await placed(buckets)
+                    return now.keys() == WANTED.keys() and all(_is_newer(now[name], before[name]) for name in now)
+
+                await until(are_taken_anew)
+                now = await placed(buckets)
+            assert {name: structs.replace(now[name], owner=before[name].owner) for name in now} == before
+            for daemon, record in zip(daemons, records, strict=True):
+                (streams,) = await daemon.streams()
+                assert (streams.stream, streams.decoded > record.decoded) == (record.stream, True)
+                assert sorted(daemon.objects) == [5, 7]
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))
+
+
+def test_an_owner_who_did_not_hear_that_his_stream_was_removed_does_not_claim_it_again(tmp_path: Path) -> None:
+    """It may be wanted anew already: whoever gets it then begins from nothing."""
+
+    async def work(server: NatsServer) -> None:
+        async with connected_to(NatsOptions([server.url])) as nats:
+            buckets = await Buckets.create(nats, 1)
+            ours = Ownership(buckets, "gate", Token(1, 1))
+            await ours.make("north")
+            await buckets.claims.purge("gate")
+            for write in (ours.look, ours.confirm, ours.point_at_own_bundle):
+                with pytest.raises(TimeoutError):
+                    await write()
+            assert (await entry_of(buckets.claims, "gate")).value is None
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))
+
+
+def _is_newer(now: people.Placed, before: people.Placed) -> bool:
+    assert now.owner is not None
+    assert before.owner is not None
+    return Token.parse(now.owner) > Token.parse(before.owner)
