@@ -16,6 +16,7 @@ from tracker.client.nats_options import NatsOptions
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.bundles import CHUNKS, Bundle, StoredObject, drop_bundle, drop_leftovers, get_bundle, put_bundle
+from tracker.fleet.claim import Ownership
 from tracker.fleet.records import BUNDLES
 from tracker.fleet.settings import NatsConfig, WantedStream
 from tracker.protocol.placement import Token
@@ -77,6 +78,7 @@ def test_who_is_stopped_while_he_stores_objects_has_stored_them(
 def test_what_a_dead_box_left_is_removed_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(buckets: Buckets) -> None:
         assert await drop_leftovers(buckets.js) == 0
+        await Ownership(buckets, "cam", TOKEN).make("north")
         dead = await die_while_storing(buckets)
         await put_bundle(buckets.bundles, "cam", TOKEN, BUNDLE)
         await buckets.js.publish(f"$O.{BUNDLES}.M.c3RyYW5nZQ==", b"\xff")
@@ -88,6 +90,29 @@ def test_what_a_dead_box_left_is_removed_and_no_more(tmp_path: Path, monkeypatch
         assert await drop_leftovers(buckets.js) == 1
         assert await left(buckets) == before - {dead}
         assert await get_bundle(buckets.js, "cam", [str(TOKEN)]) == BUNDLE
+
+    fleet(tmp_path, work)
+
+
+def test_objects_of_a_stream_that_was_removed_while_no_box_had_it_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.fleet.bundles.LEFT_FOR", timedelta(0))
+
+    async def work(buckets: Buckets) -> None:
+        for stream in ("gate", "yard"):
+            await buckets.wanted.put(stream, b"{}")
+            await Ownership(buckets, stream, TOKEN).make("north")
+            await put_bundle(buckets.bundles, stream, TOKEN, BUNDLE)
+        await Ownership(buckets, "yard", Token(1, 2)).make("south")  # which has not stored any yet
+        await people.remove(buckets, ["gate"])
+        await put_bundle(buckets.bundles, "yard", Token(1, 2), BUNDLE)  # the clock goes on
+        for _ in range(2):
+            await drop_leftovers(buckets.js)
+        assert await get_bundle(buckets.js, "gate", [str(TOKEN)]) == Bundle()
+        assert await get_bundle(buckets.js, "yard", [str(Token(1, 2))]) == BUNDLE
+        await drop_bundle(buckets.js, buckets.bundles, "yard", str(Token(1, 2)))
+        assert await left(buckets) == set()
 
     fleet(tmp_path, work)
 

@@ -169,7 +169,7 @@ class Box:
             await asyncio.sleep(random.uniform(0, 2 * SWEEP_S))
             with contextlib.suppress(NatsError, TimeoutError, OSError):
                 if number := await drop_leftovers(self._buckets.js):
-                    log.info("objects of a box that died while it stored them are removed, %d times", number)
+                    log.info("objects that boxes which died have left in NATS are removed, %d times", number)
 
     def record(self) -> BoxRecord:
         status = self._daemon.status

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import logging
+import re
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -15,10 +16,17 @@ from nats.js.object_store import ObjectStore
 
 from tracker.client.tasks import waited_out
 from tracker.errors import TrackerError
-from tracker.fleet.reading import MAX_SUBJECTS, BadObject, newest_messages, stored_data, subjects_of
-from tracker.fleet.records import BUNDLES, bundle_name
+from tracker.fleet.reading import (
+    MAX_SUBJECTS,
+    BadObject,
+    all_entries,
+    newest_messages,
+    stored_data,
+    subjects_of,
+)
+from tracker.fleet.records import BUNDLES, CLAIMS, Claim, bundle_name, decoded
 from tracker.protocol.fields import MAX_ITEMS, ObjectId
-from tracker.protocol.placement import Token
+from tracker.protocol.placement import TOKEN, Token, name_of
 from tracker.protocol.records import MovedObject
 
 log = logging.getLogger(__name__)
@@ -36,7 +44,12 @@ class StoredObject(Struct, frozen=True):
 class _Record(Struct, frozen=True):
     """Of an object, as nats-py writes it; as much as is needed here."""
 
+    name: str = ""
     nuid: str = ""
+
+    @property
+    def is_bundle(self) -> bool:
+        return re.match(TOKEN, self.name.rpartition("/")[2]) is not None
 
 
 class Bundle(Struct, frozen=True):
@@ -87,26 +100,44 @@ async def drop_bundle(js: JetStreamContext, store: ObjectStore, stream: str, tok
 
 
 async def drop_leftovers(js: JetStreamContext) -> int:
-    """What boxes had written of bundles when they died. Returns of how many.
+    """What boxes had written of bundles when they died, and bundles that no claim names: of streams that people
+    removed while no box had them. Returns how many.
 
-    The records are read after the chunks: what is recorded in between was written of late, as is what a box is
-    writing. By JetStream's clock: its newest message is of now, wherever a fleet stores anything.
+    The records are read after the chunks, and the claims after the records: what is recorded in between was
+    written of late, as is what a box is writing. By JetStream's clock: its newest message is of now, wherever a
+    fleet stores anything.
     """
     stream = f"OBJ_{BUNDLES}"
     chunks = await subjects_of(js, stream, f"{CHUNKS}*")
     records = await newest_messages(js, stream, f"$O.{BUNDLES}.M.*")
+    claimed = await _claimed(js)
     if len(records) >= MAX_SUBJECTS:  # not all are told
         return 0
-    nameless = set(chunks) - {CHUNKS + _nuid(record) for record in records.values()}
+    known = {subject: _record(record) for subject, record in records.items()}
+    nameless = set(chunks) - {CHUNKS + record.nuid for record in known.values()}
     written: dict[str, datetime] = {}
     for subject in nameless:
         with contextlib.suppress(NotFoundError):  # it was replaced meanwhile
             written[subject] = _time(await js.get_last_msg(stream, subject))
     now = max([*map(_time, records.values()), *written.values()], default=None)
+    unclaimed = [subject for subject, record in known.items() if record.is_bundle and record.name not in claimed]
+    written |= {subject: _time(records[subject]) for subject in unclaimed}  # their chunks are nameless next time
     old = [subject for subject, time in written.items() if now is not None and now - time > LEFT_FOR]
     for subject in old:
         await js.purge_stream(stream, subject=subject)
     return len(old)
+
+
+async def _claimed(js: JetStreamContext) -> set[str]:
+    """The bundles that owners have, or go on from."""
+    claims = {name_of(key): decoded(data, Claim) for key, data in (await all_entries(js, CLAIMS)).items()}
+    return {
+        bundle_name(stream, token)
+        for stream, claim in claims.items()
+        if claim is not None
+        for token in (claim.owner, claim.bundle)
+        if token is not None
+    }
 
 
 def _time(message: api.RawStreamMsg) -> datetime:
@@ -114,9 +145,9 @@ def _time(message: api.RawStreamMsg) -> datetime:
     return message.time
 
 
-def _nuid(record: api.RawStreamMsg) -> str:
-    """Of the chunks that it names; of what others wrote, none."""
+def _record(message: api.RawStreamMsg) -> _Record:
+    """An empty one of what others wrote."""
     try:
-        return msgspec.json.decode(record.data or b"", type=_Record).nuid
+        return msgspec.json.decode(message.data or b"", type=_Record)
     except (ValueError, RecursionError):
-        return ""
+        return _Record()
