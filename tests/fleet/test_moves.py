@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tracker.protocol.records import StreamRecord
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
 
 PATIENCE_S = 180.0
+COMES = 3  # times that a box comes, and asks at another moment
 CAM = WantedStream(url="file:///film.mp4", needs={"site": "north"})
 NORTH: dict[str, Any] = {"labels": {"site": "north"}}
 
@@ -45,6 +47,10 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 
 async def is_live_on(buckets: Buckets, box: str) -> bool:
     return [(s.box, s.state) for s in (await people.state(buckets)).streams if s.stream == "cam"] == [(box, "live")]
+
+
+async def _is_live(buckets: Buckets) -> bool:
+    return [s.state for s in (await people.state(buckets)).streams] == ["live"]
 
 
 async def _drained(buckets: Buckets) -> None:
@@ -124,6 +130,30 @@ def test_a_stream_that_cannot_be_moved_stays_and_people_are_told_why(
                 await moves.move(buckets, "cam", to)
             await until(lambda: is_live_on(buckets, "here"))
             assert [key for key in await _orders(buckets) if key.startswith("move")] == []
+
+    asyncio.run(asyncio.wait_for(work(), PATIENCE_S))
+
+
+def test_a_stream_reaches_the_box_that_it_is_to_go_to_whenever_that_one_asks(server: NatsServer) -> None:
+    """Others ask as well, and do not get it again and again."""
+
+    async def work() -> None:
+        nats = NatsConfig(servers=(server.url,))
+        async with AsyncExitStack() as stack:
+            for name in ("here", "elsewhere"):
+                await stack.enter_async_context(box_of(nats, SimulatedDaemon(), name, **NORTH))
+            buckets = await stack.enter_async_context(asked(NatsOptions([server.url])))
+            await people.apply(buckets, {"cam": CAM}, prune=False)
+            await until(partial(_is_live, buckets))
+            for i in range(COMES):
+                name = f"there{i}"
+                async with box_of(nats, SimulatedDaemon(), name, **NORTH):
+                    await until(partial(_are_there, buckets, {"here", "elsewhere", name}))
+                    assert await moves.move(buckets, "cam", name) == name
+                    await until(partial(is_live_on, buckets, name))
+                    assert await moves.move(buckets, "cam", "here") == "here"
+                    await until(partial(is_live_on, buckets, "here"))
+                await buckets.boxes.purge(name)
 
     asyncio.run(asyncio.wait_for(work(), PATIENCE_S))
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ SILENT_S = 1.0  # between two requests where NATS does not answer
 FILL_S = 5.0  # an empty box takes at least so long to fill up, so that others, as empty, get their share
 IDLE_PAUSE_S = 0.5  # between two requests of a full box; of an empty one none: emptier boxes pull sooner
 DECLINED_S = 60.0  # a stream that this box could not serve is left to others for so long
-OFFER_AGAIN_S = 1.0  # what is not for this box is offered again after so long
+HANDED_ON_S = 0.2  # what is not for this box is offered again after so long, about
+REFUSED_PAUSE_S = 1.0  # and this box asks for nothing: else the same few would be offered it in turn, and no other
 MAX_NEEDS = 256  # different ones
 MOVED_S = 60.0  # an order to move a stream counts for so long
 
@@ -150,7 +152,7 @@ class Placing:
         """And wait for a moment, in which others ask."""
         with contextlib.suppress(NatsError, TimeoutError, OSError):  # it is handed out again
             if not await self._offered(message):
-                await asyncio.sleep(OFFER_AGAIN_S)
+                await asyncio.sleep(REFUSED_PAUSE_S)
         await asyncio.sleep(FILL_S / self.room.config.streams * (0.5 + self.room.fill))
 
     async def _until_there_is_room(self) -> None:
@@ -175,7 +177,7 @@ class Placing:
         except TrackerError as error:
             log.warning("the daemon does not answer: %s", error)
         if not self._is_for_us(stream) or await self._is_declined(stream) or self.why_not() is not None:
-            await message.nak(OFFER_AGAIN_S)
+            await message.nak(random.uniform(0.5, 1.5) * HANDED_ON_S)
             return False
         await self.take(stream, message).wait()
         return True
