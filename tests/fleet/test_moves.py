@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -156,6 +157,47 @@ def test_a_stream_reaches_the_box_that_it_is_to_go_to_whenever_that_one_asks(ser
                 await buckets.boxes.purge(name)
 
     asyncio.run(asyncio.wait_for(work(), PATIENCE_S))
+
+
+def test_clocks_that_differ_do_not_matter(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        nats = NatsConfig(servers=(server.url,))
+        async with AsyncExitStack() as stack:
+            for name in ("here", "there", "elsewhere"):
+                await stack.enter_async_context(box_of(nats, SimulatedDaemon(), name, **NORTH))
+            buckets = await stack.enter_async_context(asked(NatsOptions([server.url])))
+            await people.apply(buckets, {"cam": CAM}, prune=False)
+            for name in ("here", "there", "elsewhere"):
+                await until(partial(_are_there, buckets, {"here", "there", "elsewhere"}))
+                await until(partial(_is_live, buckets))
+                if not await is_live_on(buckets, name):
+                    assert await moves.move(buckets, "cam", name) == name
+
+    monkeypatch.setattr(moves, "time", SimpleNamespace(time=lambda: 1.0, monotonic=time.monotonic))
+    asyncio.run(asyncio.wait_for(work(), PATIENCE_S))
+
+
+def test_of_two_people_who_move_a_stream_at_once_one_is_told_that_it_went_elsewhere(
+    server: NatsServer,
+) -> None:
+    async def work() -> list[str | BaseException]:
+        nats = NatsConfig(servers=(server.url,))
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(box_of(nats, SimulatedDaemon(), "here", **NORTH))
+            buckets = await stack.enter_async_context(asked(NatsOptions([server.url])))
+            await people.apply(buckets, {"cam": CAM}, prune=False)
+            await until(lambda: is_live_on(buckets, "here"))
+            for name in ("there", "elsewhere"):
+                await stack.enter_async_context(box_of(nats, SimulatedDaemon(), name, **NORTH))
+            await until(lambda: _are_there(buckets, {"here", "there", "elsewhere"}))
+            both = (moves.move(buckets, "cam", name) for name in ("there", "elsewhere"))
+            said = await asyncio.gather(*both, return_exceptions=True)
+            assert [key for key in await _orders(buckets) if key.startswith("move")] == []
+            return said
+
+    said = asyncio.run(asyncio.wait_for(work(), PATIENCE_S))
+    assert sum(what in ("there", "elsewhere") for what in said) == 1
+    assert sum(isinstance(what, Unavailable) and "others move it too" in str(what) for what in said) == 1
 
 
 @asynccontextmanager

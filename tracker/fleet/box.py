@@ -286,6 +286,7 @@ class Box:
             self._look_for_strays(body)
 
     def _ordered(self, key: str, data: bytes | None) -> None:
+        self._placing.orders_changed(key, data)
         order: Order | None = decoded(data, Order)
         if order is None or order.box != self.name:
             return

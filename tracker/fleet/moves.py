@@ -9,7 +9,7 @@ import msgspec
 
 from tracker.errors import BadRequest, Unavailable
 from tracker.fleet import people
-from tracker.fleet.buckets import Buckets, entry_of
+from tracker.fleet.buckets import Buckets, compare_and_delete, entry_of
 from tracker.fleet.people import check_name, whereabouts
 from tracker.fleet.reading import all_entries
 from tracker.fleet.records import BoxRecord, Claim, Order, decoded, satisfied
@@ -34,11 +34,11 @@ async def move(buckets: Buckets, stream: str, to: str | None) -> str:
     await _until_one_can(buckets, where, to)
     key = f"move.{key_of(stream)}"
     order = Order(kind="move", time=time.time(), box=where.box, to=to)
-    await buckets.orders.put(key, msgspec.json.encode(order))
+    ordered = await buckets.orders.put(key, msgspec.json.encode(order))
     try:
         return await _until_taken(buckets, where, to)
-    finally:  # done or not: who has it, or gets it next, is free
-        await buckets.orders.purge(key)
+    finally:  # done or not: who has it, or gets it next, is free; somebody else's order stays
+        await compare_and_delete(buckets.orders, key, ordered)
 
 
 async def drain(buckets: Buckets, box: str) -> None:
@@ -121,6 +121,10 @@ async def _until_taken(buckets: Buckets, before: Where, to: str | None) -> str:
     while time.monotonic() < deadline_s:
         now = where_of((await entry_of(buckets.where, key)).value or b"")
         if now is not None and now.token > before.token and now.box != before.box:
+            if to not in (None, now.box):
+                raise Unavailable(
+                    f"stream: {before.stream!r} went to {now.box}, and not to {to}: others move it too"
+                )
             return now.box
         claim: Claim | None = decoded((await entry_of(buckets.claims, key)).value, Claim)
         if to is not None and claim is not None and claim.token > before.token and claim.message:

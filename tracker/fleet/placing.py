@@ -32,7 +32,7 @@ DECLINED_S = 60.0  # a stream that this box could not serve is left to others fo
 HANDED_ON_S = 0.2  # what is not for this box is offered again after so long, about
 REFUSED_PAUSE_S = 1.0  # and this box asks for nothing: else the same few would be offered it in turn, and no other
 MAX_NEEDS = 256  # different ones
-MOVED_S = 60.0  # an order to move a stream counts for so long
+MOVED_S = 60.0  # an order to move a stream counts for so long, by the clock of who hears it
 
 
 @dataclass(eq=False)
@@ -91,6 +91,7 @@ class Placing:
     pulls_from_s: float = 0.0  # not before: the owners say first that they are there
     _loops: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
     _declined: dict[str, Declined] = field(default_factory=dict)  # by stream
+    _ordered_s: dict[str, float] = field(default_factory=dict)  # when each order was heard
 
     def start(self) -> None:
         """Take what needs nothing."""
@@ -108,6 +109,12 @@ class Placing:
             self._loops[key] = asyncio.create_task(self._pull(key), name=f"pull-{key}")
         elif not fits and key in self._loops:
             self._loops.pop(key).cancel()
+
+    def orders_changed(self, key: str, data: bytes | None) -> None:
+        if data is None:
+            self._ordered_s.pop(key, None)
+        else:
+            self._ordered_s[key] = time.monotonic()
 
     async def stop(self) -> None:
         loops = list(self._loops.values())
@@ -183,8 +190,9 @@ class Placing:
         return True
 
     def _is_for_us(self, stream: str) -> bool:
-        order: Order | None = decoded(self.orders.get(f"move.{key_of(stream)}"), Order)
-        if order is None or abs(time.time() - order.time) > MOVED_S:
+        key = f"move.{key_of(stream)}"
+        order: Order | None = decoded(self.orders.get(key), Order)
+        if order is None or time.monotonic() - self._ordered_s[key] > MOVED_S:
             return True
         return order.to == self.box if order.to is not None else order.box != self.box
 
