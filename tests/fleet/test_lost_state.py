@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,17 @@ from helpers.fleets import NatsServer, nats_server
 from tracker.client.nats_options import NatsOptions
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets, entry_of
+from tracker.fleet.bundles import StoredObject
 from tracker.fleet.claim import Ownership
+from tracker.fleet.keeping import TRY_AGAIN_S
 from tracker.fleet.settings import NatsConfig, WantedStream
+from tracker.protocol.messages import Event
 from tracker.protocol.placement import Token
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(120)]
 
 PATIENCE_S = 100.0
+SAVES = 5
 WANTED = {name: WantedStream(url=f"file:///{name}.mp4", needs={"gpu": name == "yard"}) for name in ("gate", "yard")}
 
 
@@ -87,6 +92,45 @@ def test_an_owner_who_did_not_hear_that_his_stream_was_removed_does_not_claim_it
 
     with nats_server(tmp_path) as server:
         asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))
+
+
+def test_where_nats_is_full_it_is_said_and_not_asked_all_the_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each save exports all objects of a stream; the pauses between grow."""
+    (tmp_path / "nats.conf").write_text("jetstream { max_file_store: 1MB }\n")
+
+    async def work(server: NatsServer) -> None:
+        daemon, exports = HoldingDaemon(), list[float]()
+        exported = daemon.export
+
+        async def export(stream: str) -> list[StoredObject]:
+            exports.append(time.monotonic())
+            return [StoredObject(one.record, bytes(2 << 20)) for one in await exported(stream)]
+
+        async with (
+            box_of(NatsConfig(servers=(server.url,)), daemon) as box,
+            asked(NatsOptions([server.url])) as buckets,
+        ):
+            await people.apply(buckets, {"gate": WantedStream(url="file:///gate.mp4")}, prune=False)
+            while "gate" not in box.leases or not await daemon.streams():
+                await asyncio.sleep(0.05)
+            daemon.hold(5)
+            exports.clear()
+            monkeypatch.setattr(daemon, "export", export)
+            owner = str(box.leases["gate"].token)
+            box.leases["gate"].take_event(added(owner))
+            while len(exports) < SAVES:
+                await asyncio.sleep(0.05)
+        assert exports[-1] - exports[-2] >= TRY_AGAIN_S * 2 ** (SAVES - 2)
+        assert [line for line in caplog.messages if "its objects are not stored: NATS: " in line]
+
+    with nats_server(tmp_path, ["-c", str(tmp_path / "nats.conf")]) as server:
+        asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))
+
+
+def added(owner: str) -> Event:
+    return Event(event="object_added", stream="gate", object=5, owner=owner, frame=1, epoch=0, time=0.0)
 
 
 def _is_newer(now: people.Placed, before: people.Placed) -> bool:

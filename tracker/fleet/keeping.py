@@ -1,6 +1,7 @@
 """The objects of a stream that this box owns, stored in NATS under its token."""
 
 import contextlib
+import logging
 import time
 
 from nats.aio.msg import Msg
@@ -13,6 +14,9 @@ from tracker.fleet.daemon_link import Daemon
 from tracker.fleet.records import Claim
 from tracker.protocol.fields import MAX_OBJECT
 
+log = logging.getLogger(__name__)
+
+TRY_AGAIN_S = 0.25  # after a save that failed; twice as long each time, SAVE_S at most: each exports all objects
 SAVE_S = 10.0  # between two bundles where nothing changed but the objects' memories
 MAX_REQUESTS = 256  # of clients that wait for a change to be stored
 
@@ -31,12 +35,14 @@ class Keeping:
         self._buckets = buckets
         self._daemon = daemon
         self._ownership = ownership
+        self._pause_s = 0.0
         self._requests: list[Msg] = []
         self._older: set[str] = set()  # tokens whose bundles ours takes the place of
 
     @property
     def is_due(self) -> bool:
-        return self.is_whole and (time.monotonic() >= self.due_s or bool(self._requests))
+        is_asked = bool(self._requests) and not self._pause_s
+        return self.is_whole and (is_asked or time.monotonic() >= self.due_s)
 
     def saw(self, object_id: int) -> None:
         """The stream has, or had, an object of this id."""
@@ -65,13 +71,23 @@ class Keeping:
         self.due_s = time.monotonic() + SAVE_S
         try:
             await self._save()
-        except BaseException:
+        except BaseException as error:
             self._requests = requests + self._requests
             self.due_s = 0.0
+            if isinstance(error, NatsError):
+                self._pause(error)
             raise
+        self._pause_s = 0.0
         for request in requests:
             with contextlib.suppress(NatsError):
                 await request.respond(str(self._ownership.token).encode())
+
+    def _pause(self, error: NatsError) -> None:
+        """NATS is full, perhaps for the night."""
+        if not self._pause_s:
+            log.warning("%s: its objects are not stored: NATS: %s", self._ownership.stream, error)
+        self._pause_s = min(max(TRY_AGAIN_S, 2 * self._pause_s), SAVE_S)
+        self.due_s = time.monotonic() + self._pause_s
 
     async def _save(self) -> None:
         stream, token = self._ownership.stream, self._ownership.token
