@@ -4,9 +4,11 @@ import asyncio
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
+from nats.js import JetStreamContext
 
 from helpers.boxes import HoldingDaemon, asked, box_of, connected_to, until
 from helpers.fleets import NatsServer, nats_server
@@ -126,6 +128,32 @@ def test_where_nats_is_full_it_is_said_and_not_asked_all_the_time(
         assert [line for line in caplog.messages if "its objects are not stored: NATS: " in line]
 
     with nats_server(tmp_path, ["-c", str(tmp_path / "nats.conf")]) as server:
+        asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))
+
+
+def test_what_is_wanted_again_while_old_marks_are_forgotten_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people, "MARKS_S", 0)
+
+    async def work(server: NatsServer) -> None:
+        async with connected_to(NatsOptions([server.url])) as nats:
+            buckets = await Buckets.create(nats, 1)
+            await buckets.wanted.put("gate", b"{}")
+            await people.remove(buckets, ["gate"])
+            purge = JetStreamContext.purge_stream
+
+            async def purge_later(js: JetStreamContext, stream: str, **what: Any) -> bool:
+                if what.get("subject") == "$KV.tracker-wanted.gate":
+                    await buckets.wanted.put("gate", b"{}")
+                return await purge(js, stream, **what)
+
+            monkeypatch.setattr(JetStreamContext, "purge_stream", purge_later)
+            await people.apply(buckets, {}, prune=False)
+            assert (await entry_of(buckets.wanted, "gate")).value == b"{}"
+            assert (await entry_of(buckets.claims, "gate")).revision == 0  # its mark is gone
+
+    with nats_server(tmp_path) as server:
         asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))
 
 

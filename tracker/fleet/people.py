@@ -1,8 +1,8 @@
 """What people ask of a fleet: which streams are wanted, where they are, and that a box or a stream is moved."""
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -15,8 +15,8 @@ from tracker.config.wording import name_problem
 from tracker.errors import BadRequest, UnknownStream
 from tracker.fleet.buckets import Buckets, entry_of
 from tracker.fleet.queueing import forget_needs, forget_other_subjects, queue_missing, unqueue
-from tracker.fleet.reading import READ_S, all_entries
-from tracker.fleet.records import BOXES, CLAIMS, ORDERS, WANTED, BoxRecord, Claim, decoded
+from tracker.fleet.reading import all_entries, is_deleted, newest_messages
+from tracker.fleet.records import BOXES, CLAIMS, NEEDS, ORDERS, WANTED, BoxRecord, Claim, decoded
 from tracker.fleet.settings import WantedStream, to_json
 from tracker.protocol.placement import WHERE, Where, key_of, name_of, where_of
 
@@ -104,11 +104,14 @@ async def _remove(buckets: Buckets, stream: str) -> None:
 
 
 async def _forget_marks(buckets: Buckets) -> None:
-    """What removed entries leave. nats-py would wait for ever for the last one where the connection is lost."""
+    """What removed entries leave. Not by `KeyValue.purge_deletes`: that takes with it what is written meanwhile."""
+    now = datetime.now(UTC)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(READ_S):
-            for bucket in (buckets.wanted, buckets.claims, buckets.where, buckets.orders, buckets.needs):
-                await bucket.purge_deletes(MARKS_S)
+        for name in (WANTED, CLAIMS, WHERE, ORDERS, NEEDS):
+            for subject, entry in (await newest_messages(buckets.js, f"KV_{name}", f"$KV.{name}.>")).items():
+                assert entry.time is not None, "JetStream says it of each"
+                if is_deleted(entry.headers) and (now - entry.time).total_seconds() >= MARKS_S:
+                    await buckets.js.purge_stream(f"KV_{name}", subject=subject, seq=(entry.seq or 0) + 1)
 
 
 def check_name(what: str, name: str) -> None:

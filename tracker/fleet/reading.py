@@ -89,7 +89,7 @@ class View:
     async def _take(self, message: Msg) -> None:
         key = message.subject.removeprefix(self._prefix)
         self._newer.add(key)
-        self._set(key, None if _is_deleted(message.headers) else message.data)
+        self._set(key, None if is_deleted(message.headers) else message.data)
 
     def _set(self, key: str, value: bytes | None) -> None:
         if value == self.entries.get(key):
@@ -109,7 +109,7 @@ async def all_entries(js: JetStreamContext, name: str, keys: str = ">") -> dict[
     return {
         subject.removeprefix(prefix): message.data or b""
         for subject, message in found.items()
-        if not _is_deleted(message.headers)
+        if not is_deleted(message.headers)
     }
 
 
@@ -145,7 +145,7 @@ async def _newest(js: JetStreamContext, stream: str, subject: str) -> api.RawStr
     return None
 
 
-def _is_deleted(headers: dict[str, str] | None) -> bool:
+def is_deleted(headers: dict[str, str] | None) -> bool:
     return headers is not None and "KV-Operation" in headers
 
 
