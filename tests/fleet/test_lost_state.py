@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from helpers.fleets import NatsServer, nats_server
 from tracker.client.nats_options import NatsOptions
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets, entry_of
-from tracker.fleet.bundles import StoredObject
+from tracker.fleet.bundles import Bundle, StoredObject, put_bundle
 from tracker.fleet.claim import Ownership
-from tracker.fleet.keeping import TRY_AGAIN_S
+from tracker.fleet.keeping import TRY_AGAIN_S, Keeping
+from tracker.fleet.records import OBJECTS_BLOCK
 from tracker.fleet.settings import NatsConfig, WantedStream
 from tracker.protocol.messages import Event
 from tracker.protocol.placement import Token
@@ -87,7 +89,7 @@ def test_an_owner_who_did_not_hear_that_his_stream_was_removed_does_not_claim_it
             ours = Ownership(buckets, "gate", Token(1, 1))
             await ours.make("north")
             await buckets.claims.purge("gate")
-            for write in (ours.look, ours.confirm, ours.point_at_own_bundle):
+            for write in (ours.look, partial(ours.hand_over, with_all=True), ours.point_at_own_bundle):
                 with pytest.raises(TimeoutError):
                     await write()
             assert (await entry_of(buckets.claims, "gate")).value is None
@@ -152,6 +154,26 @@ def test_what_is_wanted_again_while_old_marks_are_forgotten_stays(
             await people.apply(buckets, {}, prune=False)
             assert (await entry_of(buckets.wanted, "gate")).value == b"{}"
             assert (await entry_of(buckets.claims, "gate")).revision == 0  # its mark is gone
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))
+
+
+def test_ids_that_an_owner_gave_and_could_not_store_are_not_given_again(tmp_path: Path) -> None:
+    """Only one that handed the stream over has surely stored all."""
+
+    async def work(server: NatsServer) -> None:
+        async with connected_to(NatsOptions([server.url])) as nats:
+            buckets = await Buckets.create(nats, 1)
+            first, second, third = (Ownership(buckets, "gate", Token(1, delivery)) for delivery in (1, 2, 3))
+            await first.make("north")
+            await put_bundle(buckets.bundles, "gate", first.token, Bundle([], 3))
+            await first.point_at_own_bundle()
+            await first.hand_over(with_all=True)
+            for owner, next_object in ((second, 3), (third, 3 + OBJECTS_BLOCK)):  # the second one dies
+                keeping = Keeping(buckets, HoldingDaemon(), owner)
+                await keeping.of_the_owner_before(await owner.make("south"))
+                assert keeping.next_object == next_object
 
     with nats_server(tmp_path) as server:
         asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))

@@ -11,7 +11,7 @@ from tracker.fleet.buckets import Buckets
 from tracker.fleet.bundles import Bundle, drop_bundle, get_bundle, put_bundle
 from tracker.fleet.claim import Ownership
 from tracker.fleet.daemon_link import Daemon
-from tracker.fleet.records import Claim
+from tracker.fleet.records import OBJECTS_BLOCK, Claim
 from tracker.protocol.fields import MAX_OBJECT
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,10 @@ class Keeping:
     async def of_the_owner_before(self, before: Claim | None) -> Bundle:
         tokens = [text for text in (before.owner, before.bundle) if text] if before else []
         self._older.update(tokens)
-        return await self._stored(tokens)
+        bundle = await self._stored(tokens)
+        if before is not None and not before.handed_over:  # it may have given ids that it could not store
+            self.saw(self.next_object + OBJECTS_BLOCK - 1)
+        return bundle
 
     async def newest(self) -> Bundle:
         """What was stored last, by us, or by the owner before where we did not yet."""

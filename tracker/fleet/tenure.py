@@ -106,6 +106,7 @@ class Tenure:
         wanted = self._ground.buckets.wanted  # as somebody wants it again already, it stays
         await compare_and_set(wanted, key_of(self._stream), to_json(self._wanted), 0)
         await self.keeping.save()
+        await self.ownership.hand_over(with_all=self.keeping.is_whole)
         await queue_missing(self._ground.buckets, key_of(self._stream))
         self.state = "given"
 
@@ -117,13 +118,13 @@ class Tenure:
         """To another box; it is served here until it is live there."""
         if self.state == "serving":
             await self.keeping.save()
-            await self._hand_over()
+            await self._hand_over(with_all=self.keeping.is_whole)
             self.state = "given"
 
     async def lose(self) -> None:
         """The daemon is gone: whoever pulls next goes on from what was stored last."""
         if self.state == "serving":
-            await self._hand_over()
+            await self._hand_over(with_all=False)
         self.state = "ended"
 
     async def end(self) -> None:
@@ -187,9 +188,9 @@ class Tenure:
         await self._give_back(REFUSED_S)
         self.state = "ended"
 
-    async def _hand_over(self) -> None:
+    async def _hand_over(self, *, with_all: bool) -> None:
         """To whoever pulls next."""
-        await self.ownership.confirm()
+        await self.ownership.hand_over(with_all=with_all)
         await self._give_back()
 
     async def _give_back(self, delay_s: float | None = None) -> None:
