@@ -1,6 +1,7 @@
 """The automatic mask generator: equal to the official one, in steps, bounded, each pixel to one mask if wanted."""
 
 import dataclasses
+import tracemalloc
 from typing import Any
 from unittest.mock import Mock
 
@@ -274,12 +275,31 @@ def test_one_point_too_large_for_memory_is_refused(engine, monkeypatch):
 def test_exclusive_gives_each_pixel_to_the_smallest_mask(engine):
     found = found_in(engine, OPTIONS)
     owned = whole(exclusive(found))
-    covered_hw = sum(mask_hw.astype(int) for _, mask_hw in owned)
+    covered_hw = sum(f.mask_hw.astype(int) for f in owned)
     assert covered_hw.max() == 1
     assert np.array_equal(covered_hw > 0, np.logical_or.reduce([f.mask_hw for f in found]))
-    assert all((mask_hw <= f.mask_hw).all() for f, mask_hw in owned)
-    smallest = min(found, key=lambda f: f.mask_hw.sum())
-    assert np.array_equal(next(m for f, m in owned if f is smallest), smallest.mask_hw)
+    before = {(f.point_xy, f.score): f.mask_hw for f in found}
+    assert all((f.mask_hw <= before[f.point_xy, f.score]).all() for f in owned)
+    for f in owned:
+        there = found_of(f.mask_hw)
+        assert (f.box_xyxy, f.area) == (there.box_xyxy, there.area)
+    smallest = min(found, key=lambda f: f.area)
+    assert smallest.rle_counts in [f.rle_counts for f in owned]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_those_that_are_chosen_stay_run_lengths(alone):
+    """A whole mask at 4K takes 8 MB, and thousands may be wanted."""
+    corner_hw = np.zeros((64, 400, 400), bool)
+    for i in range(64):
+        corner_hw[i, : 400 - 6 * i, : 400 - 6 * i] = True
+    found = [found_of(mask_hw) for mask_hw in corner_hw]
+    tracemalloc.start()
+    kept = whole(chosen(found, 60, alone=alone))
+    _, peak_nbytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(kept) == 60
+    assert peak_nbytes < 8 * found[0].mask_hw.nbytes
 
 
 def test_exclusive_drops_what_nothing_is_left_of():

@@ -134,11 +134,11 @@ def test_everything_exclusive_and_at_most_max_masks(engine, folder):
         engine, rgb_hwc, SegmentAll(stream="file", **LOOSE), on_step=lambda *step: steps.append(step)
     )
     assert steps[-1] == (9, 9)
-    assert [f.score for f, _ in every] == sorted((f.score for f, _ in every), reverse=True)
+    assert [f.score for f in every] == sorted((f.score for f in every), reverse=True)
     few = images.segment_everything(engine, rgb_hwc, SegmentAll(stream="file", **{**LOOSE, "max_masks": 2}))
-    assert [f.rle_counts for f, _ in few] == [f.rle_counts for f, _ in every[:2]]
+    assert [f.rle_counts for f in few] == [f.rle_counts for f in every[:2]]
     apart = images.segment_everything(engine, rgb_hwc, SegmentAll(stream="file", **LOOSE, exclusive=True))
-    assert sum(mask_hw.astype(int) for _, mask_hw in apart).max() == 1
+    assert sum(f.mask_hw.astype(int) for f in apart).max() == 1
 
 
 def test_everything_on_a_frame_is_tracked(checkpoint, folder, tmp_path):

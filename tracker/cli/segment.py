@@ -1,7 +1,7 @@
 """`trackerd segment`: masks on pictures."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, OpenCV and PIL a tenth of on
     from tracker.exports import FrameResult
     from tracker.offline.images import Scored
 
-Find = Callable[[U8], "list[Scored]"]
+Find = Callable[[U8], "Iterable[Scored]"]
 Sink = Callable[[U8, "FrameResult"], None]
 
 
@@ -178,10 +178,11 @@ def _segment(pictures: Sequence[Path], find: Find, sinks: Sequence[Sink], report
         report.masks += len(result.objects)
 
 
-def _everything(engine: "Engine", knobs: SegmentAll, rgb_hwc: U8) -> list["Scored"]:
+def _everything(engine: "Engine", knobs: SegmentAll, rgb_hwc: U8) -> "Iterable[Scored]":
+    """One by one: whole masks take megabytes."""
     from tracker.offline import images
 
-    return [(mask_hw, found.score) for found, mask_hw in images.segment_everything(engine, rgb_hwc, knobs)]
+    return ((found.mask_hw, found.score) for found in images.segment_everything(engine, rgb_hwc, knobs))
 
 
 def _marked(engine: "Engine", marks: Marks, candidates: bool, rgb_hwc: U8) -> list["Scored"]:

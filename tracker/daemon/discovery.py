@@ -14,11 +14,12 @@ from tracker.daemon.admission import free_slots
 from tracker.daemon.context import Context
 from tracker.daemon.matching import SAME_IOU, already_tracked, matched, near, small
 from tracker.engine import automatic
+from tracker.engine.found_masks import Found
 from tracker.engine.memory import ObjectMemory
 from tracker.errors import TrackerError
 from tracker.images import imaging
 from tracker.images.types import Frame
-from tracker.masks.types import Bool, ObjectMask
+from tracker.masks.types import ObjectMask
 from tracker.protocol.prompt import Prompt
 from tracker.protocol.replies import Empty
 from tracker.protocol.requests import SearchOptions
@@ -99,12 +100,12 @@ class Discovery:
         if len(stream.objects) >= config.max_objects or not len(buffer):
             return Empty()
         frame = buffer.newest()
-        masks = yield from self._everything(frame, config)
-        followed = yield from already_tracked(stream, frame, masks)
-        for i, mask_hw in enumerate(masks):
+        found = yield from self._everything(frame, config)
+        followed = yield from already_tracked(stream, frame, (one.mask_hw for one in found))
+        for i, one in enumerate(found):
             if i in followed:
                 continue
-            memory, _ = self._context.prompted(frame, Prompt(mask_hw=mask_hw))
+            memory, _ = self._context.prompted(frame, Prompt(mask_hw=one.mask_hw))
             watch.found.append(memory)
             yield
         if watch.found:
@@ -129,7 +130,7 @@ class Discovery:
             yield
         return Empty()
 
-    def _everything(self, frame: Frame, config: DiscoverConfig) -> Generator[None, None, list[Bool]]:
+    def _everything(self, frame: Frame, config: DiscoverConfig) -> Generator[None, None, list[Found]]:
         """Masks that are large enough, best first."""
         options = SearchOptions(
             points_per_side=config.points_per_side,
@@ -140,11 +141,7 @@ class Discovery:
         rgb_hwc = imaging.to_rgb(frame.image)
         found = yield from automatic.searched(self._context.engine, rgb_hwc, options)
         large = [one for one in found if one.area >= config.min_area]
-        masks = []
-        for one in large[: config.max_objects]:
-            masks.append(one.mask_hw)
-            yield
-        return masks
+        return large[: config.max_objects]
 
     def _follow(
         self, stream: TrackedStream, frame: Frame, memory: ObjectMemory, mask: ObjectMask, config: DiscoverConfig

@@ -1,6 +1,6 @@
 """Matching of masks: detections and found masks against tracked objects."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 
 import cv2
 import numpy as np
@@ -68,7 +68,7 @@ def small_mask(mask_hw: Bool) -> Bool:
 
 
 def already_tracked(
-    stream: TrackedStream, frame: Frame, masks: list[Bool]
+    stream: TrackedStream, frame: Frame, masks: Iterable[Bool]
 ) -> Generator[None, None, dict[int, TrackedObject]]:
     """The objects of the stream that `masks`, at source size, show; by the masks' places. A slice for each mask."""
     found = []

@@ -1,7 +1,7 @@
 """Masks that a search found, and which of them are kept.
 
-There may be thousands, and of a large picture each takes a while: whatever looks at all of them goes in slices, and
-none holds a table of each against each.
+There may be thousands, and of a large picture each takes a while and megabytes: whatever looks at all of them goes
+in slices, none holds a table of each against each, and all are run lengths but for the one that is looked at.
 """
 
 import math
@@ -14,6 +14,7 @@ from sam2.utils.amg import batched_mask_to_box, remove_small_regions
 from torch import Tensor
 
 from tracker.engine.slices import Slices
+from tracker.masks.enlargement import bounds_of
 from tracker.masks.rle import rle_decode, rle_encode
 from tracker.masks.types import Bool
 from tracker.protocol.requests import SearchOptions
@@ -45,19 +46,13 @@ def best_first(found: Sequence[Found]) -> list[Found]:
     return sorted(found, key=lambda one: -one.score)
 
 
-def chosen(found: Sequence[Found], most: int, *, alone: bool) -> Slices[list[tuple[Found, Bool]]]:
+def chosen(found: Sequence[Found], most: int, *, alone: bool) -> Slices[list[Found]]:
     """Of masks that are sorted the first `most`; with `alone` each pixel stays in one mask only."""
-    kept = found[:most]
-    if alone:
-        return (yield from exclusive(kept))
-    masks = []
-    for one in kept:
-        masks.append((one, one.mask_hw))
-        yield
-    return masks
+    kept = list(found[:most])
+    return (yield from exclusive(kept)) if alone else kept
 
 
-def exclusive(found: Sequence[Found]) -> Slices[list[tuple[Found, Bool]]]:
+def exclusive(found: Sequence[Found]) -> Slices[list[Found]]:
     """Each pixel to one mask only: the smaller one, so that parts stay beside their wholes. Masks of which nothing
     is left are dropped; the order stays."""
     if not found:
@@ -69,10 +64,21 @@ def exclusive(found: Sequence[Found]) -> Slices[list[tuple[Found, Bool]]]:
     owned = []
     for i, one in enumerate(found):
         mask_hw = owner_hw == i
-        if mask_hw.any():
-            owned.append((one, mask_hw))
+        if (bounds := bounds_of(mask_hw)) is not None:
+            owned.append(_cut_down(one, mask_hw, bounds))
         yield
     return owned
+
+
+def _cut_down(found: Found, mask_hw: Bool, bounds_xyxy: tuple[int, int, int, int]) -> Found:
+    """What is left of a mask, and the half-open box around that."""
+    left, top, right, bottom = bounds_xyxy
+    return replace(
+        found,
+        rle_counts=rle_encode(mask_hw),
+        box_xyxy=(left, top, right - 1, bottom - 1),
+        area=int(np.count_nonzero(mask_hw)),
+    )
 
 
 def distinct(found: Sequence[Found], scores: Sequence[float], iou_thresh: float) -> Slices[list[Found]]:

@@ -54,7 +54,7 @@ def segment_prompted(engine: Engine, rgb_hwc: U8, prompted: Prompted, *, multima
 
 def segment_everything(
     engine: Engine, rgb_hwc: U8, knobs: SegmentAll, on_step: Callable[[int, int], object] = lambda *_: None
-) -> list[tuple[Found, Bool]]:
+) -> list[Found]:
     """Everything on a picture, best first, at most `max_masks`; with `exclusive` each pixel in one mask only."""
     found: Sequence[Found] = ()
     for progress in automatic.search(engine, rgb_hwc, knobs):

@@ -13,6 +13,7 @@ from tracker.errors import SourceError
 from tracker.images import looks
 from tracker.images.stills import read_still
 from tracker.images.types import Rgb
+from tracker.masks.enlargement import bounds_of
 from tracker.masks.types import U8, Bool
 from tracker.offline.images import segment_everything, segment_prompted
 from tracker.protocol.prompts import box_of
@@ -186,12 +187,13 @@ def _masks(
 ) -> Iterator[tuple[tuple[int, int, int, int], Bool]]:
     """Boxes and masks of what is meant on a picture."""
     if knobs is not None:
-        for _, mask_hw in segment_everything(engine, rgb_hwc, knobs):
-            if mask_hw.any():
-                yield _bounds(mask_hw), mask_hw
+        for found in segment_everything(engine, rgb_hwc, knobs):
+            mask_hw = found.mask_hw
+            if (bounds := bounds_of(mask_hw)) is not None:
+                yield bounds, mask_hw
     elif item.box is None:
-        mask_hw = np.ones(rgb_hwc.shape[:2], np.bool_)
-        yield _bounds(mask_hw), mask_hw
+        height, width = rgb_hwc.shape[:2]
+        yield (0, 0, width, height), np.ones((height, width), np.bool_)
     else:
         yield _boxed(engine, rgb_hwc, item.box)
 
@@ -206,8 +208,3 @@ def _boxed(engine: Engine, rgb_hwc: U8, box: Box) -> tuple[tuple[int, int, int, 
         mask_hw = np.zeros((height, width), np.bool_)
         mask_hw[bounds[1] : bounds[3], bounds[0] : bounds[2]] = True
     return bounds, mask_hw
-
-
-def _bounds(mask_hw: Bool) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask_hw.any(1)), np.flatnonzero(mask_hw.any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -23,7 +23,6 @@ from tracker.exports import FrameResult, stem_of
 from tracker.images.imaging import to_rgb
 from tracker.images.types import Frame, Image
 from tracker.masks.geometry import Crop, shape_of, upsample
-from tracker.masks.rle import rle_encode
 from tracker.masks.types import F32, U8, ObjectMask
 from tracker.offline.entries import PromptEntry
 from tracker.offline.frames import steady_frames
@@ -141,8 +140,8 @@ def everything_on(
     if not found:
         raise BadPrompt(f"frame {frame}: {NOTHING_FOUND}")
     return [
-        PromptEntry(object=number, frame=frame, mask=Rle(f.size_hw, rle_encode(mask_hw)))
-        for number, (f, mask_hw) in enumerate(found, first_id)
+        PromptEntry(object=number, frame=frame, mask=Rle(f.size_hw, f.rle_counts))
+        for number, f in enumerate(found, first_id)
     ]
 
 

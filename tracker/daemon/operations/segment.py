@@ -16,7 +16,7 @@ from tracker.engine.segmenter import Candidate, Segmenter
 from tracker.images import imaging
 from tracker.images.types import Frame
 from tracker.masks.geometry import shape_of, shape_of_mask
-from tracker.masks.types import Bool, ObjectMask
+from tracker.masks.types import ObjectMask
 from tracker.protocol import replies, requests
 from tracker.protocol.operations import SEGMENT_ALL, SEGMENT_CANCEL, SEGMENT_PROMPT
 from tracker.protocol.prompt import Prompt
@@ -56,20 +56,20 @@ class SegmentOperations:
         stream = self._context.table.stream(args.stream)
         frame = frame_of(stream, args.frame)
         found = yield from self._searched(stream, frame, args, request_id)
-        masks = yield from chosen(found, args.max_masks, alone=args.exclusive)
-        records = yield from self._records(masks)
+        kept = yield from chosen(found, args.max_masks, alone=args.exclusive)
+        records = yield from self._records(kept)
         reply = replies.FoundMasks(stream=stream.name, frame=frame.index, masks=records)
         if not args.track:
             return reply
-        objects = yield from self._track(stream, frame, [mask_hw for _, mask_hw in masks])
+        objects = yield from self._track(stream, frame, kept)
         for i, obj in objects.items():
             records[i] = structs.replace(records[i], object=obj.id)
         return structs.replace(reply, durable=False)
 
-    def _records(self, masks: list[tuple[Found, Bool]]) -> Generator[None, None, list[replies.FoundMask]]:
+    def _records(self, found: list[Found]) -> Generator[None, None, list[replies.FoundMask]]:
         records = []
-        for one, mask_hw in masks:
-            records.append(self._found(one, mask_hw))
+        for one in found:
+            records.append(self._found(one))
             yield
         return records
 
@@ -96,8 +96,8 @@ class SegmentOperations:
             ref=candidate.ref,
         )
 
-    def _found(self, found: Found, mask_hw: Bool) -> replies.FoundMask:
-        shape = shape_of_mask(mask_hw, tolerance_px=self._context.config.publish.outline_tolerance_px)
+    def _found(self, found: Found) -> replies.FoundMask:
+        shape = shape_of_mask(found.mask_hw, tolerance_px=self._context.config.publish.outline_tolerance_px)
         assert shape.box_xyxy is not None  # the search gives no empty masks
         return replies.FoundMask(
             score=round(found.score, 4),
@@ -108,16 +108,16 @@ class SegmentOperations:
         )
 
     def _track(
-        self, stream: TrackedStream, frame: Frame, masks: list[Bool]
+        self, stream: TrackedStream, frame: Frame, found: list[Found]
     ) -> Generator[None, None, dict[int, TrackedObject]]:
         """Follow what was found, as far as there is room; what is tracked already stays what it is. Nothing is
         followed before everything was prompted, so that a search that is cancelled changes nothing."""
-        objects = yield from already_tracked(stream, frame, masks)
-        fresh = [i for i in range(len(masks)) if i not in objects]
+        objects = yield from already_tracked(stream, frame, (one.mask_hw for one in found))
+        fresh = [i for i in range(len(found)) if i not in objects]
         room = free_slots(self._context, stream)
         prompted: dict[int, Prompted] = {}
         for i in fresh[:room]:
-            prompt = Prompt(mask_hw=masks[i])
+            prompt = Prompt(mask_hw=found[i].mask_hw)
             prompted[i] = self._context.prompted(frame, prompt)
             yield
         room = free_slots(self._context, stream)  # by now
