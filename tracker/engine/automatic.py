@@ -6,9 +6,9 @@ stays small: masks are held as run lengths, and only those that the predicted Io
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.found_masks import Crop, Found, best_first, distinct, without_small_regions
 from tracker.engine.segmenter import decode, encode
-from tracker.engine.slices import Slices, saying, whole
+from tracker.engine.slices import Slices
 from tracker.errors import AtCapacity
 from tracker.masks.rle import rle_encode
 from tracker.masks.types import F32, U8
@@ -35,8 +35,6 @@ from tracker.protocol.requests import SearchOptions
 FIRST_BATCH = 8  # points, where batches are bounded by time
 SLICE_S = 0.02  # of a search beside tracking
 ENLARGED_AT_ONCE = 8  # masks at source size, float32: 66 MB at 1080p; in slices one
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +55,14 @@ class _Good(NamedTuple):
     from_xy: F32
 
 
-def search(engine: Engine, rgb_hwc: U8, options: SearchOptions, slice_s: float | None = None) -> Iterator[Progress]:
-    """Everything in a picture, uint8 [h, w, 3]: a `Progress` after each batch of points, the last with the result.
+def search(
+    engine: Engine, rgb_hwc: U8, options: SearchOptions, slice_s: float | None = None
+) -> Iterator[Progress | None]:
+    """Everything in a picture, uint8 [h, w, 3]: a `Progress` after each batch of points, the last with the result;
+    None after each mask that is enlarged, compared or cleaned.
 
     Empty masks are left out. Other work of the engine can go on between two steps; closing the iterator ends it.
-    `slice_s`: batches are made smaller than `points_per_batch` so that none takes longer, as far as can be told;
-    and a `Progress` comes after each mask too that is enlarged, compared or cleaned.
+    `slice_s`: batches are made smaller than `points_per_batch` so that none takes longer, as far as can be told.
     A batch for which memory does not suffice is halved; raises AtCapacity where a single point is too much.
     """
     height, width = rgb_hwc.shape[:2]
@@ -74,10 +74,6 @@ def search(engine: Engine, rgb_hwc: U8, options: SearchOptions, slice_s: float |
     done = 0
     found: list[Found] = []
 
-    def sliced(work: Slices[R]) -> Generator[Progress, None, R]:
-        """Work between two batches: whole, or in slices that say how far the search is."""
-        return (yield from saying(Progress(done, total), work)) if slice_s is not None else whole(work)
-
     for (x1, y1, x2, y2), layer in zip(crops, layers, strict=True):
         crop_wh = x2 - x1, y2 - y1
         points_xy = (grids[layer] * crop_wh).astype(np.float32)
@@ -85,14 +81,14 @@ def search(engine: Engine, rgb_hwc: U8, options: SearchOptions, slice_s: float |
         for count, batch in _search_crop(engine, rgb_hwc, (x1, y1, x2, y2), points_xy, options, slice_s):
             here += batch
             done += count
-            yield Progress(done, total)
+            yield Progress(done, total) if count else None
         scores = [mask.score for mask in here]
-        found += yield from sliced(distinct(here, scores, options.box_nms_thresh))
+        found += yield from distinct(here, scores, options.box_nms_thresh)
     if len(crops) > 1:
         smallest_crop_first = [1 / _area(mask.crop_xyxy) for mask in found]
-        found = yield from sliced(distinct(found, smallest_crop_first, options.crop_nms_thresh))
+        found = yield from distinct(found, smallest_crop_first, options.crop_nms_thresh)
     if options.min_mask_region_area > 0:
-        found = yield from sliced(without_small_regions(found, options))
+        found = yield from without_small_regions(found, options)
     yield Progress(total, total, tuple(f for f in found if f.area))
 
 
@@ -104,10 +100,11 @@ def searched(
     told = 0
     began_s = time.monotonic()
     for progress in search(engine, rgb_hwc, options, SLICE_S):
-        found = progress.found or ()
-        if progress.done > told:
-            told = progress.done
-            on_step(progress)
+        if progress is not None:
+            found = progress.found or ()
+            if progress.done > told:
+                told = progress.done
+                on_step(progress)
         if time.monotonic() - began_s >= SLICE_S:
             yield
             began_s = time.monotonic()
@@ -117,13 +114,12 @@ def searched(
 def _search_crop(
     engine: Engine, rgb_hwc: U8, crop: Crop, points_xy: F32, options: SearchOptions, slice_s: float | None
 ) -> Iterator[tuple[int, list[Found]]]:
-    """The good masks of one crop, batch by batch, with how many points each batch had; in slices also what is not
-    a batch yet, without points."""
+    """The good masks of one crop, batch by batch, with how many points each batch had; between them what is not a
+    batch yet, without points."""
     x1, y1, x2, y2 = crop
     with engine.computing():
         features = encode(engine, rgb_hwc[y1:y2, x1:x2])
-    if slice_s is not None:
-        yield 0, []  # encoding is a slice of its own
+    yield 0, []
     at_once = ENLARGED_AT_ONCE if slice_s is None else 1
     done, batch = 0, options.points_per_batch if slice_s is None else min(FIRST_BATCH, options.points_per_batch)
     while done < len(points_xy):
@@ -136,8 +132,7 @@ def _search_crop(
             took_s = time.monotonic() - started_s
             for enlarged in _enlarged(engine, good, crop, rgb_hwc.shape[:2], options, at_once):
                 found += enlarged
-                if slice_s is not None:
-                    yield 0, []
+                yield 0, []
         except AtCapacity:
             if batch == 1:
                 raise AtCapacity(

@@ -4,7 +4,6 @@ from collections.abc import Generator
 from typing import TypeVar
 
 R = TypeVar("R")
-S = TypeVar("S")
 
 Slices = Generator[None, None, R]
 
@@ -17,14 +16,3 @@ def whole(work: Slices[R]) -> R:
         except StopIteration as done:
             result: R = done.value
             return result
-
-
-def saying(said: S, work: Slices[R]) -> Generator[S, None, R]:
-    """The same work for who wants to hear something at each slice."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            result: R = done.value
-            return result
-        yield said

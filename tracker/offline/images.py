@@ -58,8 +58,9 @@ def segment_everything(
     """Everything on a picture, best first, at most `max_masks`; with `exclusive` each pixel in one mask only."""
     found: Sequence[Found] = ()
     for progress in automatic.search(engine, rgb_hwc, knobs):
-        on_step(progress.done, progress.total)
-        found = progress.found or ()
+        if progress is not None:
+            on_step(progress.done, progress.total)
+            found = progress.found or ()
     return whole(found_masks.chosen(found_masks.best_first(found), knobs.max_masks, alone=knobs.exclusive))
 
 
