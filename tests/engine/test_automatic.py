@@ -275,6 +275,14 @@ def test_one_point_too_large_for_memory_is_refused(engine, monkeypatch):
         found_in(engine, OPTIONS)
 
 
+def test_more_masks_than_there_is_room_for_are_refused(engine, monkeypatch):
+    """Thresholds bound their number, and a client may set them to 0."""
+    nbytes = sum(len(f.rle_counts) for f in found_in(engine, KNOBS["no thresholds"]))
+    monkeypatch.setattr(automatic, "MAX_HELD_BYTES", nbytes // 2)
+    with pytest.raises(AtCapacity, match=r"masks take 0 MiB; raise pred_iou_thresh or stability_score_thresh"):
+        found_in(engine, KNOBS["no thresholds"])
+
+
 def test_exclusive_gives_each_pixel_to_the_smallest_mask(engine):
     found = found_in(engine, OPTIONS)
     owned = whole(exclusive(found))

@@ -35,6 +35,7 @@ from tracker.protocol.requests import SearchOptions
 FIRST_BATCH = 8  # points, where batches are bounded by time
 SLICE_S = 0.02  # of a search beside tracking
 ENLARGED_AT_ONCE = 8  # masks at source size, float32: 66 MB at 1080p; in slices one
+MAX_HELD_BYTES = 2**28  # of run lengths, before those that are alike are dropped: without thresholds all are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ def search(
 
     Empty masks are left out. Other work of the engine can go on between two steps; closing the iterator ends it.
     `slice_s`: batches are made smaller than `points_per_batch` so that none takes longer, as far as can be told.
-    A batch for which memory does not suffice is halved; raises AtCapacity where a single point is too much.
+    A batch for which memory does not suffice is halved; raises AtCapacity where a single point is too much, and
+    where so many masks are found that they take more than MAX_HELD_BYTES.
     """
     height, width = rgb_hwc.shape[:2]
     crops, layers = generate_crop_boxes((height, width), options.crop_n_layers, options.crop_overlap_ratio)
@@ -81,6 +83,8 @@ def search(
         for count, batch in _search_crop(engine, rgb_hwc, (x1, y1, x2, y2), points_xy, options, slice_s):
             here += batch
             done += count
+            if count:
+                _check_room(found + here)
             yield Progress(done, total) if count else None
         scores = [mask.score for mask in here]
         found += yield from distinct(here, scores, options.box_nms_thresh)
@@ -90,6 +94,15 @@ def search(
     if options.min_mask_region_area > 0:
         found = yield from without_small_regions(found, options)
     yield Progress(total, total, tuple(f for f in found if f.area))
+
+
+def _check_room(found: Sequence[Found]) -> None:
+    nbytes = sum(len(one.rle_counts) for one in found)
+    if nbytes > MAX_HELD_BYTES:
+        raise AtCapacity(
+            f"segment.all: {len(found)} masks take {nbytes >> 20} MiB; raise pred_iou_thresh or "
+            "stability_score_thresh, or ask for fewer points or crops"
+        )
 
 
 def searched(
