@@ -145,5 +145,5 @@ def _entry(bright_hw: np.ndarray, near_xy: tuple[float, float], frame: int, step
 
 
 def _mask(entry: FrameMemory) -> ObjectMask:
-    assert entry.logits_hw is not None
-    return ObjectMask(entry.logits_hw.numpy(), entry.score, entry.presence)
+    assert entry.mask is not None
+    return entry.mask

@@ -175,8 +175,8 @@ class Ours:
             for obj, track in self.tracks.items():
                 entry = track.find(frame)
                 assert entry is not None
-                assert entry.logits_hw is not None
-                self._keep(obj, frame, entry.logits_hw.cpu().numpy())
+                assert entry.mask is not None
+                self._keep(obj, frame, entry.mask.logits_hw)
 
     def remove(self, obj: int) -> None:
         del self.tracks[obj]

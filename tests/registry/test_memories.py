@@ -204,3 +204,19 @@ def test_slim_keeps_what_the_bank_of_the_next_frame_looks_at(engine: Engine) -> 
     assert len(kept.past) == 1 + 15
     assert sum(e.memory_tm is not None for e in kept.past) == 1 + 6
     assert sum(e.logits_hw is not None for e in kept.past) == 1
+
+
+def test_choosing_what_is_kept_copies_nothing_from_a_device(engine: Engine) -> None:
+    """The main loop chooses, now and then of all objects, and would wait for each copy."""
+    elsewhere = memories.moved(followed(engine), "meta")  # whose numbers cannot be had
+    kept = memories.slim(elsewhere)
+    assert kept.past[-1].memory_tm is elsewhere.past[-1].memory_tm
+    assert kept.past[0].pointer_c is elsewhere.past[0].pointer_c
+
+
+def test_masks_stay_on_the_host(engine: Engine) -> None:
+    """Where they are asked for: by records, pictures and matching."""
+    memory = followed(engine)
+    last = memories.moved(memory, "meta").past[-1]
+    assert last.mask is not None
+    np.testing.assert_array_equal(last.mask.logits_hw, memory.past[-1].logits_hw)

@@ -56,10 +56,7 @@ def small(mask: ObjectMask) -> Bool:
 
 def near(obj: TrackedObject, frame: Frame) -> ObjectMask:
     """The object on the frame itself where its memory still has it, else where it was last seen."""
-    entry = obj.memory.find(frame.index)
-    if entry is None or entry.logits_hw is None:
-        return obj.mask
-    return ObjectMask(entry.logits_hw.cpu().numpy(), entry.score, entry.presence)
+    return obj.memory.mask_on(frame.index) or obj.mask
 
 
 def small_mask(mask_hw: Bool) -> Bool:

@@ -115,12 +115,7 @@ def mask_on(obj: TrackedObject, frame: int) -> ObjectMask | None:
     if obj.frame == frame:
         return obj.mask
     prompted_frame, prompted_mask = obj.prompted
-    if prompted_frame == frame:
-        return prompted_mask
-    entry = obj.memory.find(frame)
-    if entry is None or entry.logits_hw is None:
-        return None
-    return ObjectMask(entry.logits_hw.cpu().numpy(), entry.score, entry.presence)
+    return prompted_mask if prompted_frame == frame else obj.memory.mask_on(frame)
 
 
 def _marked(stream: TrackedStream, frame: Frame) -> tuple[_Marked, ...]:

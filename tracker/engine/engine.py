@@ -216,5 +216,5 @@ def _passing(track: ObjectMemory, frame: int) -> ObjectMemory:
 
 
 def _object_mask(entry: FrameMemory) -> ObjectMask:
-    assert entry.logits_hw is not None
-    return ObjectMask(entry.logits_hw.cpu().numpy(), entry.score, entry.presence)
+    assert entry.mask is not None
+    return entry.mask

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from tracker.engine.prompts import Points
+from tracker.masks.types import ObjectMask
 
 CONDITIONING = 4  # conditioning frames kept where nothing else is said: the first and the newest
 MAX_CONDITIONING = 16  # the most that a configuration can ask for
@@ -45,6 +46,11 @@ class FrameMemory:
     @property
     def conditioning(self) -> bool:
         return self.order is not None
+
+    @property
+    def mask(self) -> ObjectMask | None:
+        """None once it is too old to be asked for."""
+        return None if self.logits_hw is None else ObjectMask(self.logits_hw.numpy(), self.score, self.presence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,11 @@ class ObjectMemory:
     def find(self, frame: int) -> FrameMemory | None:
         """The newest output on a frame, staged ones first (upstream's order in `add_new_points_or_box`)."""
         return next((e for e in (*self.staged, *self.past, *self.ahead) if e.frame == frame), None)
+
+    def mask_on(self, frame: int) -> ObjectMask | None:
+        """The newest mask of a frame, where it is still at hand."""
+        found = self.find(frame)
+        return None if found is None else found.mask
 
     def is_past(self, frame: int) -> bool:
         """Whether the frame lies before the newest tracked one, in the track's direction."""

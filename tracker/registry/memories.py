@@ -86,7 +86,7 @@ class _Header(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def slim(memory: ObjectMemory) -> ObjectMemory:
-    """What the next frame needs of a memory, on the CPU. The tensors are shared where they are there already."""
+    """What the next frame needs of a memory. The tensors are shared, wherever they are."""
     memory = memory.committed()
     last = memory.past[-1].step
     past = tuple(
@@ -96,9 +96,11 @@ def slim(memory: ObjectMemory) -> ObjectMemory:
 
 
 def dumps(memory: ObjectMemory, model: ModelId) -> bytes:
-    """The bytes of a memory that `slim` gave."""
+    """The bytes of a memory that `slim` gave. Copying it from a GPU takes a while: not in the main loop."""
     entries = [*memory.past, *memory.ahead]
-    tensors = {f"{k}.{what}": t.clone() for k, e in enumerate(entries) for what, t in _tensors(e).items()}
+    tensors = {
+        f"{k}.{what}": t.to("cpu", copy=True) for k, e in enumerate(entries) for what, t in _tensors(e).items()
+    }
     header = _Header(
         1, model, memory.prompts, [_record(e) for e in memory.past], [_record(e) for e in memory.ahead]
     )
@@ -156,7 +158,7 @@ def max_bytes(layout: MemoryLayout) -> int:
 
 
 def moved(memory: ObjectMemory, device: str) -> ObjectMemory:
-    """The memory on the device that goes on with it."""
+    """The memory on the device that goes on with it; logits stay on the host."""
     return replace(
         memory,
         past=tuple(_moved(e, device) for e in memory.past),
@@ -166,9 +168,9 @@ def moved(memory: ObjectMemory, device: str) -> ObjectMemory:
 
 def last_mask(memory: ObjectMemory) -> ObjectMask:
     """The mask on the newest frame of a memory that `slim` or `loads` gave."""
-    last = memory.past[-1]
-    assert last.logits_hw is not None
-    return ObjectMask(last.logits_hw.numpy(), last.score, last.presence)
+    mask = memory.past[-1].mask
+    assert mask is not None
+    return mask
 
 
 def any_last_mask(data: bytes) -> ObjectMask:
@@ -192,9 +194,8 @@ def _slim(entry: FrameMemory, age: int) -> FrameMemory:
     needed = entry.conditioning or age <= MEMORIES
     return replace(
         entry,
-        memory_tm=entry.memory_tm.cpu() if needed and entry.memory_tm is not None else None,
-        pointer_c=entry.pointer_c.cpu(),
-        logits_hw=entry.logits_hw.cpu() if age == 1 and entry.logits_hw is not None else None,
+        memory_tm=entry.memory_tm if needed else None,
+        logits_hw=entry.logits_hw if age == 1 else None,
         points=None,
     )
 
@@ -204,7 +205,6 @@ def _moved(entry: FrameMemory, device: str) -> FrameMemory:
         entry,
         memory_tm=entry.memory_tm.to(device) if entry.memory_tm is not None else None,
         pointer_c=entry.pointer_c.to(device),
-        logits_hw=entry.logits_hw.to(device) if entry.logits_hw is not None else None,
     )
 
 
