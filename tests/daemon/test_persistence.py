@@ -410,6 +410,7 @@ def test_of_removed_streams_the_oldest_are_forgotten(
     with serving(config) as talk:
         talk.ask("streams.add", stream="there", url=str(film), loop=True)
         use(talk, "hgfedcba")
+        assert talk.daemon._persistence._stream_rows._reserved.keys() == {"there"}
     assert kept() == {*"abcdefgh", "there"}
     monkeypatch.setattr(persistence, "MAX_GONE", 4)
     with serving(config) as talk:  # which finds more than it may keep, those that are there among them

@@ -29,7 +29,10 @@ class StreamRows:
         source = stream.source
         frames = source.decoded + (FRAMES_AHEAD if ahead else 0)
         epochs = source.epoch + (EPOCHS_AHEAD if ahead else 0)
-        self._reserved[stream.name] = frames, epochs
+        if ahead:
+            self._reserved[stream.name] = frames, epochs
+        else:  # it ends, or is removed: what comes back under its name is written down anew
+            self._reserved.pop(stream.name, None)
         return SavedStream(
             name=stream.name,
             config=_added_at_run_time(source.config, configured),

@@ -83,7 +83,7 @@ class StreamOperations:
                 f"stream: {args.stream!r} is there already; remove it first, or choose another name"
             )
         most = self._context.config.limits.streams
-        if len(list(self._context.table)) >= most:
+        if len(self._context.table) >= most:
             raise AtCapacity(f"stream: {most} streams are there (limits.streams); remove one first")
         if (why_not := refusal(args.config(), self._context.config.control)) is not None:
             raise Forbidden(why_not)
