@@ -5,8 +5,9 @@ import io
 import socket
 import time
 from collections.abc import Callable, Iterable
+from socketserver import TCPServer
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from tracker.errors import ConfigError
 from tracker.threads import NamedThread
@@ -37,7 +38,7 @@ class Scraped:
         """Raises ConfigError where the endpoint cannot be had."""
         host, _, port = self._endpoint.rpartition(":")
         try:
-            self._server = make_server(host, int(port), self._app, handler_class=_Handler)
+            self._server = _Server(host.strip("[]"), int(port), self._app)
         except OverflowError:
             raise self._unbound("there is no such port") from None
         except OSError as error:
@@ -56,6 +57,22 @@ class Scraped:
 
     def _unbound(self, why: str) -> ConfigError:
         return ConfigError([f"metrics.endpoint: {self._endpoint} cannot be bound: {why}"])
+
+
+class _Server(WSGIServer):
+    """At an address of either family."""
+
+    def __init__(self, host: str, port: int, app: Any) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), _Handler)
+        self.set_app(app)
+
+    def server_bind(self) -> None:
+        """Without `HTTPServer`'s question for its own name: where no DNS answers, that takes half a minute."""
+        TCPServer.server_bind(self)
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
+        self.setup_environ()
 
 
 class _Arriving(io.RawIOBase):

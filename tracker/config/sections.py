@@ -229,7 +229,9 @@ class KeysConfig(Section, frozen=True):
 
 
 class MetricsConfig(Section, frozen=True):
-    endpoint: Annotated[str, Meta(pattern=r"^[^:/]*:[0-9]{1,5}\Z")] | None = None  # host:port; None: off
+    endpoint: Annotated[str, Meta(pattern=r"^(\[[^\[\]/]+\]|[^:/]*):[0-9]{1,5}\Z")] | None = (
+        None  # host:port; None: off
+    )
 
 
 class LogConfig(Section, frozen=True):

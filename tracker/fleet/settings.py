@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, structs
 
 from tracker.client import CONTROL
 from tracker.client.nats_options import NatsOptions
-from tracker.config import STREAM_NAME, Count, Section, StreamConfig, Unit, struct_problems
+from tracker.config import STREAM_NAME, Count, MetricsConfig, Section, StreamConfig, Unit, struct_problems
 from tracker.config.wording import NAME_RULE, name_problem, why_unreadable
 from tracker.errors import ConfigError
 from tracker.protocol.placement import Endpoint
@@ -63,10 +63,6 @@ class JobsConfig(Section, frozen=True):
     inputs: list[str] = []  # folders of which files may be named; none: the box does no jobs
     results: str | None = None  # a folder that all boxes share; None: results go into NATS's object store
     device: str = "auto"
-
-
-class MetricsConfig(Section, frozen=True):
-    endpoint: Annotated[str, Meta(pattern=r"^[^:/]*:[0-9]{1,5}\Z")] | None = None
 
 
 class BoxConfig(Section, frozen=True):
