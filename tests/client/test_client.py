@@ -61,6 +61,7 @@ def test_both_sockets_are_reached_wherever_they_are_bound(bind: str) -> None:
     ("publish", "control", "there"),
     [
         ("tcp://0.0.0.0:5571", "tcp://gate-pc:5570", "tcp://gate-pc:5571"),
+        ("tcp://*:5571", "tcp://gate-pc:5570", "tcp://gate-pc:5571"),
         ("tcp://[::]:5571", "tcp://[fd00::2]:5570", "tcp://[fd00::2]:5571"),
         ("tcp://[::ffff:0.0.0.0]:5571", "tcp://10.0.0.2:5570", "tcp://10.0.0.2:5571"),
         ("tcp://10.0.0.3:5571", "tcp://10.0.0.2:5570", "tcp://10.0.0.3:5571"),

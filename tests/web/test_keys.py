@@ -48,8 +48,11 @@ def received(connection: ClientConnection, kind: str) -> dict[str, Any]:
             return message
 
 
-def test_with_its_key_the_page_asks_and_sees(daemon: Talk) -> None:
-    with page_server(daemon.daemon.control.endpoint) as address, opened(address) as connection:
+@pytest.mark.parametrize("host", ["127.0.0.1", "*"])
+def test_with_its_key_the_page_asks_and_sees(daemon: Talk, host: str) -> None:
+    """Also by `control.endpoint` as a daemon on every address has it."""
+    control = daemon.daemon.control.endpoint.replace("127.0.0.1", host)
+    with page_server(control) as address, opened(address) as connection:
         while received(connection, "daemon")["info"] is None:
             pass
         received(connection, "status")  # the streams are known by now

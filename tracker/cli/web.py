@@ -14,6 +14,7 @@ import click
 
 from tracker.cli import logs
 from tracker.client import CONTROL
+from tracker.client.connection import as_reached
 from tracker.config import Config, WebConfig, load
 from tracker.errors import ConfigError
 
@@ -57,7 +58,8 @@ def web(
         trusted_proxies=config.web.trusted_proxies,
         user_header=config.web.user_header,
     )
-    serve(control or config.control.endpoint, page, ends_with_stdin=until_stdin_ends)
+    reached = as_reached(control or config.control.endpoint, CONTROL)
+    serve(reached, page, ends_with_stdin=until_stdin_ends)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from tracker.protocol.replies import StreamList
 
 CONTROL = "tcp://127.0.0.1:5570"
 TCP = re.compile(r"tcp://(.+):[0-9]+")  # its host
-EVERY_ADDRESS = re.compile(r"tcp://(?:0\.0\.0\.0|\[::\]|\[::ffff:0\.0\.0\.0\]):([0-9]+)")  # its port
+EVERY_ADDRESS = re.compile(r"tcp://(?:\*|0\.0\.0\.0|\[::\]|\[::ffff:0\.0\.0\.0\]):([0-9]+)")  # its port
 TIMEOUT_S = 10.0
 MAX_TIMEOUT_S = 1_000_000
 TOPICS = ("tracks", "events")
@@ -41,11 +41,11 @@ def publish_endpoint(given: str | None) -> str | None:
     return given or os.environ.get("TRACKER_PUBLISH") or None
 
 
-def as_reached(publish: str, control: str) -> str:
-    """Where a daemon's publish socket is, by what it says and by where its control socket is reached: one that is
+def as_reached(bound: str, reached: str) -> str:
+    """Where a daemon's socket is, by what it says and by where another one of that machine is reached: one that is
     bound on every address says none, and to another machine that is its own."""
-    bound, asked = EVERY_ADDRESS.fullmatch(publish), TCP.fullmatch(control)
-    return publish if bound is None or asked is None else f"tcp://{asked[1]}:{bound[1]}"
+    port, host = EVERY_ADDRESS.fullmatch(bound), TCP.fullmatch(reached)
+    return bound if port is None or host is None else f"tcp://{host[1]}:{port[1]}"
 
 
 @dataclass(frozen=True, slots=True)
