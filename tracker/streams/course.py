@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-State = Literal["connecting", "live", "stalled", "paused", "ended", "failed"]
+from tracker.protocol.fields import StreamState
+
 Wish = Literal["run", "pause", "rest", "stop"]  # rest: after an end or a failure, until somebody resumes it
 
 BACK_OFF_S = (0.25, 10.0)  # the first wait before trying again, doubled up to the last
@@ -21,7 +22,7 @@ class Course:
 
     def __init__(self, name: str, tell: Callable[[str, dict[str, Any]], None]) -> None:
         self.changed = threading.Condition()
-        self.state: State = "connecting"
+        self.state: StreamState = "connecting"
         self.error: str | None = None  # why it is not live; None while it is
         self.wish: Wish = "run"
         self._name = name
@@ -82,7 +83,7 @@ class Course:
         self.error = f"no frame for {silent_s:.1f} s"
         self.enter("stalled", "stream_stalled", error=self.error)
 
-    def enter(self, state: State, event: str | None = None, **details: Any) -> None:
+    def enter(self, state: StreamState, event: str | None = None, **details: Any) -> None:
         """Change the state, and say so."""
         is_news = state != self.state or event is not None
         self.state = state
@@ -115,6 +116,6 @@ class Course:
         wait_s, self._back_off_s = self._back_off_s, min(BACK_OFF_S[1], 2 * self._back_off_s)
         return wait_s
 
-    def _log(self, state: State, error: str | None) -> None:
+    def _log(self, state: StreamState, error: str | None) -> None:
         level = logging.INFO if error is None else logging.WARNING
         log.log(level, "stream %s: %s%s", self._name, state, "" if error is None else f": {error}")

@@ -12,10 +12,11 @@ from msgspec import UNSET, UnsetType
 from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.images.types import Frame
+from tracker.protocol.fields import StreamState
 from tracker.streams.arrivals import Arrivals
 from tracker.streams.budget import BufferBudget
 from tracker.streams.buffer import RollingBuffer
-from tracker.streams.course import Course, State
+from tracker.streams.course import Course
 from tracker.streams.opening import Admitted
 from tracker.streams.pacing import Pacer
 from tracker.streams.picture import Misconfigured, Picture, Source
@@ -83,7 +84,7 @@ class Stream:
             self._threads.append(NamedThread(target=self._watch, name=f"watch-{name}", daemon=True))
 
     @property
-    def state(self) -> State:
+    def state(self) -> StreamState:
         return self._course.state
 
     @property
