@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tracker.masks.geometry import rings_of
 from tracker.masks.types import U8, Shape
 
 # Sasha Trubetskoy's list of distinct colours, the most distinct first, without black, white, grey and what is
@@ -154,7 +155,7 @@ class _Canvas:
 
     def tint(self, drawing: Drawing) -> None:
         """Blend the object's colour into the picture, inside its outline only."""
-        rings = _rings(drawing)
+        rings = rings_of(drawing.outline)
         part = self._part_around(rings)
         pixels_hwc = part.pixels_hwc
         if pixels_hwc.size == 0:
@@ -179,7 +180,7 @@ class _Canvas:
 
     def rim(self, drawing: Drawing) -> None:
         """The outline; the box where no outline was sent."""
-        colour, rings = colour_of(drawing.object), _rings(drawing)
+        colour, rings = colour_of(drawing.object), rings_of(drawing.outline)
         if rings:
             cv2.polylines(self.rgb_hwc, rings, True, colour, self.unit, cv2.LINE_AA)
         elif drawing.box_xyxy is not None:
@@ -225,12 +226,6 @@ class _Canvas:
         left = max(0, min(wanted_x, width - w))
         bottom = min(height, max(h, wanted_y))
         return _Plate((left, bottom - h), (left + w - 1, bottom - 1))
-
-
-def _rings(drawing: Drawing) -> list[NDArray[np.int32]]:
-    """All rings of the outline, int32 [n, 2] each."""
-    flat = (ring for polygon in drawing.outline for ring in polygon)
-    return [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for ring in flat]
 
 
 def _text_width(text: str, font: cv2.FontFace, size: int) -> int:

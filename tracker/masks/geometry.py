@@ -119,7 +119,7 @@ def fill(outline: Sequence[Sequence[Sequence[int]]], size_wh: tuple[int, int]) -
     """Polygons of rings -> bool [h, w]: the even-odd rule at pixel centres. The inverse of an exact outline."""
     width, height = size_wh
     mask_hw = np.zeros((height, width), np.bool_)
-    rings = _rings(outline)
+    rings = rings_of(outline)
     if not rings:
         return mask_hw
     vertices = np.concatenate(rings)
@@ -133,7 +133,7 @@ def fill(outline: Sequence[Sequence[Sequence[int]]], size_wh: tuple[int, int]) -
     return mask_hw
 
 
-def _rings(outline: Sequence[Sequence[Sequence[int]]]) -> list[Ring]:
+def rings_of(outline: Sequence[Sequence[Sequence[int]]]) -> list[Ring]:
     """All rings of an outline, int32 [n, 2] each."""
     flat = (ring for polygon in outline for ring in polygon)
     return [np.reshape(np.asarray(ring, np.int32), (-1, 2)) for ring in flat]
