@@ -3,6 +3,7 @@ key's path, all of them at once."""
 
 from tracker.config.reading import load, parse, sound_streams, struct_problems
 from tracker.config.sections import (
+    CONTROL_CHARACTERS,
     MAX_ZONES,
     PLAIN_TEXT,
     PRED_IOU_THRESH,
@@ -36,6 +37,7 @@ from tracker.config.sections import (
 )
 
 __all__ = [
+    "CONTROL_CHARACTERS",
     "MAX_ZONES",
     "PLAIN_TEXT",
     "PRED_IOU_THRESH",

@@ -8,8 +8,10 @@ from msgspec import Meta, Struct, field
 
 STREAM_NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}\Z"  # not $: that lets a final newline through
 
-# No control characters, line separators or marks of writing direction: labels reach terminals, logs and pages.
-PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]*\Z"
+# Control characters, line separators and marks of writing direction, for a pattern: terminals, logs and pages would
+# obey them.
+CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb"
+PLAIN_TEXT = rf"^[^{CONTROL_CHARACTERS}]*\Z"
 
 MOST = 1e9  # of any number: what it is reckoned into, such as nanoseconds and bytes, stays a number too
 Positive = Annotated[float, Meta(gt=0, le=MOST)]
@@ -173,9 +175,7 @@ class DescribeConfig(Section, frozen=True):
     model: str | None = None
     api_key_env: str | None = None  # a variable that holds the key
     api_key_file: str | None = None
-    prompt: Annotated[str, Meta(min_length=1, max_length=2000)] = (
-        "What is the object in these pictures? One sentence."
-    )
+    prompt: Prompt = "What is the object in these pictures? One sentence."
     per_label: dict[str, Prompt] = {}  # instead of the prompt, for objects of that label
     when: list[Literal["stable", "lost", "asked"]] = field(default_factory=lambda: ["asked"])
     max_images: Annotated[int, Meta(ge=1, le=16)] = 4

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from tracker.config import DescribeConfig
+from tracker.config import CONTROL_CHARACTERS, DescribeConfig
 from tracker.errors import ConfigError, Unavailable
 
 MAX_ANSWER_BYTES = 2**18
@@ -18,8 +18,7 @@ MAX_TEXT = 2000  # characters that are kept
 LOGGERS = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")  # they write down what the server said
 INSTALL = "describe needs the package openai: pip install openai"
 
-# What a terminal, a log or a page would obey, as in labels; line breaks become blanks.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]+")
+_CONTROL = re.compile(f"[{CONTROL_CHARACTERS}]+")  # line breaks among them become blanks
 
 
 class _Message(msgspec.Struct):
