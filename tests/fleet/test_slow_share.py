@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,29 @@ IN_NATS: dict[str, tuple[Any, str]] = {
 class Share:
     """A folder; one call to it does not return until `answers` is set."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
+        self.monkeypatch = monkeypatch
         self.is_asked = threading.Event()
         self.answers = threading.Event()
         self.held_up = False  # nobody else did anything meanwhile
 
-    def slow(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    @asynccontextmanager
+    async def has_a_box_wait(
+        self, there: Files, call: tuple[Any, str], pictures: Sequence[Path], config: JobsConfig
+    ) -> AsyncIterator[None]:
+        """With a box that works on pictures, once the share does not answer this call of it."""
+        owner, name = call
+        await files.submit(there, WORK, pictures)
+        self.monkeypatch.setattr(owner, name, self._slow(getattr(owner, name)))
+        async with worker_of(there, config):
+            await until(self._is_asked)
+            yield
+
+    async def _is_asked(self) -> bool:
+        return self.is_asked.is_set()
+
+    def _slow(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def called(*args: Any, **settings: Any) -> Any:
             if str(self.folder) in repr((args, settings)):
                 self.is_asked.set()
@@ -86,7 +103,7 @@ class Share:
 def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Share:
     monkeypatch.setattr("tracker.fleet.child.COMMAND", [sys.executable, "-c", CHILD])
     (tmp_path / "share").mkdir()
-    return Share(tmp_path / "share")
+    return Share(tmp_path / "share", monkeypatch)
 
 
 async def _is_done(there: Files) -> bool:
@@ -96,19 +113,12 @@ async def _is_done(there: Files) -> bool:
 @pytest.mark.parametrize("case", [*CALLS, *IN_NATS])
 def test_the_box_goes_on(case: str, share: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = pictures_in(share.folder / "pictures", 1)
-    owner, name = (CALLS | IN_NATS)[case]
     results = str(share.folder / "results") if case in CALLS else None
     monkeypatch.setattr(tempfile, "tempdir", str(share.folder))
     config = JobsConfig(inputs=[str(share.folder)], results=results)
 
     async def work(there: Files) -> None:
-        async def is_asked() -> bool:
-            return share.is_asked.is_set()
-
-        await files.submit(there, WORK, pictures)
-        monkeypatch.setattr(owner, name, share.slow(getattr(owner, name)))
-        async with worker_of(there, config):
-            await until(is_asked)
+        async with share.has_a_box_wait(there, (CALLS | IN_NATS)[case], pictures, config):
             share.answers.set()
             await until(lambda: _is_done(there))
 
@@ -122,18 +132,12 @@ def test_the_box_is_stopped(case: str, share: Share, tmp_path: Path, monkeypatch
     """What it was at is done wholly or not at all, once the share answers."""
     pictures = pictures_in(tmp_path / "pictures", 1)
     results = share.folder / "results"
-    owner, name = CALLS[case]
     monkeypatch.setattr("tracker.fleet.worker.STOPPED_S", 0.1)
     config = JobsConfig(inputs=[str(share.folder), str(tmp_path)], results=str(results))
 
     async def work(there: Files) -> None:
-        async def is_asked() -> bool:
-            return share.is_asked.is_set()
-
-        await files.submit(there, WORK, pictures)
-        monkeypatch.setattr(owner, name, share.slow(getattr(owner, name)))
-        async with worker_of(there, config):
-            await until(is_asked)
+        async with share.has_a_box_wait(there, CALLS[case], pictures, config):
+            pass
 
     before = set(threading.enumerate())
     with nats_server(tmp_path) as server:

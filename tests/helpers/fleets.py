@@ -173,13 +173,6 @@ class TestBox:
                 process.wait()
         self.fleet = self.daemon = None
 
-    def kill_fleet(self) -> None:
-        """The fleet process alone."""
-        if self.fleet is not None:
-            self.fleet.kill()
-            self.fleet.wait()
-            self.fleet = None
-
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
