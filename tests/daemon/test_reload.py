@@ -8,17 +8,12 @@ from typing import Any
 import pytest
 
 from helpers.service_manager import Service
-from helpers.tracking import Message, blobs, wait_until
+from helpers.tracking import Message, wait_until
 from tracker.config import Config, StreamConfig, parse
 from tracker.daemon.reload import keys_for_next_start, with_run_time_changes
 
 pytestmark = pytest.mark.usefixtures("preloaded")
 RESTING = [120, 90]
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return blobs(tmp_path_factory.mktemp("film") / "blobs.mp4")
 
 
 def sections(folder: Path, film: Path, **streams: dict[str, Any]) -> dict[str, Any]:

@@ -10,16 +10,11 @@ from pathlib import Path
 import pytest
 
 from helpers.service_manager import PATIENCE_S, Service
-from helpers.tracking import blobs, wait_until
+from helpers.tracking import wait_until
 from tracker.config import PersistConfig
 from tracker.daemon.state_folder import open_store
 from tracker.daemon.systemd import Notifier, watchdog_s
 from tracker.daemon.watch import control_group_bounds
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return blobs(tmp_path_factory.mktemp("film") / "blobs.mp4")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from helpers.fakes import BlobEngine
-from helpers.tracking import PATIENCE_S, Talk, blobs, configuration, wait_until
+from helpers.tracking import PATIENCE_S, Talk, configuration, wait_until
 from tracker.config import Config
 from tracker.daemon import daemon as daemon_module
 from tracker.daemon import watch
@@ -65,11 +65,6 @@ class Run:
         with closing(apsw.Connection(str(self.state / "state.db"), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
             ((record,),) = list(connection.execute("SELECT record FROM objects"))
         return msgspec.msgpack.decode(record, type=SavedObject).frame
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return blobs(tmp_path_factory.mktemp("film") / "blobs.mp4")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import zmq
 from msgspec import structs
 
 from helpers.fakes import BlobEngine
-from helpers.tracking import Talk, blobs, configuration, wait_until
+from helpers.tracking import Talk, configuration, wait_until
 from helpers.waiting import in_background
 from tracker.config import Config, KeysConfig
 from tracker.daemon import delivery, watch
@@ -38,11 +38,6 @@ from tracker.streams.stream import Stream
 
 RESTING = [120, 90]
 Fault = tuple[Any, str]  # of an object or module, what is made to raise
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return blobs(tmp_path_factory.mktemp("film") / "blobs.mp4")
 
 
 @pytest.fixture
