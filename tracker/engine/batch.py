@@ -40,7 +40,7 @@ from tracker.engine.precision import Precision
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """What a step leaves of b objects, as in `Outputs`; each memory bfloat16 [h * w, m]."""
+    """Outputs of one step for b objects, as in `Outputs`; each memory bfloat16 [h * w, m]."""
 
     logits_bhw: Tensor
     score_b: Tensor

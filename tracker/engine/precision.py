@@ -17,7 +17,7 @@ class Precision(NamedTuple):
 
     @property
     def lowest(self) -> torch.dtype:
-        """What masks can be no better than."""
+        """The lowest precision of any part."""
         return torch.bfloat16 if torch.bfloat16 in self else torch.float32
 
     @property

@@ -53,7 +53,7 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BoxRecord(Struct, frozen=True, kw_only=True):
-    """What a box says of itself every second, all of it: people read it too, and 0 streams is a fact."""
+    """What a box says of itself every two seconds, all of it: people read it too, and 0 streams is a fact."""
 
     box: Name
     time: UnixSeconds

@@ -1,4 +1,4 @@
-"""Bytes to typed requests, records to bytes. Whatever comes in, nothing but a Call or a Refusal comes out."""
+"""Bytes to typed requests, records to bytes. Whatever comes in, only a ParsedRequest or a Refusal comes out."""
 
 import difflib
 import math
