@@ -9,33 +9,29 @@ import click
 
 from tracker.cli import show
 from tracker.cli.commands import json_option, pass_client
-from tracker.cli.options import InPath, Numbers
+from tracker.cli.options import InPath, Marks, mark_options
 from tracker.client import Client
-from tracker.client.marks import Box
-from tracker.client.options import Marks
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-POINT, BOX = Numbers("X,Y[,LABEL]", 2, 3), Numbers("X1,Y1,X2,Y2", 4)
 IN_FILE = InPath(dir_okay=False)
 
 
 def _marked(command: Callable[..., None]) -> Callable[..., None]:
     """The options that mark an object; the command gets them as `marks`."""
 
-    @click.option("--point", "points", type=POINT, multiple=True, help="A click; LABEL 0: not the object.")
-    @click.option("--box", type=BOX, help="A box around the object.")
+    @mark_options
     @click.option("--mask", type=IN_FILE, help="An image of the frame's size: what is not 0 is the object.")
     @click.option("--frame", type=int, help="A buffered frame; the newest if absent.")
     @functools.wraps(command)
-    def with_marks(
-        *args: Any, points: tuple[tuple[float, ...], ...], box: Box | None, mask: Path | None, **rest: Any
-    ) -> None:
-        if not points and box is None and mask is None:
+    def with_marks(*args: Any, mask: Path | None, **options: Any) -> None:
+        marks = Marks.take(options)
+        if not marks and mask is None:
             raise click.UsageError("mark the object: give --point, --box or --mask")
-        command(*args, marks=_marks(points, box, mask), **rest)
+        given = marks.as_args() | {"mask": None if mask is None else _read_mask(mask)}
+        command(*args, marks=_given(given), **options)
 
     return with_marks
 
@@ -49,7 +45,7 @@ def _marked(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--expire", "expire_s", type=float, help="Remove it when it has been lost for so many seconds.")
 @json_option
 @pass_client
-def add(client: Client, /, stream: str, marks: Marks, as_json: bool, **options: Any) -> None:
+def add(client: Client, /, stream: str, marks: dict[str, Any], as_json: bool, **options: Any) -> None:
     """Track a new object, marked by points, a box, both, or a mask."""
     result = client.add(stream, **marks, **_given(options))
     show.result(result, as_json, lambda result: show.object_table([result]))
@@ -62,7 +58,9 @@ def add(client: Client, /, stream: str, marks: Marks, as_json: bool, **options: 
 @click.option("--replace", is_flag=True, help="Start this frame afresh.")
 @json_option
 @pass_client
-def refine(client: Client, /, stream: str, object: int, marks: Marks, as_json: bool, **options: Any) -> None:
+def refine(
+    client: Client, /, stream: str, object: int, marks: dict[str, Any], as_json: bool, **options: Any
+) -> None:
     """Correct an object by further points, a box or a mask."""
     result = client.refine(stream, object, **marks, **_given(options))
     show.result(result, as_json, lambda result: show.object_table([result]))
@@ -97,18 +95,6 @@ def describe(client: Client, stream: str, object: int, question: str | None, as_
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _marks(points: tuple[tuple[float, ...], ...], box: Box | None, mask: Path | None) -> Marks:
-    marks = Marks()
-    if points:
-        marks["points"] = [(x, y) for x, y, *_ in points]
-        marks["labels"] = [int(label[0]) if label else 1 for _, _, *label in points]
-    if box is not None:
-        marks["box"] = box
-    if mask is not None:
-        marks["mask"] = _read_mask(mask)
-    return marks
 
 
 def _read_mask(path: Path) -> "NDArray[np.bool_]":

@@ -80,8 +80,8 @@ class Marks(Group):
     def as_args(self) -> dict[str, Any]:
         """The fields of a `Prompted`."""
         return {
-            "points": [(point[0], point[1]) for point in self.points],
-            "labels": [int(point[2]) if len(point) == 3 else 1 for point in self.points],
+            "points": [(x, y) for x, y, *_ in self.points] or None,
+            "labels": [int(label[0]) if label else 1 for _, _, *label in self.points] or None,
             "box": self.box,
         }
 
