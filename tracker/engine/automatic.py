@@ -208,17 +208,18 @@ def _stable(
     if options.stability_score_thresh > 0:
         kept &= stability_n >= options.stability_score_thresh
     x1, y1, x2, y2 = crop
+    boxes, scores, stabilities = boxes_n4.tolist(), scores_n.tolist(), stability_n.tolist()
     found = []
     for i in kept.nonzero()[:, 0].tolist():
         whole_hw = np.zeros((height, width), np.bool_)
         whole_hw[y1:y2, x1:x2] = masks_nhw[i].cpu().numpy()
-        left, top, right, bottom = boxes_n4[i].tolist()
+        left, top, right, bottom = boxes[i]
         found.append(
             Found(
                 rle_encode(whole_hw),
                 (height, width),
-                float(scores_n[i]),
-                float(stability_n[i]),
+                scores[i],
+                stabilities[i],
                 (left + x1, top + y1, right + x1, bottom + y1),
                 (float(from_xy[i, 0]), float(from_xy[i, 1])),
                 crop,

@@ -13,7 +13,7 @@ def pooled(features: Features, i: int, inside_hw: Bool) -> F32:
     whole picture, float32 [c]; zeros where it is empty."""
     coarse_chw = features.coarse_nchw[i].float()
     _, height, width = coarse_chw.shape
-    mask_hw = torch.from_numpy(inside_hw).to(coarse_chw.device, torch.float32)
+    mask_hw = torch.from_numpy(inside_hw).to(coarse_chw.device).float()
     share_hw = F.adaptive_avg_pool2d(mask_hw[None], (height, width))[0]
     total = share_hw.sum().clamp(min=1e-6)
     mean_c = (coarse_chw * share_hw).sum((1, 2)) / total
