@@ -66,7 +66,8 @@ class Intake:
         self._max_bytes = max_bytes
         self._framing_bytes = SEALED_FRAMING_BYTES if sealed else FRAMING_BYTES
         self._taken: dict[int, _Taken] = {}  # by descriptor; replaced whole
-        self._ahead: dict[int, _Ahead] = {}  # by the connection's inode, which is never another's while it lives
+        # By the connection's inode, which is never another's while it lives; replaced whole.
+        self._ahead: dict[int, _Ahead] = {}
         self._others: set[int] = set()  # inodes of sockets that are not this one's
         self._counted: set[int] = set()  # inodes of those that are shut, and whose rest counts as left already
         self._left = 0.0  # bytes of connections that are gone, which ZeroMQ holds until they are read
@@ -108,21 +109,21 @@ class Intake:
         """Shut whoever is too far ahead."""
         if not self._address.is_tcp:
             return  # who may use a socket in the file system, its mode says
-        now_s, before, self._ahead = time.monotonic(), self._ahead, {}
+        now_s, before, now = time.monotonic(), self._ahead, dict[int, _Ahead]()
         others = set()
         for fd, inode in _sockets():
             if inode in self._others or not self._is_ours(fd):
                 others.add(inode)
                 continue
-            ahead = self._advanced(before.get(inode), fd, now_s)
-            self._ahead[inode] = ahead
-            if ahead.nbytes > self._most_of(inode, before):
+            now[inode] = ahead = self._advanced(before.get(inode), fd, now_s)
+            ahead.is_new = (inode not in before or before[inode].is_new) and self._left > self._max_bytes
+            if ahead.nbytes > (MAX_NEW_BYTES if ahead.is_new else self._max_bytes):
                 self._shut(fd, inode, ahead)
-        self._others = others
-        gone = before.keys() - self._ahead.keys()
+        self._others, self._ahead = others, now
+        gone = before.keys() - now.keys()
         self.leave(sum(before[inode].nbytes for inode in gone - self._counted))
         self._counted -= gone
-        self._counted &= before.keys() | self._ahead.keys()  # one may come and be shut between two looks
+        self._counted &= before.keys() | now.keys()  # one may come and be shut between two looks
 
     def shutting(self, fd: int) -> None:
         """A connection is about to be shut: what it sent and nobody read is left. For the socket's thread."""
@@ -139,12 +140,6 @@ class Intake:
         if self.is_caught_up:
             ahead.weight = 1.0
         return ahead
-
-    def _most_of(self, inode: int, before: dict[int, _Ahead]) -> float:
-        """How far ahead a connection may be, in bytes."""
-        is_new = inode not in before or before[inode].is_new
-        self._ahead[inode].is_new = is_new and self._left > self._max_bytes
-        return MAX_NEW_BYTES if self._ahead[inode].is_new else self._max_bytes
 
     def leave(self, nbytes: float) -> None:
         """Connections have gone of which so much is not read."""
