@@ -1,6 +1,7 @@
 """What Prometheus and a load balancer see of a daemon."""
 
 import shutil
+import threading
 import urllib.error
 import urllib.request
 from functools import partial
@@ -11,6 +12,7 @@ import pytest
 from helpers.fakes import BlobEngine
 from helpers.tracking import Talk, blobs, configuration, serving, wait_until
 from tracker.daemon.daemon import Daemon
+from tracker.daemon.figures import Figures
 from tracker.errors import ConfigError
 
 
@@ -60,6 +62,10 @@ def value(text: str, name: str) -> float:
     return float(found.rpartition(" ")[2])
 
 
+def delivered(talk: Talk) -> float:
+    return value(read(talk, "/metrics")[1], 'tracker_stage_seconds_count{stage="delivery"}')
+
+
 def test_where_time_goes_what_waits_and_what_was_refused(tmp_path: Path) -> None:
     film = blobs(tmp_path / "blobs.mp4")
     config = configuration(
@@ -89,6 +95,29 @@ def test_where_time_goes_what_waits_and_what_was_refused(tmp_path: Path) -> None
         assert 'tracker_info{device="cpu",model="blobs",version=' in text
         assert value(text, 'tracker_thread_alive{thread="main"}') == 1
         talk.ask("streams.remove", stream="gone")
+        assert 'stream="gone"' not in read(talk, "/metrics")[1]
+
+
+def test_a_stream_that_is_removed_while_its_frame_is_counted_leaves_no_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, removed, has_stream = threading.Event(), threading.Event(), Figures.has_stream
+
+    def slowly(self: Figures, name: str) -> bool:
+        answer = has_stream(self, name)
+        if name == "gone" and not asked.is_set():
+            asked.set()
+            removed.wait(30)
+        return answer
+
+    monkeypatch.setattr(Figures, "has_stream", slowly)
+    film = {"url": str(blobs(tmp_path / "blobs.mp4")), "loop": True}
+    with serving(configuration(streams={"cam": film, "gone": film}, metrics={"endpoint": "127.0.0.1:0"})) as talk:
+        assert asked.wait(30)
+        talk.ask("streams.remove", stream="gone")
+        counted = delivered(talk)
+        removed.set()
+        wait_until(lambda: delivered(talk) > counted + 1)
         assert 'stream="gone"' not in read(talk, "/metrics")[1]
 
 

@@ -62,8 +62,7 @@ class Metrics:
             self._stages.labels("wait").observe((model_started_ns - arrived_ns) / 1e9)
             self._stages.labels("hand_over").observe((started_ns - model_ended_ns) / 1e9)
         self._stages.labels("delivery").observe((ended_ns - started_ns) / 1e9)
-        if self._figures is not None and self._figures.has_stream(processed.frame.stream):
-            self._latency.labels(processed.frame.stream).observe((ended_ns - arrived_ns) / 1e9)
+        self._observe_latency(processed.frame.stream, (ended_ns - arrived_ns) / 1e9)
 
     def forget(self, stream: str) -> None:
         """A stream was removed: its figures end."""
@@ -78,6 +77,13 @@ class Metrics:
     def stop(self) -> None:
         if self._server is not None:
             self._server.stop()
+
+    def _observe_latency(self, stream: str, seconds: float) -> None:
+        assert self._figures is not None
+        if self._figures.has_stream(stream):
+            self._latency.labels(stream).observe(seconds)
+        if not self._figures.has_stream(stream):
+            self.forget(stream)  # it may have been removed meanwhile
 
     def _answer(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
