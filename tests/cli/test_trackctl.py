@@ -248,6 +248,21 @@ def test_a_mask_file_marks_what_is_not_zero(daemon: FakeDaemon, tmp_path: Path, 
     )
 
 
+@pytest.mark.parametrize("colour", [(1, 0, 0), (0, 0, 2), (0, 0, 2, 255)])
+def test_the_darkest_colour_of_a_mask_file_is_not_zero(
+    daemon: FakeDaemon, tmp_path: Path, colour: tuple[int, ...]
+) -> None:
+    image = Image.new("RGB" if len(colour) == 3 else "RGBA", (64, 48))
+    image.paste(colour, (5, 3, 20, 9))
+    image.save(tmp_path / "mask.png")
+    assert ctl(daemon, "add", "cam1", "--mask", tmp_path / "mask.png").exit_code == 0
+    inside_hw = np.zeros((48, 64), bool)
+    inside_hw[3:9, 5:20] = True
+    assert asked(daemon) == object_requests.ObjectsAdd(
+        stream="cam1", mask=fields.Rle((48, 64), rle_encode(inside_hw))
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "format_", "file"),
     [

@@ -103,7 +103,8 @@ def _read_mask(path: Path) -> "NDArray[np.bool_]":
 
     try:
         with Image.open(path) as image:
-            indexed = image if image.mode == "P" else image.convert("L")
-            return np.asarray(indexed, np.uint8).astype(bool)
+            pixels_hwc = np.atleast_3d(np.asarray(image if image.mode == "P" else image.convert("RGB")))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise click.BadParameter(f"{path} is not a picture that can be read", param_hint="--mask") from None
+    inside_hw: NDArray[np.bool_] = np.any(pixels_hwc, axis=2)
+    return inside_hw
