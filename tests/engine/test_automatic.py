@@ -42,7 +42,7 @@ OPTIONS = SearchOptions(
 @pytest.fixture(scope="module", params=MODELS, ids=lambda m: f"{m[0]}-{m[1]}")
 def plain(request: pytest.FixtureRequest) -> Engine:
     name, side = request.param
-    return Engine(Model(name, stills.network(name, side)), EngineConfig(fill_hole_area=0))
+    return Engine(Model(name, stills.network(name, side)), EngineConfig(fill_hole_area=0, edges="model"))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def engine() -> Engine:
         return 4 * discs_bmhw + 8 * noise_bmhw, scores_bm, *rest
 
     net.sam_prompt_encoder.forward, net.sam_mask_decoder.forward = encode_and_note, decode_around_points
-    return Engine(Model("nano", net), EngineConfig(fill_hole_area=0))
+    return Engine(Model("nano", net), EngineConfig(fill_hole_area=0, edges="model"))
 
 
 def found_in(engine: Engine, options: SearchOptions) -> list[Found]:

@@ -25,7 +25,7 @@ IMAGE = Rgb(picture())
 @pytest.fixture(scope="module", params=MODELS, ids=lambda m: f"{m[0]}-{m[1]}")
 def engine(request: pytest.FixtureRequest) -> Engine:
     name, side = request.param
-    return Engine(Model(name, stills.network(name, side)), EngineConfig(fill_hole_area=0))
+    return Engine(Model(name, stills.network(name, side)), EngineConfig(fill_hole_area=0, edges="model"))
 
 
 @pytest.fixture

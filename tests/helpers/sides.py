@@ -79,7 +79,9 @@ class Pair:
             models.load_weights(net, zoo.checkpoint_path(name), name)
         net.sam_mask_decoder.pred_obj_score_head.layers[-1].bias += score_shift
         net = net.to(device)
-        engine = Engine(models.Model(name, net), EngineConfig(fill_hole_area=0, dtype=dtype), plain=plain)
+        engine = Engine(
+            models.Model(name, net), EngineConfig(fill_hole_area=0, edges="model", dtype=dtype), plain=plain
+        )
         predictor = official(zoo.config_path(name), image_size).to(device)
         predictor.load_state_dict(net.state_dict())
         images = video(image_size).to(device)

@@ -61,7 +61,7 @@ def checkpoint(tmp_path_factory) -> Path:
 def engine(checkpoint: Path) -> Engine:
     net = build.network(zoo.config_path("nano"), SIDE)
     build.load_weights(net, checkpoint, "nano")
-    return Engine(build.Model("nano", net), EngineConfig(fill_hole_area=0))
+    return Engine(build.Model("nano", net), EngineConfig(fill_hole_area=0, edges="model"))
 
 
 def scene(index: int) -> np.ndarray:

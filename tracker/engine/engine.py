@@ -6,14 +6,16 @@ In float32, on the same tensors and prompts, its masks are those of the official
 each other's frames, here each has a memory of its own (`turned` takes one along); and pointers' ages are scaled as
 in clips of 16 frames and more, which moves logits of shorter ones by 3e-3 of their standard deviation.
 
-It holds no object's state: an `ObjectMemory` goes in and
-a new one comes back.
+What is shown of a mask may end at the picture's edges instead (`engine.edges`); what is remembered is as upstream.
+
+It holds no object's state: an `ObjectMemory` goes in and a new one comes back.
 """
 
 import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,10 +29,12 @@ from tracker.engine import device, embedder, forward, preprocess
 from tracker.engine.batch import Batch
 from tracker.engine.cost import StepCost
 from tracker.engine.cuda_graphs import CudaRecorder, Recorder, ReplayedEncoder
+from tracker.engine.edges import Edges
 from tracker.engine.forward import Features
 from tracker.engine.grouping import Propagation
 from tracker.engine.layers.image_encoder import Encoder
 from tracker.engine.memory import FrameMemory, MemoryLayout, ObjectMemory, TensorKind
+from tracker.engine.models import zoo
 from tracker.engine.models.build import Model
 from tracker.engine.precision import Precision, of_config
 from tracker.engine.prompting import Prompter, checked_prompt
@@ -71,6 +75,9 @@ class Engine:
         self.dtype = self.precision.everywhere
         self.cost = StepCost()
         self._encoding_s = 0.0  # of the features made last
+        self._picture_edges = self.config.edges == "picture" or (
+            self.config.edges == "auto" and zoo.takes_picture_edges(model.name)
+        )
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         device.prepare(model.device, self.dtype)
@@ -126,7 +133,7 @@ class Engine:
         with self.computing(), record_function("image encoder"):
             features = self._encode(images_nchw.to(self.model.device))
         self._encoding_s = time.perf_counter() - started_s
-        return features
+        return replace(features, pictures_nchw=images_nchw) if self._picture_edges else features
 
     def prompt(
         self, track: ObjectMemory, features: Features, i: int, frame: int, prompt: Prompt, size_wh: tuple[int, int]
@@ -144,7 +151,8 @@ class Engine:
         prompt = checked_prompt(track, frame, prompt, size_wh)
         with self.computing():
             entry = self._prompted(track, features.of(i), frame, prompt, size_wh)
-        return track.with_prompt(entry, self.config.conditioning_frames), _object_mask(entry)
+        mask = _object_mask(entry, Edges(features.pictures_nchw), i)
+        return track.with_prompt(entry, self.config.conditioning_frames), mask
 
     def propagate(self, items: Sequence[Item], features: Features) -> list[Result]:
         """Follow objects to their next frames: any mix of objects and streams, each object once.
@@ -153,19 +161,21 @@ class Engine:
         direction. A conditioning frame that is met again gives the mask of its prompt.
         """
         started_s = time.perf_counter()
+        edges = Edges(features.pictures_nchw)
         moves: dict[int, Propagation] = {}
         results: dict[int, Result] = {}
         for k, (before, i, frame) in enumerate(items):
             memory = _passing(before, frame)
             if memory.last_frame == frame:
-                results[k] = memory, _object_mask(memory.past[-1])
+                results[k] = memory, _object_mask(memory.past[-1], edges, i)
                 continue
             bank = memory.bank(frame, memory.next_step())
             moves[k] = Propagation(memory, i, frame, bank)
         with self.computing():
             entries = self._propagator(list(moves.values()), features)
         for (k, move), entry in zip(moves.items(), entries, strict=True):
-            results[k] = move.track.advanced(entry, self.config.history_frames), _object_mask(entry)
+            track = move.track.advanced(entry, self.config.history_frames)
+            results[k] = track, _object_mask(entry, edges, move.i)
         if moves:
             self.cost.observe(len(moves), self._encoding_s + time.perf_counter() - started_s)
         return [results[k] for k in range(len(items))]
@@ -215,6 +225,6 @@ def _passing(track: ObjectMemory, frame: int) -> ObjectMemory:
     return track
 
 
-def _object_mask(entry: FrameMemory) -> ObjectMask:
+def _object_mask(entry: FrameMemory, edges: Edges, i: int) -> ObjectMask:
     assert entry.mask is not None
-    return entry.mask
+    return replace(entry.mask, logits_hw=edges.along(entry.mask.logits_hw, i))

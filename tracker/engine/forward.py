@@ -21,12 +21,14 @@ MEMORY_DTYPE = torch.bfloat16  # as upstream keeps them
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
     """Features of n images: `fine_nchw` at stride 4, `middle_nchw` at stride 8, `coarse_nchw` at stride 16, and the
-    coarse map's position encoding [1, c, h, w]."""
+    coarse map's position encoding [1, c, h, w]. `pictures_nchw`: the images themselves, normalised, where
+    masks take their edges from them."""
 
     fine_nchw: Tensor
     middle_nchw: Tensor
     coarse_nchw: Tensor
     position_1chw: Tensor
+    pictures_nchw: Tensor | None = None
 
     def __len__(self) -> int:
         return self.coarse_nchw.shape[0]
@@ -34,7 +36,10 @@ class Features:
     def of(self, i: int) -> "Features":
         """The i-th image's, as a batch of one."""
         one = slice(i, i + 1)
-        return Features(self.fine_nchw[one], self.middle_nchw[one], self.coarse_nchw[one], self.position_1chw)
+        pictures = None if self.pictures_nchw is None else self.pictures_nchw[one]
+        return Features(
+            self.fine_nchw[one], self.middle_nchw[one], self.coarse_nchw[one], self.position_1chw, pictures
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,7 +7,7 @@ the tracker. Encoded pictures and the candidates' logits are kept for a while, b
 import secrets
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tracker.engine import forward, prompts
+from tracker.engine.edges import Edges
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.preprocess import moments
@@ -40,7 +41,7 @@ class Decoded(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """One answer to a prompt. `logits_hw` float32 [h4, w4] as in `ObjectMask`; `ref` names it for a correction."""
+    """One answer to a prompt. `logits_hw` as in `ObjectMask`; `ref` names it for a correction."""
 
     logits_hw: F32
     score: float
@@ -79,7 +80,8 @@ class Segmenter:
         scores_m = decoded.scores_bm[0]
         logits_mhw = decoded.logits_bmhw[0]
         best_first = scores_m.argsort(descending=True, stable=True).tolist()
-        return [self._candidate(logits_mhw[i], float(scores_m[i])) for i in best_first]
+        edges = Edges(features.pictures_nchw)
+        return [self._candidate(logits_mhw[i], float(scores_m[i]), edges) for i in best_first]
 
     def _before(self, ref: str | None) -> Tensor | None:
         if ref is None:
@@ -97,12 +99,12 @@ class Segmenter:
             self._encoded.popitem(last=False)
         return self._encoded[key]
 
-    def _candidate(self, logits_hw: Tensor, score: float) -> Candidate:
+    def _candidate(self, logits_hw: Tensor, score: float, edges: Edges) -> Candidate:
         ref = secrets.token_hex(8)
         self._logits[ref] = logits_hw
         if len(self._logits) > KEPT_LOGITS:
             self._logits.popitem(last=False)
-        return Candidate(logits_hw.cpu().numpy(), score, ref)
+        return Candidate(edges.along(logits_hw.cpu().numpy(), 0), score, ref)
 
 
 def encode(engine: Engine, rgb_hwc: U8) -> Features:
@@ -113,7 +115,7 @@ def encode(engine: Engine, rgb_hwc: U8) -> Features:
     mean_311, std_311 = moments(device)
     features = engine.encode_tensor((image_nchw - mean_311) / std_311)
     coarse_nchw = forward.no_memory(engine.model.net, features)
-    return Features(features.fine_nchw, features.middle_nchw, coarse_nchw, features.position_1chw)
+    return replace(features, coarse_nchw=coarse_nchw)
 
 
 def decode(

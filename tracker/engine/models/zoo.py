@@ -88,6 +88,11 @@ def checkpoint_path(name: str) -> Path:
     return Path(os.environ.get("TRACKER_MODELS") or cache_home / "tracker" / "models") / f"{name}.pt"
 
 
+def takes_picture_edges(name: str) -> bool:
+    """Whether masks get better by taking their edges from the picture: measured of the bundled model only."""
+    return weights(name) is None
+
+
 def show(name: str) -> ModelInfo:
     """All there is to say of one model. Builds it once to count its parameters. Raises ModelError."""
     source, checkpoint = weights(name), checkpoint_path(name)

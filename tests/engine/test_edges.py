@@ -1,0 +1,156 @@
+"""Shown masks end where the picture's colours change; what is remembered stays the model's own."""
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tracker.config import EngineConfig, ModelConfig
+from tracker.engine.edges import FINER, Edges
+from tracker.engine.engine import Engine
+from tracker.engine.memory import ObjectMemory
+from tracker.engine.models import build, zoo
+from tracker.images.types import Rgb
+from tracker.masks.geometry import mask_of
+from tracker.masks.types import F32, Bool, ObjectMask
+from tracker.protocol.prompt import Prompt
+
+SIDE = 96  # of the picture
+CELLS = SIDE // 4  # of its mask
+RED, GREEN, GREY = (1.5, -1.0, -1.0), (-1.0, 1.5, -1.0), (0.0, 0.0, 0.0)
+
+
+def disc(x: float, y: float, radius: float) -> Bool:
+    yy, xx = np.mgrid[:SIDE, :SIDE] + 0.5
+    return np.hypot(xx - x, yy - y) < radius
+
+
+def bar(left: int, right: int) -> Bool:
+    inside_hw = np.zeros((SIDE, SIDE), np.bool_)
+    inside_hw[10:86, left:right] = True
+    return inside_hw
+
+
+def picture(
+    inside_hw: Bool, colour: tuple[float, ...], ground: tuple[float, ...], noise: float = 0.1
+) -> torch.Tensor:
+    """Normalised, [1, 3, s, s]."""
+    colours = np.where(inside_hw[..., None], colour, ground)
+    colours = colours + np.random.default_rng(0).normal(0, noise, colours.shape)
+    return torch.from_numpy(colours.transpose(2, 0, 1)[None].astype(np.float32))
+
+
+def logits(inside_hw: Bool) -> F32:
+    """What a model that errs by a cell says of it: [h4, w4], moved by a cell to the right."""
+    share_hw = inside_hw.reshape(CELLS, 4, CELLS, 4).mean((1, 3))
+    return np.roll(12 * share_hw - 6, 1, axis=1).astype(np.float32)
+
+
+def iou(a_hw: Bool, b_hw: Bool) -> float:
+    return float((a_hw & b_hw).sum() / (a_hw | b_hw).sum())
+
+
+@pytest.mark.parametrize(
+    ("inside_hw", "colour", "ground"),
+    [
+        pytest.param(disc(50, 44, 22), RED, GREEN, id="disc"),
+        pytest.param(disc(50, 44, 22), GREY, RED, id="disc that is grey"),
+        pytest.param(disc(40, 60, 9), GREEN, GREY, id="small disc"),
+        pytest.param(bar(36, 60), RED, GREY, id="bar of six cells"),
+        pytest.param(disc(4, 48, 30), RED, GREEN, id="cut off by the picture's border"),
+    ],
+)
+def test_a_mask_that_is_a_cell_off_is_led_back_to_the_edge(
+    inside_hw: Bool, colour: tuple[float, ...], ground: tuple[float, ...]
+) -> None:
+    said_hw = logits(inside_hw)
+    before = iou(mask_of(said_hw, (SIDE, SIDE)), inside_hw)
+    guided_hw = Edges(picture(inside_hw, colour, ground)).along(said_hw, 0)
+    after = iou(mask_of(guided_hw, (SIDE, SIDE)), inside_hw)
+    assert guided_hw.shape == (FINER * CELLS, FINER * CELLS)
+    assert after > max(0.85, before + 0.05)
+
+
+def test_where_the_picture_has_no_edge_the_mask_stays_where_it_is() -> None:
+    inside_hw = disc(50, 44, 22)
+    said_hw = logits(inside_hw)
+    guided_hw = Edges(picture(inside_hw, GREY, GREY, noise=0)).along(said_hw, 0)
+    assert iou(mask_of(guided_hw, (SIDE, SIDE)), mask_of(said_hw, (SIDE, SIDE))) > 0.97
+
+
+def test_each_mask_is_led_by_its_own_picture() -> None:
+    places = [disc(30, 48, 20), disc(64, 48, 20)]
+    edges = Edges(torch.cat([picture(inside_hw, RED, GREEN) for inside_hw in places]))
+    for i in (1, 0, 1):
+        guided_hw = edges.along(logits(places[i]), i)
+        assert iou(mask_of(guided_hw, (SIDE, SIDE)), places[i]) > 0.9
+
+
+def test_a_mask_smaller_than_a_window_does_not_vanish() -> None:
+    said_hw = logits(disc(50, 50, 2.5))
+    guided_hw = Edges(picture(disc(50, 50, 40), GREY, GREEN)).along(said_hw, 0)
+    assert 0 < mask_of(guided_hw, (SIDE, SIDE)).sum() <= mask_of(said_hw, (SIDE, SIDE)).sum()
+
+
+@given(hnp.arrays(np.float32, (8, 8), elements=st.floats(-1024, 1024, width=32)), st.integers(0, 2**32 - 1))
+def test_whatever_the_model_says_comes_out_finite_and_goes_in_unchanged(said_hw: F32, seed: int) -> None:
+    before_hw = said_hw.copy()
+    pictures_nchw = torch.from_numpy(np.random.default_rng(seed).normal(0, 1, (1, 3, 32, 32)).astype(np.float32))
+    guided_hw = Edges(pictures_nchw).along(said_hw, 0)
+    assert np.isfinite(guided_hw).all()
+    assert guided_hw.dtype == np.float32
+    assert (guided_hw > 0).any() == (said_hw > 0).any()
+    assert np.array_equal(said_hw, before_hw)
+
+
+# ---------------------------------------------------------------------------------------------------- the engine
+
+
+@pytest.mark.parametrize(
+    ("edges", "name", "taken"),
+    [
+        ("auto", "nano", True),
+        ("auto", "sam2.1_hiera_tiny", False),
+        ("picture", "sam2.1_hiera_tiny", True),
+        ("model", "nano", False),
+    ],
+)
+def test_whose_masks_take_their_edges_from_the_picture(edges: str, name: str, taken: bool) -> None:
+    network = build.network(zoo.config_path(name), 128)
+    engine = Engine(build.Model(name, network), msgspec.convert({"edges": edges}, EngineConfig))
+    assert (engine.encode_tensor(torch.zeros(1, 3, 128, 128)).pictures_nchw is not None) == taken
+
+
+def test_what_is_remembered_is_the_models_own_to_the_bit() -> None:
+    nano = build.load_model(ModelConfig("nano", device="cpu", image_size=128))
+    plain, plain_masks = followed(Engine(nano, EngineConfig(edges="model")))
+    guided, guided_masks = followed(Engine(nano, EngineConfig(edges="picture")))
+    for a, b in zip(tensors(plain), tensors(guided), strict=True):
+        assert torch.equal(a, b)
+    for mask, guided_mask in zip(plain_masks, guided_masks, strict=True):
+        assert (mask.score, mask.presence) == (guided_mask.score, guided_mask.presence)
+        assert len(guided_mask.logits_hw) == FINER * len(mask.logits_hw)
+        assert iou(mask_of(guided_mask.logits_hw, (120, 90)), mask_of(mask.logits_hw, (120, 90))) > 0.8
+
+
+def followed(engine: Engine) -> tuple[ObjectMemory, list[ObjectMask]]:
+    """A disc that moves to the right for four pictures: its memory, its masks."""
+    pictures = [Rgb(np.full((90, 120, 3), (40, 120, 40), np.uint8)) for _ in range(4)]
+    for k, image in enumerate(pictures):
+        cv2.circle(image.rgb_hwc, (50 + 3 * k, 45), 22, (200, 60, 60), -1)
+    prompt = Prompt(box_xyxy=np.array([28, 23, 73, 68], np.float32))
+    memory, mask = engine.prompt(ObjectMemory(), engine.encode(pictures[:1]), 0, 0, prompt, (120, 90))
+    masks = [mask]
+    for k in range(1, 4):
+        ((memory, mask),) = engine.propagate([(memory, 0, k)], engine.encode(pictures[k : k + 1]))
+        masks.append(mask)
+    return memory, masks
+
+
+def tensors(memory: ObjectMemory) -> list[torch.Tensor]:
+    kept = ((entry.memory_tm, entry.pointer_c, entry.logits_hw) for entry in memory.past)
+    return [tensor for entry in kept for tensor in entry if tensor is not None]
