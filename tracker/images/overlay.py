@@ -190,7 +190,7 @@ class _Canvas:
     def name(self, drawing: Drawing) -> None:
         """The caption at the top left of the object's largest part: a speck far off stretches the box."""
         if drawing.box_xyxy is not None:
-            rings = _rings(drawing)
+            rings = rings_of(drawing.outline)
             corner = max(rings, key=cv2.contourArea).min(0) if rings else drawing.box_xyxy
             left_top = (int(corner[0]), int(corner[1]))
             self.write(_Caption(drawing.caption, left_top, colour_of(drawing.object)))
