@@ -9,6 +9,7 @@ goes through here: what an object remembers stays the model's own.
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 from tracker.masks.types import F32
@@ -51,7 +52,8 @@ class _Guide:
         self._fine_hwc = _shrunk(picture_hwc, FINER * side)
         self._coarse_hwc = _shrunk(picture_hwc, side)
         self._mean_hwc = _window_mean(self._coarse_hwc)
-        self._inverse_hwcc = _inverse(self._covariances())
+        covariances_hwcc = torch.from_numpy(self._covariances())  # torch inverts many small ones faster than numpy
+        self._inverse_hwcc: F32 = torch.linalg.inv(covariances_hwcc).numpy()
 
     def _covariances(self) -> F32:
         """Of the colours in each window: [h, w, 3, 3]."""
@@ -91,12 +93,3 @@ def _window_mean(values: F32) -> F32:
     """Of each cell's window; beyond the border the picture is mirrored."""
     size = (2 * RADIUS + 1, 2 * RADIUS + 1)
     return np.asarray(cv2.boxFilter(values, -1, size, borderType=cv2.BORDER_REFLECT), np.float32)
-
-
-def _inverse(symmetric_hwcc: F32) -> F32:
-    """Of 3 x 3 matrices, by cross products: numpy's own takes thirty times as long for so many small ones."""
-    a, b, c = np.moveaxis(symmetric_hwcc.astype(np.float64), 2, 0)
-    adjugate_hwcc = np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=-1)
-    determinant_hw = np.einsum("hwi,hwi->hw", a, adjugate_hwcc[..., 0])
-    inverse_hwcc: F32 = (adjugate_hwcc / determinant_hw[..., None, None]).astype(np.float32)
-    return inverse_hwcc
