@@ -39,3 +39,18 @@ def test_a_start_asks_no_dns(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Scraped("0.0.0.0:0", hello)
     server.start()
     server.stop()
+
+
+def test_connections_that_say_nothing_hold_up_nobody() -> None:
+    server = Scraped("127.0.0.1:0", hello)
+    server.start()
+    try:
+        silent = [socket.create_connection(("127.0.0.1", server.port), 30) for _ in range(8)]
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=30) as reply:
+            assert reply.read() == b"hello"
+        for connection in silent:
+            with connection, pytest.raises(BlockingIOError):  # it was not even looked at, let alone hung up on
+                connection.setblocking(False)
+                connection.recv(1)
+    finally:
+        server.stop()

@@ -13,6 +13,7 @@ from tracker.errors import ConfigError
 from tracker.threads import NamedThread
 
 REQUEST_S = 2.0  # for a request to come in: one at a time is served, and none holds up the next for longer
+DEFER_S = 60  # for its first byte, about: until then the system keeps the connection
 MIN_S = 0.001  # 0 would not wait, nor say that it is too late
 
 Environ = dict[str, Any]
@@ -60,7 +61,9 @@ class Scraped:
 
 
 class _Server(WSGIServer):
-    """At an address of either family."""
+    """At an address of either family. Connections that say nothing stay with the system: they hold up nobody."""
+
+    request_queue_size = 128  # connections that wait for their turn
 
     def __init__(self, host: str, port: int, app: Any) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -69,6 +72,7 @@ class _Server(WSGIServer):
 
     def server_bind(self) -> None:
         """Without `HTTPServer`'s question for its own name: where no DNS answers, that takes half a minute."""
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_S)
         TCPServer.server_bind(self)
         host, self.server_port = self.server_address[:2]
         self.server_name = str(host)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(60)
 MANY = 500  # bytes, each of which takes a twentieth of the time for all
 
 
-def test_who_connects_and_says_nothing_costs_no_thread(
+def test_who_begins_a_request_and_says_no_more_costs_no_thread(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Each is hung up on, one after the other, and figures are told then."""
@@ -23,6 +23,8 @@ def test_who_connects_and_says_nothing_costs_no_thread(
     before, port = threading.active_count(), free_port()
     with serving(f"127.0.0.1:{port}", Figures(lambda: {"streams": 3.0})), ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 30)) for _ in range(5)]
+        for connection in silent:
+            connection.sendall(b"G")
         for connection in silent:
             assert connection.recv(1) == b""
             assert threading.active_count() == before + 1

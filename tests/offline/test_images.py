@@ -220,8 +220,8 @@ def test_a_prompt_outside_the_picture_is_refused(engine, folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--coco=x.json"], "give --point and --box, or --everything"),
-        (["--point=1,1", "--everything", "--coco=x.json"], "give --point and --box, or --everything"),
+        (["--coco=x.json"], "give --point or --box, or both, or --everything"),
+        (["--point=1,1", "--everything", "--coco=x.json"], "give --point or --box, or both, or --everything"),
         (["--point=1,1"], "nothing to write"),
         (["--everything", "--masks=m", "--max-masks=256"], "--max-masks is at most 255"),
     ],

@@ -124,10 +124,10 @@ class Report:
 @knob_options
 @model_options
 def segment(paths: Sequence[Path], candidates: bool, everything: bool, **options: Any) -> None:
-    """Find masks on pictures: what --point and --box mark on each of them, or --everything."""
+    """Find masks on pictures: what --point or --box marks on each of them, or --everything."""
     marks, outputs, knobs = Marks.take(options), Outputs.take(options), knobs_of(options)
     if bool(marks) == everything:
-        raise click.UsageError("give --point and --box, or --everything")
+        raise click.UsageError("give --point or --box, or both, or --everything")
     outputs.check(paths, everything, knobs.max_masks)
     from tracker.offline import images
 

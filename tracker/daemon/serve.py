@@ -32,6 +32,7 @@ def serve(path: str | Path) -> None:
     daemon = Daemon(config, engine, store, abandon=_abandon, read_config=lambda: check(path))
     _obey_signals(daemon)
     daemon.run()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Python's last steps would be ended by it
     log.info("stopped")
 
 
