@@ -49,8 +49,8 @@ def test_connections_that_say_nothing_hold_up_nobody() -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=30) as reply:
             assert reply.read() == b"hello"
         for connection in silent:
+            connection.setblocking(False)
             with connection, pytest.raises(BlockingIOError):  # it was not even looked at, let alone hung up on
-                connection.setblocking(False)
                 connection.recv(1)
     finally:
         server.stop()
