@@ -186,7 +186,18 @@ def test_a_real_clip_equals_the_official_predictor(checkpoint, tmp_path):
     build.load_weights(net, checkpoint, "nano")
     official = OfficialVideo(official_predictor(shown["image_size"], net.state_dict()), frames)
     official.prompt(PromptEntry(object=3, box=(310, 95, 660, 290)))
-    command = ["track", str(frames), "--box", "310,95,660,290", "--object", "3", "--masks", str(tmp_path / "masks")]
+    command = [
+        "track",
+        str(frames),
+        "--box",
+        "310,95,660,290",
+        "--object",
+        "3",
+        "--edges",
+        "model",
+        "--masks",
+        str(tmp_path / "masks"),
+    ]
     result = CliRunner().invoke(trackerd, [*command, "--checkpoint", str(checkpoint)], catch_exceptions=False)
     assert result.exit_code == 0
     for frame, masks in official.follow():

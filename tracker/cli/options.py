@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 
 import click
 import msgspec
 
-from tracker.config import ModelConfig
+from tracker.config import Edges, ModelConfig
 from tracker.config.wording import of_option
 from tracker.errors import BadRequest
 from tracker.protocol.requests import Prompted, SegmentAll
@@ -107,6 +107,7 @@ class ModelOptions(Group):
     image_size: int | None
     device: str
     fill_holes: int
+    edges: Edges
 
     def load(self) -> "Engine":
         """The engine that the options name. Raises ModelError, and BadRequest for what is out of range."""
@@ -114,7 +115,7 @@ class ModelOptions(Group):
         from tracker.engine.engine import Engine
         from tracker.engine.models.build import load_model
 
-        return Engine(load_model(self.as_config()), EngineConfig(fill_hole_area=self.fill_holes))
+        return Engine(load_model(self.as_config()), EngineConfig(fill_hole_area=self.fill_holes, edges=self.edges))
 
     def as_config(self) -> ModelConfig:
         """Raises BadRequest for what is out of range."""
@@ -140,6 +141,14 @@ def model_options(command: Command) -> Command:
             show_default=True,
             help="Largest hole that is filled, in pixels of the low-resolution mask. 0: none, as the official "
             "predictor without its CUDA extension.",
+        ),
+        click.option(
+            "--edges",
+            type=click.Choice(get_args(Edges)),
+            default="auto",
+            show_default=True,
+            help="Where masks end: where the picture's colours change, or as the model has them, which is as the "
+            "official predictor. auto: the picture's for nano.",
         ),
     )
 

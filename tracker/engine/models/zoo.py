@@ -14,7 +14,8 @@ import sam2
 from tracker.engine.models.download import download
 from tracker.errors import ModelError
 
-_BUNDLED = Path(__file__).resolve().parents[2] / "models"
+BUNDLED = "nano"
+_MODELS = Path(__file__).resolve().parents[2] / "models"
 _OFFICIAL = Path(sam2.__file__).resolve().parent / "configs"
 _URL = "https://dl.fbaipublicfiles.com/segment_anything_2"
 
@@ -57,7 +58,7 @@ _RELEASE = {"sam2.1": "092824", "sam2": "072824"}
 
 def names() -> list[str]:
     """All models, the bundled one first."""
-    return ["nano", *_SHA256]
+    return [BUNDLED, *_SHA256]
 
 
 def config_path(name: str) -> Path:
@@ -67,7 +68,7 @@ def config_path(name: str) -> Path:
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names())}"
         raise ModelError(f"model.name: there is no model {name!r}; {hint}")
     if name not in _SHA256:
-        return _BUNDLED / f"{name}.yaml"
+        return _MODELS / f"{name}.yaml"
     family, _, size = name.partition("_hiera_")
     return _OFFICIAL / family / f"{family}_hiera_{_SHORT[size]}.yaml"
 
@@ -83,14 +84,14 @@ def weights(name: str) -> Weights | None:
 def checkpoint_path(name: str) -> Path:
     """Where the model's weights lie, or would lie once fetched: `$TRACKER_MODELS`, else the user's cache folder."""
     if weights(name) is None:
-        return _BUNDLED / f"{name}.safetensors"
+        return _MODELS / f"{name}.safetensors"
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("TRACKER_MODELS") or cache_home / "tracker" / "models") / f"{name}.pt"
 
 
 def takes_picture_edges(name: str) -> bool:
     """Whether masks get better by taking their edges from the picture: measured of the bundled model only."""
-    return weights(name) is None
+    return name == BUNDLED
 
 
 def show(name: str) -> ModelInfo:
