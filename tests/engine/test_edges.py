@@ -72,7 +72,7 @@ def test_a_mask_that_is_a_cell_off_is_led_back_to_the_edge(
     guided_hw = Edges(picture(inside_hw, colour, ground)).along(said_hw, 0)
     after = iou(mask_of(guided_hw, (SIDE, SIDE)), inside_hw)
     assert guided_hw.shape == (FINER * CELLS, FINER * CELLS)
-    assert after > max(0.85, before + 0.05)
+    assert after > max(0.8, before + 0.05)
 
 
 def test_where_the_picture_has_no_edge_the_mask_stays_where_it_is() -> None:

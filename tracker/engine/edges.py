@@ -29,19 +29,22 @@ class Edges:
         self._guides: dict[int, _Guide] = {}
 
     def along(self, logits_hw: F32, i: int) -> F32:
-        """A mask's logits [h, w] -> [2 h, 2 w], about -1 to 1 and above 0 where the object is, up to an edge of the
-        i-th picture; as they are where there are no pictures."""
+        """A mask's logits [h, w] -> [2 h, 2 w], above 0 where the object is, up to an edge of the i-th picture; as
+        they are where there are no pictures. The surer of two masks stays so: where they overlap, it wins."""
         if self._pictures_nchw is None:
             return logits_hw
-        sure_hw: F32 = np.tanh(logits_hw / 2)  # the probability from -1 to 1
-        area = np.count_nonzero(sure_hw > 0)
+        area = np.count_nonzero(logits_hw > 0)
         if area == 0:
-            return sure_hw
+            return logits_hw
         if i not in self._guides:
-            self._guides[i] = _Guide(self._pictures_nchw[i].float().cpu().numpy(), len(sure_hw))
-        guided_hw = self._guides[i].filtered(sure_hw)
+            self._guides[i] = _Guide(self._pictures_nchw[i].float().cpu().numpy(), len(logits_hw))
+        guide = self._guides[i]
+        guided_hw = guide.filtered(np.tanh(logits_hw / 2))  # the probability, from -1 to 1
         lost = np.count_nonzero(guided_hw > 0) < KEPT * area * FINER**2
-        return sure_hw if lost else guided_hw
+        if lost:
+            return logits_hw
+        sureness_hw = np.sqrt(np.abs(guide.finer(logits_hw)).clip(min=1))  # the root: else edges lean outwards
+        return guided_hw * sureness_hw
 
 
 class _Guide:
@@ -74,13 +77,14 @@ class _Guide:
         variance_hw = _window_mean(mask_hw * mask_hw) - mean_hw * mean_hw
         trust_hw = explained_hw / (ENOUGH * variance_hw.clip(min=1e-6))
 
-        lines_hwc = self._finer(_window_mean(np.dstack((slope_hwc, offset_hw))))
+        lines_hwc = self.finer(_window_mean(np.dstack((slope_hwc, offset_hw))))
         by_colour_hw = np.einsum("hwi,hwi->hw", lines_hwc[..., :3], self._fine_hwc) + lines_hwc[..., 3]
-        own_hw = self._finer(mask_hw)
-        guided_hw: F32 = own_hw + self._finer(_window_mean(trust_hw.clip(0, 1))) * (by_colour_hw - own_hw)
+        own_hw = self.finer(mask_hw)
+        guided_hw: F32 = own_hw + self.finer(_window_mean(trust_hw.clip(0, 1))) * (by_colour_hw - own_hw)
         return guided_hw
 
-    def _finer(self, values: F32) -> F32:
+    def finer(self, values: F32) -> F32:
+        """[h, w, ...] -> [2 h, 2 w, ...], enlarged without the picture."""
         height, width = self._fine_hwc.shape[:2]
         return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 

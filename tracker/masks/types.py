@@ -15,8 +15,8 @@ class ObjectMask:
     """What the engine says of one object on one frame.
 
     `logits_hw` is float32 [h4, w4], the low-resolution mask logits (a quarter of the model's image size), holes
-    already filled; or twice as fine and from -1 to 1, where edges are the picture's (`engine/edges.py`). Above 0 is
-    the object once it is resized to the source (bilinear, half-pixel centres).
+    already filled; or twice as fine, where edges are the picture's (`engine/edges.py`). Above 0 is the object once
+    it is resized to the source (bilinear, half-pixel centres).
     """
 
     logits_hw: F32
