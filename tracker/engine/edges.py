@@ -43,8 +43,9 @@ class Edges:
         lost = np.count_nonzero(guided_hw > 0) < KEPT * area * FINER**2
         if lost:
             return logits_hw
-        sureness_hw = np.sqrt(np.abs(guide.finer(logits_hw)).clip(min=1))  # the root: else edges lean outwards
-        return guided_hw * sureness_hw
+        sureness_hw: F32 = np.sqrt(np.abs(guide.finer(logits_hw)).clip(min=1))  # the root: else edges lean outwards
+        guided_hw *= sureness_hw
+        return guided_hw
 
 
 class _Guide:
