@@ -137,6 +137,19 @@ def test_what_is_remembered_is_the_models_own_to_the_bit() -> None:
         assert iou(mask_of(guided_mask.logits_hw, (120, 90)), mask_of(mask.logits_hw, (120, 90))) > 0.8
 
 
+@pytest.mark.parametrize("edges", ["model", "picture"])
+def test_a_mask_that_a_prompt_gave_is_shown_as_it_is(edges: str) -> None:
+    nano = build.load_model(ModelConfig("nano", device="cpu", image_size=128))
+    engine = Engine(nano, msgspec.convert({"edges": edges}, EngineConfig))
+    given_hw, seen_hw = disc(50, 44, 22), disc(56, 44, 22)
+    image = Rgb(np.where(seen_hw[..., None], (200, 60, 60), (40, 120, 40)).astype(np.uint8))
+    features = engine.encode([image])
+    memory, mask = engine.prompt(ObjectMemory(), features, 0, 0, Prompt(mask_hw=given_hw), (SIDE, SIDE))
+    ((_, met_again),) = engine.propagate([(memory, 0, 0)], features)
+    for shown in (mask, met_again):
+        assert iou(mask_of(shown.logits_hw, (SIDE, SIDE)), given_hw) > 0.95
+
+
 def followed(engine: Engine) -> tuple[ObjectMemory, list[ObjectMask]]:
     """A disc that moves to the right for four pictures: its memory, its masks."""
     pictures = [Rgb(np.full((90, 120, 3), (40, 120, 40), np.uint8)) for _ in range(4)]

@@ -46,6 +46,8 @@ from tracker.protocol.prompt import Prompt
 
 log = logging.getLogger(__name__)
 
+AS_GIVEN = Edges(None)  # of masks that a prompt gave: they are better than what colours say
+
 # An object, the index of its image among the features, the frame's capture index.
 Item = tuple[ObjectMemory, int, int]
 Result = tuple[ObjectMemory, ObjectMask]
@@ -151,7 +153,8 @@ class Engine:
         prompt = checked_prompt(track, frame, prompt, size_wh)
         with self.computing():
             entry = self._prompted(track, features.of(i), frame, prompt, size_wh)
-        mask = _object_mask(entry, Edges(features.pictures_nchw), i)
+        edges = AS_GIVEN if prompt.mask_hw is not None else Edges(features.pictures_nchw)
+        mask = _object_mask(entry, edges, i)
         return track.with_prompt(entry, self.config.conditioning_frames), mask
 
     def propagate(self, items: Sequence[Item], features: Features) -> list[Result]:
@@ -167,7 +170,8 @@ class Engine:
         for k, (before, i, frame) in enumerate(items):
             memory = _passing(before, frame)
             if memory.last_frame == frame:
-                results[k] = memory, _object_mask(memory.past[-1], edges, i)
+                met = memory.past[-1]
+                results[k] = memory, _object_mask(met, AS_GIVEN if met.points is None else edges, i)
                 continue
             bank = memory.bank(frame, memory.next_step())
             moves[k] = Propagation(memory, i, frame, bank)
