@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tracker.cli.options import ModelOptions
 from tracker.config import EngineConfig, ModelConfig
 from tracker.engine.edges import FINER, Edges
 from tracker.engine.engine import Engine
 from tracker.engine.memory import ObjectMemory
 from tracker.engine.models import build, zoo
+from tracker.engine.segmenter import Segmenter
 from tracker.images.types import Rgb
 from tracker.masks.geometry import mask_of
 from tracker.masks.types import F32, Bool, ObjectMask
@@ -96,6 +98,16 @@ def test_a_mask_smaller_than_a_window_does_not_vanish() -> None:
     assert 0 < mask_of(guided_hw, (SIDE, SIDE)).sum() <= mask_of(said_hw, (SIDE, SIDE)).sum()
 
 
+def test_of_two_masks_that_overlap_the_surer_one_wins() -> None:
+    """Where both are all but certain, colours would decide."""
+    small_hw, large_hw = disc(50, 44, 22), disc(50, 44, 34)
+    edges = Edges(picture(small_hw, RED, GREEN, noise=0.3))
+    sure_hw, unsure_hw = edges.along(2 * logits(small_hw), 0), edges.along(logits(large_hw), 0)
+    core_hw = mask_of(edges.along(logits(disc(50, 44, 12)), 0), (2 * CELLS, 2 * CELLS))
+    assert core_hw.sum() > 50
+    assert (sure_hw[core_hw] > unsure_hw[core_hw]).mean() > 0.9
+
+
 @given(hnp.arrays(np.float32, (8, 8), elements=st.floats(-1024, 1024, width=32)), st.integers(0, 2**32 - 1))
 def test_whatever_the_model_says_comes_out_finite_and_goes_in_unchanged(said_hw: F32, seed: int) -> None:
     before_hw = said_hw.copy()
@@ -148,6 +160,27 @@ def test_a_mask_that_a_prompt_gave_is_shown_as_it_is(edges: str) -> None:
     ((_, met_again),) = engine.propagate([(memory, 0, 0)], features)
     for shown in (mask, met_again):
         assert iou(mask_of(shown.logits_hw, (SIDE, SIDE)), given_hw) > 0.95
+
+
+def test_candidates_are_shown_so_and_corrected_as_the_model_has_them() -> None:
+    nano = build.load_model(ModelConfig("nano", device="cpu", image_size=128))
+    seen_hw = disc(50, 44, 22)
+    image = Rgb(np.where(seen_hw[..., None], (200, 60, 60), (40, 120, 40)).astype(np.uint8))
+    clicked = Prompt(points_xy=np.array([[50, 44]], np.float32), labels_n=np.ones(1, np.int32))
+    away = Prompt(points_xy=np.array([[8, 80]], np.float32), labels_n=np.zeros(1, np.int32))
+    said = []
+    for edges, size in (("model", 1), ("picture", FINER)):
+        segmenter = Segmenter(Engine(nano, msgspec.convert({"edges": edges}, EngineConfig)))
+        (first,) = segmenter.candidates("picture", image, clicked)
+        (second,) = segmenter.candidates("picture", image, away, ref=first.ref)
+        assert len(first.logits_hw) == size * 128 // 4
+        said.append((first.score, second.score))
+    assert said[0] == said[1]
+
+
+def test_the_command_line_chooses_as_the_configuration_does() -> None:
+    options = ModelOptions("nano", None, 64, "cpu", 0, "model")
+    assert options.load().config.edges == "model"
 
 
 def followed(engine: Engine) -> tuple[ObjectMemory, list[ObjectMask]]:

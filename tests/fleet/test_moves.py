@@ -46,6 +46,15 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
         yield server
 
 
+@asynccontextmanager
+async def served_here(nats: NatsConfig) -> AsyncIterator[Buckets]:
+    """A fleet of one box, `here`, that serves `cam`."""
+    async with box_of(nats, SimulatedDaemon(), "here", **NORTH), asked(NatsOptions(list(nats.servers))) as buckets:
+        await people.apply(buckets, {"cam": CAM}, prune=False)
+        await until(lambda: is_live_on(buckets, "here"))
+        yield buckets
+
+
 async def is_live_on(buckets: Buckets, box: str) -> bool:
     return [(s.box, s.state) for s in (await people.state(buckets)).streams if s.stream == "cam"] == [(box, "live")]
 
@@ -117,10 +126,7 @@ def test_a_stream_that_cannot_be_moved_stays_and_people_are_told_why(
     async def work() -> None:
         nats = NatsConfig(servers=(server.url,))
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(box_of(nats, SimulatedDaemon(), "here", **NORTH))
-            buckets = await stack.enter_async_context(asked(NatsOptions([server.url])))
-            await people.apply(buckets, {"cam": CAM}, prune=False)
-            await until(lambda: is_live_on(buckets, "here"))
+            buckets = await stack.enter_async_context(served_here(nats))
             if other is not None:
                 await stack.enter_async_context(box_of(nats, daemon, "other", **other))
                 await until(lambda: _are_there(buckets, {"here", "other"}))
@@ -183,10 +189,7 @@ def test_of_two_people_who_move_a_stream_at_once_one_is_told_that_it_went_elsewh
     async def work() -> list[str | BaseException]:
         nats = NatsConfig(servers=(server.url,))
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(box_of(nats, SimulatedDaemon(), "here", **NORTH))
-            buckets = await stack.enter_async_context(asked(NatsOptions([server.url])))
-            await people.apply(buckets, {"cam": CAM}, prune=False)
-            await until(lambda: is_live_on(buckets, "here"))
+            buckets = await stack.enter_async_context(served_here(nats))
             for name in ("there", "elsewhere"):
                 await stack.enter_async_context(box_of(nats, SimulatedDaemon(), name, **NORTH))
             await until(lambda: _are_there(buckets, {"here", "there", "elsewhere"}))

@@ -13,7 +13,7 @@ from evaluation.follow import Result, follow
 from evaluation.report import HEADER, line, mean, write_sheet
 from evaluation.suite import HEADER as SUITE_HEADER
 from evaluation.suite import judge_suite, row
-from tracker.config import Edges, EngineConfig, ModelConfig
+from tracker.config import EdgesFrom, EngineConfig, ModelConfig
 from tracker.engine.engine import Engine
 from tracker.engine.models.build import load_model
 
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--device", default="auto")
     top.add_argument("--image-size", type=int, help="instead of the model's own")
     top.add_argument("--threads", type=int, help="of the model, on a CPU")
-    top.add_argument("--edges", choices=get_args(Edges), default="auto", help="of masks: engine.edges")
+    top.add_argument("--edges", choices=get_args(EdgesFrom), default="auto", help="of masks: engine.edges")
     top.add_argument("--prompt", choices=("box", "point", "mask"), default="box", help="on an object's first frame")
     top.add_argument("--folder", type=Path, help="clips with masks: CLIP/masks, DAVIS or SA-V; else rendered clips")
     top.add_argument(

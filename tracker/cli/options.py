@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
 import click
 import msgspec
 
-from tracker.config import Edges, ModelConfig
+from tracker.config import EdgesFrom, ModelConfig
 from tracker.config.wording import of_option
 from tracker.errors import BadRequest
 from tracker.protocol.requests import Prompted, SegmentAll
@@ -107,7 +107,7 @@ class ModelOptions(Group):
     image_size: int | None
     device: str
     fill_holes: int
-    edges: Edges
+    edges: EdgesFrom
 
     def load(self) -> "Engine":
         """The engine that the options name. Raises ModelError, and BadRequest for what is out of range."""
@@ -144,7 +144,7 @@ def model_options(command: Command) -> Command:
         ),
         click.option(
             "--edges",
-            type=click.Choice(get_args(Edges)),
+            type=click.Choice(get_args(EdgesFrom)),
             default="auto",
             show_default=True,
             help="Where masks end: where the picture's colours change, or as the model has them, which is as the "

@@ -35,7 +35,7 @@ class ModelConfig(Section, frozen=True):
     image_size: Annotated[int, Meta(ge=64, le=2048, multiple_of=32)] | None = None  # None: the model's own
 
 
-Edges = Literal["auto", "picture", "model"]
+EdgesFrom = Literal["auto", "picture", "model"]
 
 
 class EngineConfig(Section, frozen=True):
@@ -44,7 +44,7 @@ class EngineConfig(Section, frozen=True):
     history_frames: Annotated[int, Meta(ge=1, le=1024)] = 32
     conditioning_frames: Literal[4, 8, 16] = 4  # prompted frames that an object keeps looking at
     fill_hole_area: Annotated[int, Meta(ge=0, le=2**20)] = 8  # pixels of the low-resolution mask; 0: off
-    edges: Edges = "auto"  # where a shown mask ends: auto is the picture's for nano
+    edges: EdgesFrom = "auto"  # where a shown mask ends: auto is the picture's for nano
     catch_up_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     max_objects: Count = 64
     threads: Count | None = None  # CPU threads of the model; None: torch's own choice
