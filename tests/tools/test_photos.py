@@ -9,7 +9,7 @@ from PIL import Image
 
 from training.data import PhotoRecipe, Recipe, make_batch
 from training.living import living
-from training.photos import HELD_BACK, Photo, cut_outs, image_of, large_objects, load_sets
+from training.photos import HELD_BACK, Photo, cut_outs, image_of, large_objects, load_sets, together
 from training.scenario import Scenario
 
 SIDE = 96
@@ -72,6 +72,17 @@ def test_a_crop_keeps_the_object_in_view(tmp_path: Path) -> None:
         picture, label_hw = image_of(np.random.default_rng(seed), photo, 64)
         assert picture.shape == (64, 64, 3)
         assert (label_hw == 3).mean() > 0.02
+
+
+@pytest.mark.parametrize(
+    ("gap_px", "found"), [(0, {(1, 2), (1,), (2,)}), (12, {(1, 2)})], ids=["touching", "apart"]
+)
+def test_things_that_touch_are_sometimes_one(gap_px: int, found: set[tuple[int, ...]]) -> None:
+    label_hw = np.zeros((SIDE, SIDE), np.uint8)
+    label_hw[20:60, 10:30], label_hw[20:60, 30 + gap_px : 50 + gap_px] = 1, 2
+    joined = [together(np.random.default_rng(seed), label_hw) for seed in range(60)]
+    assert {tuple(large_objects(label)) for label in joined} == found
+    assert all(np.array_equal(label > 0, label_hw > 0) for label in joined)
 
 
 def test_a_photo_comes_alive_with_its_mask(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opencv import remapped, resized
-from training.photos import Photo, any_photo, large_objects
+from training.photos import Photo, any_photo, large_objects, together
 from training.scenario import wander
 from training.textures import Picture, smooth_noise
 
@@ -18,6 +18,7 @@ def living(
 ) -> tuple[list[Picture], NDArray[np.bool_]] | None:
     """`frames` pictures of one photo and `[t, h, w]` where one of its objects is; None where all are too small."""
     picture, label_hw = any_photo(rng, photos).read()
+    label_hw = together(rng, label_hw)
     numbers = large_objects(label_hw)
     if not numbers:
         return None

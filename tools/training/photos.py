@@ -19,6 +19,9 @@ SHARES = {"coco128-seg": 0.45, "feral-cat": 0.18, "oxford-pets": 0.15, "ycb-vide
 """How often a picture comes from each set: by size alone two of three would be cats."""
 COARSE = "intel-preview"
 """Clips whose truth is too coarse to learn outlines from: backgrounds only."""
+TOGETHER = 0.25
+"""Share of the pictures in which two things that touch are one: a rider is one thing with the bicycle, and a box
+around both means both."""
 FRAME_STEP = 4
 """Every so manyth frame of a clip is a picture too: neighbours are nearly the same."""
 
@@ -127,9 +130,25 @@ def window(
     return np.column_stack([scale_22, np.full(2, size_px / 2) - scale_22 @ centre_xy])
 
 
+def together(rng: np.random.Generator, label_hw: Label) -> Label:
+    """The labels, in some pictures with an object and the one that touches it most under one number."""
+    numbers = large_objects(label_hw)
+    if len(numbers) < 2 or rng.random() > TOGETHER:
+        return label_hw
+    number = numbers[rng.integers(len(numbers))]
+    around_hw = cv2.dilate((label_hw == number).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    touching_n = np.bincount(label_hw[around_hw], minlength=256)
+    others = [other for other in numbers if other != number and touching_n[other]]
+    if not others:
+        return label_hw
+    other = max(others, key=lambda other: touching_n[other])
+    return np.where(label_hw == other, np.uint8(number), label_hw)
+
+
 def image_of(rng: np.random.Generator, photo: Photo, size_px: int) -> tuple[Picture, Label]:
     """A square crop of a photo with an object in view, other light, sharpness and compression."""
     picture, label_hw = photo.read()
+    label_hw = together(rng, label_hw)
     numbers = large_objects(label_hw)
     number = numbers[rng.integers(len(numbers))] if numbers else 0
     placed_23, size = window(rng, label_hw, number, size_px), (size_px, size_px)

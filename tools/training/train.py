@@ -26,6 +26,7 @@ STD_RGB = (0.229, 0.224, 0.225)
 POINTER_SPAN = 1000
 """A clip's length as a predictor would give it, longer than any clip: upstream scales the pointers' age by it up to
 16, and leaves out pointers of later frames."""
+SIZE_PX = 352
 SAVE_S = 60.0
 RECALL = 6
 """Memories of recent frames that the predictor looks at."""
@@ -63,26 +64,36 @@ def plan(scale: int = 1) -> tuple[Stage, ...]:
     clips as long as they are in use, on the grid that is in use. Pictures stay in every step: they are cheap, and
     what is not found on the first frame cannot be followed.
     """
-    prompts = {"box": 0.4, "point": 0.35, "mask": 0.25}
-    rendered = Recipe(Scenario(4, 320, vanish=0.0, pace=6.0), scale, single_images=True)
+    prompts = {"box": 0.45, "point": 0.33, "mask": 0.22}
+    rendered = Recipe(Scenario(4, SIZE_PX, vanish=0.0, pace=6.0), scale, single_images=True)
 
     def photos(count: int) -> PhotoRecipe:
-        return PhotoRecipe(320, count * scale)
+        return PhotoRecipe(SIZE_PX, count * scale)
 
     def clips(count: int, frames: int, vanish: float, shortest: int = 0) -> Recipe:
-        scenario = Scenario(frames, 320, real=0.9, filmed=0.6, vanish=vanish)
+        scenario = Scenario(frames, SIZE_PX, real=0.9, filmed=0.6, vanish=vanish)
         return Recipe(scenario, count * scale, procedural=0.3, shortest=shortest)
 
     first, strict, last = (Weights(iou=1.0, score=share) for share in (0.2, 0.5, 1.0))
     return (
-        Stage("photos", 500, (photos(4), rendered), 4e-4, 3e-4, weights=first, warms=True, share=0.3),
-        Stage("clips5", 1000, (clips(2, 5, 0.5), photos(4)), 3.5e-4, 3e-4, prompts, 0.3, strict, share=0.35),
+        Stage(
+            "photos",
+            500,
+            (photos(4), rendered),
+            3e-4,
+            2.5e-4,
+            {"box": 0.55, "point": 0.45},
+            weights=first,
+            warms=True,
+            share=0.24,
+        ),
+        Stage("clips5", 1000, (clips(2, 5, 0.5), photos(4)), 3e-4, 2.5e-4, prompts, 0.3, strict, share=0.36),
         Stage(
             "rollouts",
             75,
-            (clips(2, 20, 0.6, 6), photos(4)),
-            3e-4,
+            (clips(2, 20, 0.65, 6), photos(4)),
             2.5e-4,
+            2e-4,
             prompts,
             0.3,
             last,
@@ -90,7 +101,7 @@ def plan(scale: int = 1) -> tuple[Stage, ...]:
             share=0.15,
         ),
         # What a clip lacked by then was mostly not found on its first frame.
-        Stage("last", 400, (clips(2, 5, 0.6), photos(4)), 2.5e-4, 2e-6, prompts, 0.3, last, share=0.2),
+        Stage("last", 400, (clips(2, 5, 0.65), photos(4)), 2e-4, 1e-6, prompts, 0.3, last, share=0.25),
     )
 
 
