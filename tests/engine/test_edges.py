@@ -24,6 +24,7 @@ from tracker.protocol.prompt import Prompt
 SIDE = 96  # of the picture
 CELLS = SIDE // 4  # of its mask
 RED, GREEN, GREY = (1.5, -1.0, -1.0), (-1.0, 1.5, -1.0), (0.0, 0.0, 0.0)
+WHITE, BLACK = (2.2, 2.4, 2.6), (-2.1, -2.0, -1.8)
 
 
 def disc(x: float, y: float, radius: float) -> Bool:
@@ -61,6 +62,7 @@ def iou(a_hw: Bool, b_hw: Bool) -> float:
     [
         pytest.param(disc(50, 44, 22), RED, GREEN, id="disc"),
         pytest.param(disc(50, 44, 22), GREY, RED, id="disc that is grey"),
+        pytest.param(disc(50, 44, 22), WHITE, BLACK, id="black and white"),
         pytest.param(disc(40, 60, 9), GREEN, GREY, id="small disc"),
         pytest.param(bar(36, 60), RED, GREY, id="bar of six cells"),
         pytest.param(disc(4, 48, 30), RED, GREEN, id="cut off by the picture's border"),

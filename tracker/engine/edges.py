@@ -9,7 +9,7 @@ goes through here: what an object remembers stays the model's own.
 
 import cv2
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tracker.masks.types import F32
@@ -49,52 +49,63 @@ class Edges:
 
 
 class _Guide:
-    """What one picture [3, s, s] says of all masks of `side` * `side` cells: computed once."""
+    """What one picture [3, s, s] says of all masks of `side` * `side` cells: computed once. Plane by plane and
+    without torch: arrays so small are dearer to share between threads than to work through."""
 
     def __init__(self, picture_chw: F32, side: int) -> None:
-        picture_hwc = np.ascontiguousarray(picture_chw.transpose(1, 2, 0))
-        self._fine_hwc = _shrunk(picture_hwc, FINER * side)
-        self._coarse_hwc = _shrunk(picture_hwc, side)
-        self._mean_hwc = _window_mean(self._coarse_hwc)
-        covariances_hwcc = torch.from_numpy(self._covariances())  # torch inverts many small ones faster than numpy
-        self._inverse_hwcc: F32 = torch.linalg.inv(covariances_hwcc).numpy()
+        self._fine_chw = _shrunk(picture_chw, FINER * side)
+        self._coarse_chw = _shrunk(self._fine_chw, side)
+        self._mean_chw = _window_means(self._coarse_chw)
+        self._inverse_cchw = _inverted(self._covariances())
 
-    def _covariances(self) -> F32:
-        """Of the colours in each window: [h, w, 3, 3]."""
-        height, width, channels = self._coarse_hwc.shape
-        products_hwcc = self._coarse_hwc[..., None] * self._coarse_hwc[..., None, :]
-        mean_hwcc = _window_mean(products_hwcc.reshape(height, width, -1)).reshape(products_hwcc.shape)
-        own_hwcc = self._mean_hwc[..., None] * self._mean_hwc[..., None, :]
-        covariances_hwcc: F32 = mean_hwcc - own_hwcc + SOFTNESS * np.eye(channels, dtype=np.float32)
-        return covariances_hwcc
+    def _covariances(self) -> NDArray[np.float64]:
+        """Of the colours in each window: [3, 3, h, w]; double, for those of a grey picture are all but the same."""
+        products_cchw = self._coarse_chw[:, None] * self._coarse_chw
+        means_cchw = _window_means(products_cchw.reshape(-1, *products_cchw.shape[2:])).reshape(products_cchw.shape)
+        own_cchw = self._mean_chw[:, None] * self._mean_chw
+        return means_cchw - own_cchw + SOFTNESS * np.eye(3)[..., None, None]
 
     def filtered(self, mask_hw: F32) -> F32:
         """[h, w] -> [2 h, 2 w]: the mask as far as colours say nothing of it, else what they say."""
         mean_hw = _window_mean(mask_hw)
-        with_mask_hwc = _window_mean(self._coarse_hwc * mask_hw[..., None]) - self._mean_hwc * mean_hw[..., None]
-        slope_hwc = np.einsum("hwij,hwj->hwi", self._inverse_hwcc, with_mask_hwc)
-        offset_hw = mean_hw - np.einsum("hwi,hwi->hw", slope_hwc, self._mean_hwc)
-        explained_hw = np.einsum("hwi,hwi->hw", slope_hwc, with_mask_hwc)
+        with_mask_chw = _window_means(self._coarse_chw * mask_hw) - self._mean_chw * mean_hw
+        slope_chw = (self._inverse_cchw * with_mask_chw).sum(1)
+        offset_hw = mean_hw - (slope_chw * self._mean_chw).sum(0)
+        explained_hw = (slope_chw * with_mask_chw).sum(0)
         variance_hw = _window_mean(mask_hw * mask_hw) - mean_hw * mean_hw
         trust_hw = explained_hw / (ENOUGH * variance_hw.clip(min=1e-6))
 
-        lines_hwc = self.finer(_window_mean(np.dstack((slope_hwc, offset_hw))))
-        by_colour_hw = np.einsum("hwi,hwi->hw", lines_hwc[..., :3], self._fine_hwc) + lines_hwc[..., 3]
+        by_colour_hw = self.finer(_window_mean(offset_hw))
+        for slope_hw, fine_hw in zip(slope_chw, self._fine_chw, strict=True):
+            by_colour_hw += self.finer(_window_mean(slope_hw)) * fine_hw
         own_hw = self.finer(mask_hw)
         guided_hw: F32 = own_hw + self.finer(_window_mean(trust_hw.clip(0, 1))) * (by_colour_hw - own_hw)
         return guided_hw
 
-    def finer(self, values: F32) -> F32:
-        """[h, w, ...] -> [2 h, 2 w, ...], enlarged without the picture."""
-        height, width = self._fine_hwc.shape[:2]
-        return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    def finer(self, values_hw: F32) -> F32:
+        """[h, w] -> [2 h, 2 w], enlarged without the picture."""
+        height, width = self._fine_chw.shape[1:]
+        return np.asarray(cv2.resize(values_hw, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _shrunk(picture_hwc: F32, side: int) -> F32:
-    return np.asarray(cv2.resize(picture_hwc, (side, side), interpolation=cv2.INTER_AREA), np.float32)
+def _inverted(matrices_cchw: NDArray[np.float64]) -> F32:
+    """Of symmetric 3 * 3 matrices: the cross products of their rows, by their determinants."""
+    adjugates_cchw = np.cross(matrices_cchw[[1, 2, 0]], matrices_cchw[[2, 0, 1]], axis=1)
+    determinants_hw = (matrices_cchw[0] * adjugates_cchw[0]).sum(0)
+    inverse_cchw: F32 = (adjugates_cchw / determinants_hw).astype(np.float32)
+    return inverse_cchw
 
 
-def _window_mean(values: F32) -> F32:
+def _shrunk(picture_chw: F32, side: int) -> F32:
+    planes = [cv2.resize(plane_hw, (side, side), interpolation=cv2.INTER_AREA) for plane_hw in picture_chw]
+    return np.asarray(planes, np.float32)
+
+
+def _window_mean(values_hw: F32) -> F32:
     """Of each cell's window; beyond the border the picture is mirrored."""
     size = (2 * RADIUS + 1, 2 * RADIUS + 1)
-    return np.asarray(cv2.boxFilter(values, -1, size, borderType=cv2.BORDER_REFLECT), np.float32)
+    return np.asarray(cv2.boxFilter(values_hw, -1, size, borderType=cv2.BORDER_REFLECT), np.float32)
+
+
+def _window_means(values_nhw: F32) -> F32:
+    return np.stack([_window_mean(values_hw) for values_hw in values_nhw])
