@@ -57,6 +57,10 @@ def iou(a_hw: Bool, b_hw: Bool) -> float:
     return float((a_hw & b_hw).sum() / (a_hw | b_hw).sum())
 
 
+def parts(mask_hw: Bool) -> int:
+    return int(cv2.connectedComponents(mask_hw.astype(np.uint8))[0]) - 1
+
+
 @pytest.mark.parametrize(
     ("inside_hw", "colour", "ground"),
     [
@@ -98,6 +102,21 @@ def test_a_mask_smaller_than_a_window_does_not_vanish() -> None:
     said_hw = logits(disc(50, 50, 2.5))
     guided_hw = Edges(picture(disc(50, 50, 40), GREY, GREEN)).along(said_hw, 0)
     assert 0 < mask_of(guided_hw, (SIDE, SIDE)).sum() <= mask_of(said_hw, (SIDE, SIDE)).sum()
+
+
+@pytest.mark.parametrize(("sureness", "holes"), [pytest.param(1, 0, id="sure"), pytest.param(0.25, 1, id="unsure")])
+def test_a_belt_is_no_hole_where_the_model_is_sure(sureness: float, holes: int) -> None:
+    inside_hw, belt_hw = bar(36, 60), bar(40, 56)
+    belt_hw[:44] = belt_hw[52:] = False
+    colours = torch.where(torch.from_numpy(belt_hw), picture(belt_hw, GREEN, GREEN), picture(inside_hw, RED, GREEN))
+    guided_hw = Edges(colours).along(sureness * np.roll(logits(inside_hw), -1, axis=1), 0)
+    assert parts(~mask_of(guided_hw, (SIDE, SIDE))) == 1 + holes
+
+
+def test_what_is_of_the_same_colour_nearby_is_no_part_of_it() -> None:
+    inside_hw, twin_hw = disc(40, 44, 20), disc(67, 44, 3)
+    guided_hw = Edges(picture(inside_hw | twin_hw, RED, GREEN)).along(logits(inside_hw), 0)
+    assert parts(mask_of(guided_hw, (SIDE, SIDE))) == 1
 
 
 def test_of_two_masks_that_overlap_the_surer_one_wins() -> None:

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tracker.masks.types import F32
+from tracker.masks.types import F32, Bool
 
 RADIUS = 3  # of a window, in the mask's cells
 SOFTNESS = 2e-3  # variance, of normalised pictures, below which a window has no edge
 ENOUGH = 1 / 3  # share of a mask's variance that colours must explain to be believed; with less, in proportion
 FINER = 2  # cells that come out for each that goes in, each way
+SURE = 0.9  # of 1: where a mask is as sure throughout, colours make no hole
 KEPT = 0.5  # of a mask's area; one that would lose more is smaller than a window, and stays as it is
 
 
@@ -79,13 +80,24 @@ class _Guide:
         for slope_hw, fine_hw in zip(slope_chw, self._fine_chw, strict=True):
             by_colour_hw += self.finer(_window_mean(slope_hw)) * fine_hw
         own_hw = self.finer(mask_hw)
-        guided_hw: F32 = own_hw + self.finer(_window_mean(trust_hw.clip(0, 1))) * (by_colour_hw - own_hw)
-        return guided_hw
+        guided_hw = own_hw + self.finer(_window_mean(trust_hw.clip(0, 1))) * (by_colour_hw - own_hw)
+        guided_hw = _undone(guided_hw, own_hw, guided_hw <= 0, own_hw <= SURE)  # a belt is no hole in who wears it
+        return _undone(guided_hw, own_hw, guided_hw > 0, own_hw > 0)
 
     def finer(self, values_hw: F32) -> F32:
         """[h, w] -> [2 h, 2 w], enlarged without the picture."""
         height, width = self._fine_chw.shape[1:]
         return np.asarray(cv2.resize(values_hw, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _undone(guided_hw: F32, own_hw: F32, parts_hw: Bool, rightly_hw: Bool) -> F32:
+    """Without those of the parts that lie nowhere `rightly`: there the mask stays its own."""
+    count, part_hw = cv2.connectedComponents(parts_hw.view(np.uint8), connectivity=8)  # 0 is around the parts
+    if count <= 2:
+        return guided_hw
+    wrong_n = np.bincount(part_hw[rightly_hw], minlength=count) == 0
+    wrong_n[0] = False
+    return np.where(wrong_n[part_hw], own_hw, guided_hw) if wrong_n.any() else guided_hw
 
 
 def _inverted(matrices_cchw: NDArray[np.float64]) -> F32:
