@@ -11,15 +11,18 @@ from hypothesis.extra import numpy as hnp
 
 from tracker.cli.options import ModelOptions
 from tracker.config import EngineConfig, ModelConfig
+from tracker.engine.automatic import search
 from tracker.engine.edges import FINER, Edges
 from tracker.engine.engine import Engine
 from tracker.engine.memory import ObjectMemory
 from tracker.engine.models import build, zoo
 from tracker.engine.segmenter import Segmenter
 from tracker.images.types import Rgb
+from tracker.masks.enlargement import bounds_of
 from tracker.masks.geometry import mask_of
 from tracker.masks.types import F32, Bool, ObjectMask
 from tracker.protocol.prompt import Prompt
+from tracker.protocol.requests import SearchOptions
 
 SIDE = 96  # of the picture
 CELLS = SIDE // 4  # of its mask
@@ -197,6 +200,25 @@ def test_candidates_are_shown_so_and_corrected_as_the_model_has_them() -> None:
         assert len(first.logits_hw) == size * 128 // 4
         said.append((first.score, second.score))
     assert said[0] == said[1]
+
+
+def test_what_is_found_in_a_picture_is_shown_so_and_judged_as_the_model_has_it() -> None:
+    nano = build.load_model(ModelConfig("nano", device="cpu", image_size=128))
+    seen_hw = disc(50, 44, 22)
+    picture_hwc = np.where(seen_hw[..., None], (200, 60, 60), (40, 120, 40)).astype(np.uint8)
+    options = SearchOptions(points_per_side=3, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1)
+    said, ious = [], []
+    for edges in ("model", "picture"):
+        *_, last = search(Engine(nano, msgspec.convert({"edges": edges}, EngineConfig)), picture_hwc, options)
+        assert last is not None
+        assert last.found is not None
+        said.append([(one.score, one.stability, one.point_xy) for one in last.found])
+        ious.append(max(iou(one.mask_hw, seen_hw) for one in last.found))
+        for one in last.found:
+            assert one.area == one.mask_hw.sum()
+            assert bounds_of(one.mask_hw) == (*one.box_xyxy[:2], one.box_xyxy[2] + 1, one.box_xyxy[3] + 1)
+    assert sorted(said[0]) == sorted(said[1])
+    assert ious[1] > ious[0] > 0.7, ious
 
 
 def test_the_command_line_chooses_as_the_configuration_does() -> None:

@@ -1,13 +1,15 @@
 """Everything in a picture without being told: a grid of points, each prompted, the good and distinct masks kept.
 
 The same as `SAM2AutomaticMaskGenerator` with its knobs under their official names; small regions are removed as its
-`postprocess_small_regions` does, which the official `generate` only does where its CUDA extension is there. Memory
+`postprocess_small_regions` does, which the official `generate` only does where its CUDA extension is there. Scores
+are of the model's own masks, also where these are then led to the picture's edges (`edges.py`). Memory
 stays small: masks are held as run lengths, and only those that the predicted IoU lets pass are ever enlarged.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from sam2.utils.amg import (
 )
 from torch import Tensor
 
+from tracker.engine.edges import Edges
 from tracker.engine.engine import Engine
 from tracker.engine.forward import Features
 from tracker.engine.found_masks import Crop, Found, best_first, distinct, without_small_regions
@@ -132,6 +135,7 @@ def _search_crop(
     x1, y1, x2, y2 = crop
     with engine.computing():
         features = encode(engine, rgb_hwc[y1:y2, x1:x2])
+    edges = None if features.pictures_nchw is None else Edges(features.pictures_nchw)
     yield 0, []
     at_once = ENLARGED_AT_ONCE if slice_s is None else 1
     done, batch = 0, options.points_per_batch if slice_s is None else min(FIRST_BATCH, options.points_per_batch)
@@ -143,7 +147,7 @@ def _search_crop(
             with engine.computing():
                 good = _prompted(engine, features, points, crop, options)
             took_s = time.monotonic() - started_s
-            for enlarged in _enlarged(engine, good, crop, rgb_hwc.shape[:2], options, at_once):
+            for enlarged in _enlarged(engine, good, edges, crop, rgb_hwc.shape[:2], options, at_once):
                 found += enlarged
                 yield 0, []
         except AtCapacity:
@@ -178,21 +182,35 @@ def _prompted(engine: Engine, features: Features, points_xy: F32, crop: Crop, op
 
 
 def _enlarged(
-    engine: Engine, good: _Good, crop: Crop, size_hw: tuple[int, ...], options: SearchOptions, at_once: int
+    engine: Engine,
+    good: _Good,
+    edges: Edges | None,
+    crop: Crop,
+    size_hw: tuple[int, ...],
+    options: SearchOptions,
+    at_once: int,
 ) -> Iterator[list[Found]]:
-    """Masks at source size, some at a time, as far as they are stable there."""
-    crop_hw = (crop[3] - crop[1], crop[2] - crop[0])
+    """Masks at source size, some at a time, as far as the model's own are stable there."""
+    enlarge = partial(
+        F.interpolate, size=(crop[3] - crop[1], crop[2] - crop[0]), mode="bilinear", align_corners=False
+    )
     for begin in range(0, len(good.logits_nhw), at_once):
         some = slice(begin, begin + at_once)
         with engine.computing():
             logits_n1hw = good.logits_nhw[some, None]
-            full_n1hw = F.interpolate(logits_n1hw, crop_hw, mode="bilinear", align_corners=False)
-            found = _stable(full_n1hw[:, 0], good.scores_n[some], good.from_xy[some], crop, size_hw, options)
+            full_nhw = enlarge(logits_n1hw)[:, 0]
+            stability_n = calculate_stability_score(full_nhw, 0.0, options.stability_score_offset)
+            if edges is not None:
+                for i in (stability_n >= options.stability_score_thresh).nonzero()[:, 0].tolist():
+                    guided_hw = torch.from_numpy(edges.along(logits_n1hw[i, 0].cpu().numpy(), 0))
+                    full_nhw[i] = enlarge(guided_hw.to(full_nhw.device)[None, None])[0, 0]
+            found = _stable(full_nhw, stability_n, good.scores_n[some], good.from_xy[some], crop, size_hw, options)
         yield found
 
 
 def _stable(
     full_nhw: Tensor,
+    stability_n: Tensor,
     scores_n: Tensor,
     from_xy: F32,
     crop: Crop,
@@ -201,7 +219,6 @@ def _stable(
 ) -> list[Found]:
     """Those whose mask hardly depends on the threshold and is not cut off by the crop."""
     height, width = size_hw
-    stability_n = calculate_stability_score(full_nhw, 0.0, options.stability_score_offset)
     masks_nhw = full_nhw > 0
     boxes_n4 = batched_mask_to_box(masks_nhw)
     kept = ~is_box_near_crop_edge(boxes_n4, list(crop), [0, 0, width, height])
