@@ -199,7 +199,7 @@ def jobs(job: str | None, fetch: Path | None, as_json: bool, **nats: Any) -> Non
         for record in found:
             show.line(show.as_json(record))
     else:
-        show.print_table(columns, rows)
+        show.print_table(columns, rows, remark=job is not None)
     if fetch is not None and job is not None:
         number = _ask_files(lambda there: files.fetch(there, job, fetch), nats)
         show.say(f"{number} files in {fetch}")
@@ -261,13 +261,13 @@ def _print_state(state: "FleetState") -> None:
         (b.box, f"{b.streams}/{b.streams_room}", f"{b.objects}/{b.objects_room}", _labels(b.labels), b.message)
         for b in state.boxes
     ]
-    show.print_table(("box", "streams", "objects", "labels", ""), rows)
+    show.print_table(("box", "streams", "objects", "labels", ""), rows, least=("labels",), remark=True)
     show.line("")
     streams = [
         (s.stream, s.box or "nowhere", s.state, _labels(s.needs), _short(s.url), _short(s.message or ""))
         for s in state.streams
     ]
-    show.print_table(("stream", "box", "state", "needs", "url", ""), streams)
+    show.print_table(("stream", "box", "state", "needs", "url", ""), streams, least=("needs",), remark=True)
 
 
 def _short(text: str) -> str:

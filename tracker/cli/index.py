@@ -135,8 +135,8 @@ def similar(photo: str, box: tuple[float, ...] | None, limit: int, as_json: bool
     if as_json:
         show.line(json.dumps({"hits": hits}, ensure_ascii=False))
     else:
-        rows = [(f"{h['score']:.4f}", h["path"], _text(h["box"])) for h in hits]
-        show.print_table(("score", "path", "box"), rows)
+        rows = [(f"{h['score']:.4f}", _text(h["box"]), h["path"]) for h in hits]
+        show.print_table(("score", "box", "path"), rows, remark=True)
     if left_out:
         show.say(f"{left_out} looks are of another model, and were not compared")
 

@@ -24,7 +24,7 @@ def list_() -> None:
         weights = zoo.weights(name)
         state = "here" if zoo.checkpoint_path(name).is_file() else "not fetched"
         rows.append((name, state, weights.url if weights else "comes with the package"))
-    tables.print_table(("name", "weights", "fetch from"), rows)
+    tables.print_table(("name", "weights", "fetch from"), rows, remark=True)
 
 
 @models.command()

@@ -1,16 +1,20 @@
 """Records as tables and lines for people, and as JSON for programs."""
 
 import base64
+import itertools
 import json
+import math
+import shutil
+import sys
 import time
-import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
 import msgspec
 from msgspec import UNSET, Struct
 
+from tracker.cli import table
 from tracker.client.messages import Message
 from tracker.config.wording import printable, visible
 from tracker.protocol.look_replies import SimilarFound, WatchRecord
@@ -25,12 +29,12 @@ def as_json(record: Struct | dict[str, Any]) -> str:
     return text if text.isprintable() else "".join(map(_visible_in_json, text))
 
 
-def result(answered: Struct, wants_json: bool, table: Callable[[Any], None]) -> None:
+def result(answered: Struct, wants_json: bool, tell: Callable[[Any], None]) -> None:
     """What the daemon answered, for programs or for people."""
     if wants_json:
         line(as_json(answered))
     else:
-        table(answered)
+        tell(answered)
 
 
 def _visible_in_json(character: str) -> str:
@@ -51,12 +55,13 @@ def info_table(info: ServerInfo) -> None:
     rows += [("model", f"{model.name}, {model.image_size} px, {model.dtype} on {model.device}")]
     rows += [("objects", f"{info.limits.objects - info.limits.objects_free} of {info.limits.objects}")]
     rows += [(name, note) for name, note in info.notes.items()]
-    print_table(("", ""), rows)
+    print_table(("", ""), rows, remark=True)
 
 
 def stream_table(streams: Iterable[StreamRecord]) -> None:
     columns = ("stream", "state", "size", "fps", "frame", "step", "dropped", "objects", "buffer", "url", "error")
-    print_table(columns, map(_stream_row, streams))
+    least = ("step", "buffer", "frame", "size", "dropped", "fps")
+    print_table(columns, map(_stream_row, streams), least=least, remark=True)
 
 
 def _stream_row(s: StreamRecord) -> tuple[Any, ...]:
@@ -72,7 +77,7 @@ def object_table(entries: Iterable[ObjectEntry]) -> None:
         (e.stream, e.object, _state(e), _number(e.score, 2), _box(e), e.area, e.age, _label(e), e.frame)
         for e in entries
     ]
-    print_table(columns, rows)
+    print_table(columns, rows, least=("frame", "age", "area", "score", "box"))
 
 
 def object_list(result: ObjectList) -> None:
@@ -96,7 +101,7 @@ def hit_table(found: SimilarFound) -> None:
         )
         for hit in found.hits
     ]
-    print_table(("score", "stream", "object", "label", "when", "frame", "box"), rows)
+    print_table(("score", "stream", "object", "label", "when", "frame", "box"), rows, least=("frame", "box"))
     if found.left_out:
         say(f"{found.left_out} looks are of another model, and were not compared")
 
@@ -112,7 +117,7 @@ def _when(time_s: float) -> str:
 
 def zone_table(zones: Iterable[ZoneRecord]) -> None:
     columns = ("stream", "zone", "what", "counts", "inside", "who", "vertices")
-    print_table(columns, map(_zone_row, zones))
+    print_table(columns, map(_zone_row, zones), least=("vertices", "what"))
 
 
 def _zone_row(zone: ZoneRecord) -> tuple[Any, ...]:
@@ -181,22 +186,18 @@ def _number(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Columns side by side. rich would take as long to import as the whole rest of `trackctl ls`."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Iterable[Any]], *, least: Sequence[str] = (), remark: bool = False
+) -> None:
+    """Columns side by side. A terminal's width says what gives way, by `table.fitted`; a pipe gets everything.
+
+    rich would take as long to import as the whole rest of `trackctl ls`.
+    """
     cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
-    lines = [list(columns), *cells] if any(columns) else cells
-    widths = [max(map(_columns_of, column)) for column in zip(*lines, strict=True)]
-    for texts in lines:
-        padded = (text + " " * (width - _columns_of(text)) for text, width in zip(texts, widths, strict=True))
-        _print("  ".join(padded).rstrip())
-
-
-def _columns_of(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+    lines = table.fitted(columns, cells, width, least, remark)
+    for text in lines if any(columns) else itertools.islice(lines, 1, None):
+        _print(text)
 
 
 def line(text: str) -> None:
