@@ -9,7 +9,7 @@ import pytest
 
 from tracker.errors import SourceError
 from tracker.images.imaging import to_rgb
-from tracker.images.overlay import COLOURS_RGB, Drawing, colour_of, draw, palette
+from tracker.images.overlay import COLOURS_RGB, ZONE_COLOUR, Drawing, ZoneDrawing, colour_of, draw, palette
 from tracker.images.video_writer import VideoWriter
 from tracker.masks.geometry import shape_of_mask
 from tracker.streams import sources
@@ -62,6 +62,50 @@ def test_a_caption_is_at_the_largest_part_not_at_a_speck():
     plate = (draw(GREY, [Drawing.of(2, shape_of_mask(mask_hw, tolerance_px=0))]) == colour_of(2)).all(-1)
     assert plate[50:56, 90:96].any()
     assert not plate[:56, :80].any()
+
+
+LONG = "a yellow forklift with a pallet, seen from behind"
+
+
+def coloured(drawn_hwc, number):
+    return (drawn_hwc == colour_of(number)).all(-1)
+
+
+@pytest.mark.parametrize("label", ["forklift", LONG])
+@pytest.mark.parametrize("corner_xy", [(30, 60), (30, 2), (150, 118)], ids=["amid", "top", "bottom right"])
+def test_captions_do_not_cover_each_other(label, corner_xy):
+    """Of things so close and small that there is little but their captions, and of one that is lost."""
+    x, y = corner_xy
+    drawings = [Drawing(i, box_xyxy=(x + i, y, x + i + 1, y + 1), label=label) for i in (1, 2, 3)]
+    drawings.append(Drawing(4, label=label, state="lost"))
+    drawn_hwc = draw(GREY, drawings)
+    for drawing in drawings:
+        alone_hw = coloured(draw(GREY, [drawing]), drawing.object)
+        assert coloured(drawn_hwc, drawing.object).sum() >= alone_hw.sum() - 2, "but for the boxes of one pixel"
+
+
+def test_captions_do_not_cover_those_of_zones():
+    zones = [ZoneDrawing(name, [(20, 60), (140, 60)], "left 1, right 2") for name in ("gate", "yard")]
+    drawn_hwc = draw(GREY, [Drawing(2, box_xyxy=(30, 62, 31, 63), label="cat")], zones)
+    alone_hwc = [draw(GREY, [], [zone]) for zone in zones]
+    white = [(picture_hwc == ZONE_COLOUR).all(-1).sum() for picture_hwc in (*alone_hwc, drawn_hwc)]
+    assert white[2] > 0.8 * (white[0] + white[1]), "but for the line, which both have"
+
+
+def test_a_long_label_is_cut_and_the_score_is_not():
+    wide_hwc = np.full((120, 600, 3), 90, np.uint8)
+    given = {"box_xyxy": (10, 60, 11, 61), "score": 0.93}
+    by_letters = [
+        coloured(draw(wide_hwc, [Drawing(2, label="i" * letters, **given)]), 2).any(0).sum()
+        for letters in (4, 40, 80, 160)
+    ]
+    assert by_letters == sorted(by_letters)
+    assert by_letters[-1] == by_letters[-2] < 300
+    scored, unscored = (
+        coloured(draw(wide_hwc, [Drawing(2, label=LONG * 4, **given | more)]), 2).any(0).sum()
+        for more in ({}, {"score": None})
+    )
+    assert scored > unscored + 15
 
 
 @pytest.mark.parametrize("outline", [[[[-20, -20, 30, -20, 30, 30]]], [[[300, 300, 310, 300, 310, 320]]]])

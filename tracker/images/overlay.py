@@ -1,7 +1,8 @@
 """Pictures for people: masks, outlines and labels drawn on a frame, in one colour per object."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import cv2
@@ -35,6 +36,8 @@ COLOURS_RGB: tuple[tuple[int, int, int], ...] = (
 )
 OPACITY = 0.4
 WEIGHT = 400  # of the letters: regular
+MAX_NAME = 1 / 3  # of the picture's width; a longer label is cut
+MIN_NAME = 8  # but not below so many times the size of the letters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,10 +103,10 @@ def draw(rgb_hwc: U8, drawings: Sequence[Drawing], zones: Sequence[ZoneDrawing] 
         canvas.tint(drawing)
     for drawing in seen:
         canvas.rim(drawing)
-    for drawing in seen:
-        canvas.name(drawing)
     for caption in canvas.missing(drawings):
         canvas.write(caption)
+    for drawing in seen:
+        canvas.name(drawing)
     return canvas.rgb_hwc
 
 
@@ -127,10 +130,16 @@ class _Plate(NamedTuple):
     left_top: tuple[int, int]
     right_bottom: tuple[int, int]
 
+    def covers(self, other: "_Plate") -> bool:
+        (left, top), (right, bottom) = self
+        (other_left, other_top), (other_right, other_bottom) = other
+        return left <= other_right and other_left <= right and top <= other_bottom and other_top <= bottom
+
 
 @dataclass(slots=True)
 class _Canvas:
     rgb_hwc: U8
+    plates: list[_Plate] = field(default_factory=list)  # of the captions so far
 
     @property
     def unit(self) -> int:
@@ -193,25 +202,36 @@ class _Canvas:
             rings = rings_of(drawing.outline)
             corner = max(rings, key=cv2.contourArea).min(0) if rings else drawing.box_xyxy
             left_top = (int(corner[0]), int(corner[1]))
-            self.write(_Caption(drawing.caption, left_top, colour_of(drawing.object)))
+            self.write(_Caption(self._shortened(drawing).caption, left_top, colour_of(drawing.object)))
 
     def missing(self, drawings: Sequence[Drawing]) -> list[_Caption]:
         """One line for each object that is lost or pending, upwards from the bottom left."""
         hidden = [d for d in drawings if d.state != "visible"]
         height, step = self.rgb_hwc.shape[0], self.letter + 6 * self.unit
         return [
-            _Caption(f"{d.state}: {d.name}", (0, height - i * step), colour_of(d.object))
+            _Caption(f"{d.state}: {self._shortened(d).name}", (0, height - i * step), colour_of(d.object))
             for i, d in enumerate(reversed(hidden))
         ]
 
+    def _shortened(self, drawing: Drawing) -> Drawing:
+        """With a label that leaves room for the captions of others."""
+        font, label = cv2.FontFace("sans"), drawing.label or ""
+        most = max(self.rgb_hwc.shape[1] * MAX_NAME, MIN_NAME * self.letter)
+        if _text_width(drawing.name, font, self.letter) <= most:
+            return drawing
+        cut = [replace(drawing, label=f"{label[:letters]}…") for letters in range(len(label))]
+        fit = bisect_right(cut, most, key=lambda short: _text_width(short.name, font, self.letter))
+        return cut[max(0, fit - 1)]
+
     def write(self, caption: _Caption) -> None:
-        """A caption on a plate of its object's colour, kept inside the picture."""
+        """A caption on a plate of its object's colour, kept inside the picture and off the captions before it."""
         font = cv2.FontFace("sans")
         size = self.letter
         margin = 2 * self.unit
         plate_w = _text_width(caption.text, font, size) + 2 * margin
         plate_h = size + 2 * margin
-        plate = self._plate(caption.bottom_left_xy, plate_w, plate_h)
+        plate = self._free(self._plate(caption.bottom_left_xy, plate_w, plate_h))
+        self.plates.append(plate)
         cv2.rectangle(self.rgb_hwc, plate.left_top, plate.right_bottom, caption.colour, cv2.FILLED)
         left, _ = plate.left_top
         _, bottom = plate.right_bottom
@@ -226,6 +246,18 @@ class _Canvas:
         left = max(0, min(wanted_x, width - w))
         bottom = min(height, max(h, wanted_y))
         return _Plate((left, bottom - h), (left + w - 1, bottom - 1))
+
+    def _free(self, plate: _Plate) -> _Plate:
+        """The nearest place above or below that no caption has; the plate's own where there is none."""
+        (left, top), (right, bottom) = plate
+        last = bottom - top
+        near = [other for other in self.plates if _Plate((left, 0), (right, self.rgb_hwc.shape[0])).covers(other)]
+        tops = [top, *(t for (_, y1), (_, y2) in near for t in (y1 - last - 1, y2 + 1))]
+        for y in sorted(tops, key=lambda y: abs(y - top)):
+            moved = _Plate((left, y), (right, y + last))
+            if 0 <= y < self.rgb_hwc.shape[0] - last and not any(map(moved.covers, near)):
+                return moved
+        return plate
 
 
 def _text_width(text: str, font: cv2.FontFace, size: int) -> int:
