@@ -10,6 +10,7 @@ import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tracker.cli.trackctl import main
 from tracker.client.messages import Message
 from tracker.exports import WRITERS, mask_of_record, read_json_lines
 from tracker.images.imaging import encode_jpeg, to_rgb
+from tracker.images.video_writer import VideoWriter
 from tracker.protocol import messages, replies
 from tracker.streams import sources
 
@@ -79,6 +81,22 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 def lines_of(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize("size", [None, (64, 64)], ids=["as decoded", "at another size"])
+def test_a_recording_is_shown_in_the_shape_of_its_source(tmp_path: Path, size: tuple[int, int] | None) -> None:
+    with VideoWriter(tmp_path / "wide.mp4", (64, 48), 25, Fraction(16, 11)) as film:
+        film.write(np.zeros((48, 64, 3), np.uint8))
+    stream = {"url": str(tmp_path / "wide.mp4"), "loop": True, "size": size}
+    paths = [tmp_path / "plain.mp4", tmp_path / "overlay.mp4"]
+    with serving(configuration(streams={"cam1": stream})) as talk:
+        talk.wait_for_frame(0)
+        media = ["--video", paths[0], "--overlay", paths[1], "--count", 2]
+        assert record(talk.daemon.control.endpoint, *media).exit_code == 0
+    for path in paths:
+        with sources.open_path(path) as recorded:
+            w, h = recorded.size_wh
+            assert recorded.pixel_aspect * w / h == Fraction(16, 11) * 64 / 48
 
 
 def test_every_format_holds_the_same_frames(talk: Talk, tmp_path: Path, capsys: Any) -> None:

@@ -21,6 +21,7 @@ from tracker.config import StreamConfig
 from tracker.errors import SourceError
 from tracker.images import imaging
 from tracker.images.types import I420, Colour, Rgb
+from tracker.images.video_writer import VideoWriter
 from tracker.streams import decoder, sources
 from tracker.streams.allowlist import allowed
 from tracker.streams.pacing import RateCap
@@ -252,6 +253,18 @@ def test_the_shape_of_a_pixel_is_that_of_the_upright_picture(tmp_path, transpose
     with sources.open_path(path) as clip:
         assert clip.pixel_aspect == (Fraction(1, 2) if transposed else 2)
         assert clip.size_wh == ((32, 64) if transposed else (64, 32))  # the picture stays as decoded
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_shape_of_a_pixel_is_that_of_the_decode_size(tmp_path, transposed):
+    with VideoWriter(tmp_path / "a.mp4", (64, 32), 25, Fraction(2)) as video:
+        video.write(np.zeros((32, 64, 3), np.uint8))
+    if transposed:
+        videos.rotate_mp4(tmp_path / "a.mp4", 90)
+    size = (32, 128) if transposed else (128, 32)
+    for wanted, aspect in ((size, 1), ((64, 64), Fraction(1, 4) if transposed else 4)):
+        with sources.open_source(StreamConfig(url=str(tmp_path / "a.mp4"), size=wanted)) as clip:
+            assert clip.pixel_aspect == aspect
 
 
 @pytest.mark.parametrize("degrees", [None, 90])

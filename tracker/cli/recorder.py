@@ -3,8 +3,9 @@ the daemon's own number of a frame, its capture index, is kept beside."""
 
 import contextlib
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ from tracker.cli import show
 from tracker.client.messages import Message
 from tracker.exports import WRITERS, FrameResult, OverlayVideo
 from tracker.images import imaging
-from tracker.images.types import U8
+from tracker.images.types import SQUARE, U8
 from tracker.images.video_writer import VideoWriter
 from tracker.protocol.messages import FrameMessage, Tracks
 from tracker.protocol.records import ObjectRecord
@@ -39,6 +40,11 @@ class RecordedFrame:
     def rgb_hwc(self) -> U8:
         """The picture as it came, uint8 [h, w, 3]."""
         return imaging.decode(self.jpeg)
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        told = self.tracks.pixel_aspect
+        return SQUARE if told is UNSET else Fraction(*told)
 
     @property
     def time_s(self) -> float:
@@ -176,31 +182,34 @@ class Overlaid:
     """A video of the pictures with what is tracked on them, at the times of their frames."""
 
     def __init__(self, path: Path, fps: float) -> None:
-        self._video = OverlayVideo(path, fps)
+        self._path, self._fps = path, fps
+        self._video: OverlayVideo | None = None
         self._size_wh: tuple[int, int] | None = None
 
     def write(self, frame: RecordedFrame) -> None:
+        self._video = self._video or OverlayVideo(self._path, self._fps, frame.pixel_aspect)
         height, width, _ = frame.rgb_hwc.shape
         self._size_wh = self._size_wh or (width, height)  # a video has one size for good
         result = replace(scaled(frame.result, self._size_wh), pts=frame.time_s)
         self._video.write(imaging.resize_rgb(frame.rgb_hwc, self._size_wh), result)
 
     def close(self) -> None:
-        self._video.close()
+        if self._video is not None:
+            self._video.close()
 
 
 class PlainVideo:
     """A video of the pictures themselves: the medium that the exports' numbers refer to."""
 
     def __init__(self, path: Path, fps: float) -> None:
-        self._open: Callable[[tuple[int, int]], VideoWriter] = lambda size_wh: VideoWriter(path, size_wh, fps)
+        self._path, self._fps = path, fps
         self._writer: VideoWriter | None = None
         self._begin_s = 0.0
 
     def write(self, frame: RecordedFrame) -> None:
         size_wh = frame.result.size_wh
         if self._writer is None:
-            self._writer = self._open(size_wh)
+            self._writer = VideoWriter(self._path, size_wh, self._fps, frame.pixel_aspect)
             self._begin_s = frame.time_s
         self._writer.write(imaging.resize_rgb(frame.rgb_hwc, size_wh), frame.time_s - self._begin_s)
 

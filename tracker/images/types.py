@@ -1,11 +1,14 @@
 """Pictures as they pass between layers: decoded planes, stills, and the frames of a stream."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from tracker.masks.types import U8
 
 __all__ = ["I420", "U8", "Colour", "Frame", "Image", "Matrix", "Rgb"]
+
+SQUARE = Fraction(1)
 
 Matrix = Literal["bt601", "bt709", "bt2020"]
 
@@ -71,6 +74,7 @@ class Frame:
     image: Image
     corrupt: bool = False
     name: str | None = None  # file name without folder, for folders of images
+    pixel_aspect: Fraction = SQUARE  # a pixel's width over its height as a player shows it
 
     @property
     def size_wh(self) -> tuple[int, int]:

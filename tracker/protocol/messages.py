@@ -33,6 +33,7 @@ class Tracks(Published, frozen=True, kw_only=True):
     mono_ns: int
     model_mono_ns: tuple[int, int] | None = None  # began, ended
     size: SizeWh
+    pixel_aspect: tuple[int, int] | UnsetType = UNSET  # width and height of a pixel, where it is not square
     dropped: int
     objects: list[ObjectRecord]
     zones: dict[str, ZoneCounts] | UnsetType = UNSET  # only where the stream has zones

@@ -110,7 +110,8 @@ class VideoSource:
             raise SourceError(f"{self._where}: {reasons.no_picture(self._container)}")
         self._has_sent = True
         self.size_wh = self._first.image.size_wh
-        self.pixel_aspect = tracks.pixel_aspect(self._stream, transposed=self._converter.transposes)
+        shown_wh = self._config.size and self.size_wh
+        self.pixel_aspect = tracks.pixel_aspect(self._stream, shown_wh, transposed=self._converter.transposes)
 
     def _show(self, track: tracks.VideoTrack) -> None:
         """Take a track, and prepare its decoder."""

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 from tracker.config import StreamConfig
@@ -47,10 +48,10 @@ def frames(path: str | Path, stream: str = "file", size_wh: tuple[int, int] | No
     with open_path(path, size_wh) as source:
         pictures = (picture for picture in source if picture is not None)
         for index, picture in enumerate(pictures):
-            yield stamped(picture, stream, index, epoch=0)
+            yield stamped(picture, stream, index, 0, source.pixel_aspect)
 
 
-def stamped(picture: Picture, stream: str, index: int, epoch: int) -> Frame:
+def stamped(picture: Picture, stream: str, index: int, epoch: int, pixel_aspect: Fraction) -> Frame:
     """A picture with its number, and the clocks of now."""
     return Frame(
         stream=stream,
@@ -63,4 +64,5 @@ def stamped(picture: Picture, stream: str, index: int, epoch: int) -> Frame:
         image=picture.image,
         corrupt=picture.corrupt,
         name=picture.name,
+        pixel_aspect=pixel_aspect,
     )

@@ -228,7 +228,7 @@ class Stream:
 
     def _keep(self, picture: Picture, source: Source) -> Frame:
         """Number a picture and put it into the buffer."""
-        frame = stamped(picture, self.name, self.decoded, self.epoch)
+        frame = stamped(picture, self.name, self.decoded, self.epoch, source.pixel_aspect)
         self.buffer.put(frame)
         if self._budget is not None:
             self._budget.settle()

@@ -48,11 +48,13 @@ def estimated_length(container: av.container.InputContainer, track: VideoTrack) 
     return None
 
 
-def pixel_aspect(track: VideoTrack, *, transposed: bool) -> Fraction:
-    """Width by height of a pixel as it is shown."""
-    said = track.sample_aspect_ratio
-    aspect = Fraction(said) if said else Fraction(1)
-    return 1 / aspect if transposed else aspect
+def pixel_aspect(track: VideoTrack, scaled_wh: tuple[int, int] | None, *, transposed: bool) -> Fraction:
+    """Width by height of a pixel of the upright picture as it is shown; that is scaled to `scaled_wh`, if given."""
+    context = track.codec_context
+    aspect, w, h = Fraction(track.sample_aspect_ratio or 1), context.width, context.height
+    if transposed:
+        aspect, w, h = 1 / aspect, h, w
+    return aspect * Fraction(w * scaled_wh[1], h * scaled_wh[0]) if scaled_wh else aspect
 
 
 def _rank(track: VideoTrack) -> tuple[bool, int, int]:

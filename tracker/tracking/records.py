@@ -115,6 +115,7 @@ def tracks_message(
         mono_ns=frame.mono_ns,
         model_mono_ns=model_mono_ns,
         size=frame.size_wh,
+        pixel_aspect=UNSET if frame.pixel_aspect == 1 else frame.pixel_aspect.as_integer_ratio(),
         dropped=dropped,
         objects=objects,
         owner=owner,
