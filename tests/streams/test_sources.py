@@ -237,6 +237,28 @@ def test_a_picture_is_cropped_as_its_video_says(tmp_path):
         assert np.array_equal(after.image.u_hw, before.image.u_hw[1:, 3:-4])
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+def test_a_recording_that_was_cut_off_before_its_index_is_called_that(tmp_path, ending):
+    path = videos.write(tmp_path / f"whole.{ending}", [videos.flat((90, 100, 170), (64, 32))] * 9)
+    whole = path.read_bytes()
+    index = whole.rfind(b"moov") - 4
+    for cut in (index, index // 2, index + 100):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(SourceError, match=r"without its index \(moov\).* cut off"):
+            sources.open_path(path)
+
+
+@pytest.mark.parametrize(
+    "first", [b"\0\0\0\x18ftypheic" + bytes(12) + b"\0\0\0\x08meta", bytes(64), b"ftyp", b"text " * 20]
+)
+def test_what_is_no_film_is_not_called_a_cut_off_one(tmp_path, first):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(first)
+    with pytest.raises(SourceError) as refused:
+        sources.open_path(path)
+    assert "moov" not in str(refused.value)
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_the_shape_of_a_pixel_is_that_of_the_upright_picture(tmp_path, transposed):
     import av
@@ -470,7 +492,7 @@ def broken(tmp_path):
         ("text.txt", "is text, not video"),
         ("empty.mp4", "is empty"),
         ("noise.mkv", "is not video that FFmpeg can read"),
-        ("headless.mp4", "is not video that FFmpeg can read"),
+        ("headless.mp4", "without its index"),
         ("begun.mkv", "(ends before any picture|holds no picture)"),
         ("moving.webp", "it is animated; make it a video or a folder of pictures"),
         ("moving.png", "it is animated; make it a video or a folder of pictures"),

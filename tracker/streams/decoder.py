@@ -84,6 +84,9 @@ class VideoSource:
         except (av.FFmpegError, OSError, ValueError) as error:
             if urls.is_empty_file(self._config.url):
                 raise SourceError(f"{self._where}: is empty") from None
+            unfinished = reasons.unfinished(urls.local_path(self._config.url))
+            if unfinished and isinstance(error, av.error.InvalidDataError):
+                raise SourceError(f"{self._where}: {unfinished}") from None
             if self._admitted is not None and isinstance(error, av.error.ArgumentError):
                 raise Misconfigured(f"{self._where}: {reasons.no_argument(self._config.options)}") from None
             raise self._error(error) from None
@@ -95,7 +98,8 @@ class VideoSource:
             self.live = False  # a file on a web server
         self._tracks = tracks.video_tracks(self._container)
         if not self._tracks:
-            raise SourceError(f"{self._where}: {reasons.no_video(self._container)}")
+            unfinished = reasons.unfinished(urls.local_path(self._config.url))
+            raise SourceError(f"{self._where}: {unfinished or reasons.no_video(self._container)}")
         self._show(self._tracks[0])
         # Where a camera does not say how large its tracks are, the one that sends first is shown.
         self._decided = not self.live or len(self._tracks) == 1 or tracks.is_known(self._stream)

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Collection
+from pathlib import Path
 
 import av
 
@@ -23,6 +24,14 @@ _TEXTS: dict[type[Exception], str] = {
     av.error.EOFError: "ends before any picture",
     av.error.InvalidDataError: "is not video that FFmpeg can read",
 }
+UNFINISHED = (
+    "is an MP4 without its index (moov), which is written last: its recording was cut off, or still goes on. "
+    "A tool like untrunc can mend it after a whole film of the same camera; "
+    "MKV and fragmented MP4 can be read up to where they were cut"
+)
+MAX_BOXES = 1000  # that are looked at
+_INDICES = {b"moov", b"meta"}  # of films, and of pictures
+_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}
 
 
 def timed_out(error: Exception) -> bool:
@@ -60,6 +69,35 @@ def no_video(container: av.container.InputContainer) -> str:
     # What FFmpeg calls video here is a song's cover.
     kinds = sorted({"a cover" if stream.type == "video" else stream.type for stream in container.streams})
     return f"holds no video, only {', '.join(kinds)}" if kinds else "holds no video"
+
+
+def unfinished(path: Path | None) -> str | None:
+    """What to say of an MP4 or MOV that lacks its index, or the end of it: FFmpeg finds nothing in it."""
+    try:
+        whole = path is None or not path.is_file() or _has_index(path)
+    except OSError:
+        return None
+    return None if whole else UNFINISHED
+
+
+def _has_index(path: Path) -> bool:
+    """Whether the file's box `moov` is all there (ISO/IEC 14496-12, 4.2); of what is no film, True."""
+    end, length, first = 0, path.stat().st_size, True
+    with path.open("rb") as file:
+        for _ in range(MAX_BOXES):
+            file.seek(end)
+            header = file.read(16)
+            size, long_size = int.from_bytes(header[:4]), int.from_bytes(header[8:])
+            kind = header[4:8]
+            if first and kind not in _FIRST_BOXES:
+                return True
+            first = False
+            end += {0: length - end, 1: long_size}.get(size, size)
+            if kind in _INDICES:
+                return end <= length
+            if end >= length or size in range(2, 8):
+                return False
+    return True
 
 
 def no_picture(container: av.container.InputContainer) -> str:
