@@ -102,6 +102,25 @@ def test_a_frame_that_the_engine_cannot_take_is_skipped_and_told(talk: Talk, eng
     assert after["dropped"] >= 3
 
 
+def test_nothing_is_remembered_of_a_stream_that_failed_and_was_removed(engine: Fragile, video: Path) -> None:
+    with serving(configuration(control={"allow_sources": [str(video)]}), engine) as talk:
+        talk.subscribe("events/")
+        for name in ("one", "two", "three"):
+            talk.ask("streams.add", stream=name, url=str(video), loop=True)
+            talk.wait_for_frame(0)
+            fail_once(talk, engine, name)
+            faults = set(talk.daemon._steps._faults._in_a_row)
+            talk.ask("streams.remove", stream=name)
+    assert faults <= {"three"}
+
+
+def fail_once(talk: Talk, engine: Fragile, stream: str) -> None:
+    talk.ask("objects.add", stream=stream, points=[RESTING])
+    engine.bad_size = SIZE_WH
+    talk.receive_until(lambda m: m["event"] == "overload" and m["stream"] == stream)
+    engine.bad_size = None
+
+
 @pytest.mark.parametrize("others", [0, 2])
 def test_an_object_whose_step_raises_is_given_up_and_its_stream_goes_on(
     talk: Talk, engine: Fragile, others: int

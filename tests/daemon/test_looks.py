@@ -215,6 +215,26 @@ def test_what_a_failing_disk_did_not_take_is_saved_when_it_is_back(config: Confi
         assert set(hits(talk, stream="b", box=[28, 28, 62, 62])) == {("a", 1), ("a", 2)}
 
 
+def test_a_watched_look_that_was_removed_while_the_disk_failed_is_gone(config: Config, tmp_path: Path) -> None:
+    state, away = tmp_path / "state", tmp_path / "away"
+    box = {"stream": "a", "box": [28, 28, 62, 62]}
+    with serving(config) as talk:
+        there(talk)
+        talk.subscribe("events/a/")
+        first = talk.ask("watch.add", name="first", **box)["watch"]
+        state.rename(away)
+        state.write_text("in its place")
+        add(talk, "a", CORNER)
+        talk.receive_until(lambda m: m["event"] == "persist_failed")
+        assert talk.ask("watch.remove", watch=first)["durable"] is False
+        state.unlink()
+        away.rename(state)
+        talk.receive_until(lambda m: m["event"] == "persist_recovered")
+    with serving(config) as talk:
+        there(talk)
+        assert talk.ask("watch.list")["watched"] == []
+
+
 def test_a_folder_that_was_taken_away_and_came_back_is_searched_as_it_is(config: Config, tmp_path: Path) -> None:
     """Also where nobody searched meanwhile, which would have shown that it was gone."""
     box = {"stream": "a", "box": [28, 28, 62, 62]}

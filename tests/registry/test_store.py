@@ -23,19 +23,21 @@ from tracker.errors import ConfigError
 from tracker.protocol.fields import EventName
 from tracker.protocol.messages import Event
 from tracker.registry.database import Database, HistoryQuery
-from tracker.registry.folder import FolderLock, read_file
+from tracker.registry.folder import DATABASE, FolderLock, read_file
 from tracker.registry.rows import (
     Change,
     Clear,
     DropObject,
+    KeepWatchedLooks,
     PutLook,
     PutObject,
     PutStream,
+    PutWatchedLook,
     Saved,
     SavedObject,
     SavedStream,
 )
-from tracker.registry.similar import Look
+from tracker.registry.similar import Look, WatchedLook
 from tracker.registry.store import Store
 
 CAM = SavedStream("cam", StreamConfig(url="rtsp://camera"), 100, 2, [(1, 8)])
@@ -229,6 +231,16 @@ def test_a_folder_that_vanished_gets_everything_when_it_can(tmp_path: Path) -> N
     assert [kept.saved.id for kept in read(folder).objects] == [2, 3, 4]
     assert len(told) == 2
     assert told[1] is None
+
+
+def test_watched_looks_that_are_gone_are_forgotten_and_newer_ones_are_not(tmp_path: Path) -> None:
+    looks = [WatchedLook(number, "", 0.9, 1.0, "appearance", "m", b"", b"") for number in range(1, 6)]
+    with opened(tmp_path / "state") as (store, _):
+        assert written(store, *map(PutWatchedLook, looks))
+        assert written(store, KeepWatchedLooks([2], last_id=4))
+    database = apsw.Connection(str(tmp_path / "state" / DATABASE))
+    assert list(database.execute("SELECT id FROM watched_looks ORDER BY id")) == [(2,), (5,)]
+    database.close()
 
 
 def test_state_that_could_not_be_read_at_the_start_is_not_overwritten(tmp_path: Path) -> None:

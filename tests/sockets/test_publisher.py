@@ -75,6 +75,21 @@ def test_numbers_count_by_topic() -> None:
         ]
 
 
+def test_topics_that_come_and_go_for_ever_take_no_room_and_no_number_comes_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tracker.sockets.publisher.MAX_TOPICS", 4)
+    names = ["cam", *(f"passing{number}" for number in range(20)), "cam", "other"] * 2
+    with publishing() as publisher, subscribed(publisher, "events/") as socket:
+        before: dict[str, int] = {}
+        for name in names:
+            publisher.publish(f"events/{name}/", event(stream=name))
+            seq = msgpack.unpackb(socket.recv_multipart()[1])["seq"]
+            assert seq > before.get(name, -1)
+            before[name] = seq
+        assert len(publisher._seqs) == 4
+
+
 @pytest.mark.parametrize(
     ("subscription", "topic", "wanted"),
     [

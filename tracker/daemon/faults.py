@@ -62,6 +62,8 @@ class Faults:
         Raises `error` where that has not helped for long."""
         self._log_once(error)
         self._in_a_row[work.stream.name] += 1
+        for name in [name for name in self._in_a_row if name not in self._context.table]:
+            del self._in_a_row[name]
         self._end_stream_if_hopeless(work, error)
         if isinstance(error, AtCapacity) and len(work.objects) > 1:
             newest = min(work.objects, key=lambda obj: (obj.age, -obj.id))

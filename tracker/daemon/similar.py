@@ -124,12 +124,7 @@ class Similar:
         if store is None:
             request.reply(_record(watched, durable=False))
         else:
-            store.write([DropWatchedLook(watched.id)], lambda ok: self._removed(request, watched, durable=ok))
-
-    def _removed(self, request: Request, watched: WatchedLook, *, durable: bool) -> None:
-        if not durable:
-            self._memory.watched.still_kept(watched.id)
-        request.reply(_record(watched, durable=durable))
+            store.write([DropWatchedLook(watched.id)], lambda ok: request.reply(_record(watched, durable=ok)))
 
     def _with_look(self, request: Request, args: look_requests.LookMarks, then: Found) -> None:
         """Find the vectors that a request means, and go on in the looks' thread."""

@@ -22,6 +22,7 @@ from tracker.registry.rows import (
     DropStream,
     DropWatchedLook,
     DropZones,
+    KeepWatchedLooks,
     KeptObject,
     PutKept,
     PutLook,
@@ -252,6 +253,10 @@ class Database:
                 return []
             case DropWatchedLook(watched_id):
                 self._all("DELETE FROM watched_looks WHERE id = ?", (watched_id,))
+                return []
+            case KeepWatchedLooks(ids, last_id):
+                sql = "DELETE FROM watched_looks WHERE id <= ? AND id NOT IN (SELECT value FROM json_each(?))"
+                self._all(sql, (last_id, msgspec.json.encode(ids).decode()))
                 return []
             case Clear():
                 self._all("DELETE FROM objects")

@@ -121,9 +121,16 @@ class DropWatchedLook(Struct, frozen=True):
     id: int
 
 
+class KeepWatchedLooks(Struct, frozen=True):
+    """Forget all others up to a number."""
+
+    ids: list[int]
+    last_id: int
+
+
 class Clear(Struct, frozen=True):
     """Forget all streams, objects and zones: what follows is everything."""
 
 
-LookChange = PutLook | PutWatchedLook | DropWatchedLook
+LookChange = PutLook | PutWatchedLook | DropWatchedLook | KeepWatchedLooks
 Change = PutStream | DropStream | PutObject | PutKept | DropObject | PutZones | DropZones | LookChange | Clear

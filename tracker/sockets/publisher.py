@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from tracker.sockets.types import Socket
 log = logging.getLogger(__name__)
 
 MAX_QUEUED = 128  # messages between `publish` and the socket
+MAX_TOPICS = 16384  # whose numbers are remembered: those that were published last
 MAX_SUBSCRIPTION_BYTES = 4096
 MAX_SUBSCRIPTIONS = 256  # of one connection
 MAX_NOTICES_PER_S = 2000  # of one connection: subscribing and taking it back without end
@@ -74,7 +75,8 @@ class Publisher(SocketServer[_Message]):
         self._prefixes: frozenset[bytes] = frozenset()  # replaced whole, so that any thread may read it
         self._max_subscriptions = limits.subscriptions
         self._subscribers: dict[int, _Subscriber] = {}  # by connection
-        self._seqs: Counter[str] = Counter()
+        self._seqs: OrderedDict[str, int] = OrderedDict()  # the next one's, by topic, the latest last
+        self._forgotten_seq = 0
         self._lock = threading.Lock()
         options = {
             zmq.SNDHWM: send_hwm,
@@ -98,10 +100,20 @@ class Publisher(SocketServer[_Message]):
         if not self.wanted(topic):
             return
         with self._lock:
-            seq = self._seqs[topic]
-            self._seqs[topic] += 1
+            seq = self._next_seq(topic)
             if len(self._outbox) < MAX_QUEUED:
                 self._outbox.put(_Message(topic, seq, payload, image))
+
+    def _next_seq(self, topic: str) -> int:
+        """Topics come and go for ever. One that was forgotten begins above all that were, so that no number comes
+        twice to whoever still listens."""
+        seq = self._seqs.get(topic, self._forgotten_seq)
+        self._seqs[topic] = seq + 1
+        self._seqs.move_to_end(topic)
+        if len(self._seqs) > MAX_TOPICS:
+            _, forgotten = self._seqs.popitem(last=False)
+            self._forgotten_seq = max(self._forgotten_seq, forgotten)
+        return seq
 
     # ------------------------------------------------------------------------------------ the socket's thread
 

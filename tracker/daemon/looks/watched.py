@@ -7,7 +7,7 @@ import numpy as np
 
 from tracker.daemon.events import Events
 from tracker.daemon.looks.look import Key
-from tracker.registry.rows import DropWatchedLook, LookChange, PutWatchedLook
+from tracker.registry.rows import KeepWatchedLooks, LookChange, PutWatchedLook
 from tracker.registry.similar import Look, WatchedLook
 from tracker.tracking.state import TrackedObject
 
@@ -21,7 +21,6 @@ class WatchedLooks:
         self._events = events
         self._lock = threading.Lock()
         self._watched: dict[int, WatchedLook] = {}
-        self._left: set[int] = set()  # removed, but still on a disk that failed
         self._last_id = 0
         self._alarmed: OrderedDict[tuple[int, Key], None] = OrderedDict()
 
@@ -44,16 +43,11 @@ class WatchedLooks:
         with self._lock:
             return self._watched.pop(watched_id, None)
 
-    def still_kept(self, watched_id: int) -> None:
-        """The removal of one did not reach the disk."""
-        with self._lock:
-            self._left.add(watched_id)
-
     def rows(self) -> list[LookChange]:
         """All of them, for a disk that works again."""
         with self._lock:
-            gone = [DropWatchedLook(watched_id) for watched_id in self._left]
-            return [*gone, *map(PutWatchedLook, self._watched.values())]
+            kept = KeepWatchedLooks(list(self._watched), self._last_id)
+            return [kept, *map(PutWatchedLook, self._watched.values())]
 
     def compare(self, look: Look, obj: TrackedObject) -> None:
         """Tell where a look is like what is waited for."""
