@@ -62,9 +62,13 @@ def test_an_estimate_of_the_length_refuses_nothing(engine, tmp_path):
 
 
 def test_the_end_of_decoding_refuses_what_was_never_reached(engine, tmp_path):
-    path = uneven(tmp_path / "a.mkv", 10)
-    outcomes = video.track(engine, path, [PromptEntry(object=1, frame=10, box=(30, 4, 50, 40))])
-    with pytest.raises(BadPrompt, match="object 1, frame 10: it has 10 frames"):
+    """Of a film whose last picture counts as one until it is decoded."""
+    path = videos.write(tmp_path / "a.mkv", videos.moving(10), "mjpeg", "yuvj420p", full_range=True)
+    whole = path.read_bytes()
+    begin, end = whole.rfind(b"\xff\xd8"), whole.rfind(b"\xff\xd9")  # of a JPEG
+    path.write_bytes(whole[:begin] + bytes(end - begin) + whole[end:])
+    outcomes = video.track(engine, path, [PromptEntry(object=1, frame=9, box=(30, 4, 50, 40))])
+    with pytest.raises(BadPrompt, match="object 1, frame 9: it has 9 frames"):
         list(outcomes)
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from sam2.build_sam import build_sam2_video_predictor
 from tqdm import tqdm
 
+from helpers import videos
 from tracker.cli.trackerd import main, trackerd
 from tracker.config import EngineConfig
 from tracker.engine.engine import Engine
@@ -316,6 +317,21 @@ def test_prompt_files_that_are_refused(tmp_path, text, message):
 def test_prompts_are_refused_before_anything_is_done(engine, folder, entry, message):
     with pytest.raises(BadPrompt, match=message):
         video.track(engine, folder, [BOX, entry])
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.h264", "fragments.mp4"])
+def test_a_prompt_beyond_the_end_of_a_film_is_refused_before_anything_is_done(engine, tmp_path, name):
+    path = tmp_path / name
+    if name == "fragments.mp4":  # its header knows of no frames
+        with VideoWriter(path, SIZE_WH, 25) as film:
+            for index in range(FRAMES):
+                film.write(scene(index))
+    else:
+        videos.write(path, videos.moving(FRAMES, SIZE_WH))
+    with pytest.raises(BadPrompt, match=f"object 1, frame {FRAMES}: it has {FRAMES} frames, counted from 0"):
+        video.track(engine, path, [BOX, PromptEntry(object=1, frame=FRAMES, points=[(9, 9)])])
+    last = PromptEntry(object=1, frame=FRAMES - 1, points=[(30, 30)])
+    assert len(list(video.track(engine, path, [last]))) == FRAMES
 
 
 def test_pictures_of_two_sizes_are_refused(engine, tmp_path):

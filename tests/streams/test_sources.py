@@ -54,7 +54,7 @@ def test_the_times_of_an_avi_rise_also_with_b_frames(tmp_path, b_frames):
 def test_what_a_file_says_of_itself(tmp_path):
     with sources.open_path(videos.write(tmp_path / "a.mp4", videos.moving(7), fps=10)) as clip:
         assert (clip.fps, clip.estimate, clip.size_wh, clip.live) == (10.0, 7, (64, 48), False)
-        assert clip.length is None  # only the end of decoding tells
+        assert clip.most_frames() == 7
     with sources.open_path(videos.write(tmp_path / "a.mkv", videos.moving(7), codec="ffv1", fps=10)) as clip:
         assert clip.estimate == 7  # no frame count in Matroska: from the duration
 
@@ -372,7 +372,7 @@ def test_pipes_in_a_folder_are_passed_over(tmp_path):
     folder = folder_of(tmp_path / "pictures", ["0.png"])
     os.mkfifo(folder / "1.png")
     with sources.open_path(folder) as source:
-        assert source.length == 1
+        assert source.most_frames() == 1
         assert "1 files that are no pictures are passed over (1.png)" in source.notice
 
 
@@ -381,7 +381,7 @@ def test_what_other_programs_leave_in_a_folder_is_passed_over_and_counted(tmp_pa
     for name in ("._0.jpg", "Thumbs.db", ".DS_Store", "desktop.ini"):
         (folder / name).write_bytes(b"not a picture")
     with sources.open_path(folder) as source:
-        assert source.length == 2
+        assert source.most_frames() == 2
         assert source.notice is not None
         assert source.notice.endswith(
             "4 files that are no pictures are passed over (.DS_Store, ._0.jpg, Thumbs.db, …)"
@@ -445,7 +445,7 @@ def test_folder_with_mixed_sizes(tmp_path):
     Pil.new("RGB", (8, 6)).save(folder / "2.png")
     assert [frame.size_wh for frame in sources.frames(folder)] == [(20, 10), (20, 10), (8, 6)]
     with sources.open_source(StreamConfig(url=str(folder), size=(12, 12), fps=5)) as clip:
-        assert (clip.length, clip.fps, clip.size_wh) == (3, 5, (12, 12))
+        assert (clip.most_frames(), clip.fps, clip.size_wh) == (3, 5, (12, 12))
         assert {picture.image.size_wh for picture in clip} == {(12, 12)}
 
 

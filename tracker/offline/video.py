@@ -99,8 +99,9 @@ def track(
     if is_picture(path) and path.is_file():
         raise SourceError(f"{path}: is one picture: give the folder of all of them, or use `trackerd segment`")
     with sources.open_path(path) as opened:
-        length, estimate, size_wh = opened.length, opened.estimate, opened.size_wh
-    _check_frames(entries, length)
+        estimate, size_wh = opened.estimate, opened.size_wh
+        if max(entry.frame for entry in entries) >= (estimate or 1):
+            _check_frames(entries, opened.most_frames())
     _check_marks(entries, size_wh)
     back = max(_first_frames(entries).values()) + 1 if reverse else 0
     total = None if estimate is None else estimate + back
@@ -248,9 +249,7 @@ def _check_marks(entries: Sequence[PromptEntry], size_wh: tuple[int, int]) -> No
             clicked.add((entry.object, entry.frame))
 
 
-def _check_frames(entries: Sequence[PromptEntry], length: int | None) -> None:
-    if length is None:
-        return
+def _check_frames(entries: Sequence[PromptEntry], length: int) -> None:
     late = [entry for entry in entries if entry.frame >= length]
     if late:
         with _naming(late[0]):

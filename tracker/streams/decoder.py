@@ -43,7 +43,7 @@ class VideoSource:
         self._config = config
         self._converter = Converter(config.size)
         self.lost = 0
-        self.length: int | None = None  # only the end of decoding tells
+        self._read = 0  # packets
         self.live = urls.is_live(config)
         self._pictures: Iterator[Picture | None] = iter(())
         self._first: Picture | None = None
@@ -146,6 +146,15 @@ class VideoSource:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def most_frames(self) -> int:
+        """Counted by a file's packets, of which each gives one at most."""
+        try:
+            for _ in self._demuxed():
+                pass
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise self._error(error) from None
+        return self._read
+
     def close(self) -> None:
         # The generator holds this object and this object holds it: without the first line the decoder's threads
         # would live until the garbage collector finds the circle.
@@ -227,7 +236,9 @@ class VideoSource:
         wanted = [] if self.live else [self._stream]
         while True:
             try:
-                yield from self._container.demux(*wanted)
+                for packet in self._container.demux(*wanted):
+                    self._read += packet.size > 0
+                    yield packet
                 return
             except IndexError:  # PyAV, where damaged data announces a stream that is not there
                 self.lost += 1

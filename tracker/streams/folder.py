@@ -40,8 +40,7 @@ class FolderSource:
         self._wanted_wh = size_wh
         self.notice: str | None = _notice(path, listing.passed_over)
         self.fps: float | None = fps or DEFAULT_FPS
-        self.length: int | None = len(self._paths)
-        self.estimate: int | None = self.length
+        self.estimate: int | None = len(self._paths)
         first_hwc = self._read(self._paths[0])
         self.size_wh = (first_hwc.shape[1], first_hwc.shape[0])
 
@@ -56,6 +55,9 @@ class FolderSource:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def most_frames(self) -> int:
+        return len(self._paths)
 
     def close(self) -> None:
         """Nothing stays open between two pictures."""

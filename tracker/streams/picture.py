@@ -36,7 +36,8 @@ class Source(Protocol):
     Iterating gives its pictures. None stands for a picture that `fps` leaves out: the source lives, and there is
     nothing to show.
     `fps` is the nominal rate, None where the source does not tell.
-    `length` is the number of frames where that is certain; `estimate` may be wrong, and is for progress bars alone.
+    `estimate` is the number of frames by a header, which may be wrong.
+    `most_frames` reads a file to its end and decodes nothing: fewer come where it is damaged. Nothing is left then.
     `size_wh` is the first picture's size.
     `pixel_aspect` is a pixel's width over its height as a player shows it; the picture itself stays as decoded.
     `lost` counts packets that gave no picture.
@@ -45,7 +46,6 @@ class Source(Protocol):
 
     live: bool
     fps: float | None
-    length: int | None
     estimate: int | None
     size_wh: tuple[int, int]
     pixel_aspect: Fraction
@@ -57,6 +57,8 @@ class Source(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc_info: object) -> None: ...
+
+    def most_frames(self) -> int: ...
 
     def close(self) -> None: ...
 
