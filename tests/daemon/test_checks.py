@@ -51,16 +51,18 @@ def test_a_right_one_passes(tmp_path: Path) -> None:
     assert list(check(path).streams) == ["a"]
 
 
-UNREACHABLE = [
-    ("{url: missing.mp4}", "url: missing.mp4: no such file or folder"),
+SLIPS = [
     ("{url: 127.0.0.1/live}", "url: 127.0.0.1/live: no such file or folder; a camera's address has a scheme"),
     ("{url: '0'}", "url: 0: no such file or folder; a camera of this machine is /dev/video0"),
     ("{url: 'rtps://127.0.0.1/live'}", "url: FFmpeg knows no protocol rtps://"),
+    ("{url: clip, format: nosuch}", "format: FFmpeg has no input format 'nosuch'"),
+]
+LACKING = [
+    ("{url: missing.mp4}", "url: missing.mp4: no such file or folder"),
     ("{url: 'rtsp://127.0.0.1/live', password_env: SET_NOWHERE}", "password_env: the environment has no variable"),
     ("{url: 'rtsp://127.0.0.1/live', password_file: /no/where}", "password_file: /no/where: No such file"),
     ("{url: empty}", "url: empty: has no pictures in it"),
     ("{url: twins}", "url: twins/0.jpg and twins/0.png have one name"),
-    ("{url: clip, format: nosuch}", "format: FFmpeg has no input format 'nosuch'"),
 ]
 
 
@@ -77,8 +79,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("stream", "words"), UNREACHABLE)
-def test_it_looks_for_sources(here: Path, stream: str, words: str) -> None:
+@pytest.mark.parametrize(("stream", "words"), SLIPS)
+def test_it_looks_at_sources(here: Path, stream: str, words: str) -> None:
     path = here / "tracker.yaml"
     path.write_text(f"streams: {{a: {stream}}}")
     with pytest.raises(ConfigError) as caught:
@@ -86,6 +88,29 @@ def test_it_looks_for_sources(here: Path, stream: str, words: str) -> None:
     (problem,) = caught.value.problems
     assert problem.startswith(f"{path}: streams.a.{words}")
     assert list(check(path).streams) == ["a"]  # the daemon starts all the same: other streams may be well
+
+
+@pytest.mark.parametrize(("stream", "words"), LACKING)
+def test_what_is_not_there_is_said_and_is_no_fault_of_the_configuration(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stream: str, words: str
+) -> None:
+    """An upgrade or a reload for other streams must not wait for it: the daemon serves without, as before."""
+    (here / "tracker.yaml").write_text(f"streams: {{a: {stream}}}")
+    monkeypatch.setattr("sys.argv", ["trackerd", "check", "-c", "tracker.yaml"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    said = capsys.readouterr()
+    assert said.err.startswith(f"trackerd: tracker.yaml: streams.a.{words}")
+    assert said.out.startswith("tracker.yaml: nothing wrong but what is not there: the daemon starts")
+
+
+def test_what_is_not_there_is_said_beside_what_is_wrong(here: Path) -> None:
+    path = here / "tracker.yaml"
+    path.write_text("streams: {a: {url: missing.mp4}, b: {url: 'rtps://127.0.0.1/live'}}")
+    with pytest.raises(ConfigError) as caught:
+        check(path, with_sources=True)
+    assert len(caught.value.problems) == 2
 
 
 def test_a_slip_hides_nothing_of_the_streams_that_are_right_by_themselves(here: Path) -> None:
@@ -142,7 +167,7 @@ def test_what_may_still_come_is_not_wrong(here: Path, stream: str) -> None:
 def test_the_command_says_each_fault_on_a_line_of_its_own(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / "tracker.yaml").write_text("streams: {a: {url: missing.mp4}, b: {url: 'rtps://127.0.0.1/live'}}")
+    (here / "tracker.yaml").write_text("streams: {a: {url: 'rtps://127.0.0.1/live'}, b: {url: missing.mp4}}")
     monkeypatch.setattr("sys.argv", ["trackerd", "check", "-c", "tracker.yaml"])
     with pytest.raises(SystemExit):
         main()

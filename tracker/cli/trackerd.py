@@ -54,7 +54,10 @@ def serve(path: Path, style: logs.Style) -> None:
 @trackerd.command()
 @click.option("-c", "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file.")
 def check(path: Path) -> None:
-    """Say everything that is wrong with a configuration."""
+    """Say everything that is wrong with a configuration, and what its streams lack.
+
+    It succeeds where the daemon starts: also where a film or a secret is not there, whose stream fails.
+    """
     from tracker.daemon import checks
 
     config = checks.check(path, with_sources=True)
@@ -62,7 +65,11 @@ def check(path: Path) -> None:
         check_page(config)
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from None
-    show.line(f"{path}: nothing wrong")
+    lacking = checks.lacking(config)
+    for problem in lacking:
+        show.say(f"trackerd: {path}: {problem}")
+    rest = "the daemon starts, and these streams fail until it is there and they are resumed"
+    show.line(f"{path}: nothing wrong{f' but what is not there: {rest}' if lacking else ''}")
 
 
 trackerd.add_command(fleet)

@@ -1,6 +1,6 @@
 """Everything that can be found wrong with a configuration before anything starts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,15 +13,15 @@ from tracker.masks.regions import region_problem
 from tracker.registry.folder import DATABASE, MEMORIES
 from tracker.sockets import access
 from tracker.streams.allowlist import pattern_problem
-from tracker.streams.checks import problems_here
+from tracker.streams.checks import lacks, slips
 from tracker.streams.urls import problems
 
 
 def check(path: str | Path, *, with_sources: bool = False) -> Config:
     """The configuration of a file. Raises ConfigError with all that is wrong with it.
 
-    `with_sources` looks for files, folders, variables and protocols of the streams too. The daemon itself starts
-    without them: one stream fails, the others go on.
+    `with_sources` also looks at the protocols and formats of the streams and at the state folder. What streams lack
+    now (`lacking`) is no fault by itself, and said beside what is one.
     """
     try:
         config = load(path)
@@ -30,7 +30,8 @@ def check(path: str | Path, *, with_sources: bool = False) -> Config:
     file = Path(path).absolute()
     found = [*foreign_writers(file, file.parent), *_problems(config), *_stream_problems(config.streams)]
     if with_sources:
-        found += [*_source_problems(config.streams), *_folder_problems(config)]
+        found += [*_of_each(slips, config.streams), *_folder_problems(config)]
+        found += lacking(config) if found else []
     if found:
         raise ConfigError([f"{path}: {problem}" for problem in found])
     return config
@@ -43,14 +44,21 @@ def _with_what_it_hides(error: ConfigError, path: str | Path) -> ConfigError:
         streams = sound_streams(path)
     except ConfigError:
         return error
-    found = [f"{path}: {problem}" for problem in (*_stream_problems(streams), *_source_problems(streams))]
+    wrong = *_stream_problems(streams), *_of_each(slips, streams), *_of_each(lacks, streams)
+    found = [f"{path}: {problem}" for problem in wrong]
     rest = "once this is mended, look again: model, labels, endpoints and folders were not looked at"
     return ConfigError([*error.problems, *found, f"{path}: {rest}"])
 
 
-def _source_problems(streams: dict[str, StreamConfig]) -> Iterator[str]:
+def lacking(config: Config) -> list[str]:
+    """Files, folders, variables and secrets that streams name and that are not there now. The daemon starts without
+    them: these streams fail, the others go on."""
+    return list(_of_each(lacks, config.streams))
+
+
+def _of_each(look: Callable[[StreamConfig], Iterator[str]], streams: dict[str, StreamConfig]) -> Iterator[str]:
     for name, stream in streams.items():
-        yield from (f"streams.{name}.{problem}" for problem in problems_here(stream))
+        yield from (f"streams.{name}.{problem}" for problem in look(stream))
 
 
 def _stream_problems(streams: dict[str, StreamConfig]) -> Iterator[str]:

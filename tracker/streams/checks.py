@@ -16,35 +16,37 @@ _GENERATED = {"lavfi"}
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)+")  # cam.example, 10.0.0.7
 
 
-def problems_here(config: StreamConfig) -> Iterator[str]:
-    """What would keep the stream from its first frame on this machine, now; each begins with its key.
-
-    Devices and servers are not asked: they may come later, and streams wait for them.
-    """
+def slips(config: StreamConfig) -> Iterator[str]:
+    """What must be written otherwise before the stream can have a frame here; each begins with its key."""
     try:
         format_of(config)
     except SourceError:
         yield f"format: FFmpeg has no input format {config.format!r}"
-        return
-    yield from _address_problems(config)
-    yield from _credential_problems(config)
-
-
-def _address_problems(config: StreamConfig) -> Iterator[str]:
     if config.format in _GENERATED or urls.is_live(config):
         return
+    path = urls.local_path(config.url)
     if unknown_scheme(config.url):
         yield f"url: FFmpeg knows no protocol {urls.scheme(config.url)}://"
-        return
+    elif path is not None and not path.exists() and (meant := _meant(path)):
+        yield f"url: {path}: no such file or folder; {meant}"
+
+
+def lacks(config: StreamConfig) -> Iterator[str]:
+    """What the stream, rightly written, would need for its first frame and does not have now; each begins with its
+    key.
+
+    Devices and servers are not asked: they may come later, and streams wait for them.
+    """
     path = urls.local_path(config.url)
-    problem = None if path is None else _path_problem(path)
+    problem = None if path is None or config.format in _GENERATED or urls.is_live(config) else _path_problem(path)
     if problem is not None:
         yield f"url: {problem}"
+    yield from _credential_problems(config)
 
 
 def _path_problem(path: Path) -> str | None:
     if not path.exists():
-        return f"{path}: no such file or folder{_meant(path)}"
+        return None if _meant(path) else f"{path}: no such file or folder"
     if not os.access(path, os.R_OK):
         return f"{path}: this user may not read it"
     if path.is_dir():
@@ -55,13 +57,13 @@ def _path_problem(path: Path) -> str | None:
     return None
 
 
-def _meant(path: Path) -> str:
+def _meant(path: Path) -> str | None:
     """What was probably meant by a relative path that is not there."""
     if str(path).isdecimal():
-        return f"; a camera of this machine is /dev/video{path}"
+        return f"a camera of this machine is /dev/video{path}"
     if len(path.parts) > 1 and _HOST.fullmatch(path.parts[0]):
-        return f"; a camera's address has a scheme, like rtsp://{path}"
-    return ""
+        return f"a camera's address has a scheme, like rtsp://{path}"
+    return None
 
 
 def _credential_problems(config: StreamConfig) -> Iterator[str]:
