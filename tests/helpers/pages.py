@@ -100,7 +100,7 @@ def at(page: Any, x: float, y: float) -> tuple[float, float]:
         import('/static/app.js').then(({ app: { view } }) => {
           const bounds = view.canvas.getBoundingClientRect();
           const ratio = bounds.width / view.canvas.width;
-          return [bounds.left + (view.origin[0] + X * view.scale) * ratio,
+          return [bounds.left + (view.origin[0] + X * view.across) * ratio,
                   bounds.top + (view.origin[1] + Y * view.scale) * ratio];
         })"""
     left, top = page.evaluate(script.replace("X", str(x)).replace("Y", str(y)))

@@ -1,6 +1,7 @@
 """Pointing by mouse, fingers and keys where it goes wrong easily: beside the picture, zoomed, on small screens."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
     with VideoWriter(folder / "tall.mp4", TALL_WH, 10) as video:
         for shade in range(40):
             video.write(np.full((TALL_WH[1], TALL_WH[0], 3), 60 + shade, np.uint8))
-    urls = {"cam": blobs(folder / "film.mp4"), "tall": folder / "tall.mp4"}
+    with VideoWriter(folder / "anamorphic.mp4", (64, 72), 10, Fraction(2)) as video:
+        video.write(np.full((72, 64, 3), 90, np.uint8))
+    urls = {"cam": blobs(folder / "film.mp4")} | {name: folder / f"{name}.mp4" for name in ("tall", "anamorphic")}
     with serving(
         configuration(streams={name: {"url": str(url), "loop": True} for name, url in urls.items()})
     ) as talk:
@@ -54,6 +57,19 @@ def test_a_click_beside_the_picture_marks_nothing(address: str, browser: Any) ->
         assert app(page, "app.zones.draft.points.length") == 0
         page.mouse.click(*at(page, -2, 80))  # so near that the edge is meant
         assert app(page, "app.zones.draft.points") == [[0, pytest.approx(80, abs=1)]]
+
+
+def test_a_picture_whose_pixels_are_not_square_is_shown_in_shape_and_marked_where_it_is_clicked(
+    address: str, browser: Any
+) -> None:
+    with open_page(browser, f"{address}s/anamorphic", **PHONE) as page:
+        page.wait_for_selector("#view[data-frame]")
+        box = page.locator("#view").bounding_box()
+        assert box["width"] / box["height"] == pytest.approx(128 / 72, rel=0.02)
+        assert at(page, 64, 72) == pytest.approx((box["x"] + box["width"], box["y"] + box["height"]), abs=2)
+        page.touchscreen.tap(*at(page, 48, 60))
+        until(page, "app.prompt.points.length === 1")
+        assert app(page, "app.prompt.points[0]") == pytest.approx([48, 60], abs=0.6)
 
 
 def test_the_middle_button_moves_a_zoomed_picture_and_marks_nothing(address: str, browser: Any) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from msgspec import structs
+import msgspec
 
 from tracker.cli import show
 from tracker.cli.commands import json_option, pass_client
@@ -54,7 +54,7 @@ def snapshot(
         check_paths([path], overwrite=overwrite)
     _write(path, image.data)
     if as_json:
-        record = structs.asdict(image) | {"file": str(path)}
+        record = msgspec.to_builtins(image, builtin_types=(bytes,)) | {"file": str(path)}
         del record["data"]
         show.line(show.as_json(record))
     else:

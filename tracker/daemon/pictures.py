@@ -18,7 +18,7 @@ from tracker.protocol import replies, requests
 from tracker.protocol.operations import FRAMES_GET
 from tracker.sockets.request import Request
 from tracker.threads import TaskThread
-from tracker.tracking.records import ShapeOptions
+from tracker.tracking.records import ShapeOptions, pixel_aspect_of
 from tracker.tracking.state import TrackedObject, TrackedStream
 from tracker.tracking.zone import vertices_px
 from tracker.tracking.zones import count_text
@@ -141,6 +141,7 @@ def _picture(task: _Task) -> replies.FrameImage:
         frame=task.frame.index,
         time=task.frame.time,
         size=task.frame.size_wh,
+        pixel_aspect=pixel_aspect_of(task.frame),
         format=args.format,
         data=data,
     )

@@ -70,6 +70,7 @@ class FrameMessage(Published, frozen=True, kw_only=True):
     frame: int
     time: float
     size: SizeWh  # of the source frame
+    pixel_aspect: tuple[int, int] | UnsetType = UNSET  # as in `tracks`
     format: ImageFormat
     owner: str | UnsetType = UNSET
 

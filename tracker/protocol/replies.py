@@ -158,6 +158,7 @@ class FrameImage(Record, frozen=True, kw_only=True):
     frame: int
     time: float
     size: SizeWh
+    pixel_aspect: tuple[int, int] | UnsetType = UNSET  # as in `tracks`
     format: ImageFormat
     data: bytes
 

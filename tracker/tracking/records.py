@@ -115,7 +115,7 @@ def tracks_message(
         mono_ns=frame.mono_ns,
         model_mono_ns=model_mono_ns,
         size=frame.size_wh,
-        pixel_aspect=UNSET if frame.pixel_aspect == 1 else frame.pixel_aspect.as_integer_ratio(),
+        pixel_aspect=pixel_aspect_of(frame),
         dropped=dropped,
         objects=objects,
         owner=owner,
@@ -126,8 +126,19 @@ def tracks_message(
 def frame_message(frame: Frame, owner: str | UnsetType = UNSET) -> FrameMessage:
     """The message that goes before a JPEG of the frame."""
     return FrameMessage(
-        stream=frame.stream, frame=frame.index, time=frame.time, size=frame.size_wh, format="jpeg", owner=owner
+        stream=frame.stream,
+        frame=frame.index,
+        time=frame.time,
+        size=frame.size_wh,
+        pixel_aspect=pixel_aspect_of(frame),
+        format="jpeg",
+        owner=owner,
     )
+
+
+def pixel_aspect_of(frame: Frame) -> tuple[int, int] | UnsetType:
+    """A pixel's width and height; nothing where they are equal."""
+    return UNSET if frame.pixel_aspect == 1 else frame.pixel_aspect.as_integer_ratio()
 
 
 def stream_record(stream: TrackedStream) -> StreamRecord:

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from urllib.parse import parse_qs
 
 import msgspec
+from msgspec import UNSET
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -105,6 +106,8 @@ class Page:
             return Response(body, STATUS.get(error.code, 404), media_type="application/json")
         size = "{}x{}".format(*image.size)
         headers = {"x-frame": str(image.frame), "x-time": str(image.time), "x-size": size}
+        if image.pixel_aspect is not UNSET:
+            headers["x-pixel-aspect"] = "x".join(map(str, image.pixel_aspect))
         return Response(image.data, headers=headers, media_type="image/jpeg")
 
     async def socket(self, socket: WebSocket) -> None:

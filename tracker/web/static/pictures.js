@@ -1,7 +1,7 @@
 // JPEGs to bitmaps, the newest of each stream: while one is decoded, an older one that waits gives way.
 
 export class Pictures {
-  /** `show(picture)` gets {stream, frame, time, size, bitmap, tracks}; `done(stream)` follows each one taken in. */
+  /** `show(picture)` gets {stream, frame, time, size, aspect, bitmap, tracks}; `done(stream)` follows each one taken in. */
   constructor(show, done) {
     this.show = show;
     this.done = done;
@@ -27,8 +27,8 @@ export class Pictures {
       this.waiting.delete(stream);
       try {
         const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
-        const { frame, time, size } = head.frame;
-        this.show({ stream, frame, time, size, bitmap, tracks: head.tracks });
+        const { frame, time, size, pixel_aspect: [across, down] = [1, 1] } = head.frame;
+        this.show({ stream, frame, time, size, aspect: across / down, bitmap, tracks: head.tracks });
       } catch (error) {
         console.error("a picture could not be shown", error);
       }
@@ -47,9 +47,10 @@ export async function fetchFrame(stream, frame, options = {}) {
     throw Object.assign(new Error(refusal.message), { code: refusal.code });
   }
   const size = response.headers.get("x-size").split("x").map(Number);
+  const [across, down] = (response.headers.get("x-pixel-aspect") ?? "1x1").split("x").map(Number);
   const [number, time] = ["x-frame", "x-time"].map((name) => Number(response.headers.get(name)));
   const bitmap = await createImageBitmap(await response.blob());
-  return { stream, frame: number, time, size, bitmap, tracks: null };
+  return { stream, frame: number, time, size, aspect: across / down, bitmap, tracks: null };
 }
 
 /** The last frame that a stream has buffered, with the objects that were seen on it: what there is to show of a

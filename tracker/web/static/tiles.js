@@ -145,13 +145,13 @@ class Tile {
   draw(picture) {
     this.filled = true;
     const [w, h] = picture.size;
-    const height = Math.round((WIDTH * h) / w);
+    const height = Math.round((WIDTH * h) / (w * picture.aspect));
     if (this.canvas.height !== height) this.canvas.height = height;
     const context = this.canvas.getContext("2d", { alpha: false });
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.drawImage(picture.bitmap, 0, 0, WIDTH, height);
-    const scale = WIDTH / w;
-    context.setTransform(scale, 0, 0, scale, 0, 0);
+    const scale = height / h;
+    context.setTransform(WIDTH / w, 0, 0, scale, 0, 0);
     for (const { object, outline } of picture.tracks?.objects ?? []) {
       stroke(context, pathOf(outline), colourOf(object), { width: 1.5, scale });
     }

@@ -36,21 +36,26 @@ export class View {
   /** Width in device pixels that the whole source would take up. */
   get sourceWidth() {
     const [w] = this.picture?.size ?? [this.canvas.width];
-    return Math.ceil(Math.min(w * this.scale, 16384)) || 320;
+    return Math.ceil(Math.min(w * this.across, 16384)) || 320;
   }
 
-  /** Device pixels per source pixel. */
+  /** Device pixels per source pixel, downwards, */
   get scale() {
     if (!this.picture) return 1;
-    const [w, h] = this.picture.size;
-    return Math.min(this.canvas.width / w, this.canvas.height / h) * this.zoom;
+    const { size: [w, h], aspect } = this.picture;
+    return Math.min(this.canvas.width / (w * aspect), this.canvas.height / h) * this.zoom;
+  }
+
+  /** and across: pixels need not be square. */
+  get across() {
+    return this.scale * (this.picture?.aspect ?? 1);
   }
 
   /** Where source pixel (0, 0) is on the canvas. */
   get origin() {
     const [w, h] = this.picture.size;
     return [
-      this.canvas.width / 2 - this.centre[0] * w * this.scale,
+      this.canvas.width / 2 - this.centre[0] * w * this.across,
       this.canvas.height / 2 - this.centre[1] * h * this.scale,
     ];
   }
@@ -62,12 +67,12 @@ export class View {
     this.draw();
     this.drawn += 1;
     this.canvas.dataset.frame = picture.frame;
-    this.shape(picture.size);
+    this.shape(picture);
   }
 
   /** Where there is room for any height the canvas takes the picture's shape. */
-  shape([w, h]) {
-    const shape = `${w} / ${h}`;
+  shape({ size: [w, h], aspect }) {
+    const shape = `${w * aspect} / ${h}`;
     if (shape === this.shaped) return;
     this.shaped = shape;
     this.canvas.parentElement.style.setProperty("--shape", shape);
@@ -90,7 +95,7 @@ export class View {
     const { scale, origin } = this;
     const [w, h] = picture.size;
     context.imageSmoothingEnabled = scale < 4;
-    context.setTransform(scale, 0, 0, scale, ...origin);
+    context.setTransform(this.across, 0, 0, scale, ...origin);
     context.drawImage(picture.bitmap, 0, 0, w, h);
     const ratio = window.devicePixelRatio;
     for (const layer of this.under) layer(context, scale / ratio);
@@ -110,12 +115,14 @@ export class View {
   }
 
   caption(words, x, y, id, scale) {
-    const { context } = this;
+    const { context, picture } = this;
     const size = 13 / scale;
+    context.save();
+    context.scale(1 / picture.aspect, 1); // letters are as wide as ever
     context.font = `600 ${size}px system-ui, sans-serif`;
     const said = shortened(words);
     const width = context.measureText(said).width + size * 0.7;
-    const left = Math.max(0, Math.min(x, this.picture.size[0] - width)); // it stays on the picture
+    const left = Math.max(0, Math.min(x * picture.aspect, picture.size[0] * picture.aspect - width)); // it stays on the picture
     const top = Math.max(0, y - size * 1.5);
     context.fillStyle = "rgb(11 13 16 / 78%)";
     context.fillRect(left, top, width, size * 1.4);
@@ -124,6 +131,7 @@ export class View {
     context.fillStyle = "#fff";
     context.textBaseline = "middle";
     context.fillText(said, left + size * 0.45, top + size * 0.72);
+    context.restore();
   }
 
   /** The source pixel under a pointer event, kept inside the frame; null without a picture. */
@@ -139,7 +147,7 @@ export class View {
     const bounds = this.canvas.getBoundingClientRect();
     const ratio = this.canvas.width / bounds.width;
     const [left, top] = this.origin;
-    const x = ((event.clientX - bounds.left) * ratio - left) / this.scale;
+    const x = ((event.clientX - bounds.left) * ratio - left) / this.across;
     const y = ((event.clientY - bounds.top) * ratio - top) / this.scale;
     return [x, y];
   }
@@ -163,8 +171,9 @@ export class View {
   pan(dx, dy) {
     if (!this.picture) return;
     const [w, h] = this.picture.size;
-    const perPixel = window.devicePixelRatio / this.scale;
-    this.centre = [inside(this.centre[0] - (dx * perPixel) / w), inside(this.centre[1] - (dy * perPixel) / h)];
+    const ratio = window.devicePixelRatio;
+    const [right, down] = [(dx * ratio) / this.across, (dy * ratio) / this.scale];
+    this.centre = [inside(this.centre[0] - right / w), inside(this.centre[1] - down / h)];
     if (this.zoom === 1) this.fit();
   }
 
@@ -172,7 +181,7 @@ export class View {
   reveal([x, y]) {
     const [w, h] = this.picture.size;
     const { width, height } = this.canvas;
-    const [left, top] = [this.origin[0] + x * this.scale, this.origin[1] + y * this.scale];
+    const [left, top] = [this.origin[0] + x * this.across, this.origin[1] + y * this.scale];
     if (left < 0 || top < 0 || left > width || top > height) this.centre = [x / w, y / h];
   }
 
