@@ -129,6 +129,12 @@ def test_tables_say_what_matters(daemon: FakeDaemon) -> None:
     assert ctl(daemon, "rm", "cam1", "7").stdout == "removed 7\n"
 
 
+def test_an_event_without_a_frame_names_none(daemon: FakeDaemon) -> None:
+    added = messages.Event(event="stream_added", stream="cam1", frame=None, epoch=0, time=1.0)
+    daemon.answers["history.list"] = replies.EventList(events=[added])
+    assert ctl(daemon, "history").stdout.endswith("  cam1  stream_added\n")
+
+
 @pytest.mark.parametrize(
     ("label", "shown"),
     [

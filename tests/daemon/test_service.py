@@ -134,7 +134,7 @@ class TestService:
         """A stream whose camera is gone is no reason to starve it; a step that does not end is."""
         with Service(tmp_path, {"streams": {"cam": {"url": str(film), "loop": True}}}, watchdog_s=0.1) as service:
             service.wait_for("READY=1")
-            service.wait_for(lambda said: "STATUS=1 of 1 streams live" in said)
+            service.wait_for(lambda said: "STATUS=1 of 1 stream live" in said)
             service.ask("objects.add", stream="cam", points=[[120, 90]])
             (tmp_path / "hang").touch()
             service.wait_for_silence(1.0)
@@ -147,7 +147,7 @@ class TestService:
         }
         with Service(tmp_path, config, hung_s=3.0) as service:
             service.wait_for("READY=1")
-            service.wait_for(lambda said: "STATUS=1 of 1 streams live" in said)
+            service.wait_for(lambda said: "STATUS=1 of 1 stream live" in said)
             added = service.ask("objects.add", stream="cam", points=[[120, 90]])
             wait_until(lambda: service.ask("objects.list")["objects"][0]["age"] > 5)
             (tmp_path / "hang").touch()

@@ -373,7 +373,7 @@ def test_pipes_in_a_folder_are_passed_over(tmp_path):
     os.mkfifo(folder / "1.png")
     with sources.open_path(folder) as source:
         assert source.most_frames() == 1
-        assert "1 files that are no pictures are passed over (1.png)" in source.notice
+        assert "1 file that is no picture is passed over (1.png)" in source.notice
 
 
 def test_what_other_programs_leave_in_a_folder_is_passed_over_and_counted(tmp_path):

@@ -14,7 +14,7 @@ from tracker.cli import logs, show
 from tracker.cli.commands import json_option
 from tracker.cli.options import Marks, mark_options
 from tracker.config import LogConfig
-from tracker.config.wording import of_option
+from tracker.config.wording import counted, of_option
 from tracker.errors import BadRequest
 from tracker.fleet.work import Want, Work, check_paths, check_work
 
@@ -202,7 +202,7 @@ def jobs(job: str | None, fetch: Path | None, as_json: bool, **nats: Any) -> Non
         show.print_table(columns, rows, remark=job is not None)
     if fetch is not None and job is not None:
         number = _ask_files(lambda there: files.fetch(there, job, fetch), nats)
-        show.say(f"{number} files in {fetch}")
+        show.say(f"{counted(number, 'file')} in {fetch}")
 
 
 @fleet.command("worker", hidden=True)

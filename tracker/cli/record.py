@@ -138,13 +138,14 @@ def _record(recorder: "Recorder", messages: Iterator[Message], count: int | None
 
 
 def _say_done(recorder: "Recorder", stream: str, seconds: float, paths: Sequence[Path]) -> None:
+    resized = f"{counted(recorder.resized, 'frame')} of another size, scaled to the first one's"
     say_done(
         f"{counted(recorder.frames, 'frame')} of {stream} recorded, {recorder.missed} missed",
         seconds,
         recorder.frames / max(seconds, 1e-3),
         [path for path in paths if path not in recorder.failed],
         objects_text(sorted(recorder.seen), recorder.lost),
-        *([f"{recorder.resized} frames of another size, scaled to the first one's"] if recorder.resized else []),
+        *([resized] if recorder.resized else []),
     )
 
 

@@ -15,6 +15,7 @@ from msgspec import UNSET, structs
 
 from tracker.cli import show
 from tracker.client.messages import Message
+from tracker.config.wording import counted
 from tracker.exports import WRITERS, FrameResult, OverlayVideo
 from tracker.images import imaging
 from tracker.images.types import SQUARE, U8
@@ -83,7 +84,7 @@ class Recorder:
     def take(self, message: Message) -> None:
         """Raises ClickException where no output is left."""
         if message.lost:
-            show.say(f"{message.topic}: {message.lost} messages lost")
+            show.say(f"{message.topic}: {counted(message.lost, 'message')} lost")
         body = message.body
         if isinstance(body, Tracks):
             self.missed += message.lost

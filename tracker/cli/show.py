@@ -143,7 +143,7 @@ def event_text(event: Event) -> str:
     what = [event.event, *(str(value) for value in fields if value is not UNSET and value)]
     if event.dwell_s is not UNSET:
         what.append(f"{event.dwell_s:.1f} s")
-    return f"{event.stream} #{event.frame}  {' '.join(what)}"
+    return f"{event.stream}{_at(event.frame)}  {' '.join(what)}"
 
 
 def message_line(message: Message) -> str:
@@ -155,7 +155,11 @@ def message_line(message: Message) -> str:
         return event_text(body)
     if isinstance(body, FrameMessage):
         return f"{body.stream} #{body.frame}  {body.format}, {len(message.image or b'')} bytes"
-    return "  ".join(f"{s.stream} {s.state} #{s.frame} dropped {s.dropped}" for s in body.streams)
+    return "  ".join(f"{s.stream} {s.state}{_at(s.frame)} dropped {s.dropped}" for s in body.streams)
+
+
+def _at(frame: int | None) -> str:
+    return "" if frame is None else f" #{frame}"
 
 
 def _object(record: ObjectRecord) -> str:

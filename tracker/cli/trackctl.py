@@ -23,6 +23,7 @@ from tracker.cli.streams import streams
 from tracker.cli.zones import zones
 from tracker.client import CONTROL, TIMEOUT_S, Client
 from tracker.client.messages import Message
+from tracker.config.wording import counted
 from tracker.errors import ConfigError, Timeout, TrackerError
 
 REFUSED, NO_ANSWER = 1, 3
@@ -108,7 +109,7 @@ def watch(client: Client, stream: str | None, topics: tuple[str, ...], count: in
 
 def _print_message(message: Message, as_json: bool) -> None:
     if message.lost:
-        show.say(f"{message.topic}: {message.lost} messages lost")
+        show.say(f"{message.topic}: {counted(message.lost, 'message')} lost")
     show.line(show.as_json(message.body) if as_json else show.message_line(message))
 
 

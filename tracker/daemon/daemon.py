@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from tracker.config import Config
+from tracker.config.wording import counted
 from tracker.daemon.context import Context
 from tracker.daemon.delivery import Delivery
 from tracker.daemon.descriptions import Descriptions
@@ -289,7 +290,7 @@ class Daemon:
     def _say_ready(self) -> None:
         """In the log, to systemd, and to who waits: the sockets are bound, the streams of before are there."""
         device = self._context.engine.describe()["device"]
-        what = f"{len(self._table)} streams with {self._config.model.name} on {device}"
+        what = f"{counted(len(self._table), 'stream')} with {self._config.model.name} on {device}"
         log.info("serving %s: control %s, publish %s", what, self.control.endpoint, self.publisher.endpoint)
         self.ready.set()
         self._notifier.ready()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from tracker.config.wording import counted
 from tracker.daemon.systemd import Notifier
 from tracker.engine.engine import Engine
 from tracker.protocol.messages import DeviceMemory, Status, StepTimes
@@ -71,7 +72,7 @@ def status_line(streams: Iterable[TrackedStream], problem: str | None) -> str:
     live = [source for source in sources if source.state == "live"]
     unwell = [source for source in sources if source.state not in WELL]
     objects = sum(len(stream.objects) for stream in streams)
-    parts = [f"{len(live)} of {len(streams)} streams live, {objects} objects"]
+    parts = [f"{len(live)} of {counted(len(streams), 'stream')} live, {counted(objects, 'object')}"]
     parts += [f"{source.name} {source.state}{_because(source.error)}" for source in unwell[:NAMED]]
     if len(unwell) > NAMED:
         parts.append(f"{len(unwell) - NAMED} more are not live")

@@ -121,4 +121,6 @@ def _notice(folder: Path, passed_over: Sequence[str]) -> str | None:
         return None
     names = ", ".join(passed_over[:_NAMED])
     more = ", …" if len(passed_over) > _NAMED else ""
-    return f"{folder}: {len(passed_over)} files that are no pictures are passed over ({names}{more})"
+    number = len(passed_over)
+    what = "1 file that is no picture is" if number == 1 else f"{number} files that are no pictures are"
+    return f"{folder}: {what} passed over ({names}{more})"
