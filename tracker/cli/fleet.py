@@ -71,7 +71,7 @@ def serve(path: Path) -> None:
 @nats_options
 @json_option
 def apply(path: Path, prune: bool, as_json: bool, **nats: Any) -> None:
-    """Want the streams of a file: `streams:`, names to what streams.add takes, and `needs:`."""
+    """Want the streams of a file: `streams:`, names to what streams.add takes, and to what each `needs:`."""
     from tracker.fleet import people
     from tracker.fleet.settings import load_cameras
 
