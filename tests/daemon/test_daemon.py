@@ -422,6 +422,15 @@ class TestFrames:
         pixel = decode(image["data"])[90, 120]
         assert int(pixel.max()) - int(pixel.min()) > 20  # tinted: the square itself is white
 
+    def test_with_what_was_shown_on_a_frame_that_is_past(self, talk: Talk) -> None:
+        talk.ask("objects.add", stream="cam", points=[RESTING])
+        wait_until(lambda: only(talk)["age"] > 3)
+        talk.ask("streams.pause", stream="cam")
+        newest = talk.ask("frames.get", stream="cam", format="png", overlay=True)
+        past = talk.ask("frames.get", stream="cam", format="png", overlay=True, frame=newest["frame"] - 2)
+        pixel = decode(past["data"])[90, 120]
+        assert int(pixel.max()) - int(pixel.min()) > 20
+
     def test_a_frame_that_is_looked_at_can_be_prompted_and_looked_at_again(self, video: Path) -> None:
         """However long ago it was shown: it is pinned. What is drawn then is what the prompt found on it."""
         stream = {"url": str(video), "loop": True, "buffer": {"seconds": 0.2}}

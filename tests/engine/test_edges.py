@@ -174,6 +174,18 @@ def test_what_is_remembered_is_the_models_own_to_the_bit() -> None:
 
 
 @pytest.mark.parametrize("edges", ["model", "picture"])
+def test_what_is_remembered_of_a_picture_is_shown_as_it_was(edges: str) -> None:
+    nano = build.load_model(ModelConfig("nano", device="cpu", image_size=128))
+    engine = Engine(nano, msgspec.convert({"edges": edges}, EngineConfig))
+    memory, masks = followed(engine)
+    assert len(memory.past) == len(masks) == 4
+    for entry, before, image in zip(memory.past, masks, scene(), strict=True):
+        (again,) = engine.shown([entry], image)
+        assert np.array_equal(again.logits_hw, before.logits_hw)
+        assert (again.score, again.presence) == (before.score, before.presence)
+
+
+@pytest.mark.parametrize("edges", ["model", "picture"])
 def test_a_mask_that_a_prompt_gave_is_shown_as_it_is(edges: str) -> None:
     nano = build.load_model(ModelConfig("nano", device="cpu", image_size=128))
     engine = Engine(nano, msgspec.convert({"edges": edges}, EngineConfig))
@@ -182,7 +194,8 @@ def test_a_mask_that_a_prompt_gave_is_shown_as_it_is(edges: str) -> None:
     features = engine.encode([image])
     memory, mask = engine.prompt(ObjectMemory(), features, 0, 0, Prompt(mask_hw=given_hw), (SIDE, SIDE))
     ((_, met_again),) = engine.propagate([(memory, 0, 0)], features)
-    for shown in (mask, met_again):
+    (remembered,) = engine.shown(memory.past or memory.staged, image)
+    for shown in (mask, met_again, remembered):
         assert iou(mask_of(shown.logits_hw, (SIDE, SIDE)), given_hw) > 0.95
 
 
@@ -228,9 +241,7 @@ def test_the_command_line_chooses_as_the_configuration_does() -> None:
 
 def followed(engine: Engine) -> tuple[ObjectMemory, list[ObjectMask]]:
     """A disc that moves to the right for four pictures: its memory, its masks."""
-    pictures = [Rgb(np.full((90, 120, 3), (40, 120, 40), np.uint8)) for _ in range(4)]
-    for k, image in enumerate(pictures):
-        cv2.circle(image.rgb_hwc, (50 + 3 * k, 45), 22, (200, 60, 60), -1)
+    pictures = scene()
     prompt = Prompt(box_xyxy=np.array([28, 23, 73, 68], np.float32))
     memory, mask = engine.prompt(ObjectMemory(), engine.encode(pictures[:1]), 0, 0, prompt, (120, 90))
     masks = [mask]
@@ -238,6 +249,13 @@ def followed(engine: Engine) -> tuple[ObjectMemory, list[ObjectMask]]:
         ((memory, mask),) = engine.propagate([(memory, 0, k)], engine.encode(pictures[k : k + 1]))
         masks.append(mask)
     return memory, masks
+
+
+def scene() -> list[Rgb]:
+    pictures = [Rgb(np.full((90, 120, 3), (40, 120, 40), np.uint8)) for _ in range(4)]
+    for k, image in enumerate(pictures):
+        cv2.circle(image.rgb_hwc, (50 + 3 * k, 45), 22, (200, 60, 60), -1)
+    return pictures
 
 
 def tensors(memory: ObjectMemory) -> list[torch.Tensor]:

@@ -116,6 +116,10 @@ class BlobEngine:
     ) -> list[tuple[ObjectMemory, ObjectMask]]:
         return [self._followed(track, features[i], frame) for track, i, frame in items]
 
+    def shown(self, entries: Sequence[FrameMemory], image: Image) -> list[ObjectMask]:
+        assert image.size_wh
+        return [_mask(entry) for entry in entries]
+
     def _followed(self, track: ObjectMemory, bright_hw: np.ndarray, frame: int) -> tuple[ObjectMemory, ObjectMask]:
         track = track.passing(frame)
         met = track.past[-1]

@@ -5,11 +5,13 @@ A large PNG takes longer than a step of the model: in the main loop it would hol
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tracker.daemon.context import Context, frame_of
 from tracker.daemon.fairness import FairRequests
+from tracker.engine.engine import Engine
+from tracker.engine.memory import FrameMemory
 from tracker.errors import TrackerError
 from tracker.images import imaging, overlay
 from tracker.images.types import Frame
@@ -28,11 +30,11 @@ AT_WORK = 2  # pictures handed over; all others wait as requests, which hold no 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Marked:
-    """An object to be drawn."""
+    """An object to be drawn: its mask as it was shown, or what it remembers of the frame."""
 
     id: int
     label: str | None
-    mask: ObjectMask
+    mask: ObjectMask | FrameMemory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +102,7 @@ class Pictures(TaskThread[_Task]):
     def _do(self, task: _Task) -> None:
         started_s = time.monotonic()
         try:
-            task.request.reply(_picture(task))
+            task.request.reply(_picture(self._context.engine, task))
         except Exception as error:
             what = f"frames.get failed inside the daemon: {type(error).__name__}"
             task.request.fail(TrackerError(f"{what}; see its log"))
@@ -112,27 +114,35 @@ class Pictures(TaskThread[_Task]):
 
 def mask_on(obj: TrackedObject, frame: int) -> ObjectMask | None:
     """The object's mask on that very frame, if it was tracked there lately, or prompted."""
+    return _at_hand(obj, frame) or obj.memory.mask_on(frame)
+
+
+def _at_hand(obj: TrackedObject, frame: int) -> ObjectMask | None:
     if obj.frame == frame:
         return obj.mask
     prompted_frame, prompted_mask = obj.prompted
-    return prompted_mask if prompted_frame == frame else obj.memory.mask_on(frame)
+    return prompted_mask if prompted_frame == frame else None
 
 
 def _marked(stream: TrackedStream, frame: Frame) -> tuple[_Marked, ...]:
     """The objects that have a mask on the frame."""
-    known = [(obj, mask_on(obj, frame.index)) for obj in stream.objects.values()]
-    return tuple(_Marked(obj.id, _label(obj), mask) for obj, mask in known if mask is not None)
+    known = [(obj, _at_hand(obj, frame.index) or obj.memory.find(frame.index)) for obj in stream.objects.values()]
+    return tuple(
+        _Marked(obj.id, _label(obj), mask)
+        for obj, mask in known
+        if isinstance(mask, ObjectMask) or (mask is not None and mask.mask is not None)
+    )
 
 
 def _label(obj: TrackedObject) -> str | None:
     return obj.label or (obj.guess.label if obj.guess else None)
 
 
-def _picture(task: _Task) -> replies.FrameImage:
+def _picture(engine: Engine, task: _Task) -> replies.FrameImage:
     args: requests.FramesGet = task.request.args
     rgb_hwc = imaging.to_rgb(task.frame.image)
     if args.overlay:
-        drawings = [_drawing(marked, task) for marked in task.objects]
+        drawings = [_drawing(marked, mask, task) for marked, mask in _shown(engine, task)]
         drawn = [_zone_drawing(record, task.frame.size_wh) for record in task.zones]
         rgb_hwc = overlay.draw(rgb_hwc, drawings, drawn)
     data = imaging.encode(imaging.scaled(rgb_hwc, args.max_width), args.format, task.jpeg_quality)
@@ -147,9 +157,17 @@ def _picture(task: _Task) -> replies.FrameImage:
     )
 
 
-def _drawing(marked: _Marked, task: _Task) -> overlay.Drawing:
-    shape = task.shapes.shape(marked.mask, task.frame.size_wh)
-    return overlay.Drawing.of(marked.id, shape, marked.label, marked.mask.score)
+def _shown(engine: Engine, task: _Task) -> Iterator[tuple[_Marked, ObjectMask]]:
+    """With masks as they were shown on the frame."""
+    remembered = [marked.mask for marked in task.objects if isinstance(marked.mask, FrameMemory)]
+    again = iter(engine.shown(remembered, task.frame.image))
+    for marked in task.objects:
+        yield marked, marked.mask if isinstance(marked.mask, ObjectMask) else next(again)
+
+
+def _drawing(marked: _Marked, mask: ObjectMask, task: _Task) -> overlay.Drawing:
+    shape = task.shapes.shape(mask, task.frame.size_wh)
+    return overlay.Drawing.of(marked.id, shape, marked.label, mask.score)
 
 
 def _zone_drawing(record: replies.ZoneRecord, size_wh: tuple[int, int]) -> overlay.ZoneDrawing:

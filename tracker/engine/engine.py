@@ -170,8 +170,7 @@ class Engine:
         for k, (before, i, frame) in enumerate(items):
             memory = _passing(before, frame)
             if memory.last_frame == frame:
-                met = memory.past[-1]
-                results[k] = memory, _object_mask(met, AS_GIVEN if met.points is None else edges, i)
+                results[k] = memory, _as_shown(memory.past[-1], edges, i)
                 continue
             bank = memory.bank(frame, memory.next_step())
             moves[k] = Propagation(memory, i, frame, bank)
@@ -183,6 +182,15 @@ class Engine:
         if moves:
             self.cost.observe(len(moves), self._encoding_s + time.perf_counter() - started_s)
         return [results[k] for k in range(len(items))]
+
+    def shown(self, entries: Sequence[FrameMemory], image: Image) -> list[ObjectMask]:
+        """Masks that objects remember of one picture, as `prompt` and `propagate` gave them. In any thread: what
+        computes them is not used."""
+        pictures_nchw = None
+        if self._picture_edges and entries:
+            pictures_nchw = preprocess.model_input([image], self.model.image_size, torch.device("cpu"))
+        edges = Edges(pictures_nchw)
+        return [_as_shown(entry, edges, 0) for entry in entries]
 
     def look(self, features: Features, i: int, inside_hw: Bool) -> F32:
         """Features of the i-th image inside a mask of any size, float32 [c]: what an object looks like."""
@@ -227,6 +235,11 @@ def _passing(track: ObjectMemory, frame: int) -> ObjectMemory:
     if track.is_past(frame):
         raise ValueError(f"frame {frame} is before the track's last one, {track.last_frame}: rewind first")
     return track
+
+
+def _as_shown(entry: FrameMemory, edges: Edges, i: int) -> ObjectMask:
+    given = entry.conditioning and entry.points is None
+    return _object_mask(entry, AS_GIVEN if given else edges, i)
 
 
 def _object_mask(entry: FrameMemory, edges: Edges, i: int) -> ObjectMask:
