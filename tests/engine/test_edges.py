@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from tracker.cli.options import ModelOptions
 from tracker.config import EngineConfig, ModelConfig
+from tracker.engine import edges as edges_module
 from tracker.engine.automatic import search
 from tracker.engine.edges import FINER, Edges
 from tracker.engine.engine import Engine
@@ -120,6 +121,21 @@ def test_what_is_of_the_same_colour_nearby_is_no_part_of_it() -> None:
     inside_hw, twin_hw = disc(40, 44, 20), disc(67, 44, 3)
     guided_hw = Edges(picture(inside_hw | twin_hw, RED, GREEN)).along(logits(inside_hw), 0)
     assert parts(mask_of(guided_hw, (SIDE, SIDE))) == 1
+
+
+@given(st.tuples(st.floats(0, SIDE), st.floats(0, SIDE), st.floats(4, 16)), st.integers(0, 2**32 - 1))
+def test_looking_at_what_is_around_a_mask_alone_changes_nothing(
+    place: tuple[float, float, float], seed: int
+) -> None:
+    noise_hwc = np.random.default_rng(seed).normal(0, 1, (SIDE, SIDE, 3)).astype(np.float32)
+    pictures_nchw = torch.from_numpy(cv2.GaussianBlur(4 * noise_hwc, (0, 0), 3).transpose(2, 0, 1)[None].copy())
+    said_hw = logits(disc(*place))
+    partly_hw = Edges(pictures_nchw).along(said_hw, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edges_module, "REACH", CELLS)
+        whole_hw = Edges(pictures_nchw).along(said_hw, 0)
+    assert np.array_equal(partly_hw > 0, whole_hw > 0)
+    assert np.allclose(partly_hw[whole_hw > 0], whole_hw[whole_hw > 0], atol=1e-4)
 
 
 def test_of_two_masks_that_overlap_the_surer_one_wins() -> None:

@@ -19,6 +19,7 @@ SOFTNESS = 2e-3  # variance, of normalised pictures, below which a window has no
 ENOUGH = 1 / 3  # share of a mask's variance that colours must explain to be believed; with less, in proportion
 FINER = 2  # cells that come out for each that goes in, each way
 SURE = 0.9  # of 1: where a mask is as sure throughout, colours make no hole
+REACH = 2 * RADIUS + 1  # cells beyond a mask where its windows end: further away it has nothing
 KEPT = 0.5  # of a mask's area; one that would lose more is smaller than a window, and stays as it is
 
 
@@ -34,37 +35,64 @@ class Edges:
         they are where there are no pictures. The surer of two masks stays so: where they overlap, it wins."""
         if self._pictures_nchw is None:
             return logits_hw
-        area = np.count_nonzero(logits_hw > 0)
-        if area == 0:
+        inside_hw = logits_hw > 0
+        if not inside_hw.any():
             return logits_hw
         if i not in self._guides:
-            self._guides[i] = _Guide(self._pictures_nchw[i].float().cpu().numpy(), len(logits_hw))
+            self._guides[i] = _Guide.of(self._pictures_nchw[i].float().cpu().numpy(), len(logits_hw))
         guide = self._guides[i]
-        guided_hw = guide.filtered(np.tanh(logits_hw / 2))  # the probability, from -1 to 1
-        lost = np.count_nonzero(guided_hw > 0) < KEPT * area * FINER**2
+        near, seen = _around(inside_hw, REACH), _around(inside_hw, 2 * REACH)  # at the rim of what is seen it errs
+        guided_hw = guide.part(seen).filtered(np.tanh(logits_hw[seen] / 2))  # the probability, from -1 to 1
+        guided_hw = guided_hw[_finer(_within(near, seen))]
+        lost = np.count_nonzero(guided_hw > 0) < KEPT * np.count_nonzero(inside_hw) * FINER**2
         if lost:
             return logits_hw
-        sureness_hw: F32 = np.sqrt(np.abs(guide.finer(logits_hw)).clip(min=1))  # the root: else edges lean outwards
-        guided_hw *= sureness_hw
-        return guided_hw
+        shown_hw = guide.finer(logits_hw)
+        sureness_hw = np.sqrt(np.abs(shown_hw[_finer(near)]).clip(min=1))  # the root: else edges lean outwards
+        shown_hw[_finer(near)] = guided_hw * sureness_hw
+        return shown_hw
+
+
+Part = tuple[slice, slice]  # rows and columns
+
+
+def _around(inside_hw: Bool, cells: int) -> Part:
+    """What is at most so many cells away from a mask's box."""
+    x, y, w, h = cv2.boundingRect(inside_hw.view(np.uint8))
+    return slice(max(0, y - cells), y + h + cells), slice(max(0, x - cells), x + w + cells)
+
+
+def _within(part: Part, whole: Part) -> Part:
+    (rows, columns), (top, left) = part, (whole[0].start, whole[1].start)
+    return slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+
+
+def _finer(part: Part) -> Part:
+    rows, columns = part
+    return slice(FINER * rows.start, FINER * rows.stop), slice(FINER * columns.start, FINER * columns.stop)
 
 
 class _Guide:
     """What one picture [3, s, s] says of all masks of `side` * `side` cells: computed once. Plane by plane and
     without torch: arrays so small are dearer to share between threads than to work through."""
 
-    def __init__(self, picture_chw: F32, side: int) -> None:
-        self._fine_chw = _shrunk(picture_chw, FINER * side)
-        self._coarse_chw = _shrunk(self._fine_chw, side)
-        self._mean_chw = _window_means(self._coarse_chw)
-        self._inverse_cchw = _inverted(self._covariances())
+    def __init__(self, fine_chw: F32, coarse_chw: F32, mean_chw: F32, inverse_cchw: F32) -> None:
+        self._fine_chw = fine_chw
+        self._coarse_chw = coarse_chw
+        self._mean_chw = mean_chw  # of the windows' colours
+        self._inverse_cchw = inverse_cchw  # of their covariances
 
-    def _covariances(self) -> NDArray[np.float64]:
-        """Of the colours in each window: [3, 3, h, w]; double, for those of a grey picture are all but the same."""
-        products_cchw = self._coarse_chw[:, None] * self._coarse_chw
-        means_cchw = _window_means(products_cchw.reshape(-1, *products_cchw.shape[2:])).reshape(products_cchw.shape)
-        own_cchw = self._mean_chw[:, None] * self._mean_chw
-        return means_cchw - own_cchw + SOFTNESS * np.eye(3)[..., None, None]
+    @classmethod
+    def of(cls, picture_chw: F32, side: int) -> "_Guide":
+        fine_chw = _shrunk(picture_chw, FINER * side)
+        coarse_chw = _shrunk(fine_chw, side)
+        mean_chw = _window_means(coarse_chw)
+        return cls(fine_chw, coarse_chw, mean_chw, _inverted(_covariances(coarse_chw, mean_chw)))
+
+    def part(self, part: Part) -> "_Guide":
+        """What it says of some cells alone, which costs less."""
+        fine_chw = self._fine_chw[:, *_finer(part)]
+        return _Guide(fine_chw, *(a[..., *part] for a in (self._coarse_chw, self._mean_chw, self._inverse_cchw)))
 
     def filtered(self, mask_hw: F32) -> F32:
         """[h, w] -> [2 h, 2 w]: the mask as far as colours say nothing of it, else what they say."""
@@ -98,6 +126,13 @@ def _undone(guided_hw: F32, own_hw: F32, parts_hw: Bool, rightly_hw: Bool) -> F3
     wrong_n = np.bincount(part_hw[rightly_hw], minlength=count) == 0
     wrong_n[0] = False
     return np.where(wrong_n[part_hw], own_hw, guided_hw) if wrong_n.any() else guided_hw
+
+
+def _covariances(coarse_chw: F32, mean_chw: F32) -> NDArray[np.float64]:
+    """Of the colours in each window: [3, 3, h, w]; double, for those of a grey picture are all but the same."""
+    products_cchw = coarse_chw[:, None] * coarse_chw
+    means_cchw = _window_means(products_cchw.reshape(-1, *products_cchw.shape[2:])).reshape(products_cchw.shape)
+    return means_cchw - mean_chw[:, None] * mean_chw + SOFTNESS * np.eye(3)[..., None, None]
 
 
 def _inverted(matrices_cchw: NDArray[np.float64]) -> F32:
