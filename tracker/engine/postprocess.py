@@ -20,8 +20,8 @@ def fill_holes(logits_hw: F32, max_area: int) -> F32:
     if max_area == 0:
         return logits_hw
     background = (logits_hw <= 0).astype(np.uint8)
-    count, labels_hw, stats, _ = cv2.connectedComponentsWithStats(background, connectivity=8, ltype=cv2.CV_32S)
-    hole = stats[:, cv2.CC_STAT_AREA] <= max_area
+    count, labels_hw = cv2.connectedComponents(background, connectivity=8)  # its twin with areas is much slower
+    hole = np.bincount(labels_hw.ravel(), minlength=count) <= max_area
     hole[0] = False  # label 0 is the foreground
     if count == 1 or not hole.any():
         return logits_hw
