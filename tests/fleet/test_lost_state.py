@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,15 @@ from nats.js import JetStreamContext
 from helpers.boxes import HoldingDaemon, asked, box_of, connected_to, until
 from helpers.fleets import NatsServer, nats_server
 from tracker.client.nats_options import NatsOptions
-from tracker.fleet import people
+from tracker.fleet import moves, people
 from tracker.fleet.buckets import Buckets, entry_of
-from tracker.fleet.bundles import Bundle, StoredObject, put_bundle
+from tracker.fleet.bundles import StoredObject
 from tracker.fleet.claim import Ownership
-from tracker.fleet.keeping import TRY_AGAIN_S, Keeping
-from tracker.fleet.records import OBJECTS_BLOCK
+from tracker.fleet.keeping import TRY_AGAIN_S
 from tracker.fleet.settings import NatsConfig, WantedStream
 from tracker.protocol.messages import Event
 from tracker.protocol.placement import Token
+from tracker.protocol.records import StreamRecord
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(120)]
 
@@ -89,7 +88,7 @@ def test_an_owner_who_did_not_hear_that_his_stream_was_removed_does_not_claim_it
             ours = Ownership(buckets, "gate", Token(1, 1))
             await ours.make("north")
             await buckets.claims.purge("gate")
-            for write in (ours.look, partial(ours.hand_over, with_all=True), ours.point_at_own_bundle):
+            for write in (ours.look, ours.point_at_own_bundle):
                 with pytest.raises(TimeoutError):
                     await write()
             assert (await entry_of(buckets.claims, "gate")).value is None
@@ -159,21 +158,41 @@ def test_what_is_wanted_again_while_old_marks_are_forgotten_stays(
         asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))
 
 
-def test_ids_that_an_owner_gave_and_could_not_store_are_not_given_again(tmp_path: Path) -> None:
-    """Only one that handed the stream over has surely stored all."""
+class NextDaemon(HoldingDaemon):
+    """While it starts the stream, the one that has it gives another id."""
 
+    def __init__(self, before: HoldingDaemon) -> None:
+        super().__init__()
+        self.first_object = self.given = 0
+        self._before = before
+
+    async def add_stream(self, *settings: Any) -> StreamRecord:
+        self.first_object = settings[-1]
+        self.given = max(self._before.objects) + 1
+        self._before.hold(self.given)
+        return await super().add_stream(*settings)
+
+
+def test_ids_that_a_box_gives_until_its_stream_is_live_elsewhere_are_not_given_again(tmp_path: Path) -> None:
     async def work(server: NatsServer) -> None:
-        async with connected_to(NatsOptions([server.url])) as nats:
-            buckets = await Buckets.create(nats, 1)
-            first, second, third = (Ownership(buckets, "gate", Token(1, delivery)) for delivery in (1, 2, 3))
-            await first.make("north")
-            await put_bundle(buckets.bundles, "gate", first.token, Bundle([], 3))
-            await first.point_at_own_bundle()
-            await first.hand_over(with_all=True)
-            for owner, next_object in ((second, 3), (third, 3 + OBJECTS_BLOCK)):  # the second one dies
-                keeping = Keeping(buckets, HoldingDaemon(), owner)
-                await keeping.of_the_owner_before(await owner.make("south"))
-                assert keeping.next_object == next_object
+        nats, before = NatsConfig(servers=(server.url,)), HoldingDaemon()
+        after = NextDaemon(before)
+        async with box_of(nats, before), asked(NatsOptions([server.url])) as buckets:
+            await people.apply(buckets, {"gate": WantedStream(url="file:///gate.mp4")}, prune=False)
+
+            async def is_live() -> bool:
+                return "gate" in await placed(buckets)
+
+            await until(is_live)
+            before.hold(5, 7)
+            async with box_of(nats, after, "south"):
+
+                async def is_there() -> bool:
+                    return len(await people.boxes(buckets)) == 2
+
+                await until(is_there)
+                assert await moves.move(buckets, "gate", "south") == "south"
+            assert after.first_object > after.given
 
     with nats_server(tmp_path) as server:
         asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,13 +131,13 @@ def test_a_claim_is_lost_to_a_greater_token_and_not_to_an_answer_that_was(fleet:
         ours, newer = (Ownership(buckets, "claimed", Token(1, delivery)) for delivery in (1, 2))
         assert await ours.make("north-1") is None
         await buckets.claims.put("claimed", msgspec.json.encode(ours.claim))  # written by us; the answer was lost
-        await ours.hand_over(with_all=True)
+        await ours.point_at_own_bundle()
         assert await newer.make("north-2") == ours.claim
-        for write in (partial(ours.hand_over, with_all=True), ours.look, ours.next_block, ours.point_at_own_bundle):
+        for write in (ours.look, ours.next_block, ours.point_at_own_bundle):
             with pytest.raises(Superseded):
                 await write()
         await ours.end()
-        await newer.hand_over(with_all=True)
+        await newer.point_at_own_bundle()
         await newer.end()
         assert (await entry_of(buckets.claims, "claimed")).value is None
 

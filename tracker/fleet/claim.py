@@ -47,10 +47,6 @@ class Ownership:
         await self._write(claim)
         return before
 
-    async def hand_over(self, *, with_all: bool) -> None:
-        """Say so. Whoever had claimed the stream meanwhile would be noticed."""
-        await self._write(structs.replace(self.claim, handed_over=with_all))
-
     async def look(self) -> None:
         """See whether somebody else has claimed the stream, after a time in which that was not heard."""
         if await self._read() is None:

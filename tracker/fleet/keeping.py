@@ -57,7 +57,7 @@ class Keeping:
         tokens = [text for text in (before.owner, before.bundle) if text] if before else []
         self._older.update(tokens)
         bundle = await self._stored(tokens)
-        if before is not None and not before.handed_over:  # it may have given ids that it could not store
+        if before is not None:  # it may have given ids that are not in there, and may go on doing so
             self.saw(self.next_object + OBJECTS_BLOCK - 1)
         return bundle
 

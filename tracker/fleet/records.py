@@ -24,7 +24,7 @@ PROGRESS_S = 1.0
 BOX_TTL_S = 10.0
 FRAMES_BLOCK = 2**26  # frame numbers of one owner: 25 days at 30 frames/s
 EPOCHS_BLOCK = 2**16
-OBJECTS_BLOCK = 10_000  # ids that an owner may have given since it stored its objects last
+OBJECTS_BLOCK = 10_000  # ids that an owner may have given and not stored: until the next one is live, it gives some
 MAX_NUMBER = 2**52  # of frames and epochs, as streams.add takes them
 MAX_MESSAGE_CHARS = 2000
 
@@ -45,7 +45,6 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     epochs_end: Number
     bundle: TokenText | None = None  # of the newest objects that are surely stored
     message: Message | None = None  # why the stream is not served
-    handed_over: bool = False  # with all that it had; else it died, or was cut off
 
     @property
     def token(self) -> Token:

@@ -106,7 +106,6 @@ class Tenure:
         wanted = self._ground.buckets.wanted  # as somebody wants it again already, it stays
         await compare_and_set(wanted, key_of(self._stream), to_json(self._wanted), 0)
         await self.keeping.save()
-        await self.ownership.hand_over(with_all=self.keeping.is_whole)
         await queue_missing(self._ground.buckets, key_of(self._stream))
         self.state = "given"
 
@@ -118,13 +117,13 @@ class Tenure:
         """To another box; it is served here until it is live there."""
         if self.state == "serving":
             await self.keeping.save()
-            await self._hand_over(with_all=self.keeping.is_whole)
+            await self._hand_over()
             self.state = "given"
 
     async def lose(self) -> None:
         """The daemon is gone: whoever pulls next goes on from what was stored last."""
         if self.state == "serving":
-            await self._hand_over(with_all=False)
+            await self._hand_over()
         self.state = "ended"
 
     async def end(self) -> None:
@@ -188,9 +187,9 @@ class Tenure:
         await self._give_back(REFUSED_S)
         self.state = "ended"
 
-    async def _hand_over(self, *, with_all: bool) -> None:
-        """To whoever pulls next."""
-        await self.ownership.hand_over(with_all=with_all)
+    async def _hand_over(self) -> None:
+        """To whoever pulls next, unless somebody has the stream already."""
+        await self.ownership.look()
         await self._give_back()
 
     async def _give_back(self, delay_s: float | None = None) -> None:
