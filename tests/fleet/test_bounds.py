@@ -51,6 +51,8 @@ CASES: list[tuple[Any, str, list[Any]]] = [
     (Claim, "epochs_end", BEYOND),
     (Claim, "bundle", TOKENS[:-1]),
     (Claim, "message", TEXTS),
+    (Claim, "hold", [{"message": place, "settings": "{}"} for place in ("", "$JS.ACK", "$JS.ACK.>", "other", 5)]),
+    (Claim, "hold", [{}, [], 5, {"message": "$JS.ACK.q.any.1.1.1.1.0", "settings": {}}]),
     (BoxRecord, "box", NAMES),
     (BoxRecord, "time", TIMES),
     (BoxRecord, "labels", LABELS),

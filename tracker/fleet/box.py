@@ -29,7 +29,7 @@ from tracker.fleet.mirror import Mirror
 from tracker.fleet.placing import Placing, Room
 from tracker.fleet.presence import HEARTBEAT_S, Presence
 from tracker.fleet.reading import View, answered
-from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Order, decoded
+from tracker.fleet.records import ACK_WAIT_S, NEEDS, ORDERS, PROGRESS_S, BoxRecord, Claim, Order, decoded
 from tracker.fleet.serving import Turn
 from tracker.fleet.settings import BoxConfig
 from tracker.fleet.worker import Worker
@@ -253,12 +253,27 @@ class Box:
             self._tidying = self._spawn(self._tidy())
 
     async def _tidy(self) -> None:
-        """Remove what the daemon still serves for a fleet that gave it to others meanwhile."""
+        """Go on with what the daemon serves for this box since before it was restarted, and remove what it still
+        serves for a fleet that gave it to others meanwhile."""
         with contextlib.suppress(NatsError, TimeoutError, OSError, TrackerError):
             for record in await self._daemon.streams():
-                if record.stream not in self.leases and await self._is_the_fleets(record):
+                if record.stream in self.leases or await self._goes_on(record):
+                    continue
+                if await self._is_the_fleets(record):
                     await self._remove(record.stream)
             self._is_tidy = True
+
+    async def _goes_on(self, record: StreamRecord) -> bool:
+        claim: Claim | None = decoded((await entry_of(self._buckets.claims, key_of(record.stream))).value, Claim)
+        if claim is None or claim.hold is None or (claim.box, claim.owner) != (self.name, record.owner):
+            return False
+        if record.stream not in self.leases:
+            message = Msg(self._nats, reply=claim.hold.message)
+            lease = self._lease(Lease(self._ground, record.stream, message, claim.token))
+            lease.verify()  # its settings may be others
+            if self._placing.drained or not self._placing.is_for_us(record.stream):
+                lease.give()
+        return True
 
     async def _remove(self, stream: str) -> None:
         """Unless this box has taken it meanwhile: who starts it in the daemon comes before, or waits for us."""
@@ -324,10 +339,12 @@ class Box:
         held = self.leases.get(stream)
         if held is not None and held.goes_on_with(message):
             return held.claimed
-        lease = Lease(self._ground, stream, message)
-        self.leases[stream] = lease  # one that was given away, and came back, ends by itself
+        return self._lease(Lease(self._ground, stream, message)).claimed
+
+    def _lease(self, lease: Lease) -> Lease:
+        self.leases[lease.stream] = lease  # one that was given away, and came back, ends by itself
         self._spawn(self._live(lease))
-        return lease.claimed
+        return lease
 
     async def _live(self, lease: Lease) -> None:
         try:

@@ -4,7 +4,7 @@ import msgspec
 from msgspec import structs
 
 from tracker.fleet.buckets import Buckets, compare_and_delete, compare_and_set, entry_of
-from tracker.fleet.records import EPOCHS_BLOCK, FRAMES_BLOCK, MAX_MESSAGE_CHARS, MAX_NUMBER, Claim, decoded
+from tracker.fleet.records import EPOCHS_BLOCK, FRAMES_BLOCK, MAX_MESSAGE_CHARS, MAX_NUMBER, Claim, Hold, decoded
 from tracker.protocol.placement import Token, Where, key_of, where_of
 from tracker.protocol.records import StreamRecord
 
@@ -47,6 +47,14 @@ class Ownership:
         await self._write(claim)
         return before
 
+    async def go_on(self) -> Hold:
+        """With our own claim, which this process has not made. Raises Superseded where it has no hold."""
+        claim = await self._read()
+        if claim is None or claim.token != self.token or claim.hold is None:
+            raise Superseded
+        self._claim = claim
+        return claim.hold
+
     async def look(self) -> None:
         """See whether somebody else has claimed the stream, after a time in which that was not heard."""
         if await self._read() is None:
@@ -60,7 +68,7 @@ class Ownership:
 
     async def refuse(self, message: str) -> None:
         """Say why the stream is not served."""
-        await self._write(structs.replace(self.claim, message=message[:MAX_MESSAGE_CHARS]))
+        await self._write(structs.replace(self.claim, message=message[:MAX_MESSAGE_CHARS], hold=None))
 
     async def reserve(self, record: StreamRecord) -> None:
         """Move the block of our numbers up where the daemon counts from higher ones."""
@@ -81,15 +89,16 @@ class Ownership:
         """The first frame and epoch of a new block of numbers."""
         frames_end = _end_of_next(self.claim.frames_end, FRAMES_BLOCK)
         epochs_end = _end_of_next(self.claim.epochs_end, EPOCHS_BLOCK)
-        await self._write(structs.replace(self.claim, frames_end=frames_end, epochs_end=epochs_end))
+        await self._write(structs.replace(self.claim, frames_end=frames_end, epochs_end=epochs_end, hold=None))
         return self.first_numbers
 
-    async def point_at_own_bundle(self) -> None:
+    async def point_at_own_bundle(self, hold: Hold | None = None) -> None:
         """Say that the objects stored under our token are those that count."""
-        if self.claim.bundle == str(self.token):
+        claim = structs.replace(self.claim, bundle=str(self.token), message=None, hold=hold)
+        if claim == self.claim:
             await self._own()
         else:
-            await self._write(structs.replace(self.claim, bundle=str(self.token), message=None))
+            await self._write(claim)
 
     async def announce(self, where: Where) -> bool:
         """Renew the stream's place; False where somebody wrote meanwhile, and it is to be tried again."""

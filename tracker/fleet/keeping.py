@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -11,7 +12,7 @@ from tracker.fleet.buckets import Buckets
 from tracker.fleet.bundles import Bundle, drop_bundle, get_bundle, put_bundle
 from tracker.fleet.claim import Ownership
 from tracker.fleet.daemon_link import Daemon
-from tracker.fleet.records import OBJECTS_BLOCK, Claim
+from tracker.fleet.records import OBJECTS_BLOCK, Claim, Hold
 from tracker.protocol.fields import MAX_OBJECT
 
 log = logging.getLogger(__name__)
@@ -24,17 +25,20 @@ MAX_REQUESTS = 256  # of clients that wait for a change to be stored
 class Keeping:
     """`save` when it `is_due`. `next_object`: as in the bundle.
 
+    `hold` is stored with them, for this process when it was restarted.
+
     `is_whole`: the daemon has gone on with all objects. Until then what was stored last is all that there is of the
     others, and nothing takes its place.
     """
 
-    def __init__(self, buckets: Buckets, daemon: Daemon, ownership: Ownership) -> None:
+    def __init__(self, buckets: Buckets, daemon: Daemon, ownership: Ownership, hold: Callable[[], Hold]) -> None:
         self.next_object = 1
         self.is_whole = False
         self.due_s = 0.0
         self._buckets = buckets
         self._daemon = daemon
         self._ownership = ownership
+        self._hold = hold
         self._pause_s = 0.0
         self._requests: list[Msg] = []
         self._older: set[str] = set()  # tokens whose bundles ours takes the place of
@@ -98,7 +102,7 @@ class Keeping:
         for one in stored:
             self.saw(one.record.object)
         await put_bundle(self._buckets.bundles, stream, token, Bundle(stored, self.next_object))
-        await self._ownership.point_at_own_bundle()
+        await self._ownership.point_at_own_bundle(self._hold())
         while self._older:
             await self._drop(self._older.pop())
 

@@ -37,10 +37,12 @@ CHANGES_OBJECTS = {"object_added", "object_refined", "object_removed", "object_e
 class Lease:
     """`run` it; meanwhile tell it what happens by its other methods, which return at once."""
 
-    def __init__(self, ground: Ground, stream: str, message: Msg) -> None:
+    def __init__(self, ground: Ground, stream: str, message: Msg, token: Token | None = None) -> None:
+        """`token`: of a claim that this box has made before it was restarted."""
         self.stream = stream
         self.claimed = asyncio.Event()  # or not to be had
-        self.token = _token_of(message, ground)
+        self.token = token or _token_of(message, ground)
+        self._is_claimed = token is not None
         self._ground = ground
         self._tenure = Tenure(ground, stream, self.token, message)
         self._wishes: set[Wish] = set()
@@ -130,12 +132,13 @@ class Lease:
                 (f"{SAVE}.{key_of(self.stream)}.{key_of(str(self.token))}", self._asked),
             ):
                 subscriptions.append(await self._ground.nats.subscribe(subject, cb=hear))
-            await self._tenure.begin(self.claimed)
+            await (self._tenure.go_on if self._is_claimed else self._tenure.begin)(self.claimed)
             await self._keep()
         except Superseded:
             await self._tenure.withdraw()
         except (NatsError, TimeoutError, OSError):  # while it began: another box gets it
-            await self._tenure.withdraw()
+            if not self._is_claimed:
+                await self._tenure.withdraw()
             raise
         finally:
             self._tenure.state = "ended"

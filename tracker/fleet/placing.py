@@ -183,13 +183,13 @@ class Placing:
             await self.room.look()
         except TrackerError as error:
             log.warning("the daemon does not answer: %s", error)
-        if not self._is_for_us(stream) or await self._is_declined(stream) or self.why_not() is not None:
+        if not self.is_for_us(stream) or await self._is_declined(stream) or self.why_not() is not None:
             await message.nak(random.uniform(0.5, 1.5) * HANDED_ON_S)
             return False
         await self.take(stream, message).wait()
         return True
 
-    def _is_for_us(self, stream: str) -> bool:
+    def is_for_us(self, stream: str) -> bool:
         key = f"move.{key_of(stream)}"
         order: Order | None = decoded(self.orders.get(key), Order)
         if order is None or time.monotonic() - self._ordered_s[key] > MOVED_S:

@@ -36,6 +36,13 @@ Message = Annotated[str, Meta(max_length=MAX_MESSAGE_CHARS)]
 ShortText = Annotated[str, Meta(max_length=64)]
 
 
+class Hold(Struct, frozen=True, kw_only=True):
+    """By what the owner's fleet process goes on with the stream where it was restarted."""
+
+    message: Annotated[str, Meta(pattern=r"^\$JS\.ACK\.[^\s*>]+\Z")]  # of the queue: where it is acknowledged
+    settings: str  # that the daemon serves the stream with, in JSON
+
+
 class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who owns a stream: written by compare-and-set, so that of two who think so one is right."""
 
@@ -45,6 +52,7 @@ class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
     epochs_end: Number
     bundle: TokenText | None = None  # of the newest objects that are surely stored
     message: Message | None = None  # why the stream is not served
+    hold: Hold | None = None  # None: the owner's daemon may not have all objects
 
     @property
     def token(self) -> Token:

@@ -24,7 +24,7 @@ from tracker.fleet.claim import Ownership
 from tracker.fleet.ground import Ground
 from tracker.fleet.keeping import Keeping
 from tracker.fleet.queueing import queue_missing
-from tracker.fleet.records import decoded
+from tracker.fleet.records import Hold, decoded
 from tracker.fleet.serving import Serving
 from tracker.fleet.settings import WantedStream, to_json
 from tracker.protocol.fields import StreamState
@@ -46,7 +46,7 @@ class Tenure:
     def __init__(self, ground: Ground, stream: str, token: Token, message: Msg) -> None:
         self.state: State = "claiming"
         self.ownership = Ownership(ground.buckets, stream, token)
-        self.keeping = Keeping(ground.buckets, ground.daemon, self.ownership)
+        self.keeping = Keeping(ground.buckets, ground.daemon, self.ownership, self._hold)
         self.serving = Serving(ground.daemon, ground.turns, stream, token)
         self.renew_due_s = 0.0
         self._ground = ground
@@ -76,6 +76,17 @@ class Tenure:
             await self._refuse(error)
         else:
             self.state = "serving"
+
+    async def go_on(self, claimed: asyncio.Event) -> None:
+        """The daemon has served it on while this process was restarted."""
+        hold = await self.ownership.go_on()
+        claimed.set()
+        await self.message.in_progress()
+        self._wanted = decoded(hold.settings.encode(), WantedStream) or self._wanted
+        await self.keeping.newest()
+        self.keeping.is_whole = True
+        self.state = "serving"
+        log.info("%s goes on here", self._stream)
 
     async def stay(self) -> None:
         """What is due: the stream's place is renewed, its objects are stored."""
@@ -143,6 +154,9 @@ class Tenure:
         with contextlib.suppress(TrackerError):
             await self.serving.remove()
         await self.keeping.forget_what_is_replaced()
+
+    def _hold(self) -> Hold:
+        return Hold(message=self.message.reply, settings=to_json(self._wanted).decode())
 
     async def _settings(self) -> WantedStream | None:
         """As people want them; None where they want the stream no longer."""
