@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any, cast
 
-from tracker.web.viewer import Viewer
+from tracker.web import messages as m
+from tracker.web.viewer import MAX_CALLS, MAX_TEXTS_BYTES, Viewer
 
 
 class Socket:
@@ -45,3 +46,12 @@ def test_pictures_of_streams_that_are_left_are_not_sent_while_the_hub_is_told() 
         return socket.sent
 
     assert asyncio.run(look_away_from_both()) == []
+
+
+def test_answers_that_a_browser_does_not_read_are_bounded() -> None:
+    """It may ask for large ones all the time."""
+    answer = m.Refused(id=1, code="internal", message="x" * (MAX_TEXTS_BYTES // 4))
+    viewer = Viewer(cast(Any, Socket()), cast(Any, Hub()))
+    for _ in range(MAX_CALLS):
+        viewer.tell(answer)
+    assert sum(map(len, viewer._texts)) < 2 * MAX_TEXTS_BYTES

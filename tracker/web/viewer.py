@@ -21,7 +21,8 @@ from tracker.web.pace import Pace
 
 log = logging.getLogger(__name__)
 
-MAX_TEXTS = 1000  # a browser that is so far behind is disconnected; it comes back and asks anew
+# A browser that is so far behind is disconnected; it comes back and asks anew.
+MAX_TEXTS, MAX_TEXTS_BYTES = 1000, 16 * 2**20
 MAX_CALLS = 32
 TOO_SLOW = 1013
 
@@ -62,7 +63,7 @@ class Viewer:
         if isinstance(message, m.StatusSeen):
             self._look_at_those_there()
             self._status = text
-        elif len(self._texts) >= MAX_TEXTS:
+        elif len(self._texts) >= MAX_TEXTS or sum(map(len, self._texts)) >= MAX_TEXTS_BYTES:
             self._overrun = True
         else:
             self._texts.append(text)
