@@ -5,18 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from helpers.boxes import until
-from helpers.fleets import nats_server
+from benches.fleet_boxes import SimulatedDaemon
+from helpers.boxes import box_of, until
+from helpers.fleets import NatsServer, nats_server
 from tracker.client import Client
 from tracker.client.nats_connection import NO_JETSTREAM, connect_nats
 from tracker.client.nats_options import NatsOptions
 from tracker.client.tasks import ended
 from tracker.client.whereabouts import Whereabouts
 from tracker.errors import ConfigError
+from tracker.fleet.settings import NatsConfig
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(120)]
 
 PATIENCE_S = 60.0
+RECONNECTS = 5
 USERS = """
 accounts {
   without: { users: [{user: plain, password: word}] }
@@ -103,3 +106,33 @@ def test_who_gives_up_while_a_server_says_nothing_tries_no_more(wait: bool) -> N
             assert (connecting.cancelled(), [name for name in names if "Client.connect" in name]) == (True, [])
 
     asyncio.run(asyncio.wait_for(work(), PATIENCE_S))
+
+
+def test_a_box_asks_once_however_often_it_reaches_a_nats_whose_jetstream_does_not_answer(tmp_path: Path) -> None:
+    """As where its disk is full: the server drops its connections then, all night long."""
+
+    async def work(server: NatsServer) -> None:
+        async with box_of(NatsConfig(servers=(server.url,)), SimulatedDaemon()) as box:
+
+            async def is_in_the_fleet() -> bool:
+                return box.connected
+
+            await until(is_in_the_fleet)
+            before = len(box._tasks)
+            server.has_jetstream = False
+            for times in range(1, RECONNECTS):
+                server.stop()
+                server.start()
+
+                async def is_back(times: int = times) -> bool:
+                    return box._nats.stats["reconnects"] == times and box._nats.is_connected
+
+                await until(is_back)
+
+            async def asks_once() -> bool:
+                return len(box._tasks) <= before + 1
+
+            await until(asks_once)
+
+    with nats_server(tmp_path) as server:
+        asyncio.run(asyncio.wait_for(work(server), PATIENCE_S))

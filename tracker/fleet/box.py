@@ -65,6 +65,7 @@ class Box:
         self._published = ""  # where the daemon publishes, as it said last
         self._is_tidy = False  # nothing is known in the daemon that is another's
         self._tidying: asyncio.Task[None] | None = None
+        self._going_on: asyncio.Task[None] | None = None  # once NATS is back
         self._mirror: Mirror | None = None
         self.figures = Figures(self._gauges)
         self._room = Room(config.room, daemon, lambda: len(self.leases))
@@ -207,7 +208,9 @@ class Box:
         self._placing.pulls_from_s = time.monotonic() + ACK_WAIT_S
         for lease in list(self.leases.values()):
             await lease.in_progress()
-        self._spawn(self._go_on(self._nats.stats["reconnects"]))
+        if self._going_on is not None:  # a server that drops its connections all night long is asked once
+            self._going_on.cancel()
+        self._going_on = self._spawn(self._go_on(self._nats.stats["reconnects"]))
 
     async def _go_on(self, reconnects: int) -> None:
         """Once it is clear whether NATS still has what it stored, unless it is lost meanwhile."""
