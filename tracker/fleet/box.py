@@ -202,7 +202,6 @@ class Box:
 
     async def _back(self) -> None:
         """Owners say at once that they are there, and pull nothing new until all others could."""
-        log.info("NATS is back")
         if not self._is_open:  # it has nothing to say yet
             return
         self._placing.pulls_from_s = time.monotonic() + ACK_WAIT_S
@@ -221,6 +220,7 @@ class Box:
         if reconnects != self._nats.stats["reconnects"] or not self._nats.is_connected:
             return
         self.connected = True
+        log.info("NATS is back")
         if is_lost:
             log.error(STATE_GONE)
             self._founded = founded
