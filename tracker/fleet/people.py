@@ -146,8 +146,8 @@ async def state(buckets: Buckets) -> FleetState:
     orders = await all_entries(buckets.js, ORDERS)
     placed = []
     for key, data in sorted((await all_entries(buckets.js, WANTED)).items()):
-        settings: WantedStream | None = decoded(data, WantedStream)
-        if settings is not None:
+        settings = decoded(data, WantedStream) or WantedStream(url="?")  # of a later version
+        if name_problem(name_of(key), STREAM_NAME) is None:
             placed.append(_placed(name_of(key), settings, where.get(key, b""), claims.get(key, b"")))
     drained = [name_of(key.removeprefix("drain.")) for key in orders if key.startswith("drain.")]
     return FleetState(boxes=await boxes(buckets), drained=sorted(drained), streams=placed)

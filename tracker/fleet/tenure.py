@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MsgAlreadyAckdError, NoRespondersError
 
-from tracker.errors import DaemonGone, Timeout, TrackerError
+from tracker.errors import BadRequest, DaemonGone, Timeout, TrackerError
 from tracker.fleet.buckets import compare_and_set, entry_of
 from tracker.fleet.bundles import Bundle
 from tracker.fleet.claim import Ownership
@@ -37,6 +37,9 @@ HANDED_OVER_S = 10.0  # at most, after somebody else claimed it, until this box 
 LOOK_S = 0.1  # between two looks whether the successor is live
 REFUSED_S = 5.0  # until a stream that this box cannot serve is offered again
 
+UNREADABLE = WantedStream(url="-")  # settings that a later version wrote, or a stranger
+CANNOT_READ = "settings that this version cannot read"
+
 State = Literal["claiming", "serving", "given", "ended"]
 
 
@@ -52,7 +55,7 @@ class Tenure:
         self._ground = ground
         self._stream = stream
         self.message = message
-        self._wanted = WantedStream(url="-")
+        self._wanted = UNREADABLE
         self._wanted_revision = 0
 
     @property
@@ -102,6 +105,9 @@ class Tenure:
         if settings is None:
             await self.end()
             return
+        if settings is UNREADABLE:
+            log.warning("%s goes on as it is: it has %s", self._stream, CANNOT_READ)
+            settings = self._wanted
         if settings.needs != self._wanted.needs:  # then another message says so, and another box hears it
             await self.keeping.save()
             self._wanted = settings
@@ -165,7 +171,7 @@ class Tenure:
         if entry.value is None:
             return None
         wanted: WantedStream | None = decoded(entry.value, WantedStream)
-        return wanted or WantedStream(url="-")
+        return wanted or UNREADABLE
 
     async def _serve_anew(self, settings: WantedStream) -> None:
         """In the same daemon, from what was stored last; what it refuses now, is for another box."""
@@ -180,6 +186,8 @@ class Tenure:
 
     async def _serve(self, settings: WantedStream, bundle: Bundle, first_frame: int, epoch: int) -> None:
         """Raises TrackerError where the daemon does not take it."""
+        if settings is UNREADABLE:
+            raise BadRequest(CANNOT_READ)
         self.keeping.is_whole = False
         record = await self.serving.start(settings.config(), first_frame, epoch, self.keeping.next_object)
         await self.ownership.reserve(record)
