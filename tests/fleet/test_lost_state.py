@@ -163,11 +163,10 @@ class NextDaemon(HoldingDaemon):
 
     def __init__(self, before: HoldingDaemon) -> None:
         super().__init__()
-        self.first_object = self.given = 0
+        self.given = 0
         self._before = before
 
     async def add_stream(self, *settings: Any) -> StreamRecord:
-        self.first_object = settings[-1]
         self.given = max(self._before.objects) + 1
         self._before.hold(self.given)
         return await super().add_stream(*settings)

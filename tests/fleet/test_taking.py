@@ -244,6 +244,23 @@ class TestWhatIsStored:
 
         with_a_stream(tmp_path, work)
 
+    def test_ids_that_a_daemon_gave_just_before_it_was_restarted_are_not_given_again(self, tmp_path: Path) -> None:
+        """Its box had not heard of them."""
+
+        async def work(daemon: HoldingDaemon, box: Box, buckets: Buckets) -> None:
+            daemon.hold(1)
+            assert await is_durable(buckets, box)
+            daemon.hold(2)
+            await daemon.remove_stream("cam")
+
+            async def goes_on() -> bool:
+                return list(daemon.objects) == [1]
+
+            await until(goes_on)
+            assert daemon.first_object > 2
+
+        with_a_stream(tmp_path, work)
+
     @pytest.mark.parametrize("is_there", [True, False], ids=["an object", "one that is gone"])
     def test_can_be_read_after_an_object_with_the_greatest_id(self, is_there: bool, tmp_path: Path) -> None:
         async def work(daemon: HoldingDaemon, box: Box, buckets: Buckets) -> None:

@@ -86,6 +86,11 @@ class HoldingDaemon(SimulatedDaemon):
         super().__init__()
         self.objects: dict[int, StoredObject] = {}
         self.silent_times = 0
+        self.first_object = 0
+
+    async def add_stream(self, *settings: Any) -> StreamRecord:
+        self.first_object = settings[-1]
+        return await super().add_stream(*settings)
 
     async def remove_stream(self, stream: str) -> StreamRecord | None:
         self.objects.clear()

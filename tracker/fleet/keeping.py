@@ -52,6 +52,12 @@ class Keeping:
         """The stream has, or had, an object of this id."""
         self.next_object = min(max(self.next_object, object_id + 1), MAX_OBJECT)
 
+    def lost_all(self) -> None:
+        """The daemon has the stream no more; it may have given ids that we never heard of."""
+        if self.is_whole:
+            self._skip()
+        self.is_whole = False
+
     def ask(self, request: Msg) -> None:
         """Somebody wants to know that what there is now is stored."""
         if len(self._requests) < MAX_REQUESTS:
@@ -61,8 +67,8 @@ class Keeping:
         tokens = [text for text in (before.owner, before.bundle) if text] if before else []
         self._older.update(tokens)
         bundle = await self._stored(tokens)
-        if before is not None:  # it may have given ids that are not in there, and may go on doing so
-            self.saw(self.next_object + OBJECTS_BLOCK - 1)
+        if before is not None:  # it may go on giving some until we are live
+            self._skip()
         return bundle
 
     async def newest(self) -> Bundle:
@@ -118,6 +124,10 @@ class Keeping:
 
     async def _drop(self, token: str) -> None:
         await drop_bundle(self._buckets.js, self._buckets.bundles, self._ownership.stream, token)
+
+    def _skip(self) -> None:
+        """Ids that may have been given, and are not stored."""
+        self.saw(self.next_object + OBJECTS_BLOCK - 1)
 
     async def _stored(self, tokens: list[str]) -> Bundle:
         bundle = await get_bundle(self._buckets.js, self._ownership.stream, tokens)

@@ -100,7 +100,7 @@ class Lease:
         if self._tenure.serving.heard(record):
             self._renew_soon()
         if self._tenure.serving.is_gone:
-            self._tenure.keeping.is_whole = False
+            self._tenure.keeping.lost_all()
             self._wish("restart")
 
     def take_event(self, event: Event) -> None:
