@@ -3,6 +3,7 @@
 import socket
 import urllib.request
 from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -52,5 +53,40 @@ def test_connections_that_say_nothing_hold_up_nobody() -> None:
             connection.setblocking(False)
             with connection, pytest.raises(BlockingIOError):  # it was not even looked at, let alone hung up on
                 connection.recv(1)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("half", [b"G", b"GET / HTTP/1.1\r\nHost: x\r\n"])
+def test_connections_that_send_half_a_request_hold_up_nobody(half: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.scraping._Handler.timeout", 3600.0)
+    server = Scraped("127.0.0.1:0", hello)
+    server.start()
+    try:
+        with ExitStack() as stack:
+            for _ in range(8):
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 30)).sendall(half)
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=10) as reply:
+                assert reply.read() == b"hello"
+    finally:
+        server.stop()
+
+
+def test_of_too_many_half_requests_the_oldest_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.scraping._Handler.timeout", 3600.0)
+    monkeypatch.setattr("tracker.scraping.MAX_ARRIVING", 2)
+    server = Scraped("127.0.0.1:0", hello)
+    server.start()
+    try:
+        with ExitStack() as stack:
+            halves = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 30)) for _ in range(3)
+            ]
+            for connection in halves:
+                connection.sendall(b"G")
+            with suppress(ConnectionError):
+                assert halves[0].recv(1) == b""
+            halves[2].sendall(b"ET / HTTP/1.0\r\n\r\n")
+            assert halves[2].recv(8) == b"HTTP/1.0"
     finally:
         server.stop()

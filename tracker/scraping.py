@@ -1,7 +1,6 @@
 """An HTTP server for who watches a process: figures for Prometheus, and whether it is alive."""
 
 import contextlib
-import io
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -12,9 +11,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from tracker.errors import ConfigError
 from tracker.threads import NamedThread
 
-REQUEST_S = 2.0  # for a request to come in: one at a time is served, and none holds up the next for longer
+REQUEST_S = 2.0  # for a request to come in, and for its answer to be taken: one at a time is answered
+MAX_ARRIVING = 128  # requests that are not whole yet
+MAX_HEAD_BYTES = 64 * 1024
 DEFER_S = 60  # for its first byte, about: until then the system keeps the connection
-MIN_S = 0.001  # 0 would not wait, nor say that it is too late
 
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -61,12 +61,14 @@ class Scraped:
 
 
 class _Server(WSGIServer):
-    """At an address of either family. Connections that say nothing stay with the system: they hold up nobody."""
+    """At an address of either family. Connections that say nothing stay with the system, and those whose requests
+    are not whole yet are set aside: neither hold up anybody."""
 
     request_queue_size = 128  # connections that wait for their turn
 
     def __init__(self, host: str, port: int, app: Any) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._arriving: dict[socket.socket, tuple[Any, float]] = {}  # whose, and until when; the oldest first
         super().__init__((host, port), _Handler)
         self.set_app(app)
 
@@ -78,33 +80,52 @@ class _Server(WSGIServer):
         self.server_name = str(host)
         self.setup_environ()
 
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in self._arriving:
+            connection.close()
 
-class _Arriving(io.RawIOBase):
-    """A request, which is to be there whole in time: who sends it byte by byte is hung up on as well."""
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """See `service_actions`, which socketserver calls next, and ten times a second."""
+        self._arriving[request] = client_address, time.monotonic() + _Handler.timeout
+        if len(self._arriving) > MAX_ARRIVING:
+            self._hang_up(next(iter(self._arriving)))
 
-    def __init__(self, connection: socket.socket, within_s: float) -> None:
-        self._connection = connection
-        self._within_s = within_s
-        self._deadline_s = time.monotonic() + within_s
+    def service_actions(self) -> None:
+        """Answer requests that are whole; hang up on who does not come to an end in time."""
+        for connection, (address, until_s) in list(self._arriving.items()):
+            head = _arrived(connection)
+            if head is not None and (b"\n\r\n" in head or b"\n\n" in head):
+                self._answer(connection, address)
+            elif time.monotonic() > until_s or (head is not None and len(head) in (0, MAX_HEAD_BYTES)):
+                self._hang_up(connection)
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Raises TimeoutError."""
-        self._connection.settimeout(max(MIN_S, self._deadline_s - time.monotonic()))
+    def _answer(self, connection: socket.socket, address: Any) -> None:
+        """As socketserver does it: no request ends the thread."""
+        del self._arriving[connection]
         try:
-            return self._connection.recv_into(buffer)
-        finally:
-            self._connection.settimeout(self._within_s)  # for the answer
+            super().process_request(connection, address)
+        except Exception:  # noqa: BLE001 - it is told
+            self.handle_error(connection, address)
+            self.shutdown_request(connection)
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        del self._arriving[connection]
+        self.shutdown_request(connection)
+
+
+def _arrived(connection: socket.socket) -> bytes | None:
+    """What was sent, and stays to be read; None: nothing more yet, b"": nothing will come."""
+    try:
+        return connection.recv(MAX_HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
 
 
 class _Handler(WSGIRequestHandler):
     timeout = REQUEST_S
-
-    def setup(self) -> None:
-        super().setup()
-        self.rfile = io.BufferedReader(_Arriving(self.connection, self.timeout))
 
     def handle(self) -> None:
         """Who says nothing, or goes meanwhile, is hung up on, without a word in the log for each."""
