@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from helpers.boxes import HoldingDaemon, asked, box_of, until
 from helpers.fleets import nats_server
 from tracker.client.nats_options import NatsOptions
-from tracker.fleet import people
+from tracker.errors import BadRequest
+from tracker.fleet import moves, people
 from tracker.fleet.box import Box
 from tracker.fleet.buckets import Buckets
 from tracker.fleet.reading import all_entries
@@ -32,13 +34,16 @@ async def placed(buckets: Buckets) -> list[tuple[str, str | None, bool]]:
 Work = Callable[[Buckets, Box, HoldingDaemon], Awaitable[None]]
 
 
-def in_a_fleet(folder: Path, work: Work) -> None:
+def in_a_fleet(folder: Path, work: Work, *others: str) -> None:
+    """Of a box that has what the stream needs, and others that have not."""
+
     async def run(url: str) -> None:
-        daemon = HoldingDaemon()
-        async with (
-            box_of(NatsConfig(servers=(url,)), daemon, labels=NORTH) as box,
-            asked(NatsOptions([url])) as buckets,
-        ):
+        daemon, nats = HoldingDaemon(), NatsConfig(servers=(url,))
+        async with AsyncExitStack() as stack:
+            box = await stack.enter_async_context(box_of(nats, daemon, labels=NORTH))
+            for name in others:
+                await stack.enter_async_context(box_of(nats, HoldingDaemon(), name))
+            buckets = await stack.enter_async_context(asked(NatsOptions([url])))
             await work(buckets, box, daemon)
 
     with nats_server(folder) as server:
@@ -65,6 +70,25 @@ def test_a_stream_goes_on_where_its_settings_become_unreadable(
         assert (await daemon.streams(), await placed(buckets)) == (before, [("cam", "live", False)])
 
     in_a_fleet(tmp_path, work)
+
+
+def test_it_is_not_moved_to_a_box_that_has_not_what_it_needs(tmp_path: Path) -> None:
+    async def work(buckets: Buckets, box: Box, daemon: HoldingDaemon) -> None:  # noqa: ARG001
+        await people.apply(buckets, {"cam": CAM}, prune=False)
+
+        async def is_live() -> bool:
+            return await placed(buckets) == [("cam", "live", False)]
+
+        async def are_two() -> bool:
+            return len(await people.boxes(buckets)) == 2
+
+        await until(is_live)
+        await until(are_two)
+        await buckets.wanted.put("cam", LATER)
+        with pytest.raises(BadRequest, match="south: it has not what the stream needs"):
+            await moves.move(buckets, "cam", "south")
+
+    in_a_fleet(tmp_path, work, "south")
 
 
 def test_one_that_begins_so_is_left_to_others_and_people_are_told_why(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from tracker.errors import BadRequest, Unavailable
 from tracker.fleet import people
 from tracker.fleet.buckets import Buckets, compare_and_delete, entry_of
 from tracker.fleet.people import check_name, whereabouts
+from tracker.fleet.queueing import Needy
 from tracker.fleet.reading import all_entries
 from tracker.fleet.records import BoxRecord, Claim, Order, decoded, satisfied
-from tracker.fleet.settings import WantedStream
 from tracker.protocol.placement import WHERE, Where, key_of, where_of
 
 PATIENCE_S = 30.0  # with boxes that do not take a stream
@@ -141,7 +141,7 @@ async def _until_taken(buckets: Buckets, before: Where, to: str | None) -> str:
 async def _reasons(buckets: Buckets, where: Where, to: str | None, *, for_good: bool = False) -> Reasons:
     """Of the box that it is to go to, or of all but the one that it is on; those that last, or all."""
     entry = await entry_of(buckets.wanted, key_of(where.stream))
-    wanted: WantedStream | None = decoded(entry.value, WantedStream)
+    wanted: Needy | None = decoded(entry.value, Needy)
     needs = wanted.needs if wanted is not None else {}
     records = [record for record in await people.boxes(buckets) if record.box != where.box]
     reasons: Reasons = {} if to is None else {to: "it is gone"}

@@ -31,7 +31,7 @@ from tracker.protocol.placement import key_of
 NEEDS_KEY = r"^[0-9a-f]{16}\Z"
 
 
-class _Needy(Struct):
+class Needy(Struct):
     """A wanted stream, as much of it as is needed here: a later version may say more."""
 
     needs: Labels = {}
@@ -61,7 +61,7 @@ async def queue_missing(buckets: Buckets, keys: str = ">") -> None:
     missing: list[str] = []
     unknown: dict[str, bytes] = {}
     for key, data in (await all_entries(buckets.js, WANTED, keys)).items():
-        settings: _Needy | None = decoded(data, _Needy)
+        settings: Needy | None = decoded(data, Needy)
         if settings is None:
             continue
         needs, needs_data = needs_key(settings.needs), msgspec.json.encode(settings.needs)
@@ -117,7 +117,7 @@ async def forget_needs(buckets: Buckets) -> None:
 
 
 async def _wanted_needs(buckets: Buckets) -> set[str]:
-    found = [decoded(data, _Needy) for data in (await all_entries(buckets.js, WANTED)).values()]
+    found = [decoded(data, Needy) for data in (await all_entries(buckets.js, WANTED)).values()]
     return {needs_key(settings.needs) for settings in found if settings is not None}
 
 
