@@ -36,6 +36,7 @@ from tracker.offline import entries, video
 from tracker.offline.entries import PromptEntry
 from tracker.offline.video import Outcome
 from tracker.protocol.fields import Rle
+from tracker.protocol.requests import SegmentAll
 from tracker.streams import sources
 
 CLIP = Path(__file__).resolve().parents[3] / "shared" / "clips" / "car-shadow" / "frames"
@@ -332,6 +333,13 @@ def test_a_prompt_beyond_the_end_of_a_film_is_refused_before_anything_is_done(en
         video.track(engine, path, [BOX, PromptEntry(object=1, frame=FRAMES, points=[(9, 9)])])
     last = PromptEntry(object=1, frame=FRAMES - 1, points=[(30, 30)])
     assert len(list(video.track(engine, path, [last]))) == FRAMES
+
+
+def test_everything_on_a_frame_beyond_the_end_is_refused_before_anything_is_decoded(engine, tmp_path, monkeypatch):
+    videos.write(tmp_path / "film.mp4", videos.moving(FRAMES, SIZE_WH))
+    monkeypatch.setattr(video, "steady_frames", lambda _: pytest.fail("decoded"))
+    with pytest.raises(BadPrompt, match=f"frame {FRAMES}: it has {FRAMES} frames, counted from 0"):
+        video.everything_on(engine, tmp_path / "film.mp4", FRAMES, SegmentAll(stream="file"))
 
 
 def test_pictures_of_two_sizes_are_refused(engine, tmp_path):

@@ -35,6 +35,7 @@ from tracker.protocol.records import ObjectRecord
 from tracker.protocol.requests import SegmentAll
 from tracker.streams import sources
 from tracker.streams.folder import is_picture
+from tracker.streams.picture import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +101,9 @@ def track(
         raise SourceError(f"{path}: is one picture: give the folder of all of them, or use `trackerd segment`")
     with sources.open_path(path) as opened:
         estimate, size_wh = opened.estimate, opened.size_wh
-        if max(entry.frame for entry in entries) >= (estimate or 1):
-            _check_frames(entries, opened.most_frames())
+        length = _length_before(max(entry.frame for entry in entries), opened)
+    if length is not None:
+        _check_frames(entries, length)
     _check_marks(entries, size_wh)
     back = max(_first_frames(entries).values()) + 1 if reverse else 0
     total = None if estimate is None else estimate + back
@@ -134,9 +136,13 @@ def everything_on(
 
     Raises BadPrompt where there is no such frame, or nothing on it.
     """
+    with sources.open_path(path) as opened:
+        length = _length_before(frame, opened)
+    if length is not None:
+        raise BadPrompt(f"frame {frame}: {_has(length)}")
     picture = next(islice(steady_frames(path), frame, None), None)
     if picture is None:
-        raise BadPrompt(f"frame {frame}: the video ends before it")
+        raise BadPrompt(f"frame {frame}: the video is damaged, and ends before it")
     found = segment_everything(engine, to_rgb(picture.image), knobs, on_step)
     if not found:
         raise BadPrompt(f"frame {frame}: {NOTHING_FOUND}")
@@ -253,4 +259,16 @@ def _check_frames(entries: Sequence[PromptEntry], length: int) -> None:
     late = [entry for entry in entries if entry.frame >= length]
     if late:
         with _naming(late[0]):
-            raise BadPrompt(f"it has {counted(length, 'frame')}, counted from 0")
+            raise BadPrompt(_has(length))
+
+
+def _length_before(frame: int, opened: Source) -> int | None:
+    """How many frames there are at most where they end before `frame`; counted where the header does not reach."""
+    if frame < (opened.estimate or 1):
+        return None
+    length = opened.most_frames()
+    return length if frame >= length else None
+
+
+def _has(length: int) -> str:
+    return f"it has {counted(length, 'frame')}, counted from 0"
