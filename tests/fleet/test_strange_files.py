@@ -286,7 +286,7 @@ class TestJobs:
     def test_are_fetched_past_strange_records(self, jobs: NatsServer, tmp_path: Path) -> None:
         folder = tmp_path / "inner" / "fetched"
         result = told(jobs, JOB, "--fetch", str(folder))
-        assert (result.exit_code, "1 files in" in result.output) == (0, True), result.output
+        assert (result.exit_code, "1 file in" in result.output) == (0, True), result.output
         assert [path.name for path in tmp_path.rglob("*.json")] == ["coco.json"]
         assert (folder / "000000-p" / "coco.json").read_bytes() == b"of the job"
         assert not (folder.parent / "outside").exists()
