@@ -52,7 +52,7 @@ def shown(clip: TrueClip, side: int = 256) -> tuple[torch.Tensor, tuple[float, .
 
 def test_bfloat16_in_batches_is_as_close_as_bfloat16_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the model is sure of itself: on other clips bfloat16 alone takes the masks farther apart."""
-    for clip in islice(rendered(8, FRAMES, vanish=False), 6, None):
+    for clip in islice(rendered(9, FRAMES, vanish=False), 7, None):
         images, box = shown(clip)
         monkeypatch.setattr(sides, "video", lambda _, images=images: images)
         found = difference(Pair.make("nano", 256, plain=False, dtype="bfloat16"), box)
