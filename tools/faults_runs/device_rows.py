@@ -18,7 +18,7 @@ MODULE = ("-m", "faults_runs.faulty_daemon")
 
 def out_of_memory(folder: Path, _: bool) -> tuple[str, list[str]]:
     """Every 50th step finds no device memory: of three objects the newest go, the last one and its stream stay."""
-    served = Served(folder, entry=(*MODULE, "out_of_memory"), stream={"pace": "all"}, image_size=64)
+    served = Served(folder, entry=(*MODULE, "out_of_memory"), stream={"pace": "all"}, image_size=96)
     try:
         with (
             Client(served.control, timeout_s=30) as client,
@@ -46,7 +46,7 @@ def hanging_step(folder: Path, _: bool) -> tuple[str, list[str]]:
     """A step never comes back: the process says so, saves what it knows and ends with an error."""
     state = {"dir": str(folder / "state"), "interval_s": 0.2}
     settings = {"pace": "all"}
-    served = Served(folder, entry=(*MODULE, "hang"), stream=settings, image_size=64, persist=state)
+    served = Served(folder, entry=(*MODULE, "hang"), stream=settings, image_size=96, persist=state)
     try:
         with Client(served.control, timeout_s=30) as client:
             client.add(STREAM, box=BOX, label="before")
@@ -82,7 +82,7 @@ def raising_threads(folder: Path, short: bool) -> tuple[str, list[str]]:
 def _raising(folder: Path, name: str) -> list[str]:
     state = {"dir": str(folder / "state"), "interval_s": 0.2}
     served = Served(
-        folder, entry=(*MODULE, f"raise_in_{name}"), stream={"pace": "all"}, image_size=64, persist=state
+        folder, entry=(*MODULE, f"raise_in_{name}"), stream={"pace": "all"}, image_size=96, persist=state
     )
     try:
         with Client(served.control, timeout_s=5) as client, client.subscribe(timeout_s=1):
@@ -109,7 +109,7 @@ def _exit_code(served: Served, timeout_s: float) -> int | None:
 
 def _labels_after(folder: Path, state: dict[str, object]) -> list[str | None]:
     """Labels of the objects that a daemon finds which is started again."""
-    served = Served(folder, image_size=64, persist=state)
+    served = Served(folder, image_size=96, persist=state)
     try:
         with Client(served.control, timeout_s=30) as client:
             return [record.label for record in client.objects(STREAM).objects]

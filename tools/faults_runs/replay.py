@@ -56,7 +56,7 @@ class Growth:
 def replay(folder: Path, seconds: float, verbose: bool = False) -> Growth:
     """Follow a looped file as fast as it goes for `seconds`; an object is added or removed a few times a second."""
     settings = {"pace": "all", "loop": True, "buffer": {"mib": 32.0}}
-    served = Served(folder, image_size=64, stream=settings, persist={"dir": str(folder / "state")})
+    served = Served(folder, image_size=96, stream=settings, persist={"dir": str(folder / "state")})
     samples: list[Sample] = []
     began_s = time.monotonic()
     try:

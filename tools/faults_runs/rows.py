@@ -78,7 +78,7 @@ def vanished_folder(folder: Path, _: bool) -> tuple[str, list[str]]:
 def stopped_subscriber(folder: Path, short: bool) -> tuple[str, list[str]]:
     """SIGSTOP on one of three subscribers: the others lose none of 3,000 messages, and memory stays."""
     wanted = 300 if short else 3000
-    served = Served(folder, image_size=64, stream={"pace": "all"}, publish_hwm=64)
+    served = Served(folder, image_size=96, stream={"pace": "all"}, publish_hwm=64)
     with ExitStack() as stack:
         stack.callback(served.stop)
         frozen = subprocess.Popen([sys.executable, "-c", _SUBSCRIBER, served.publish], stdout=subprocess.PIPE)
